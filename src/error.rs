@@ -1,0 +1,82 @@
+//! The one error type of the crate.
+//!
+//! Every variant prints as a single line that names what is wrong, where, which rule it breaks and,
+//! where it helps, what to do. An *outage* is not an error: it is a result
+//! ([`crate::protocol::Decoded::Outage`]).
+
+use std::path::{Path, PathBuf};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can stop a run. The command line maps each variant to exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration value breaks a rule. `key` is its dotted path.
+    #[error("{key}: {rule}")]
+    Config {
+        /// Dotted path of the value, e.g. `protocol.stragglers`.
+        key: String,
+        /// The broken rule and what to do.
+        rule: String,
+    },
+    /// A data, configuration or run file is missing, damaged or of the wrong kind.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// The operating system refused an operation on a file.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// A verb phrase: `read`, `write`, `create`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A peer sent something that the protocol forbids.
+    #[error("message from {from}: {problem}")]
+    Message {
+        /// The sender.
+        from: String,
+        /// The broken rule.
+        problem: String,
+    },
+    /// Anything else that the user asked for and cannot have.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Error {
+    /// A configuration error at the dotted path `key`.
+    pub fn config(key: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self::Config { key: key.into(), rule: rule.into() }
+    }
+
+    /// A file whose content is wrong.
+    pub fn file(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Self::File { path: path.as_ref().to_owned(), problem: problem.into() }
+    }
+
+    /// A closure for `map_err` on I/O results.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Prefixes the key of a [`Error::Config`], so that a section can check itself without knowing
+    /// where it stands.
+    #[must_use]
+    pub fn within(self, section: &str) -> Self {
+        match self {
+            Self::Config { key, rule } if key.is_empty() => Self::config(section, rule),
+            Self::Config { key, rule } => Self::config(format!("{section}.{key}"), rule),
+            other => other,
+        }
+    }
+}
