@@ -1,0 +1,281 @@
+//! Ways to divide the training examples among clients.
+//!
+//! | kind | clients differ in | source |
+//! |---|---|---|
+//! | `iid` | nothing | McMahan et al. 2017, section 3 |
+//! | `dirichlet` | class proportions and sizes | Yurochkin et al. 2019, section 4; after Hsu et al. 2019 |
+//! | `classes-per-client` | the classes they hold | McMahan et al. 2017 (2 classes); 1 class is the extreme |
+//! | `quantity` | sizes | Li et al. 2022, section IV-C |
+//!
+//! No example goes to two clients.
+
+use crate::config::choice;
+use crate::seed::{Rng, Seed};
+use crate::{Error, Result};
+use rand::seq::SliceRandom;
+use rand_distr::{Distribution, Gamma, OpenClosed01};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+choice! {
+    /// How the training examples are divided among clients.
+    PartitionConfig by "kind" {
+        /// Every client gets a random share of equal size.
+        "iid" => Iid(Iid),
+        /// Every class is divided among the clients in Dirichlet proportions.
+        "dirichlet" => Dirichlet(Dirichlet),
+        /// Every client holds examples of a fixed number of classes.
+        "classes-per-client" => ClassesPerClient(ClassesPerClient),
+        /// Client sizes have Dirichlet proportions; classes are mixed at random.
+        "quantity" => Quantity(Quantity),
+    }
+}
+
+/// Every client gets a random share of equal size; sizes differ by one example at most.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Iid {}
+
+/// Every class is divided among the clients in proportions drawn from a symmetric Dirichlet distribution.
+///
+/// Yurochkin et al. 2019 draw the proportions of the clients in a class, as here; Hsu et al. 2019 draw the
+/// proportions of the classes in a client. Both go from one class a client (alpha → 0) to IID (alpha → ∞);
+/// here every example is used and client sizes differ too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dirichlet {
+    /// Concentration, positive, without unit: small values give every client few classes. Default 0.5.
+    #[schemars(range(min = 0.0))]
+    pub alpha: f64,
+}
+
+impl Default for Dirichlet {
+    fn default() -> Self {
+        Self { alpha: 0.5 }
+    }
+}
+
+/// Every client holds examples of `classes` different classes; each class is divided evenly among its holders.
+///
+/// Classes are dealt to the clients in turn, from a random order of all classes, so that the numbers of
+/// holders of two classes differ by one at most. With fewer than (number of classes / `classes`) clients some
+/// classes have no holder and their examples are not used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClassesPerClient {
+    /// Classes per client, from 1 (the extreme) to the number of classes of the dataset. Default 1.
+    #[schemars(range(min = 1))]
+    pub classes: usize,
+}
+
+impl Default for ClassesPerClient {
+    fn default() -> Self {
+        Self { classes: 1 }
+    }
+}
+
+/// Client sizes have proportions drawn from a symmetric Dirichlet distribution; classes are mixed at random.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quantity {
+    /// Concentration, positive, without unit: small values give few clients most examples. Default 1.
+    #[schemars(range(min = 0.0))]
+    pub alpha: f64,
+}
+
+impl Default for Quantity {
+    fn default() -> Self {
+        Self { alpha: 1.0 }
+    }
+}
+
+impl Default for PartitionConfig {
+    fn default() -> Self {
+        Self::Iid(Iid {})
+    }
+}
+
+impl PartitionConfig {
+    /// Checks the section by itself.
+    ///
+    /// # Errors
+    /// [`Error::Config`] at `alpha` when it is not a positive number, at `classes` when it is 0.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Dirichlet(Dirichlet { alpha }) | Self::Quantity(Quantity { alpha })
+                if !(alpha.is_finite() && *alpha > 0.0) =>
+            {
+                Err(Error::config("alpha", format!("must be a positive number, not {alpha}; try 0.5")))
+            }
+            Self::ClassesPerClient(ClassesPerClient { classes: 0 }) => {
+                Err(Error::config("classes", "must be at least 1, not 0"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How to avoid a client without examples.
+    fn remedy(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Dirichlet(_) | Self::Quantity(_) => {
+                ("alpha", "raise alpha, use fewer clients or another seed")
+            }
+            Self::ClassesPerClient(_) => ("classes", "raise classes or use fewer clients"),
+            Self::Iid(_) => ("", "use fewer clients"),
+        }
+    }
+}
+
+/// The examples of every client: `clients` lists of ascending indices into `labels`.
+///
+/// `classes` is the number of classes of the dataset; every label is smaller. The result depends on nothing
+/// but the arguments.
+///
+/// # Errors
+/// [`Error::Config`], relative to the section of the partition: from [`PartitionConfig::check`]; at `classes`
+/// when more are asked for than exist; at `alpha` or `classes` when a client would get no example; at the
+/// section itself when `clients` is 0 or exceeds the number of examples.
+pub fn split(
+    config: &PartitionConfig,
+    labels: &[u8],
+    classes: usize,
+    clients: usize,
+    seed: Seed,
+) -> Result<Vec<Vec<usize>>> {
+    config.check()?;
+    if clients == 0 || clients > labels.len() {
+        return Err(Error::config(
+            "",
+            format!("{} examples cannot be divided among {clients} clients; use 1 to {0}", labels.len()),
+        ));
+    }
+    let mut rng = seed.child("partition", 0).rng();
+    let mut parts = vec![Vec::new(); clients];
+    match config {
+        PartitionConfig::Iid(_) => {
+            deal(&shuffled(0..labels.len(), &mut rng), &mut parts, &vec![1.0 / clients as f64; clients]);
+        }
+        PartitionConfig::Quantity(Quantity { alpha }) => {
+            let examples = shuffled(0..labels.len(), &mut rng);
+            deal(&examples, &mut parts, &dirichlet(*alpha, clients, &mut rng));
+        }
+        PartitionConfig::Dirichlet(Dirichlet { alpha }) => {
+            for class in 0..classes {
+                let examples = shuffled(of_class(labels, class), &mut rng);
+                deal(&examples, &mut parts, &dirichlet(*alpha, clients, &mut rng));
+            }
+        }
+        PartitionConfig::ClassesPerClient(ClassesPerClient { classes: held }) => {
+            if *held > classes {
+                return Err(Error::config("classes", format!("must be at most {classes}, not {held}")));
+            }
+            // `held` consecutive slots of the repeated order are different classes.
+            let order = shuffled(0..classes, &mut rng);
+            let mut holders = vec![Vec::new(); classes];
+            for slot in 0..clients * held {
+                holders[order[slot % classes]].push(slot / held);
+            }
+            for (class, holders) in holders.iter().enumerate().filter(|(_, holders)| !holders.is_empty()) {
+                for (i, example) in shuffled(of_class(labels, class), &mut rng).into_iter().enumerate() {
+                    parts[holders[i % holders.len()]].push(example);
+                }
+            }
+        }
+    }
+    if let Some(empty) = parts.iter().position(Vec::is_empty) {
+        let (key, remedy) = config.remedy();
+        return Err(Error::config(key, format!("client {empty} would get no example; {remedy}")));
+    }
+    for part in &mut parts {
+        part.sort_unstable();
+    }
+    Ok(parts)
+}
+
+fn of_class(labels: &[u8], class: usize) -> impl Iterator<Item = usize> {
+    labels.iter().enumerate().filter(move |(_, label)| usize::from(**label) == class).map(|(i, _)| i)
+}
+
+fn shuffled(items: impl Iterator<Item = usize>, rng: &mut Rng) -> Vec<usize> {
+    let mut items: Vec<usize> = items.collect();
+    items.shuffle(rng);
+    items
+}
+
+/// Cuts `examples` at the rounded cumulative `proportions`, one piece per part.
+fn deal(examples: &[usize], parts: &mut [Vec<usize>], proportions: &[f64]) {
+    let (mut cumulative, mut start) = (0.0, 0);
+    for (i, (part, proportion)) in parts.iter_mut().zip(proportions).enumerate() {
+        cumulative += proportion;
+        let end = if i + 1 == proportions.len() {
+            examples.len()
+        } else {
+            ((cumulative * examples.len() as f64).round() as usize).clamp(start, examples.len())
+        };
+        part.extend_from_slice(&examples[start..end]);
+        start = end;
+    }
+}
+
+/// `n` proportions from the symmetric Dirichlet distribution.
+fn dirichlet(alpha: f64, n: usize, rng: &mut Rng) -> Vec<f64> {
+    // In logarithms, with Gamma(α) = Gamma(α+1)·U^(1/α): for small α the gamma variates themselves underflow.
+    let gamma = Gamma::new(alpha + 1.0, 1.0).expect("a positive shape");
+    let mut draw = || {
+        let uniform: f64 = OpenClosed01.sample(rng);
+        gamma.sample(rng).ln() + uniform.ln() / alpha
+    };
+    let logarithms: Vec<f64> = (0..n).map(|_| draw()).collect();
+    let largest = logarithms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = logarithms.iter().map(|x| (x - largest).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    weights.iter().map(|weight| weight / total).collect()
+}
+
+/// How many examples of every class every client holds, with totals; printed as an aligned table, clients from 1. `parts` are
+/// indices into `labels`, which are smaller than `classes`.
+#[must_use]
+pub fn class_table(labels: &[u8], classes: usize, parts: &[Vec<usize>]) -> ClassTable {
+    let count = |part: &Vec<usize>| {
+        let mut counts = vec![0; classes];
+        for &example in part {
+            counts[usize::from(labels[example])] += 1;
+        }
+        counts
+    };
+    ClassTable { counts: parts.iter().map(count).collect(), classes }
+}
+
+/// The result of [`class_table`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassTable {
+    /// Per client, per class.
+    counts: Vec<Vec<usize>>,
+    classes: usize,
+}
+
+impl fmt::Display for ClassTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let totals: Vec<usize> =
+            (0..self.classes).map(|class| self.counts.iter().map(|row| row[class]).sum()).collect();
+        let all: usize = totals.iter().sum();
+        let first = self.counts.len().to_string().len().max("client".len());
+        // A column is as wide as its widest cell, its total or its heading.
+        let width = |class: usize| totals[class].to_string().len().max(class.to_string().len());
+        let last = all.to_string().len().max("total".len());
+        write!(f, "{:>first$}", "client")?;
+        (0..self.classes).try_for_each(|class| write!(f, "  {class:>0$}", width(class)))?;
+        write!(f, "  {:>last$}", "total")?;
+        let clients = self.counts.iter().enumerate().map(|(i, row)| ((i + 1).to_string(), row));
+        for (name, row) in clients.chain([("total".to_owned(), &totals)]) {
+            write!(f, "\n{name:>first$}")?;
+            row.iter().enumerate().try_for_each(|(class, n)| write!(f, "  {n:>0$}", width(class)))?;
+            write!(f, "  {:>last$}", row.iter().sum::<usize>())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;
