@@ -1,0 +1,64 @@
+//! Local training throughput in images per second: `cargo bench --bench learn`.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rand::RngExt;
+use seccogc::{
+    data::{Dataset, Examples, Normalisation},
+    learn::{CnnConfig, Learner, MlpConfig, ModelConfig, SgdConfig, SoftmaxConfig, SolverConfig, learner},
+    seed::Seed,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SHAPE: [usize; 3] = [1, 28, 28];
+
+fn random_examples(n: usize, seed: Seed) -> Examples {
+    let mut rng = seed.rng();
+    let pixels = (0..n * SHAPE.iter().product::<usize>()).map(|_| rng.random()).collect();
+    let labels = (0..n).map(|_| rng.random_range(0..10)).collect();
+    Examples::new(pixels, labels, SHAPE).unwrap()
+}
+
+fn dataset(n: usize) -> Dataset {
+    Dataset {
+        name: "random",
+        classes: 10,
+        train: random_examples(n, Seed::new(1)),
+        test: random_examples(n, Seed::new(2)),
+        normalisation: Normalisation { mean: vec![0.5], std: vec![0.29] },
+    }
+}
+
+/// One epoch on one thread, then the same by two clients on two threads.
+fn train(criterion: &mut Criterion) {
+    for (name, model, images) in [
+        ("softmax", ModelConfig::Softmax(SoftmaxConfig::default()), 3200),
+        ("mlp", ModelConfig::Mlp(MlpConfig::default()), 3200),
+        ("cnn", ModelConfig::Cnn(CnnConfig::default()), 128),
+    ] {
+        let data = dataset(images);
+        let solver = SolverConfig::Sgd(SgdConfig { batch_size: 32, ..SgdConfig::default() });
+        let learner = learner(&model, &solver, &data, "cpu".parse().unwrap()).unwrap();
+        let learner: &dyn Learner = &*learner;
+        let start = learner.init(Seed::new(3));
+        let shard: Vec<usize> = (0..images).collect();
+        let client = |k| learner.train(&start, &data.train, &shard, Seed::new(k));
+
+        let mut group = criterion.benchmark_group(format!("train/{name}"));
+        group.sample_size(10);
+        group.throughput(Throughput::Elements(images as u64));
+        group.bench_function("1 client", |b| b.iter(|| black_box(client(4))));
+        group.throughput(Throughput::Elements(2 * images as u64));
+        group.bench_function("2 clients", |b| {
+            b.iter(|| rayon::join(|| black_box(client(4)), || black_box(client(5))))
+        });
+        group.throughput(Throughput::Elements(images as u64));
+        group.bench_function("evaluate", |b| b.iter(|| black_box(learner.evaluate(&start, &data.test))));
+    }
+}
+
+criterion_group!(benches, train);
+criterion_main!(benches);

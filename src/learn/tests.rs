@@ -1,0 +1,377 @@
+use burn::{
+    module::Module,
+    nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
+};
+
+use super::*;
+
+/// Random images whose label is a noisy function of them, from a fixed seed.
+fn dataset(n: usize, shape: [usize; 3], classes: usize) -> Dataset {
+    let mut rng = Seed::new(11).child("images", n as u64).rng();
+    let size: usize = shape.iter().product();
+    let mut examples = |n: usize| {
+        let labels: Vec<u8> = (0..n).map(|_| rng.random_range(0..classes as u8)).collect();
+        let pixels = labels.iter().flat_map(|&label| {
+            let mut image: Vec<u8> = (0..size).map(|_| rng.random()).collect();
+            image[usize::from(label)] = 255;
+            image
+        });
+        let pixels = pixels.collect();
+        Examples::new(pixels, labels, shape).unwrap()
+    };
+    Dataset {
+        name: "random",
+        classes,
+        train: examples(n),
+        test: examples(n),
+        normalisation: Normalisation { mean: vec![0.5; shape[0]], std: vec![0.25; shape[0]] },
+    }
+}
+
+fn cpu() -> Device {
+    "cpu".parse().unwrap()
+}
+
+fn sgd(config: SgdConfig) -> SolverConfig {
+    SolverConfig::Sgd(config)
+}
+
+fn mlp(hidden: usize) -> ModelConfig {
+    ModelConfig::Mlp(MlpConfig { hidden })
+}
+
+fn all(data: &Examples) -> Vec<usize> {
+    (0..data.len()).collect()
+}
+
+fn norm(x: &[f32]) -> f64 {
+    x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn parameter_counts_are_those_of_the_literature() {
+    let cnn = ModelConfig::Cnn(CnnConfig {});
+    let softmax = ModelConfig::Softmax(SoftmaxConfig {});
+    for (model, shape, count) in [
+        (&softmax, [1, 28, 28], 7_850),
+        (&mlp(200), [1, 28, 28], 159_010),
+        (&cnn, [1, 28, 28], 1_663_370),
+        (&softmax, [3, 32, 32], 30_730),
+        (&mlp(200), [3, 32, 32], 616_610),
+        (&cnn, [3, 32, 32], 2_156_490),
+    ] {
+        let data = dataset(4, shape, 10);
+        let learner = learner(model, &SolverConfig::default(), &data, cpu()).unwrap();
+        assert_eq!(learner.parameters(), count, "{} {shape:?}", model.kind());
+        let sizes = learner.layers().iter().map(|(_, s)| s.iter().product::<usize>()).sum::<usize>();
+        assert_eq!(sizes, count);
+        assert_eq!(learner.init(Seed::new(0)).len(), count);
+        let evaluation = learner.evaluate(&learner.init(Seed::new(0)), &data.test);
+        assert!(evaluation.loss.is_finite() && evaluation.examples == 4);
+    }
+}
+
+#[test]
+fn initial_weights_follow_the_fan_in() {
+    let data = dataset(4, [3, 8, 8], 10);
+    let cnn = ModelConfig::Cnn(CnnConfig {});
+    let learner = learner(&cnn, &SolverConfig::default(), &data, cpu()).unwrap();
+    let weights = learner.init(Seed::new(5));
+    assert_eq!(weights, learner.init(Seed::new(5)));
+    assert_ne!(weights, learner.init(Seed::new(6)));
+    let fan_in = [75, 75, 800, 800, 256, 256, 512, 512];
+    let mut rest = weights.as_slice();
+    for ((name, shape), fan_in) in learner.layers().into_iter().zip(fan_in) {
+        let (layer, tail) = rest.split_at(shape.iter().product());
+        rest = tail;
+        let bound = 1.0 / (fan_in as f32).sqrt();
+        assert!(layer.iter().all(|x| x.abs() <= bound), "{name}");
+        // The variance of U(±b) is b²/3. Weight layers hold at least 2400 values, whose sample variance has a
+        // relative standard error of at most √(0.8/2400) < 0.02: 0.1 is beyond five of them, α < 1e-6.
+        if name.ends_with("weight") {
+            let variance = norm(layer).powi(2) / layer.len() as f64;
+            let ratio = variance / (f64::from(bound).powi(2) / 3.0);
+            assert!((ratio - 1.0).abs() < 0.1, "{name}: {ratio}");
+        }
+    }
+    assert!(rest.is_empty());
+}
+
+/// One full-batch step of size 1 returns minus the gradient. Each layer's gradient is compared with central
+/// differences of the loss, along itself and along single coordinates. The differences are good to about
+/// 1e-7 / ε = 5e-5 (rounding of f32 logits) plus what ReLU and max-pool kinks within ε contribute.
+fn check_gradient(model: &ModelConfig, shape: [usize; 3]) {
+    let data = dataset(128, shape, 4);
+    let solver = sgd(SgdConfig { learning_rate: 1.0, batch_size: 128, ..SgdConfig::default() });
+    let learner = learner(model, &solver, &data, cpu()).unwrap();
+    let start = learner.init(Seed::new(1));
+    let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
+    assert_eq!((update.steps, update.examples), (1, 128));
+    let here = learner.evaluate(&start, &data.train).loss;
+    assert!((update.loss - here).abs() < 1e-6, "{} {here}", update.loss);
+
+    let epsilon = 2e-3;
+    let slope = |at: usize, direction: &[f32]| {
+        let loss = |sign: f32| {
+            let mut moved = start.clone();
+            for (x, u) in moved[at..].iter_mut().zip(direction) {
+                *x += sign * epsilon * u;
+            }
+            learner.evaluate(&moved, &data.train).loss
+        };
+        (loss(1.0) - loss(-1.0)) / (2.0 * f64::from(epsilon))
+    };
+    let mut rng = Seed::new(3).rng();
+    let mut at = 0;
+    for (name, shape) in learner.layers() {
+        let size: usize = shape.iter().product();
+        let gradient: Vec<f32> = update.delta[at..at + size].iter().map(|x| -x).collect();
+        let length = norm(&gradient);
+        let unit: Vec<f32> = gradient.iter().map(|g| g / length as f32).collect();
+        let measured = slope(at, &unit);
+        assert!((measured - length).abs() < 2e-4 + 1e-2 * length, "{name}: {measured} {length}");
+        for _ in 0..4 {
+            let i = rng.random_range(0..size);
+            let (measured, expected) = (slope(at + i, &[1.0]), f64::from(gradient[i]));
+            let tolerance = 2e-4 + 2e-2 * expected.abs();
+            assert!((measured - expected).abs() < tolerance, "{name}[{i}]: {measured} {expected}");
+        }
+        at += size;
+    }
+}
+
+#[test]
+fn gradients_match_finite_differences() {
+    check_gradient(&ModelConfig::Softmax(SoftmaxConfig {}), [1, 6, 6]);
+    check_gradient(&mlp(20), [3, 5, 5]);
+    check_gradient(&ModelConfig::Cnn(CnnConfig {}), [2, 8, 8]);
+}
+
+/// Full-batch SGD on a softmax model, in f64 with plain loops.
+fn softmax_by_hand(start: &[f32], data: &Dataset, sgd: &SgdConfig, steps: usize) -> Vec<f64> {
+    let (n, classes) = (data.train.len(), data.classes);
+    let inputs: usize = data.train.shape().iter().product();
+    let mut pixels = Vec::new();
+    data.train.extend_batch(&all(&data.train), &data.normalisation, &mut pixels);
+    let mut weights: Vec<f64> = start.iter().map(|&w| w.into()).collect();
+    let mut velocity = vec![0.0; weights.len()];
+    for _ in 0..steps {
+        let mut gradient: Vec<f64> = weights.iter().map(|w| sgd.weight_decay * w).collect();
+        for (x, &label) in pixels.chunks(inputs).zip(data.train.labels()) {
+            let scores: Vec<f64> = (0..classes)
+                .map(|c| {
+                    let dot = |i: usize| f64::from(x[i]) * weights[i * classes + c];
+                    (weights[inputs * classes + c] + (0..inputs).map(dot).sum::<f64>()).exp()
+                })
+                .collect();
+            let total: f64 = scores.iter().sum();
+            for c in 0..classes {
+                let error = scores[c] / total - f64::from(u8::from(usize::from(label) == c));
+                for i in 0..inputs {
+                    gradient[i * classes + c] += error * f64::from(x[i]) / n as f64;
+                }
+                gradient[inputs * classes + c] += error / n as f64;
+            }
+        }
+        for ((w, v), g) in weights.iter_mut().zip(&mut velocity).zip(gradient) {
+            *v = sgd.momentum * *v + g;
+            *w -= sgd.learning_rate * *v;
+        }
+    }
+    weights.iter().zip(start).map(|(w, &s)| w - f64::from(s)).collect()
+}
+
+#[test]
+fn momentum_and_weight_decay_equal_the_hand_computation() {
+    let data = dataset(10, [1, 2, 3], 3);
+    for (momentum, weight_decay) in [(0.0, 0.0), (0.9, 0.0), (0.0, 0.1), (0.9, 0.1)] {
+        let config = SgdConfig {
+            learning_rate: 0.1,
+            momentum,
+            weight_decay,
+            batch_size: 10,
+            epochs: Some(7),
+            ..SgdConfig::default()
+        };
+        let model = ModelConfig::Softmax(SoftmaxConfig {});
+        let learner = learner(&model, &sgd(config.clone()), &data, cpu()).unwrap();
+        let start = learner.init(Seed::new(1));
+        let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
+        let expected = softmax_by_hand(&start, &data, &config, 7);
+        for (got, want) in update.delta.iter().zip(&expected) {
+            assert!((f64::from(*got) - want).abs() < 2e-6, "μ={momentum} λ={weight_decay}: {got} {want}");
+        }
+        assert!(expected.iter().any(|x| x.abs() > 0.05));
+    }
+}
+
+#[test]
+fn same_seed_same_bytes_whatever_the_threads() {
+    let data = dataset(700, [1, 6, 6], 4);
+    let solver = sgd(SgdConfig { batch_size: 16, momentum: 0.5, ..SgdConfig::default() });
+    for model in [mlp(30), ModelConfig::Cnn(CnnConfig {})] {
+        let learner = learner(&model, &solver, &data, cpu()).unwrap();
+        let start = learner.init(Seed::new(1));
+        let run = |threads: usize, seed: u64| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let updates: Vec<LocalUpdate> = (0..4_usize)
+                    .into_par_iter()
+                    .map(|k| {
+                        let shard: Vec<usize> = (k * 50..k * 50 + 50).collect();
+                        learner.train(&start, &data.train, &shard, Seed::new(seed).child("client", k as u64))
+                    })
+                    .collect();
+                (updates, learner.evaluate(&start, &data.test))
+            })
+        };
+        let one = run(1, 9);
+        assert_eq!(one, run(2, 9));
+        assert_ne!(one.0, run(2, 10).0);
+        assert!(one.0.iter().all(|u| u.steps == 4 && u.examples == 50 && norm(&u.delta) > 0.0));
+    }
+}
+
+#[test]
+fn steps_cycle_over_reshuffled_epochs() {
+    let data = dataset(10, [1, 2, 3], 3);
+    let run = |epochs, steps| {
+        let config = SgdConfig { batch_size: 4, epochs, steps, ..SgdConfig::default() };
+        let learner = learner(&mlp(5), &sgd(config), &data, cpu()).unwrap();
+        let start = learner.init(Seed::new(1));
+        learner.train(&start, &data.train, &all(&data.train), Seed::new(2))
+    };
+    assert_eq!(run(Some(2), None), run(None, Some(6)));
+    let partial = run(None, Some(4));
+    assert_eq!((partial.steps, partial.examples), (4, 14));
+}
+
+#[test]
+fn the_whole_update_is_clipped() {
+    let data = dataset(40, [1, 4, 4], 4);
+    let run = |clip_norm| {
+        let config = SgdConfig { learning_rate: 0.5, clip_norm, ..SgdConfig::default() };
+        let learner = learner(&mlp(8), &sgd(config), &data, cpu()).unwrap();
+        let start = learner.init(Seed::new(1));
+        learner.train(&start, &data.train, &all(&data.train), Seed::new(2))
+    };
+    let free = norm(&run(None).delta);
+    assert!(free > 0.1);
+    let clipped = norm(&run(Some(free / 2.0)).delta);
+    assert!(clipped <= free / 2.0 && clipped > 0.499 * free, "{clipped} {free}");
+    assert_eq!(run(Some(2.0 * free)), run(None));
+}
+
+#[test]
+fn overfits_64_examples() {
+    let data = dataset(64, [1, 6, 6], 4);
+    let config = SgdConfig {
+        learning_rate: 0.1,
+        epochs: Some(60),
+        batch_size: 16,
+        momentum: 0.9,
+        ..SgdConfig::default()
+    };
+    let learner = learner(&mlp(64), &sgd(config), &data, cpu()).unwrap();
+    let start = learner.init(Seed::new(1));
+    let before = learner.evaluate(&start, &data.train);
+    let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
+    let end: Vec<f32> = start.iter().zip(&update.delta).map(|(w, x)| w + x).collect();
+    let after = learner.evaluate(&end, &data.train);
+    assert!(before.accuracy < 0.6 && before.loss > 1.0, "{before:?}");
+    assert!(after.accuracy == 1.0 && after.loss < 0.01, "{after:?}");
+}
+
+#[test]
+fn evaluation_equals_a_count_by_hand() {
+    let data = dataset(700, [1, 3, 3], 4);
+    let model = ModelConfig::Softmax(SoftmaxConfig {});
+    let learner = learner(&model, &SolverConfig::default(), &data, cpu()).unwrap();
+    let params = learner.init(Seed::new(1));
+    let mut pixels = Vec::new();
+    data.test.extend_batch(&all(&data.test), &data.normalisation, &mut pixels);
+    let (mut hits, mut loss) = (0, 0.0);
+    for (x, &label) in pixels.chunks(9).zip(data.test.labels()) {
+        let score = |c: usize| -> f64 {
+            let dot = |i: usize| f64::from(x[i]) * f64::from(params[i * 4 + c]);
+            f64::from(params[36 + c]) + (0..9).map(dot).sum::<f64>()
+        };
+        let own = score(label.into());
+        hits += usize::from((0..4).all(|c| score(c) <= own));
+        loss += (0..4).map(|c| (score(c) - own).exp()).sum::<f64>().ln();
+    }
+    let evaluation = learner.evaluate(&params, &data.test);
+    assert_eq!(evaluation.accuracy, hits as f64 / 700.0);
+    assert!((evaluation.loss - loss / 700.0).abs() < 1e-6);
+}
+
+#[test]
+fn divergence_and_empty_shards_do_not_panic() {
+    let data = dataset(20, [1, 4, 4], 4);
+    let config = SgdConfig { learning_rate: 1e30, epochs: Some(5), ..SgdConfig::default() };
+    let learner = learner(&mlp(8), &sgd(config), &data, cpu()).unwrap();
+    let start = learner.init(Seed::new(1));
+    let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
+    assert!(update.loss.is_nan());
+    let evaluation = learner.evaluate(&vec![f32::NAN; start.len()], &data.test);
+    assert!(evaluation.loss.is_nan() && evaluation.accuracy == 0.0);
+    let empty = learner.train(&start, &data.train, &[], Seed::new(2));
+    assert_eq!((empty.steps, empty.examples), (0, 0));
+    assert!(empty.loss.is_nan() && empty.delta.iter().all(|&x| x == 0.0));
+}
+
+#[test]
+fn refusals_name_the_key() {
+    let data = dataset(4, [1, 3, 3], 4);
+    let refused = |model: &ModelConfig, solver: SgdConfig| {
+        learner(model, &sgd(solver), &data, cpu()).err().unwrap().to_string()
+    };
+    let bad = SgdConfig { batch_size: 0, ..SgdConfig::default() };
+    assert_eq!(refused(&mlp(1), bad), "solver.batch_size: must be at least 1");
+    assert!(refused(&mlp(0), SgdConfig::default()).starts_with("model.hidden: "));
+    let cnn = refused(&ModelConfig::Cnn(CnnConfig {}), SgdConfig::default());
+    assert!(cnn.starts_with("model.kind: ") && cnn.contains("not 3×3"), "{cnn}");
+}
+
+#[derive(Module, Debug)]
+struct Normed {
+    norm: LayerNorm,
+    output: Linear,
+}
+
+impl Classifier for Normed {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.output.forward(self.norm.forward(images.flatten(1, 3)))
+    }
+}
+
+#[derive(Module, Debug)]
+struct Batched {
+    norm: BatchNorm,
+    output: Linear,
+}
+
+impl Classifier for Batched {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.output.forward(self.norm.forward(images).flatten(1, 3))
+    }
+}
+
+#[test]
+fn a_users_own_model_is_a_module() {
+    let data = dataset(60, [1, 4, 4], 4);
+    let device = cpu();
+    let output = LinearConfig::new(16, 4).init(&device.plain());
+    let model = Normed { norm: LayerNormConfig::new(16).init(&device.plain()), output: output.clone() };
+    let learner = learner_of(model, &SolverConfig::default(), &data, device.clone()).unwrap();
+    let names: Vec<String> = learner.layers().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["norm.gamma", "norm.beta", "output.weight", "output.bias"]);
+    let start = learner.init(Seed::new(1));
+    assert!(start[..16].iter().all(|&x| x == 1.0) && start[16..32].iter().all(|&x| x == 0.0));
+    let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
+    assert!(update.delta.chunks(16).all(|layer| layer.iter().any(|&x| x != 0.0)));
+
+    let model = Batched { norm: BatchNormConfig::new(1).init(&device.plain()), output };
+    let error = learner_of(model, &SolverConfig::default(), &data, device).err().unwrap();
+    assert!(error.to_string().contains("`norm.gamma` belongs to a layer of kind BatchNorm"), "{error}");
+}
