@@ -1,0 +1,237 @@
+//! Symbols and their scalars: what the protocols compute with.
+//!
+//! A protocol is written once over a [`Symbol`]. With `f64` or `f32` it aggregates real updates; with
+//! [`LinearForm`] it computes *formal* combinations of inputs and key draws, so that the view of any party is
+//! read off the code that runs (see [`crate::privacy`]).
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug};
+
+use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
+
+use crate::seed::Rng;
+
+/// Coordinates per task of a parallel pass: big enough to amortise the hand-over, small enough for L2.
+const CHUNK: usize = 16 * 1024;
+
+/// A vector space element, one coordinate of an update, a key or a message.
+pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
+    /// Bytes of one symbol on the wire.
+    const BYTES: usize;
+
+    /// The neutral element of addition.
+    fn zero() -> Self;
+
+    /// `y[i] += a · x[i]`. The slices have equal length.
+    fn axpy(y: &mut [Self], a: f64, x: &[Self]);
+
+    /// `y[i] = a · y[i]`.
+    fn scale(y: &mut [Self], a: f64);
+
+    /// `Σ_i a_i x_i` over vectors of equal length `len`, in the order of `terms`, in parallel over
+    /// coordinates. The result does not depend on the number of threads.
+    #[must_use]
+    fn combine(len: usize, terms: &[(f64, &[Self])]) -> Vec<Self> {
+        let mut sum = vec![Self::zero(); len];
+        Self::accumulate(&mut sum, terms);
+        sum
+    }
+
+    /// `y += Σ_i a_i x_i`, one pass over `y`; see [`Symbol::combine`].
+    fn accumulate(y: &mut [Self], terms: &[(f64, &[Self])]) {
+        y.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
+            let start = index * CHUNK;
+            for &(a, x) in terms {
+                Self::axpy(chunk, a, &x[start..start + chunk.len()]);
+            }
+        });
+    }
+}
+
+/// A symbol whose key draws are numbers.
+pub trait Sample: Symbol {
+    /// Fills `out` with independent key symbols: N(0, 1) over the reals.
+    fn sample(rng: &mut Rng, out: &mut [Self]);
+
+    /// `y[i] += a · x[i]` for a single-precision update `x`; the slices have equal length.
+    fn axpy_f32(y: &mut [Self], a: f64, x: &[f32]);
+
+    /// The symbols as real numbers, in place where they already are.
+    fn into_f64(symbols: Vec<Self>) -> Vec<f64>;
+}
+
+macro_rules! real_symbol {
+    ($real:ty) => {
+        impl Symbol for $real {
+            const BYTES: usize = size_of::<$real>();
+
+            fn zero() -> Self {
+                0.0
+            }
+
+            fn axpy(y: &mut [Self], a: f64, x: &[Self]) {
+                let a = a as $real;
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y += a * x;
+                }
+            }
+
+            fn scale(y: &mut [Self], a: f64) {
+                let a = a as $real;
+                for y in y {
+                    *y *= a;
+                }
+            }
+        }
+
+        impl Sample for $real {
+            fn sample(rng: &mut Rng, out: &mut [Self]) {
+                for x in out {
+                    *x = StandardNormal.sample(rng);
+                }
+            }
+
+            fn axpy_f32(y: &mut [Self], a: f64, x: &[f32]) {
+                let a = a as $real;
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y += a * <$real>::from(*x);
+                }
+            }
+
+            fn into_f64(symbols: Vec<Self>) -> Vec<f64> {
+                symbols.into_iter().map(f64::from).collect()
+            }
+        }
+    };
+}
+real_symbol!(f32);
+real_symbol!(f64);
+
+/// What a formal combination combines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unknown {
+    /// The input of client k.
+    Input(u16),
+    /// One N(0, 1) key draw, named by its [`KeyStream`].
+    Key(KeyStream),
+}
+
+/// The name of one stream of key draws; two requests with the same name get the same draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyStream {
+    /// What the draws are for, e.g. `"mask"`.
+    pub purpose: &'static str,
+    /// The round in which the draws are used.
+    pub round: u64,
+    /// First index, e.g. a client.
+    pub a: u16,
+    /// Second index, e.g. the other client of a pair.
+    pub b: u16,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(k) => write!(f, "x{}", k + 1),
+            Self::Key(key) => write!(f, "{}[{},{}]", key.purpose, key.a + 1, key.b + 1),
+        }
+    }
+}
+
+/// A formal real combination Σ c_i · unknown_i, one symbol of a protocol that is run to be audited.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinearForm(BTreeMap<Unknown, f64>);
+
+impl LinearForm {
+    /// The form that is just `unknown`.
+    #[must_use]
+    pub fn unknown(unknown: Unknown) -> Self {
+        Self(BTreeMap::from([(unknown, 1.0)]))
+    }
+
+    /// The coefficient of `unknown`, 0 when absent.
+    #[must_use]
+    pub fn coefficient(&self, unknown: Unknown) -> f64 {
+        self.0.get(&unknown).copied().unwrap_or(0.0)
+    }
+
+    /// The non-zero terms in the order of [`Unknown`].
+    pub fn terms(&self) -> impl Iterator<Item = (Unknown, f64)> + '_ {
+        self.0.iter().map(|(unknown, c)| (*unknown, *c))
+    }
+
+    fn add_scaled(&mut self, a: f64, other: &Self) {
+        for (unknown, c) in &other.0 {
+            *self.0.entry(*unknown).or_insert(0.0) += a * c;
+        }
+        self.0.retain(|_, c| *c != 0.0);
+    }
+}
+
+impl Symbol for LinearForm {
+    const BYTES: usize = 0;
+
+    fn zero() -> Self {
+        Self::default()
+    }
+
+    fn axpy(y: &mut [Self], a: f64, x: &[Self]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            y.add_scaled(a, x);
+        }
+    }
+
+    fn scale(y: &mut [Self], a: f64) {
+        for y in y {
+            y.0.values_mut().for_each(|c| *c *= a);
+            y.0.retain(|_, c| *c != 0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn combine_is_the_same_for_every_chunking() {
+        let len = 3 * CHUNK + 17;
+        let x: Vec<f64> = (0..len).map(|i| (i as f64).sin()).collect();
+        let y: Vec<f64> = (0..len).map(|i| (i as f64).cos()).collect();
+        let sum = f64::combine(len, &[(2.0, &x), (-0.5, &y)]);
+        for i in [0, CHUNK - 1, CHUNK, len - 1] {
+            assert_eq!(sum[i], 2.0 * x[i] + -0.5 * y[i]);
+        }
+    }
+
+    #[test]
+    fn forms_cancel_exactly() {
+        let key = LinearForm::unknown(Unknown::Key(KeyStream { purpose: "mask", round: 0, a: 0, b: 0 }));
+        let x = LinearForm::unknown(Unknown::Input(3));
+        let sum = LinearForm::combine(
+            1,
+            &[
+                (1.5, std::slice::from_ref(&x)),
+                (2.0, std::slice::from_ref(&key)),
+                (-2.0, std::slice::from_ref(&key)),
+            ],
+        );
+        assert_eq!(sum[0].terms().collect::<Vec<_>>(), vec![(Unknown::Input(3), 1.5)]);
+    }
+
+    #[test]
+    fn key_draws_are_standard_normal() {
+        // 10^5 draws; each bound is 4.5 standard errors, α < 10⁻⁵ for a correct sampler.
+        let n = 100_000;
+        let mut draws = vec![0.0f64; n];
+        f64::sample(&mut crate::seed::Seed::new(3).rng(), &mut draws);
+        let mean = draws.iter().sum::<f64>() / n as f64;
+        let variance = draws.iter().map(|x| x * x).sum::<f64>() / n as f64;
+        let fourth = draws.iter().map(|x| x.powi(4)).sum::<f64>() / n as f64;
+        let error = 4.5 / (n as f64).sqrt();
+        assert!(mean.abs() < error, "{mean}");
+        assert!((variance - 1.0).abs() < error * 2f64.sqrt(), "{variance}");
+        assert!((fourth - 3.0).abs() < error * 96f64.sqrt(), "{fourth}");
+    }
+}

@@ -1,0 +1,217 @@
+//! Secret keys over the real field: zero-sum masks u_1 … u_M with Σ_k u_k = 0 (SecCoGC, section III; Fair-SecCoGC,
+//! section IV).
+//!
+//! | construction | u_k | Var(u_k) |
+//! |---|---|---|
+//! | `plain` | σ g_k for k < M, u_M = −Σ_{k<M} u_k | σ², the last client (M−1)σ² |
+//! | `fair` | √(M/(M−1)) σ (g_k − ḡ) | σ² for every client |
+//! | `pairwise` | σ/√(M−1) (Σ_{j>k} g_kj − Σ_{j<k} g_jk) | σ² for every client |
+//!
+//! with g i.i.d. N(0, 1) per coordinate, fresh in every round. `key_std` is σ. At equal σ, `fair` and `pairwise`
+//! spend the total power Mσ² and `plain` spends 2(M−1)σ²; [`KeyKind::total_power`] says how much, so that
+//! constructions can be compared at equal total power.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::algebra::{KeyStream, LinearForm, Sample, Symbol, Unknown};
+use crate::seed::Seed;
+
+/// Where key symbols come from.
+pub trait KeySource<S: Symbol>: Sync {
+    /// `len` independent key symbols of the stream `name`; the same name always gives the same symbols.
+    fn draw(&self, name: KeyStream, len: usize) -> Vec<S>;
+}
+
+/// Key symbols drawn from the seed tree: the simulation's keys.
+#[derive(Clone, Copy, Debug)]
+pub struct SeededKeys(pub Seed);
+
+impl<S: Sample> KeySource<S> for SeededKeys {
+    fn draw(&self, name: KeyStream, len: usize) -> Vec<S> {
+        let index = u64::from(name.a) << 16 | u64::from(name.b);
+        let mut draws = vec![S::zero(); len];
+        S::sample(&mut self.0.child(name.purpose, name.round).child("stream", index).rng(), &mut draws);
+        draws
+    }
+}
+
+/// Formal key symbols: every coordinate of a stream is the unknown that carries the stream's name.
+#[derive(Clone, Copy, Debug)]
+pub struct FormalKeys;
+
+impl KeySource<LinearForm> for FormalKeys {
+    fn draw(&self, name: KeyStream, len: usize) -> Vec<LinearForm> {
+        vec![LinearForm::unknown(Unknown::Key(name)); len]
+    }
+}
+
+/// How the zero-sum masks are constructed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyKind {
+    /// SecCoGC: independent masks, the last client balances them and is protected unequally.
+    Plain,
+    /// Fair-SecCoGC: exchangeable masks, the same variance for every client.
+    #[default]
+    Fair,
+    /// One shared draw per pair of clients: fair, and needs no trusted dealer.
+    Pairwise,
+}
+
+impl KeyKind {
+    /// The name used in configurations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Fair => "fair",
+            Self::Pairwise => "pairwise",
+        }
+    }
+
+    /// Σ_k Var(u_k) per coordinate for `clients` clients at key standard deviation `std`.
+    #[must_use]
+    pub fn total_power(self, clients: usize, std: f64) -> f64 {
+        let m = clients as f64;
+        match self {
+            Self::Plain => 2.0 * (m - 1.0) * std * std,
+            Self::Fair | Self::Pairwise => m * std * std,
+        }
+    }
+
+    /// The masks u_1 … u_M of one round, each of length `len`, with Σ_k u_k = 0.
+    ///
+    /// `clients` must be at least 2: a single client cannot hold a non-zero zero-sum key.
+    #[must_use]
+    pub fn masks<S: Symbol>(
+        self,
+        clients: usize,
+        len: usize,
+        std: f64,
+        round: u64,
+        source: &impl KeySource<S>,
+    ) -> Vec<Vec<S>> {
+        let m = clients as f64;
+        let stream = |a: usize, b: usize| {
+            source.draw(KeyStream { purpose: "mask", round, a: a as u16, b: b as u16 }, len)
+        };
+        match self {
+            Self::Plain => {
+                let mut masks: Vec<Vec<S>> = (0..clients - 1)
+                    .into_par_iter()
+                    .map(|k| {
+                        let mut mask = stream(k, k);
+                        S::scale(&mut mask, std);
+                        mask
+                    })
+                    .collect();
+                let terms: Vec<_> = masks.iter().map(|mask| (-1.0, mask.as_slice())).collect();
+                let last = S::combine(len, &terms);
+                masks.push(last);
+                masks
+            }
+            Self::Fair => {
+                let scale = (m / (m - 1.0)).sqrt() * std;
+                let mut masks: Vec<Vec<S>> = (0..clients).into_par_iter().map(|k| stream(k, k)).collect();
+                let terms: Vec<_> = masks.iter().map(|mask| (scale / m, mask.as_slice())).collect();
+                let mean = S::combine(len, &terms);
+                masks.par_iter_mut().for_each(|mask| {
+                    S::scale(mask, scale);
+                    S::axpy(mask, -1.0, &mean);
+                });
+                masks
+            }
+            Self::Pairwise => {
+                let scale = std / (m - 1.0).sqrt();
+                (0..clients)
+                    .into_par_iter()
+                    .map(|k| {
+                        let mut mask = vec![S::zero(); len];
+                        for j in (0..clients).filter(|&j| j != k) {
+                            let sign = if k < j { scale } else { -scale };
+                            S::axpy(&mut mask, sign, &stream(k.min(j), k.max(j)));
+                        }
+                        mask
+                    })
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Link keys of one code row: v_k for the members of `row`, Σ v_k = 0, Var = `std`² each (section 2, step 1).
+#[must_use]
+pub fn link_keys<S: Symbol>(
+    row: usize,
+    members: &[usize],
+    len: usize,
+    std: f64,
+    round: u64,
+    source: &impl KeySource<S>,
+) -> Vec<Vec<S>> {
+    let n = members.len() as f64;
+    let scale = (n / (n - 1.0)).sqrt() * std;
+    let mut keys: Vec<Vec<S>> = members
+        .iter()
+        .map(|&k| source.draw(KeyStream { purpose: "link", round, a: row as u16, b: k as u16 }, len))
+        .collect();
+    let terms: Vec<_> = keys.iter().map(|key| (scale / n, key.as_slice())).collect();
+    let mean = S::combine(len, &terms);
+    for key in &mut keys {
+        S::scale(key, scale);
+        S::axpy(key, -1.0, &mean);
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KINDS: [KeyKind; 3] = [KeyKind::Plain, KeyKind::Fair, KeyKind::Pairwise];
+
+    fn variance(form: &LinearForm) -> f64 {
+        form.terms().map(|(_, c)| c * c).sum()
+    }
+
+    #[test]
+    fn masks_sum_to_zero_and_have_the_stated_variance() {
+        for kind in KINDS {
+            for m in 2..8 {
+                let masks = kind.masks::<LinearForm>(m, 1, 3.0, 0, &FormalKeys);
+                let terms: Vec<_> = masks.iter().map(|mask| (1.0, mask.as_slice())).collect();
+                let sum = LinearForm::combine(1, &terms);
+                assert!(variance(&sum[0]) < 1e-24, "{kind:?} {m}");
+                let variances: Vec<f64> = masks.iter().map(|mask| variance(&mask[0])).collect();
+                let total: f64 = variances.iter().sum();
+                assert!((total - kind.total_power(m, 3.0)).abs() < 1e-9, "{kind:?} {m} {total}");
+                if kind != KeyKind::Plain {
+                    assert!(variances.iter().all(|v| (v - 9.0).abs() < 1e-9), "{kind:?} {variances:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numeric_masks_sum_to_zero_and_change_with_the_round() {
+        let source = SeededKeys(Seed::new(1));
+        for kind in KINDS {
+            let masks = kind.masks::<f64>(5, 1000, 2.0, 3, &source);
+            let terms: Vec<_> = masks.iter().map(|mask| (1.0, mask.as_slice())).collect();
+            let sum = f64::combine(1000, &terms);
+            assert!(sum.iter().all(|x| x.abs() < 1e-12), "{kind:?}");
+            assert_ne!(masks, kind.masks::<f64>(5, 1000, 2.0, 4, &source));
+            assert_eq!(masks, kind.masks::<f64>(5, 1000, 2.0, 3, &source));
+        }
+    }
+
+    #[test]
+    fn link_keys_of_a_row_sum_to_zero() {
+        let keys = link_keys::<f64>(2, &[1, 2, 5], 100, 4.0, 0, &SeededKeys(Seed::new(1)));
+        for i in 0..100 {
+            assert!((keys[0][i] + keys[1][i] + keys[2][i]).abs() < 1e-12);
+            assert!(keys[0][i] != 0.0);
+        }
+    }
+}
