@@ -1,0 +1,214 @@
+//! Aggregation protocols as sans-I/O parties.
+//!
+//! A [`Protocol`] deals keys and makes one [`Party`] per participant. A party takes a phase and the envelopes that
+//! arrived, and returns the envelopes that it sends; a lost message is simply absent. The same party code runs in the
+//! trainer ([`exchange`]), under test with hand-picked erasures, and under audit with formal symbols
+//! ([`crate::privacy`]).
+//!
+//! | file | schemes | source |
+//! |---|---|---|
+//! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017 and the baselines of Weng, section IX |
+//! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; Weng, *Secure Cooperative Gradient Coding* |
+//!
+//! A new protocol is one file that implements the two traits and a configuration struct, and one line in
+//! [`ProtocolConfig`].
+
+pub mod cogc;
+pub mod exchange;
+pub mod uncoded;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::algebra::Symbol;
+use crate::config::choice;
+use crate::error::Result;
+use crate::keys::KeySource;
+use crate::seed::Seed;
+pub use exchange::{Aggregate, Aggregator, Scheme, Traffic, Update, Views};
+
+/// A participant. Clients are numbered from 0 in code and from 1 in everything that is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PartyId {
+    /// The client with this index.
+    Client(u16),
+    /// The server.
+    Server,
+}
+
+impl PartyId {
+    /// A number that identifies the party among all.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Server => 0,
+            Self::Client(k) => 1 + u32::from(k),
+        }
+    }
+}
+
+impl fmt::Display for PartyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(k) => write!(f, "client {}", k + 1),
+            Self::Server => f.write_str("server"),
+        }
+    }
+}
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub struct Envelope<M> {
+    /// The phase in which it is sent.
+    pub phase: u8,
+    /// The sender.
+    pub from: PartyId,
+    /// The receiver.
+    pub to: PartyId,
+    /// The content.
+    pub body: M,
+}
+
+/// What a protocol's messages tell about themselves.
+pub trait Message<S>: Clone + Send + Sync {
+    /// Bytes of the encoded body, without the envelope's header.
+    fn bytes(&self) -> usize;
+
+    /// The symbol vectors that a reader of this message learns.
+    fn reveals(&self) -> Vec<Vec<S>>;
+}
+
+/// What a party holds before the round starts.
+pub trait Secret<S>: Send {
+    /// The symbol vectors of the key material.
+    fn held(&self) -> Vec<&[S]>;
+}
+
+/// A client's input: the vector that enters the sum.
+pub trait Input<S>: Sync {
+    /// Number of coordinates d.
+    fn len(&self) -> usize;
+
+    /// Whether there are no coordinates.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `y += input`; `y` has [`Input::len`] symbols.
+    fn add_to(&self, y: &mut [S]);
+}
+
+/// The result of a round at the server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoded<S> {
+    /// The sum of the inputs of `included` (client indices, ascending).
+    Sum {
+        /// Σ of the included clients' inputs, d symbols.
+        sum: Vec<S>,
+        /// Whose inputs the sum contains.
+        included: Vec<u16>,
+    },
+    /// Too much was lost: the server learns no sum.
+    Outage,
+}
+
+/// The moment of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Training round, from 1.
+    pub round: u64,
+    /// Attempt within the round, from 0.
+    pub attempt: u32,
+    /// Phase, from 0; the last step of an attempt has `phase == phases()` and sends nothing.
+    pub phase: u8,
+}
+
+/// One participant's state machine for one round.
+pub trait Party<M, S>: Send {
+    /// Consumes what arrived from the previous phase and returns what to send in this one.
+    ///
+    /// # Errors
+    /// A message that the protocol forbids; never a missing one.
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<M>>) -> Result<Vec<Envelope<M>>>;
+
+    /// The server's result after the last step of an attempt; `None` for everybody else.
+    fn decoded(&mut self) -> Option<Decoded<S>> {
+        None
+    }
+}
+
+/// An aggregation scheme over symbols `S`.
+pub trait Protocol<S: Symbol>: Send + Sync {
+    /// What travels.
+    type Message: Message<S>;
+    /// A party's key material for one round.
+    type Key: Secret<S>;
+    /// The state machine of every role.
+    type Party: Party<Self::Message, S>;
+
+    /// All participants; clients first, in order.
+    fn parties(&self) -> Vec<PartyId>;
+
+    /// Number of phases of an attempt. Phase 0 is between clients and phase 1 goes to the server, so that the same
+    /// upload meets the same link state under every protocol.
+    fn phases(&self) -> u8;
+
+    /// Offline phase: fresh keys for one round, one per party in the order of [`Protocol::parties`], for inputs of
+    /// `len` coordinates.
+    fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key>;
+
+    /// The state machine of `id`. Clients have an input, the server has none.
+    fn party(&self, id: PartyId, key: Self::Key, input: Option<&dyn Input<S>>) -> Self::Party;
+}
+
+/// Precision of the symbols that a scheme computes with and sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arithmetic {
+    /// Single precision, 4 bytes a coordinate.
+    F32,
+    /// Double precision, 8 bytes a coordinate.
+    F64,
+}
+
+choice! {
+    /// An aggregation protocol, chosen by `kind`.
+    ProtocolConfig by "kind" {
+        /// Plain FedAvg over links that never fail: the upper reference.
+        "ideal" => Ideal(uncoded::Ideal),
+        /// FedAvg over the failing links: the mean of what arrives.
+        "fedavg" => FedAvg(uncoded::FedAvg),
+        /// Local Gaussian noise on every update, over the failing links.
+        "gaussian" => Gaussian(uncoded::Gaussian),
+        /// Zero-sum masks without a code, over the failing links: the sum of what arrives.
+        "zero-sum" => ZeroSum(uncoded::ZeroSum),
+        /// Cooperative gradient coding: exact or nothing, no privacy.
+        "cogc" => CoGc(cogc::CoGcConfig),
+        /// Secure cooperative gradient coding: exact or nothing, with secret keys.
+        "sec-cogc" => SecCoGc(cogc::SecCoGcConfig),
+    }
+}
+
+impl Default for ProtocolConfig {
+    fn default() -> Self {
+        Self::SecCoGc(cogc::SecCoGcConfig::default())
+    }
+}
+
+impl ProtocolConfig {
+    /// Builds the scheme for `clients` clients. `seed` feeds what is drawn once per run (the code) and the keys.
+    ///
+    /// # Errors
+    /// Parameters that break a rule of the scheme, keyed relative to the section.
+    pub fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        match self {
+            Self::Ideal(config) => config.build(clients, seed),
+            Self::FedAvg(config) => config.build(clients, seed),
+            Self::Gaussian(config) => config.build(clients, seed),
+            Self::ZeroSum(config) => config.build(clients, seed),
+            Self::CoGc(config) => config.build(clients, seed),
+            Self::SecCoGc(config) => config.build(clients, seed),
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Cooperative gradient coding, with secret keys (SecCoGC, Fair-SecCoGC) or without (CoGC).
+//!
+//! Weng, Li, Xiao, Skoglund, *Cooperative Gradient Coding for Semi-Decentralized Federated Learning*, GLOBECOM 2024; Weng,
+//! *Secure Cooperative Gradient Coding: Optimality, Reliability, and Global Privacy*, sections III–IV.
+//!
+//! | paper | here | shape |
+//! |---|---|---|
+//! | M, s | `code.clients()`, `code.stragglers()` | |
+//! | B | `code` | M × M, s+1 non-zeros a row |
+//! | x_k | `input` | d |
+//! | u_k, Σ_k u_k = 0 | `Key::mask` | d |
+//! | v_mk, Σ_k v_mk = 0 | `Key::links` | d for each row m that k is in |
+//! | y_mk = b_mk (x_k + u_k) + v_mk | [`CoGcMessage::Share`] | d |
+//! | S_m = Σ_k y_mk | [`CoGcMessage::Sum`] | d |
+//!
+//! Phase 0, gradient sharing: client k sends y_mk to every m ≠ k whose row contains k. Phase 1, upload: client m sends S_m when
+//! all its shares arrived. The server then looks for a with supp(a) in the received rows and aᵀB = 1ᵀ and outputs
+//! Σ_m a_m S_m = Σ_k x_k, or an outage. The masks are added *before* coding; that is what makes them cancel for every
+//! decoding vector (the key condition).
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::exchange::{Aggregator, Scheme, Session};
+use super::uncoded::{check_clients_for_keys, check_std};
+use super::{Arithmetic, Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
+use crate::algebra::Symbol;
+use crate::coding::{CodeKind, GradientCode};
+use crate::error::{Error, Result};
+use crate::keys::{KeyKind, KeySource, link_keys};
+use crate::seed::Seed;
+
+/// Which sums the server decodes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecoderKind {
+    /// Complete sums of one attempt.
+    #[default]
+    Standard,
+}
+
+/// Cooperative gradient coding without keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CoGcConfig {
+    /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or "fractional-repetition".
+    pub code: CodeKind,
+    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round.
+    #[schemars(range(min = 0))]
+    pub stragglers: usize,
+    /// Decoder: "standard" (complete sums).
+    pub decoder: DecoderKind,
+    /// Precision of coding and of what is sent: "f64" or "f32".
+    pub arithmetic: Arithmetic,
+}
+
+/// Secure cooperative gradient coding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecCoGcConfig {
+    /// Key construction: "fair" (Fair-SecCoGC), "plain" (SecCoGC) or "pairwise" (no dealer).
+    pub keys: KeyKind,
+    /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0.
+    #[schemars(range(min = 0.0))]
+    pub key_std: f64,
+    /// Standard deviation of additional keys on every client-to-client link, which cancel within a complete sum; 0 for none.
+    #[schemars(range(min = 0.0))]
+    pub link_key_std: f64,
+    /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or "fractional-repetition".
+    pub code: CodeKind,
+    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round.
+    #[schemars(range(min = 0))]
+    pub stragglers: usize,
+    /// Decoder: "standard" (complete sums).
+    pub decoder: DecoderKind,
+    /// Precision of coding, keys and of what is sent: "f64" or "f32".
+    pub arithmetic: Arithmetic,
+}
+
+impl Default for CoGcConfig {
+    fn default() -> Self {
+        Self {
+            code: CodeKind::default(),
+            stragglers: 7,
+            decoder: DecoderKind::default(),
+            arithmetic: Arithmetic::F64,
+        }
+    }
+}
+
+impl Default for SecCoGcConfig {
+    fn default() -> Self {
+        let CoGcConfig { code, stragglers, decoder, arithmetic } = CoGcConfig::default();
+        Self {
+            keys: KeyKind::default(),
+            key_std: 1.0,
+            link_key_std: 0.0,
+            code,
+            stragglers,
+            decoder,
+            arithmetic,
+        }
+    }
+}
+
+impl CoGcConfig {
+    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        session(self, None, 0.0, clients, seed)
+    }
+}
+
+impl SecCoGcConfig {
+    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        check_std("key_std", self.key_std)?;
+        check_std("link_key_std", self.link_key_std)?;
+        check_clients_for_keys(clients)?;
+        let coding = CoGcConfig {
+            code: self.code,
+            stragglers: self.stragglers,
+            decoder: self.decoder,
+            arithmetic: self.arithmetic,
+        };
+        session(&coding, Some((self.keys, self.key_std)), self.link_key_std, clients, seed)
+    }
+}
+
+fn session(
+    coding: &CoGcConfig,
+    keys: Option<(KeyKind, f64)>,
+    link_std: f64,
+    clients: usize,
+    seed: Seed,
+) -> Result<Box<dyn Aggregator>> {
+    let code = Arc::new(GradientCode::build(coding.code, clients, coding.stragglers, seed.child("code", 0))?);
+    let scheme = Scheme {
+        keys: keys.map_or_else(String::new, |(kind, _)| kind.name().into()),
+        key_std: keys.map(|(_, std)| std),
+        code: code.kind().name().into(),
+        stragglers: Some(code.stragglers()),
+    };
+    let DecoderKind::Standard = coding.decoder;
+    Ok(Box::new(Session {
+        protocol: CoGc { code: Arc::clone(&code), keys, link_std },
+        clients,
+        arithmetic: coding.arithmetic,
+        reliable: false,
+        seed,
+        scheme,
+        code: Some(code),
+    }))
+}
+
+/// The protocol.
+#[derive(Clone, Debug)]
+pub struct CoGc {
+    /// The gradient code B.
+    pub code: Arc<GradientCode>,
+    /// Key construction and σ; `None` is CoGC.
+    pub keys: Option<(KeyKind, f64)>,
+    /// Standard deviation of the link keys v_mk; 0 for none.
+    pub link_std: f64,
+}
+
+/// What travels.
+#[derive(Clone, Debug)]
+pub enum CoGcMessage<S> {
+    /// Phase 0, client → client: `scale · vector` = y_mk, d symbols. In one process the vector is shared, not copied.
+    Share {
+        /// b_mk, or 1 when the vector already holds the whole share.
+        scale: f64,
+        /// x_k + u_k.
+        vector: Arc<Vec<S>>,
+    },
+    /// Phase 1, client → server: the complete sum S_m, d symbols.
+    Sum(Arc<Vec<S>>),
+}
+
+impl<S: Symbol> Message<S> for CoGcMessage<S> {
+    fn bytes(&self) -> usize {
+        let (Self::Share { vector, .. } | Self::Sum(vector)) = self;
+        vector.len() * S::BYTES
+    }
+
+    fn reveals(&self) -> Vec<Vec<S>> {
+        match self {
+            Self::Share { scale, vector } => {
+                let mut share = vector.to_vec();
+                S::scale(&mut share, *scale);
+                vec![share]
+            }
+            Self::Sum(sum) => vec![sum.to_vec()],
+        }
+    }
+}
+
+/// A client's keys of one round.
+pub struct Key<S> {
+    /// u_k; empty without keys.
+    mask: Option<Vec<S>>,
+    /// (m, v_mk) for every row m that contains k.
+    links: Vec<(usize, Vec<S>)>,
+}
+
+impl<S: Symbol> Secret<S> for Key<S> {
+    fn held(&self) -> Vec<&[S]> {
+        self.mask.iter().chain(self.links.iter().map(|(_, key)| key)).map(Vec::as_slice).collect()
+    }
+}
+
+/// The two roles.
+pub enum Role<S> {
+    /// Shares, then sums what it received.
+    Client(Client<S>),
+    /// Decodes.
+    Server(Server<S>),
+}
+
+/// A client's state.
+pub struct Client<S> {
+    index: usize,
+    code: Arc<GradientCode>,
+    /// x_k + u_k.
+    masked: Arc<Vec<S>>,
+    links: Vec<(usize, Vec<S>)>,
+}
+
+/// The server's state.
+pub struct Server<S> {
+    code: Arc<GradientCode>,
+    decoded: Option<Decoded<S>>,
+}
+
+impl<S: Symbol> Client<S> {
+    /// The share y_mk for row `row`.
+    fn share(&self, row: usize) -> CoGcMessage<S> {
+        let scale = self.code.coefficient(row, self.index);
+        match self.links.iter().find(|(m, _)| *m == row) {
+            None => CoGcMessage::Share { scale, vector: Arc::clone(&self.masked) },
+            Some((_, key)) => {
+                let mut vector = key.clone();
+                S::axpy(&mut vector, scale, &self.masked);
+                CoGcMessage::Share { scale: 1.0, vector: Arc::new(vector) }
+            }
+        }
+    }
+
+    fn send_shares(&self) -> Vec<Envelope<CoGcMessage<S>>> {
+        let rows = self.code.holders(self.index).iter().filter(|&&row| row != self.index);
+        rows.map(|&row| Envelope {
+            phase: 0,
+            from: PartyId::Client(self.index as u16),
+            to: PartyId::Client(row as u16),
+            body: self.share(row),
+        })
+        .collect()
+    }
+
+    /// S_m when every share of the row is there.
+    fn sum(&self, inbox: Vec<Envelope<CoGcMessage<S>>>) -> Result<Option<Vec<S>>> {
+        let support = self.code.support(self.index);
+        let mut shares: Vec<(usize, CoGcMessage<S>)> = vec![(self.index, self.share(self.index))];
+        for envelope in inbox {
+            let refuse =
+                |problem: &str| Error::Message { from: envelope.from.to_string(), problem: problem.into() };
+            let PartyId::Client(from) = envelope.from else {
+                return Err(refuse("the server sends no shares"));
+            };
+            let from = usize::from(from);
+            let CoGcMessage::Share { vector, .. } = &envelope.body else {
+                return Err(refuse("clients receive shares only"));
+            };
+            if !support.contains(&from) {
+                return Err(refuse("this client is not in the receiver's code row"));
+            }
+            if shares.iter().any(|(k, _)| *k == from) {
+                return Err(refuse("second share in one attempt"));
+            }
+            if vector.len() != self.masked.len() {
+                return Err(refuse("the share has another length than the model"));
+            }
+            shares.push((from, envelope.body));
+        }
+        if shares.len() < support.len() {
+            return Ok(None);
+        }
+        shares.sort_by_key(|(k, _)| *k);
+        let terms: Vec<_> = shares
+            .iter()
+            .filter_map(|(_, share)| match share {
+                CoGcMessage::Share { scale, vector } => Some((*scale, vector.as_slice())),
+                CoGcMessage::Sum(_) => None,
+            })
+            .collect();
+        Ok(Some(S::combine(self.masked.len(), &terms)))
+    }
+}
+
+impl<S: Symbol> Server<S> {
+    fn decode(&self, inbox: &[Envelope<CoGcMessage<S>>]) -> Result<Decoded<S>> {
+        let mut sums: Vec<(usize, &[S])> = Vec::with_capacity(inbox.len());
+        for envelope in inbox {
+            let refuse =
+                |problem: &str| Error::Message { from: envelope.from.to_string(), problem: problem.into() };
+            let (PartyId::Client(from), CoGcMessage::Sum(sum)) = (envelope.from, &envelope.body) else {
+                return Err(refuse("the server receives sums from clients only"));
+            };
+            let from = usize::from(from);
+            if from >= self.code.clients() {
+                return Err(refuse("no such client"));
+            }
+            if sums.iter().any(|(m, _)| *m == from) {
+                return Err(refuse("second sum in one attempt"));
+            }
+            if sums.first().is_some_and(|(_, first)| first.len() != sum.len()) {
+                return Err(refuse("the sum has another length than the model"));
+            }
+            sums.push((from, sum));
+        }
+        sums.sort_by_key(|(m, _)| *m);
+        let rows: Vec<usize> = sums.iter().map(|(m, _)| *m).collect();
+        let Some(weights) = self.code.decode(&rows) else { return Ok(Decoded::Outage) };
+        let terms: Vec<_> = weights.iter().zip(&sums).map(|(&a, &(_, sum))| (a, sum)).collect();
+        let len = sums.first().map_or(0, |(_, sum)| sum.len());
+        let included = (0..self.code.clients() as u16).collect();
+        Ok(Decoded::Sum { sum: S::combine(len, &terms), included })
+    }
+}
+
+impl<S: Symbol> Party<CoGcMessage<S>, S> for Role<S> {
+    fn step(
+        &mut self,
+        clock: Clock,
+        inbox: Vec<Envelope<CoGcMessage<S>>>,
+    ) -> Result<Vec<Envelope<CoGcMessage<S>>>> {
+        match (self, clock.phase) {
+            (Self::Client(client), 0) => return Ok(client.send_shares()),
+            (Self::Client(client), 1) => {
+                let from = PartyId::Client(client.index as u16);
+                let upload = client.sum(inbox)?.map(|sum| Envelope {
+                    phase: 1,
+                    from,
+                    to: PartyId::Server,
+                    body: CoGcMessage::Sum(Arc::new(sum)),
+                });
+                return Ok(upload.into_iter().collect());
+            }
+            (Self::Server(server), 2) => server.decoded = Some(server.decode(&inbox)?),
+            _ => {}
+        }
+        Ok(Vec::new())
+    }
+
+    fn decoded(&mut self) -> Option<Decoded<S>> {
+        match self {
+            Self::Client(_) => None,
+            Self::Server(server) => server.decoded.take(),
+        }
+    }
+}
+
+impl<S: Symbol> Protocol<S> for CoGc {
+    type Message = CoGcMessage<S>;
+    type Key = Key<S>;
+    type Party = Role<S>;
+
+    fn parties(&self) -> Vec<PartyId> {
+        (0..self.code.clients() as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
+    }
+
+    fn phases(&self) -> u8 {
+        2
+    }
+
+    fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
+        let clients = self.code.clients();
+        let mut keys: Vec<Key<S>> = match self.keys {
+            None => (0..clients).map(|_| Key { mask: None, links: Vec::new() }).collect(),
+            Some((kind, std)) => kind
+                .masks(clients, len, std, round, source)
+                .into_iter()
+                .map(|mask| Key { mask: Some(mask), links: Vec::new() })
+                .collect(),
+        };
+        if self.link_std > 0.0 && self.code.stragglers() > 0 {
+            let rows: Vec<Vec<Vec<S>>> = (0..clients)
+                .into_par_iter()
+                .map(|row| link_keys(row, self.code.support(row), len, self.link_std, round, source))
+                .collect();
+            for (row, row_keys) in rows.into_iter().enumerate() {
+                for (&k, key) in self.code.support(row).iter().zip(row_keys) {
+                    keys[k].links.push((row, key));
+                }
+            }
+        }
+        keys.push(Key { mask: None, links: Vec::new() });
+        keys
+    }
+
+    fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> Role<S> {
+        match (id, input) {
+            (PartyId::Client(k), Some(input)) => {
+                let mut masked = key.mask.unwrap_or_else(|| vec![S::zero(); input.len()]);
+                input.add_to(&mut masked);
+                Role::Client(Client {
+                    index: usize::from(k),
+                    code: Arc::clone(&self.code),
+                    masked: Arc::new(masked),
+                    links: key.links,
+                })
+            }
+            _ => Role::Server(Server { code: Arc::clone(&self.code), decoded: None }),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The schemes without a code: every client sends one vector to the server, the server adds what arrives.
+//!
+//! McMahan et al., *Communication-Efficient Learning of Deep Networks from Decentralized Data*, AISTATS 2017, and the baselines
+//! of Weng, *Secure Cooperative Gradient Coding*, section IX.
+//!
+//! | scheme | client k sends | server outputs |
+//! |---|---|---|
+//! | `ideal` | x_k, over links that never fail | Σ_k x_k |
+//! | `fedavg` | x_k | Σ over arrivals |
+//! | `gaussian` | x_k + σ g_k, g_k i.i.d. N(0, 1) | Σ over arrivals, noise included |
+//! | `zero-sum` | x_k + u_k, Σ_k u_k = 0 | Σ over arrivals; the masks cancel only when all arrive |
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::exchange::{Aggregator, Scheme, Session};
+use super::{Arithmetic, Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
+use crate::algebra::{KeyStream, Symbol};
+use crate::error::{Error, Result};
+use crate::keys::{KeyKind, KeySource};
+use crate::seed::Seed;
+
+/// Plain FedAvg over links that never fail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ideal {
+    /// Precision of what is sent and summed: "f32" or "f64".
+    pub arithmetic: Arithmetic,
+}
+
+/// FedAvg over the failing links.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FedAvg {
+    /// Precision of what is sent and summed: "f32" or "f64".
+    pub arithmetic: Arithmetic,
+}
+
+/// Local Gaussian noise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gaussian {
+    /// Standard deviation σ of the noise per coordinate, in the unit of the update; at least 0.
+    #[schemars(range(min = 0.0))]
+    pub key_std: f64,
+    /// Precision of what is sent and summed: "f32" or "f64".
+    pub arithmetic: Arithmetic,
+}
+
+/// Zero-sum masks without a code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ZeroSum {
+    /// Key construction: "plain", "fair" or "pairwise".
+    pub keys: KeyKind,
+    /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0.
+    #[schemars(range(min = 0.0))]
+    pub key_std: f64,
+    /// Precision of what is sent and summed: "f32" or "f64".
+    pub arithmetic: Arithmetic,
+}
+
+impl Default for Ideal {
+    fn default() -> Self {
+        Self { arithmetic: Arithmetic::F32 }
+    }
+}
+
+impl Default for FedAvg {
+    fn default() -> Self {
+        Self { arithmetic: Arithmetic::F32 }
+    }
+}
+
+impl Default for Gaussian {
+    fn default() -> Self {
+        Self { key_std: 1.0, arithmetic: Arithmetic::F32 }
+    }
+}
+
+impl Default for ZeroSum {
+    fn default() -> Self {
+        Self { keys: KeyKind::default(), key_std: 1.0, arithmetic: Arithmetic::F64 }
+    }
+}
+
+/// A standard deviation is a finite number ≥ 0.
+pub(super) fn check_std(key: &str, std: f64) -> Result<()> {
+    if std.is_finite() && std >= 0.0 {
+        Ok(())
+    } else {
+        Err(Error::config(key, format!("{std} is not a standard deviation; give a finite number ≥ 0")))
+    }
+}
+
+/// Zero-sum keys need somebody to cancel with.
+pub(super) fn check_clients_for_keys(clients: usize) -> Result<()> {
+    if clients >= 2 { Ok(()) } else { Err(Error::config("keys", "zero-sum keys need at least 2 clients")) }
+}
+
+impl Ideal {
+    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        Ok(session(clients, Mask::None, self.arithmetic, true, seed, Scheme::default()))
+    }
+}
+
+impl FedAvg {
+    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        Ok(session(clients, Mask::None, self.arithmetic, false, seed, Scheme::default()))
+    }
+}
+
+impl Gaussian {
+    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        check_std("key_std", self.key_std)?;
+        let scheme = Scheme { key_std: Some(self.key_std), ..Scheme::default() };
+        Ok(session(clients, Mask::Gaussian(self.key_std), self.arithmetic, false, seed, scheme))
+    }
+}
+
+impl ZeroSum {
+    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        check_std("key_std", self.key_std)?;
+        check_clients_for_keys(clients)?;
+        let scheme =
+            Scheme { keys: self.keys.name().into(), key_std: Some(self.key_std), ..Scheme::default() };
+        Ok(session(clients, Mask::ZeroSum(self.keys, self.key_std), self.arithmetic, false, seed, scheme))
+    }
+}
+
+fn session(
+    clients: usize,
+    mask: Mask,
+    arithmetic: Arithmetic,
+    reliable: bool,
+    seed: Seed,
+    scheme: Scheme,
+) -> Box<dyn Aggregator> {
+    Box::new(Session {
+        protocol: Uncoded { clients, mask },
+        clients,
+        arithmetic,
+        reliable,
+        seed,
+        scheme,
+        code: None,
+    })
+}
+
+/// What a client adds to its update before it sends it; the number is σ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mask {
+    /// Nothing.
+    None,
+    /// Independent Gaussian noise.
+    Gaussian(f64),
+    /// Zero-sum keys.
+    ZeroSum(KeyKind, f64),
+}
+
+/// One upload per client, summed by the server.
+#[derive(Clone, Debug)]
+pub struct Uncoded {
+    /// Number of clients M.
+    pub clients: usize,
+    /// What masks the updates.
+    pub mask: Mask,
+}
+
+/// A client's masked update, d symbols.
+#[derive(Clone, Debug)]
+pub struct Upload<S>(Arc<Vec<S>>);
+
+impl<S: Symbol> Message<S> for Upload<S> {
+    fn bytes(&self) -> usize {
+        self.0.len() * S::BYTES
+    }
+
+    fn reveals(&self) -> Vec<Vec<S>> {
+        vec![self.0.to_vec()]
+    }
+}
+
+/// A client's mask; the server holds none.
+pub struct Key<S>(Option<Vec<S>>);
+
+impl<S: Symbol> Secret<S> for Key<S> {
+    fn held(&self) -> Vec<&[S]> {
+        self.0.iter().map(Vec::as_slice).collect()
+    }
+}
+
+/// The two roles.
+pub enum Role<S> {
+    /// Sends its masked update in phase 1.
+    Client(PartyId, Arc<Vec<S>>),
+    /// Adds what arrives.
+    Server(Option<Decoded<S>>),
+}
+
+impl<S: Symbol> Party<Upload<S>, S> for Role<S> {
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<Upload<S>>>) -> Result<Vec<Envelope<Upload<S>>>> {
+        match self {
+            Self::Client(id, masked) if clock.phase == 1 => {
+                let body = Upload(Arc::clone(masked));
+                return Ok(vec![Envelope { phase: 1, from: *id, to: PartyId::Server, body }]);
+            }
+            Self::Server(decoded) if clock.phase == 2 => *decoded = Some(sum(&inbox)),
+            _ => {}
+        }
+        Ok(Vec::new())
+    }
+
+    fn decoded(&mut self) -> Option<Decoded<S>> {
+        match self {
+            Self::Client(..) => None,
+            Self::Server(decoded) => decoded.take(),
+        }
+    }
+}
+
+fn sum<S: Symbol>(inbox: &[Envelope<Upload<S>>]) -> Decoded<S> {
+    let included = inbox
+        .iter()
+        .filter_map(|envelope| match envelope.from {
+            PartyId::Client(k) => Some(k),
+            PartyId::Server => None,
+        })
+        .collect();
+    let terms: Vec<_> = inbox.iter().map(|envelope| (1.0, envelope.body.0.as_slice())).collect();
+    match terms.first() {
+        None => Decoded::Outage,
+        Some((_, first)) => Decoded::Sum { sum: S::combine(first.len(), &terms), included },
+    }
+}
+
+impl<S: Symbol> Protocol<S> for Uncoded {
+    type Message = Upload<S>;
+    type Key = Key<S>;
+    type Party = Role<S>;
+
+    fn parties(&self) -> Vec<PartyId> {
+        (0..self.clients as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
+    }
+
+    fn phases(&self) -> u8 {
+        2
+    }
+
+    fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
+        let clients = self.clients;
+        let mut keys: Vec<Key<S>> = match self.mask {
+            Mask::None => (0..clients).map(|_| Key(None)).collect(),
+            Mask::Gaussian(std) => (0..clients as u16)
+                .into_par_iter()
+                .map(|k| {
+                    let mut noise = source.draw(KeyStream { purpose: "noise", round, a: k, b: k }, len);
+                    S::scale(&mut noise, std);
+                    Key(Some(noise))
+                })
+                .collect(),
+            Mask::ZeroSum(kind, std) => {
+                kind.masks(clients, len, std, round, source).into_iter().map(|mask| Key(Some(mask))).collect()
+            }
+        };
+        keys.push(Key(None));
+        keys
+    }
+
+    fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> Role<S> {
+        match input {
+            None => Role::Server(None),
+            Some(input) => {
+                let mut masked = key.0.unwrap_or_else(|| vec![S::zero(); input.len()]);
+                input.add_to(&mut masked);
+                Role::Client(id, Arc::new(masked))
+            }
+        }
+    }
+}
