@@ -1,0 +1,293 @@
+//! The run directory: what a run leaves behind, and what it needs to go on after an interruption.
+//!
+//! | file | content |
+//! |---|---|
+//! | `config.toml` | the resolved configuration, every default written out |
+//! | `run.json` | version, commit, device, cores, time of start |
+//! | `rounds.csv` | one [`Row`] per round |
+//! | `clients.csv` | one [`ClientRow`] per round and client |
+//! | `checkpoint.bin` | the state after a round, see [`Checkpoint`] |
+//! | `accuracy.svg`, `accuracy.png` | the figure |
+
+mod checkpoint;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use checkpoint::{Checkpoint, Fingerprint};
+
+use crate::error::{Error, Result};
+
+/// What became of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The server decoded a sum over all clients.
+    Recovered,
+    /// The server obtained a sum over some clients only.
+    Partial,
+    /// The server obtained nothing.
+    Outage,
+}
+
+/// One round, one line of `rounds.csv`. Empty fields: not computed in that round, or nothing was decoded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Round, from 1.
+    pub round: u64,
+    /// Attempts used.
+    pub attempts: u32,
+    /// What became of the round.
+    pub outcome: Outcome,
+    /// Messages that reached the server, over all attempts.
+    pub arrivals: u64,
+    /// ‖decoded mean − true mean‖₂ / ‖true mean‖₂, the true mean being that of all clients' updates.
+    pub recovery_error: Option<f64>,
+    /// Bytes sent between clients, lost ones included.
+    pub bytes_client_client: u64,
+    /// Bytes sent to the server, lost ones included.
+    pub bytes_client_server: u64,
+    /// Mean cross-entropy (nats) of the examples on which the clients trained.
+    pub train_loss: f64,
+    /// Mean cross-entropy (nats) of the global model on the test images.
+    pub test_loss: Option<f64>,
+    /// Fraction of the test images that the global model classifies rightly.
+    pub test_accuracy: Option<f64>,
+    /// Worst client's leakage to an eavesdropper of one client-to-client link, nats per coordinate.
+    pub leakage_link: Option<f64>,
+    /// Worst client's leakage to another client, nats per coordinate.
+    pub leakage_neighbour: Option<f64>,
+    /// Worst client's leakage to the server, nats per coordinate.
+    pub leakage_server: Option<f64>,
+    /// Seconds of local training.
+    pub seconds_local: f64,
+    /// Seconds of keys, coding, exchange and decoding.
+    pub seconds_coding: f64,
+    /// Seconds of testing.
+    pub seconds_evaluation: f64,
+}
+
+/// One client in one round, one line of `clients.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientRow {
+    /// Round, from 1.
+    pub round: u64,
+    /// Client, from 1.
+    pub client: usize,
+    /// Examples that the client holds.
+    pub examples: usize,
+    /// Mean cross-entropy (nats) during its local training.
+    pub train_loss: f64,
+    /// ‖x_k‖₂ of its update.
+    pub update_norm: f64,
+    /// Leakage to the worst link, nats per coordinate.
+    pub leakage_link: Option<f64>,
+    /// Leakage to the worst other client, nats per coordinate.
+    pub leakage_neighbour: Option<f64>,
+    /// Leakage to the server, nats per coordinate.
+    pub leakage_server: Option<f64>,
+}
+
+/// Writes a file whole or not at all: to a temporary name in the same folder, then renamed.
+///
+/// # Errors
+/// The operating system's refusal.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file =
+        tempfile::Builder::new().prefix(".seccogc-").tempfile_in(folder).map_err(Error::io("write", path))?;
+    file.write_all(bytes).map_err(Error::io("write", path))?;
+    file.as_file().sync_all().map_err(Error::io("write", path))?;
+    file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
+    Ok(())
+}
+
+/// Reads all rows of a CSV file.
+///
+/// # Errors
+/// A missing file, or a line that is not a row of this kind.
+pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    csv::Reader::from_reader(file)
+        .deserialize()
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::file(path, format!("not a table of this kind: {error}")))
+}
+
+/// Rows as CSV with a header.
+///
+/// # Errors
+/// A row that CSV cannot express.
+pub fn to_csv<T: Serialize>(rows: &[T]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).map_err(|error| Error::Refused(format!("cannot write CSV: {error}")))?;
+    }
+    writer.into_inner().map_err(|error| Error::Refused(format!("cannot write CSV: {error}")))
+}
+
+/// `run.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// Version of the program.
+    pub version: String,
+    /// Commit that it was built from.
+    pub commit: String,
+    /// Device of the learning.
+    pub device: String,
+    /// Cores of the host.
+    pub cores: usize,
+    /// Worker threads.
+    pub threads: usize,
+    /// Start, seconds since 1970-01-01 UTC.
+    pub started: u64,
+    /// Protocol, as configured.
+    pub protocol: String,
+    /// Parameters of the model.
+    pub parameters: usize,
+}
+
+impl RunInfo {
+    /// Reads a `run.json`.
+    ///
+    /// # Errors
+    /// A missing or damaged file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::file(path, format!("not a run description: {error}")))
+    }
+
+    /// Describes this process.
+    #[must_use]
+    pub fn now(device: &str, protocol: &str, parameters: usize) -> Self {
+        let started =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: env!("SECCOGC_COMMIT").into(),
+            device: device.into(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: rayon::current_num_threads(),
+            started,
+            protocol: protocol.into(),
+            parameters,
+        }
+    }
+}
+
+/// A run directory that is being written.
+pub struct RunDir {
+    path: PathBuf,
+    rounds: csv::Writer<File>,
+    clients: csv::Writer<File>,
+}
+
+impl RunDir {
+    /// Starts a new run directory; it must not exist, or be empty.
+    ///
+    /// # Errors
+    /// A folder that holds something, or that cannot be written.
+    pub fn create(path: &Path, config: &str, info: &RunInfo) -> Result<Self> {
+        claim(path)?;
+        write_atomically(&path.join("config.toml"), config.as_bytes())?;
+        let json = serde_json::to_vec_pretty(info).map_err(|error| Error::Refused(error.to_string()))?;
+        write_atomically(&path.join("run.json"), &json)?;
+        Self::open(path)
+    }
+
+    /// Goes on in an interrupted run directory: drops the rows after `round`.
+    ///
+    /// # Errors
+    /// Tables that are missing or damaged.
+    pub fn resume(path: &Path, round: u64) -> Result<Self> {
+        keep::<Row>(&path.join("rounds.csv"), |row| row.round <= round)?;
+        keep::<ClientRow>(&path.join("clients.csv"), |row| row.round <= round)?;
+        Self::open(path)
+    }
+
+    fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            rounds: appender(&path.join("rounds.csv"))?,
+            clients: appender(&path.join("clients.csv"))?,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends one round.
+    ///
+    /// # Errors
+    /// A full or vanished disk.
+    pub fn append(&mut self, row: &Row, clients: &[ClientRow]) -> Result<()> {
+        let path = self.path.clone();
+        let refuse = |error: csv::Error| Error::file(&path, format!("cannot append a row: {error}"));
+        for client in clients {
+            self.clients.serialize(client).map_err(refuse)?;
+        }
+        self.rounds.serialize(row).map_err(refuse)?;
+        self.clients.flush().map_err(Error::io("write", self.path.join("clients.csv")))?;
+        self.rounds.flush().map_err(Error::io("write", self.path.join("rounds.csv")))
+    }
+}
+
+/// Creates an empty folder, or takes one that is empty.
+///
+/// # Errors
+/// A folder that holds something, or that cannot be created or written.
+pub fn claim(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    let mut entries = fs::read_dir(path).map_err(Error::io("read", path))?;
+    if entries.next().is_some() {
+        return Err(Error::file(
+            path,
+            "the output folder is not empty; name another with --out, or go on with train --resume",
+        ));
+    }
+    Ok(())
+}
+
+/// The first of `base`, `base-2`, `base-3`, … that does not exist.
+#[must_use]
+pub fn free_name(base: &Path) -> PathBuf {
+    let numbered = (2u32..).map(|n| {
+        let mut name = base.as_os_str().to_owned();
+        name.push(format!("-{n}"));
+        PathBuf::from(name)
+    });
+    std::iter::once(base.to_owned())
+        .chain(numbered)
+        .find(|path| !path.exists())
+        .unwrap_or_else(|| base.to_owned())
+}
+
+fn appender(path: &Path) -> Result<csv::Writer<File>> {
+    let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("write", path))?;
+    let empty = file.metadata().map_err(Error::io("read", path))?.len() == 0;
+    Ok(csv::WriterBuilder::new().has_headers(empty).from_writer(file))
+}
+
+/// Rewrites a table with the rows that `wanted` accepts. A line that was cut off by the interruption is dropped too.
+fn keep<T: DeserializeOwned + Serialize>(path: &Path, wanted: impl Fn(&T) -> bool) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let rows: Vec<T> = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_reader(file)
+        .deserialize()
+        .map_while(Result::ok)
+        .filter(wanted)
+        .collect();
+    write_atomically(path, &to_csv(&rows)?)
+}

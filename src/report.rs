@@ -1,0 +1,162 @@
+//! From run directories to figures and tables.
+//!
+//! A *run directory* holds `rounds.csv`. A *comparison directory* holds `summary.csv`, one [`Summary`] per
+//! contender and seed, and the run directory of each under `<slug of the name>/seed-<seed>`.
+
+mod plot;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use plot::{plot_accuracy, plot_run};
+pub use table::table;
+
+use crate::config::slug;
+use crate::error::{Error, Result};
+use crate::protocol::Scheme;
+use crate::record::{Outcome, Row, read_rows};
+
+/// One curve: the runs (seeds) of one contender.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// The label of the curve.
+    pub name: String,
+    /// The rows of each seed.
+    pub runs: Vec<Vec<Row>>,
+}
+
+/// One run in one line of `summary.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Name of the contender.
+    pub protocol: String,
+    /// See [`Scheme::keys`].
+    pub keys: String,
+    /// See [`Scheme::code`].
+    pub code: String,
+    /// See [`Scheme::stragglers`].
+    pub stragglers: Option<usize>,
+    /// See [`Scheme::key_std`].
+    pub key_std: Option<f64>,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Rounds played.
+    pub rounds: u64,
+    /// Rounds in which the sum over all clients was decoded.
+    pub recovered: u64,
+    /// Test accuracy (fraction) of the last tested round; NaN when no round was tested.
+    pub final_accuracy: f64,
+    /// Highest test accuracy (fraction) of all tested rounds; NaN when no round was tested.
+    pub best_accuracy: f64,
+    /// Bytes between clients, all rounds, lost messages included.
+    pub bytes_client_client: u64,
+    /// Bytes to the server, all rounds, lost messages included.
+    pub bytes_client_server: u64,
+    /// Wall-clock time of the run in seconds.
+    pub seconds: f64,
+}
+
+/// Sums up one run of `seconds` wall-clock time.
+#[must_use]
+pub fn summarise(name: &str, scheme: &Scheme, seed: u64, rows: &[Row], seconds: f64) -> Summary {
+    let tested = || rows.iter().filter_map(|row| row.test_accuracy).filter(|accuracy| accuracy.is_finite());
+    Summary {
+        protocol: name.into(),
+        keys: scheme.keys.clone(),
+        code: scheme.code.clone(),
+        stragglers: scheme.stragglers,
+        key_std: scheme.key_std,
+        seed,
+        rounds: rows.len() as u64,
+        recovered: rows.iter().filter(|row| row.outcome == Outcome::Recovered).count() as u64,
+        final_accuracy: tested().next_back().unwrap_or(f64::NAN),
+        best_accuracy: tested().fold(f64::NAN, f64::max),
+        bytes_client_client: rows.iter().map(|row| row.bytes_client_client).sum(),
+        bytes_client_server: rows.iter().map(|row| row.bytes_client_server).sum(),
+        seconds,
+    }
+}
+
+/// Reads what `seccogc plot` was given: run directories, each a curve with the name of its folder, and
+/// comparison directories, each with one curve per contender. Equal names are told apart by their path.
+///
+/// # Errors
+/// A path that is neither, a table that is missing, damaged or without a row.
+pub fn load(paths: &[PathBuf]) -> Result<Vec<Series>> {
+    let mut found: Vec<(Series, &Path)> = Vec::new();
+    for path in paths {
+        if path.join("summary.csv").is_file() {
+            found.extend(comparison(path)?.into_iter().map(|series| (series, path.as_path())));
+        } else if path.join("rounds.csv").is_file() {
+            found.push((Series { name: folder_name(path), runs: vec![rounds(path)?] }, path));
+        } else if path.exists() {
+            return Err(Error::file(
+                path,
+                "neither a run directory (no rounds.csv) nor a comparison directory (no summary.csv); \
+                 name a folder that train or compare has written",
+            ));
+        } else {
+            return Err(Error::file(path, "no such folder; name one that train or compare has written"));
+        }
+    }
+    let mut times = BTreeMap::new();
+    for (series, _) in &found {
+        *times.entry(series.name.clone()).or_insert(0) += 1;
+    }
+    let told_apart = |(mut series, path): (Series, &Path)| {
+        if times[&series.name] > 1 {
+            series.name = format!("{} ({})", series.name, path.display());
+        }
+        series
+    };
+    Ok(found.into_iter().map(told_apart).collect())
+}
+
+fn comparison(path: &Path) -> Result<Vec<Series>> {
+    let summary = path.join("summary.csv");
+    let mut all: Vec<Series> = Vec::new();
+    for line in read_rows::<Summary>(&summary)? {
+        let run = rounds(&path.join(slug(&line.protocol)).join(format!("seed-{}", line.seed)))?;
+        match all.iter_mut().find(|series| series.name == line.protocol) {
+            Some(series) => series.runs.push(run),
+            None => all.push(Series { name: line.protocol, runs: vec![run] }),
+        }
+    }
+    if all.is_empty() {
+        return Err(Error::file(summary, "holds no run; the comparison stopped before its first run ended"));
+    }
+    Ok(all)
+}
+
+fn rounds(run: &Path) -> Result<Vec<Row>> {
+    let path = run.join("rounds.csv");
+    let rows = read_rows::<Row>(&path)?;
+    if rows.is_empty() {
+        return Err(Error::file(path, "holds no round; the run stopped before its first round ended"));
+    }
+    Ok(rows)
+}
+
+fn folder_name(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    whole.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Mean and sample standard deviation (divisor n − 1) of the finite values: `None` without any, a
+/// deviation only from two on.
+fn mean_std(values: impl IntoIterator<Item = f64>) -> Option<(f64, Option<f64>)> {
+    let values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+    let n = values.len() as f64;
+    if values.is_empty() {
+        return None;
+    }
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    Some((mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt())))
+}
+
+#[cfg(test)]
+mod tests;

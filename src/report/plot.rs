@@ -1,0 +1,296 @@
+//! Figures: panels above each other that share the axis of rounds, curves labelled at their right end.
+//!
+//! Colours are those of Okabe and Ito (2008), "Color universal design", without the yellow, which is too pale for
+//! a line; neighbouring curves also differ in their dashes, so that a figure can be read in grey.
+
+mod draw;
+mod raster;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use plotters::style::RGBColor;
+
+use self::draw::{Axis, Band, Curve, Figure, Fill, Panel, Stroke};
+#[cfg(test)]
+pub(super) use self::raster::png;
+use super::{Series, mean_std};
+use crate::error::{Error, Result};
+use crate::record::{Outcome, Row};
+
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const VERMILLION: RGBColor = RGBColor(213, 94, 0);
+const GREEN: RGBColor = RGBColor(0, 158, 115);
+const PURPLE: RGBColor = RGBColor(204, 121, 167);
+const SKY: RGBColor = RGBColor(86, 180, 233);
+const ORANGE: RGBColor = RGBColor(230, 159, 0);
+const BLACK: RGBColor = RGBColor(0, 0, 0);
+const YELLOW: RGBColor = RGBColor(240, 228, 66);
+
+const COLOURS: [RGBColor; 7] = [BLUE, VERMILLION, GREEN, BLACK, ORANGE, PURPLE, SKY];
+/// Lengths of dash and gap in pixels.
+const DASHES: [Option<(i32, i32)>; 3] = [None, Some((22, 10)), Some((6, 8))];
+/// As many as there are pairs of colour and dash.
+const MAX_SERIES: usize = COLOURS.len() * DASHES.len();
+
+/// Most columns of the panel of outcomes; longer runs put several rounds into one.
+const MAX_COLUMNS: u64 = 200;
+
+/// Draws test accuracy over rounds as `<stem>.svg` and `<stem>.png`: per contender the mean over its seeds, with a
+/// band of ± one sample standard deviation where there are several. A round counts when every seed was tested in
+/// it, so that no point of a curve is a mean over other seeds than the next; seeds without any test are left out.
+/// Contenders without a test stand in the legend only. The same input gives the same bytes.
+///
+/// # Errors
+/// No series, more than 21, or a file that cannot be written.
+pub fn plot_accuracy(series: &[Series], title: &str, stem: &Path) -> Result<()> {
+    accuracy(series, title)?.write(stem)
+}
+
+/// Draws one run as `<stem>.svg` and `<stem>.png`: test accuracy, training and test loss, outcomes of the rounds,
+/// bytes sent so far. The same input gives the same bytes.
+///
+/// # Errors
+/// No row, or a file that cannot be written.
+pub fn plot_run(rows: &[Row], title: &str, stem: &Path) -> Result<()> {
+    run(rows, title)?.write(stem)
+}
+
+pub(super) fn accuracy(series: &[Series], title: &str) -> Result<Figure> {
+    match series.len() {
+        0 => return Err(Error::Refused("nothing to plot; name at least one run".into())),
+        1..=MAX_SERIES => {}
+        n => {
+            let rule =
+                format!("{n} curves are too many for one figure, which holds {MAX_SERIES}; plot fewer runs");
+            return Err(Error::Refused(rule));
+        }
+    }
+    let curves = series.iter().enumerate().map(|(i, series)| {
+        let stroke = Stroke { colour: COLOURS[i % COLOURS.len()], dash: DASHES[i % DASHES.len()] };
+        accuracy_curve(series, stroke)
+    });
+    let seeds = || series.iter().map(|series| series.runs.len());
+    let caption = match (seeds().min(), seeds().max()) {
+        (_, None | Some(0 | 1)) => String::new(),
+        (Some(least), Some(most)) if least < most => {
+            format!("mean ± one standard deviation over {least} to {most} seeds")
+        }
+        (_, Some(most)) => format!("mean ± one standard deviation over {most} seeds"),
+    };
+    let last = series.iter().flat_map(|series| &series.runs).flatten().map(|row| row.round).max();
+    let panel = Panel::of_curves(760, accuracy_axis(20.0), curves.collect());
+    Ok(Figure { title: title.into(), caption, rounds: last.unwrap_or(1) as f64, panels: vec![panel] })
+}
+
+pub(super) fn run(rows: &[Row], title: &str) -> Result<Figure> {
+    let Some(last) = rows.iter().map(|row| row.round).max() else {
+        return Err(Error::Refused("nothing to plot; the run holds no round".into()));
+    };
+    let solid = |colour| Stroke { colour, dash: None };
+    let dashed = |colour| Stroke { colour, dash: DASHES[1] };
+    let curve = |label: &str, stroke, value: &dyn Fn(&Row) -> Option<f64>| {
+        let points = rows.iter().filter_map(|row| Some((row.round as f64, value(row)?)));
+        Curve::new(label, stroke, points.filter(|(_, y)| y.is_finite()).collect(), vec![])
+    };
+
+    let accuracy = curve("test accuracy", solid(BLUE), &|row| row.test_accuracy.map(|a| 100.0 * a));
+    let losses = vec![
+        curve("training loss", dashed(VERMILLION), &|row| Some(row.train_loss)),
+        curve("test loss", solid(BLUE), &|row| row.test_loss),
+    ];
+    let traffic = |label, stroke, value: fn(&Row) -> u64| {
+        let mut sum = 0.0;
+        let points = rows.iter().map(|row| {
+            sum += value(row) as f64;
+            (row.round as f64, sum)
+        });
+        Curve::new(label, stroke, points.collect(), vec![])
+    };
+    let traffic = vec![
+        traffic("between clients", solid(BLUE), |row| row.bytes_client_client),
+        traffic("to the server", dashed(VERMILLION), |row| row.bytes_client_server),
+    ];
+    let panels = vec![
+        Panel::of_curves(330, accuracy_axis(25.0), vec![accuracy]),
+        loss_panel(losses),
+        outcomes_panel(rows, last),
+        traffic_panel(traffic),
+    ];
+    // Half a round more, so that the last column of the outcomes is as wide as the others.
+    Ok(Figure { title: title.into(), caption: String::new(), rounds: last as f64 + 0.5, panels })
+}
+
+fn accuracy_axis(step: f64) -> Axis {
+    let ticks = (0..).map(|i| f64::from(i) * step).take_while(|&tick| tick <= 100.0);
+    Axis {
+        label: "test accuracy (%)".into(),
+        range: (0.0, 100.0),
+        ticks: ticks.map(|t| (t, t.to_string())).collect(),
+    }
+}
+
+fn accuracy_curve(series: &Series, stroke: Stroke) -> Curve {
+    let mut by_round: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    let mut tested_seeds = 0;
+    for rows in &series.runs {
+        // A map, lest a round that stands in the table twice count for two seeds.
+        let tested: BTreeMap<u64, f64> = rows
+            .iter()
+            .filter_map(|row| Some((row.round, row.test_accuracy.filter(|a| a.is_finite())?)))
+            .collect();
+        tested_seeds += usize::from(!tested.is_empty());
+        for (round, accuracy) in tested {
+            by_round.entry(round).or_default().push(100.0 * accuracy);
+        }
+    }
+    by_round.retain(|_, values| values.len() == tested_seeds);
+
+    let mut points = Vec::new();
+    let mut band = Vec::new();
+    for (round, values) in by_round {
+        let x = round as f64;
+        if let Some((mean, std)) = mean_std(values) {
+            points.push((x, mean));
+            band.extend(std.map(|std| Band { x, low: (mean - std).max(0.0), high: (mean + std).min(100.0) }));
+        }
+    }
+    Curve::new(&series.name, stroke, points, band)
+}
+
+/// Linear from 0; logarithmic when a run has diverged, so that what came before stays visible.
+fn loss_panel(mut curves: Vec<Curve>) -> Panel {
+    let values = || curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
+    let top = values().fold(0.0, f64::max);
+    let axis = if top > 10.0 {
+        let low = values().filter(|&value| value > 0.0).fold(top, f64::min).log10().floor();
+        let high = top.log10().ceil();
+        let step = draw::nice_step(high - low, 4.0).max(1.0);
+        let ticks = draw::multiples(step, low, high).map(|e| (e, draw::power_of_ten(e)));
+        let axis = Axis { label: "loss (nats)".into(), range: (low, high), ticks: ticks.collect() };
+        for curve in &mut curves {
+            curve.points.retain(|point| point.1 > 0.0);
+            curve.points.iter_mut().for_each(|point| point.1 = point.1.log10());
+        }
+        axis
+    } else {
+        Axis::from_zero("loss (nats)", if top > 0.0 { top * 1.05 } else { 1.0 }, 1.0)
+    };
+    Panel::of_curves(330, axis, curves)
+}
+
+fn traffic_panel(curves: Vec<Curve>) -> Panel {
+    let top = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1).fold(1.0, f64::max);
+    let (unit, name) = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")]
+        .into_iter()
+        .find(|(unit, _)| top >= *unit)
+        .unwrap_or((1.0, "bytes"));
+    Panel::of_curves(330, Axis::from_zero(&format!("sent so far ({name})"), top * 1.05, unit), curves)
+}
+
+/// What share of the rounds of each column had which outcome; short runs have one column per round.
+fn outcomes_panel(rows: &[Row], last: u64) -> Panel {
+    let per_column = last.div_ceil(MAX_COLUMNS).max(1);
+    let kinds = [
+        (Outcome::Recovered, "recovered", GREEN),
+        (Outcome::Partial, "partial", YELLOW),
+        (Outcome::Outage, "outage", BLACK),
+    ];
+    let mut columns: BTreeMap<u64, [u64; 3]> = BTreeMap::new();
+    for row in rows {
+        let column = columns.entry(row.round.saturating_sub(1) / per_column).or_default();
+        for (count, (kind, _, _)) in column.iter_mut().zip(kinds) {
+            *count += u64::from(row.outcome == kind);
+        }
+    }
+    let total = rows.len() as f64;
+    let fills = kinds.iter().enumerate().map(|(i, &(kind, name, colour))| {
+        let boxes = columns.iter().filter(|(_, counts)| counts[i] > 0).map(|(&column, counts)| {
+            let share = |counts: &[u64], all: &[u64]| {
+                100.0 * counts.iter().sum::<u64>() as f64 / all.iter().sum::<u64>() as f64
+            };
+            let edge = |column: u64| (column as f64 * per_column as f64).min(last as f64) + 0.5;
+            let (left, right) = (edge(column), edge(column + 1));
+            [(left, share(&counts[..i], counts)), (right, share(&counts[..=i], counts))]
+        });
+        let count = rows.iter().filter(|row| row.outcome == kind).count();
+        let label = format!("{name} {:.1} %", 100.0 * count as f64 / total);
+        Fill { label, colour, boxes: boxes.collect() }
+    });
+    let label = if per_column == 1 { "outcome" } else { "outcomes (%)" };
+    let ticks = if per_column == 1 {
+        vec![]
+    } else {
+        vec![(0.0, "0".into()), (50.0, "50".into()), (100.0, "100".into())]
+    };
+    let axis = Axis { label: label.into(), range: (0.0, 100.0), ticks };
+    Panel { height: 190, y: axis, curves: vec![], fills: fills.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(accuracies: &[Option<f64>]) -> Vec<Row> {
+        let row = |(i, &test_accuracy): (usize, &Option<f64>)| Row {
+            round: i as u64 + 1,
+            attempts: 1,
+            outcome: Outcome::Recovered,
+            arrivals: 1,
+            recovery_error: None,
+            bytes_client_client: 0,
+            bytes_client_server: 0,
+            train_loss: 1.0,
+            test_loss: None,
+            test_accuracy,
+            leakage_link: None,
+            leakage_neighbour: None,
+            leakage_server: None,
+            seconds_local: 0.0,
+            seconds_coding: 0.0,
+            seconds_evaluation: 0.0,
+        };
+        accuracies.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn a_curve_is_the_mean_of_the_seeds_where_all_of_them_were_tested() {
+        let runs = vec![
+            rows(&[Some(0.25), None, Some(0.5), Some(1.0)]),
+            rows(&[Some(0.75), Some(0.5), Some(0.5)]),
+            rows(&[None, None, Some(f64::NAN)]),
+        ];
+        let stroke = Stroke { colour: BLUE, dash: None };
+        let curve = accuracy_curve(&Series { name: "A".into(), runs }, stroke);
+        assert_eq!(curve.points, [(1.0, 50.0), (3.0, 50.0)]);
+        // ± √(2 · 25² / 1) = ± 35.36 in round 1, ± 0 in round 3.
+        let band: Vec<_> =
+            curve.band.iter().map(|band| (band.x, band.low.round(), band.high.round())).collect();
+        assert_eq!(band, [(1.0, 15.0, 85.0), (3.0, 50.0, 50.0)]);
+    }
+
+    #[test]
+    fn a_band_stays_within_0_and_100_percent() {
+        let runs = vec![rows(&[Some(0.0), Some(1.0)]), rows(&[Some(0.2), Some(0.8)])];
+        let curve = accuracy_curve(&Series { name: "A".into(), runs }, Stroke { colour: BLUE, dash: None });
+        assert_eq!((curve.band[0].low, curve.band[1].high), (0.0, 100.0));
+    }
+
+    #[test]
+    fn outcomes_fill_one_column_per_round_or_shares_of_a_column() {
+        let mut short = rows(&[None; 4]);
+        short[1].outcome = Outcome::Outage;
+        let panel = outcomes_panel(&short, 4);
+        assert_eq!(panel.fills[0].boxes.len(), 3);
+        assert_eq!(panel.fills[2].boxes, [[(1.5, 0.0), (2.5, 100.0)]]);
+        assert_eq!(panel.fills[0].label, "recovered 75.0 %");
+
+        // 300 rounds in columns of two; the first of each is an outage.
+        let mut long = rows(&[None; 300]);
+        long.iter_mut().step_by(2).for_each(|row| row.outcome = Outcome::Outage);
+        let panel = outcomes_panel(&long, 300);
+        assert_eq!(panel.fills[0].boxes.len(), 150);
+        assert_eq!(panel.fills[0].boxes[1], [(2.5, 0.0), (4.5, 50.0)]);
+        assert_eq!(panel.fills[2].boxes[149], [(298.5, 50.0), (300.5, 100.0)]);
+    }
+}

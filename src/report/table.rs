@@ -1,0 +1,89 @@
+//! The table of a comparison.
+
+use super::{Summary, mean_std};
+
+const HEADER: [&str; 11] = [
+    "protocol",
+    "keys",
+    "key std",
+    "code",
+    "s",
+    "recovered (%)",
+    "final accuracy (%)",
+    "best accuracy (%)",
+    "client→client (MB)",
+    "client→server (MB)",
+    "time (s)",
+];
+const TEXT_COLUMNS: [usize; 3] = [0, 1, 3];
+
+/// A Markdown table that is aligned for a terminal too: one line per contender, in the order of their first
+/// appearance, mean ± sample standard deviation over the seeds when there are several. 1 MB = 10⁶ bytes; `–`
+/// stands for a value that does not exist. A mean over accuracies is one over the seeds that were tested.
+#[must_use]
+pub fn table(summaries: &[Summary]) -> String {
+    let mut contenders: Vec<(&str, Vec<&Summary>)> = Vec::new();
+    for summary in summaries {
+        match contenders.iter_mut().find(|(name, _)| *name == summary.protocol) {
+            Some((_, seeds)) => seeds.push(summary),
+            None => contenders.push((&summary.protocol, vec![summary])),
+        }
+    }
+    let lines: Vec<_> = contenders.iter().map(|(_, seeds)| cells(seeds)).collect();
+
+    let width = |column: usize| {
+        let cells = lines.iter().map(|line| line[column].as_str()).chain([HEADER[column]]);
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
+    let is_text = |column| TEXT_COLUMNS.contains(&column);
+    let line = |cells: &[String]| {
+        let padded = cells.iter().enumerate().map(|(column, cell)| {
+            let width = widths[column];
+            if is_text(column) { format!(" {cell:<width$} |") } else { format!(" {cell:>width$} |") }
+        });
+        format!("|{}\n", padded.collect::<String>())
+    };
+    let rules = widths.iter().enumerate().map(|(column, &width)| {
+        let dashes = "-".repeat(width + 1);
+        if is_text(column) { format!(":{dashes}|") } else { format!("{dashes}:|") }
+    });
+    let rule = format!("|{}\n", rules.collect::<String>());
+    line(&HEADER.map(String::from)) + &rule + &lines.iter().map(|cells| line(cells)).collect::<String>()
+}
+
+/// One contender, never without a seed.
+fn cells(seeds: &[&Summary]) -> [String; HEADER.len()] {
+    let first = seeds[0];
+    let over =
+        |decimals, value: fn(&Summary) -> f64| mean_pm_std(decimals, seeds.iter().map(|seed| value(seed)));
+    [
+        text(&first.protocol),
+        text(&first.keys),
+        first.key_std.map_or_else(|| "–".into(), |std| std.to_string()),
+        text(&first.code),
+        first.stragglers.map_or_else(|| "–".into(), |s| s.to_string()),
+        over(1, |seed| 100.0 * seed.recovered as f64 / seed.rounds as f64),
+        over(2, |seed| 100.0 * seed.final_accuracy),
+        over(2, |seed| 100.0 * seed.best_accuracy),
+        over(1, |seed| seed.bytes_client_client as f64 / 1e6),
+        over(1, |seed| seed.bytes_client_server as f64 / 1e6),
+        over(1, |seed| seed.seconds),
+    ]
+}
+
+fn mean_pm_std(decimals: usize, values: impl Iterator<Item = f64>) -> String {
+    match mean_std(values) {
+        None => "–".into(),
+        Some((mean, None)) => format!("{mean:.decimals$}"),
+        Some((mean, Some(std))) => format!("{mean:.decimals$} ± {std:.decimals$}"),
+    }
+}
+
+/// A cell of Markdown: `|` would end it, a line break would end the row.
+fn text(cell: &str) -> String {
+    if cell.is_empty() {
+        return "–".into();
+    }
+    cell.replace('|', "\\|").replace(|c: char| c.is_control(), " ")
+}
