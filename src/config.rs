@@ -1,4 +1,365 @@
-//! Configuration: what was typed (TOML) → what is valid.
+//! Configuration: what was typed (TOML and `--set`) → what is valid.
+//!
+//! [`Config`] is the file; [`Config::load`] reads it and reports a wrong key or type with its place. Rules that join
+//! several values are checked where the values are used, by [`crate::train::Experiment::build`], before anything runs.
+
+mod explain;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use explain::explain;
+
+use crate::data::DataConfig;
+use crate::data::partition::PartitionConfig;
+use crate::error::{Error, Result};
+use crate::learn::{ModelConfig, SolverConfig};
+use crate::network::NetworkConfig;
+use crate::protocol::ProtocolConfig;
+
+/// A training run, or with `[[compare]]` several runs that differ in their protocol only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Seed of every random stream: partition, initial model, batches, links and keys.
+    pub seed: u64,
+    /// Number of communication rounds; at least 1.
+    #[schemars(range(min = 1))]
+    pub rounds: u64,
+    /// Number of clients M, 1 to 65535; schemes with keys need at least 2.
+    #[schemars(range(min = 1, max = 65535))]
+    pub clients: usize,
+    /// The images.
+    pub data: DataConfig,
+    /// How the training images are divided over the clients.
+    pub partition: PartitionConfig,
+    /// The neural network.
+    pub model: ModelConfig,
+    /// What a client does in one round.
+    pub solver: SolverConfig,
+    /// What the server does with the mean update.
+    pub server: ServerConfig,
+    /// When and how the global model is tested.
+    pub evaluation: EvaluationConfig,
+    /// Which messages are lost.
+    pub network: NetworkConfig,
+    /// What happens in a round whose sum cannot be decoded.
+    pub outage: OutageConfig,
+    /// How leakage is measured.
+    pub privacy: PrivacyConfig,
+    /// What the run directory receives.
+    pub record: RecordConfig,
+    /// The aggregation protocol.
+    pub protocol: ProtocolConfig,
+    /// The runs of `seccogc compare`: each has a name and a protocol.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub compare: Vec<Contender>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            rounds: 100,
+            clients: 10,
+            data: DataConfig::default(),
+            partition: PartitionConfig::default(),
+            model: ModelConfig::default(),
+            solver: SolverConfig::default(),
+            server: ServerConfig::default(),
+            evaluation: EvaluationConfig::default(),
+            network: NetworkConfig::default(),
+            outage: OutageConfig::default(),
+            privacy: PrivacyConfig::default(),
+            record: RecordConfig::default(),
+            protocol: ProtocolConfig::default(),
+            compare: Vec::new(),
+        }
+    }
+}
+
+/// The server's step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The global model moves by this factor times the decoded mean update; greater than 0.
+    #[schemars(range(min = 0.0))]
+    pub learning_rate: f64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self { learning_rate: 1.0 }
+    }
+}
+
+/// Testing of the global model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Test accuracy and loss are computed every this many rounds and after the last one; at least 1.
+    #[schemars(range(min = 1))]
+    pub every: u64,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self { every: 5 }
+    }
+}
+
+/// Measuring leakage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrivacyConfig {
+    /// Whether every round's leakage is computed from the messages that were sent.
+    pub measure: bool,
+    /// Assumed standard deviation of one coordinate of a client's update, in the unit of the update; greater than 0.
+    #[schemars(range(min = 0.0))]
+    pub update_std: f64,
+}
+
+impl Default for PrivacyConfig {
+    fn default() -> Self {
+        Self { measure: true, update_std: 1.0 }
+    }
+}
+
+/// The run directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecordConfig {
+    /// A checkpoint is written every this many rounds and after the last one; at least 1.
+    #[schemars(range(min = 1))]
+    pub checkpoint_every: u64,
+}
+
+impl Default for RecordConfig {
+    fn default() -> Self {
+        Self { checkpoint_every: 10 }
+    }
+}
+
+choice! {
+    /// What happens when a round's sum cannot be decoded, chosen by `policy`.
+    OutageConfig by "policy" {
+        /// The global model stays as it is; the clients' work of the round is lost.
+        "skip" => Skip(Skip),
+        /// The same updates are sent again with fresh link states.
+        "retry" => Retry(Retry),
+        /// The clients go on training from their local models; the next success carries the longer update.
+        "accumulate" => Accumulate(Accumulate),
+    }
+}
+
+/// Nothing to configure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Skip {}
+
+/// Repeated attempts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts in all, the first included; at least 2.
+    #[schemars(range(min = 2))]
+    pub attempts: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 3 }
+    }
+}
+
+/// Nothing to configure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Accumulate {}
+
+impl Default for OutageConfig {
+    fn default() -> Self {
+        Self::Skip(Skip {})
+    }
+}
+
+impl OutageConfig {
+    /// Attempts per round.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        match self {
+            Self::Retry(retry) => retry.attempts,
+            Self::Skip(_) | Self::Accumulate(_) => 1,
+        }
+    }
+}
+
+/// One run of a comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Contender {
+    /// The name in tables and figures, and of the run's folder.
+    pub name: String,
+    /// Its protocol, with the keys of `[protocol]`.
+    pub protocol: ProtocolConfig,
+}
+
+/// Keys that choose the kind of their section.
+const TAGS: [&str; 2] = ["kind", "policy"];
+
+impl Config {
+    /// Reads a TOML file and applies `sets`, each `dotted.key=value` with a TOML value (a bare word is a string).
+    ///
+    /// Setting a key that chooses a section's kind to another kind starts that section anew with the new kind's defaults.
+    ///
+    /// # Errors
+    /// One line with the file, the key and the rule.
+    pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let mut table = parse(&text).map_err(|problem| Error::file(path, problem))?;
+        let in_file = |problem: String| Error::file(path, problem);
+        let mut config = typed::<Self>(table.clone()).map_err(|problem| in_file(readable(&problem)))?;
+        if !sets.is_empty() {
+            for set in sets {
+                apply(&mut table, set)?;
+            }
+            config =
+                typed::<Self>(table).map_err(|problem| Error::Refused(blame(sets, &readable(&problem))))?;
+        }
+        config.network.resolve_paths(path.parent().unwrap_or(Path::new("")));
+        config.check().map_err(|error| Error::file(path, error.to_string()))?;
+        Ok(config)
+    }
+
+    /// Checks the rules that need no data, network or scheme.
+    ///
+    /// # Errors
+    /// The key and the rule that it breaks.
+    pub fn check(&self) -> Result<()> {
+        let at_least = |key: &str, value: u64, least: u64| {
+            if value >= least {
+                Ok(())
+            } else {
+                Err(Error::config(key, format!("{value} is too small; give at least {least}")))
+            }
+        };
+        at_least("rounds", self.rounds, 1)?;
+        at_least("clients", self.clients as u64, 1)?;
+        at_least("evaluation.every", self.evaluation.every, 1)?;
+        at_least("record.checkpoint_every", self.record.checkpoint_every, 1)?;
+        if self.clients > usize::from(u16::MAX) {
+            return Err(Error::config(
+                "clients",
+                format!("{} is too large; the limit is {}", self.clients, u16::MAX),
+            ));
+        }
+        if let OutageConfig::Retry(retry) = &self.outage {
+            at_least("outage.attempts", u64::from(retry.attempts), 2)?;
+        }
+        let positive = |key: &str, value: f64| {
+            if value.is_finite() && value > 0.0 {
+                Ok(())
+            } else {
+                Err(Error::config(key, format!("{value} must be a finite number greater than 0")))
+            }
+        };
+        positive("server.learning_rate", self.server.learning_rate)?;
+        positive("privacy.update_std", self.privacy.update_std)?;
+        for (i, contender) in self.compare.iter().enumerate() {
+            let same = self.compare[..i].iter().any(|other| slug(&other.name) == slug(&contender.name));
+            if slug(&contender.name).is_empty() || same {
+                return Err(Error::config(
+                    format!("compare[{i}].name"),
+                    format!(
+                        "`{}` must contain letters or digits and differ from the other names",
+                        contender.name
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration as TOML with every default written out.
+    ///
+    /// # Errors
+    /// A value that TOML cannot express, such as an integer above 2⁶³ − 1.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self)
+            .map_err(|error| Error::Refused(format!("the configuration has no TOML form: {error}")))
+    }
+}
+
+/// A name as a folder: its letters and digits in lower case, everything else one hyphen.
+///
+/// ```
+/// assert_eq!(seccogc::config::slug("Fair-SecCoGC, s = 7"), "fair-seccogc-s-7");
+/// ```
+#[must_use]
+pub fn slug(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-")
+}
+
+fn parse(text: &str) -> Result<toml::Table, String> {
+    text.parse::<toml::Table>().map_err(|error| {
+        let place = error.span().map_or_else(String::new, |span| {
+            let before = &text[..span.start.min(text.len())];
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+            format!("line {line}, column {column}: ")
+        });
+        format!("{place}{}", error.message().lines().collect::<Vec<_>>().join(" "))
+    })
+}
+
+/// Applies one `--set`.
+fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
+    let refuse = |problem: String| Error::Refused(format!("--set {set}: {problem}"));
+    let Some((path, value)) = set.split_once('=') else {
+        return Err(refuse("give it as key=value, for example protocol.stragglers=5".into()));
+    };
+    let value = match parse(&format!("value = {value}")) {
+        Ok(mut parsed) => parsed.remove("value").unwrap_or_else(|| toml::Value::String(value.into())),
+        Err(_) => toml::Value::String(value.into()),
+    };
+    let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
+    let last = keys.pop().unwrap_or_default();
+    let mut section = table;
+    for key in keys {
+        let inner = section.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        section = inner.as_table_mut().ok_or_else(|| refuse(format!("`{key}` is a value, not a section")))?;
+    }
+    if TAGS.contains(&last) && section.get(last).is_some_and(|old| *old != value) {
+        section.clear();
+    }
+    section.insert(last.into(), value);
+    Ok(())
+}
+
+/// Names the `--set` that an error belongs to: the one whose section the error's path lies in.
+fn blame(sets: &[String], problem: &str) -> String {
+    let path = problem.split(": ").next().unwrap_or_default();
+    let of_set = |set: &&String| {
+        let key = set.split('=').next().unwrap_or_default().trim();
+        let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+        let last = key.rsplit('.').next().unwrap_or_default();
+        path == key || ((path == section || section.is_empty()) && problem.contains(&format!("`{last}`")))
+    };
+    match sets.iter().rev().find(of_set).or(sets.last()) {
+        Some(set) => format!("--set {set}: {problem}"),
+        None => problem.to_owned(),
+    }
+}
+
+/// Marks the start of a path inside an error message, so that outer levels can prepend theirs.
+const PATH_MARK: char = '\u{1}';
+
+fn readable(problem: &str) -> String {
+    problem.trim_start_matches(PATH_MARK).replace("unknown field", "unknown key").replace('\n', " ")
+}
 
 /// Declares a configuration section that is chosen by one of its own keys.
 ///

@@ -2,11 +2,20 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod algebra;
+pub mod cli;
 pub mod coding;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod keys;
 pub mod learn;
+pub mod network;
+pub mod privacy;
+pub mod protocol;
+pub mod record;
+pub mod report;
 pub mod seed;
+pub mod train;
 
 pub use error::{Error, Result};

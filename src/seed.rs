@@ -78,6 +78,6 @@ mod tests {
 
     #[test]
     fn values_are_stable() {
-        assert_eq!(Seed::new(0).child("links", 5).word(), 0x51d2_9d1a_9f83_b4d1);
+        assert_eq!(Seed::new(0).child("links", 5).word(), 0xd304_262d_7c53_f7a6);
     }
 }

@@ -1,0 +1,431 @@
+//! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2.
+
+mod progress;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::data::{DatasetName, data_dir, fetch};
+use crate::error::{Error, Result};
+use crate::learn::Device;
+use crate::record::{Row, claim, free_name, read_rows, to_csv, write_atomically};
+use crate::report::{self, Series};
+use crate::train::Setting;
+use progress::Progress;
+
+#[derive(Parser)]
+#[command(name = "seccogc", version, about, long_about = LONG_ABOUT, after_help = TOP_EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    /// Worker threads; all cores by default. Results do not depend on it.
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const LONG_ABOUT: &str = "Federated learning that stays exact and private when links fail.\n\n\
+    Clients share coded, masked updates with each other; the server decodes the exact sum of all updates or nothing, although \
+    any link may drop (secure cooperative gradient coding). Every baseline runs on the same data, batches and link failures.";
+
+const TOP_EXAMPLES: &str = "Examples:\n  \
+    seccogc compare configs/mnist_compare.toml           the main comparison, offline, on real MNIST\n  \
+    seccogc train configs/mnist.toml --seed 3            one run\n  \
+    seccogc config explain protocol                      every key of [protocol]\n  \
+    seccogc data fetch cifar10                           a complete dataset";
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Train one model with one protocol
+    #[command(after_help = TRAIN_EXAMPLES)]
+    Train(Train),
+    /// Run several protocols on the same data, batches, initial model and link failures
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(Compare),
+    /// List, fetch and check datasets
+    #[command(subcommand, after_help = DATA_EXAMPLES)]
+    Data(Data),
+    /// Draw accuracy over rounds for run and comparison folders (SVG and PNG)
+    #[command(after_help = PLOT_EXAMPLES)]
+    Plot(Plot),
+    /// Explain the configuration
+    #[command(subcommand, after_help = CONFIG_EXAMPLES)]
+    Config(ConfigVerb),
+}
+
+const TRAIN_EXAMPLES: &str = "Examples:\n  \
+    seccogc train configs/mnist.toml\n  \
+    seccogc train configs/mnist.toml --set protocol.stragglers=5 --set rounds=30 --out runs/s5\n  \
+    seccogc train configs/mnist.toml --set protocol.kind=fedavg --csv --quiet > rounds.csv\n  \
+    seccogc train --resume runs/s5                       go on after an interruption";
+
+const COMPARE_EXAMPLES: &str = "Examples:\n  \
+    seccogc compare configs/mnist_compare.toml\n  \
+    seccogc compare configs/mnist_compare.toml --seeds 3 --out runs/three-seeds";
+
+const DATA_EXAMPLES: &str = "Examples:\n  \
+    seccogc data list\n  \
+    seccogc data fetch mnist\n  \
+    seccogc data check cifar10 --data-dir /data";
+
+const PLOT_EXAMPLES: &str = "Examples:\n  \
+    seccogc plot runs/a runs/b --out figures/a-and-b\n  \
+    seccogc plot runs/three-seeds";
+
+const CONFIG_EXAMPLES: &str = "Examples:\n  \
+    seccogc config explain\n  \
+    seccogc config explain network.client_server";
+
+#[derive(Args)]
+struct Common {
+    /// Override one key of the configuration; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Folder for the results; must be new or empty [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Where the neural network computes: cpu (flex), ndarray or wgpu, as built in [default: cpu, or the run's own with --resume]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Seed of every random stream, instead of the configuration's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print the resulting table as CSV on standard output
+    #[arg(long)]
+    csv: bool,
+    /// Print nothing but errors (and what --csv asks for)
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+struct Train {
+    /// The configuration, a TOML file
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Go on with an interrupted run folder, with its own configuration
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed"])]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct Compare {
+    /// The configuration, a TOML file with [[compare]] sections
+    config: PathBuf,
+    /// Run every protocol with this many seeds: SEED, SEED + 1, …
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Subcommand)]
+enum Data {
+    /// List the known datasets and where they are
+    List(DataDir),
+    /// Bring a complete dataset into the data folder, checked and whole
+    Fetch(NamedData),
+    /// Check the files of a dataset against their known checksums
+    Check(NamedData),
+}
+
+#[derive(Args)]
+struct DataDir {
+    /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct NamedData {
+    /// The dataset
+    name: DatasetName,
+    #[command(flatten)]
+    dir: DataDir,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+struct Plot {
+    /// Run folders, or comparison folders
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// Name of the figure without extension [default: accuracy in the folder, or ./accuracy for several]
+    #[arg(long, value_name = "STEM")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum ConfigVerb {
+    /// Print every key with its default, type, range and meaning
+    Explain {
+        /// Only this section, e.g. protocol or network.client_server
+        section: Option<String>,
+    },
+}
+
+/// Runs the program on the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut line = error.to_string().replace('\n', " ");
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                let text = cause.to_string().replace('\n', " ");
+                if !line.contains(&text) {
+                    line = format!("{line}: {text}");
+                }
+                source = cause.source();
+            }
+            eprintln!("error: {line}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    if let Some(threads) = cli.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|error| Error::Refused(format!("--threads {threads}: {error}")))?;
+    }
+    match cli.verb {
+        Verb::Train(args) => train(&args),
+        Verb::Compare(args) => compare(&args),
+        Verb::Data(verb) => data(&verb),
+        Verb::Plot(args) => plot(&args),
+        Verb::Config(ConfigVerb::Explain { section }) => {
+            let section = section.unwrap_or_default();
+            let text = config::explain(&section);
+            if text.is_empty() {
+                return Err(Error::Refused(format!(
+                    "no section `{section}`; `seccogc config explain` lists them all"
+                )));
+            }
+            print(&text)
+        }
+    }
+}
+
+fn data(verb: &Data) -> Result<()> {
+    match verb {
+        Data::List(args) => {
+            let mut table = String::from("name           train   test     MB  state     where\n");
+            for row in fetch::list(&data_dir(args.data_dir.as_deref()))? {
+                let place =
+                    row.folder.map_or_else(|| "in the program".into(), |folder| folder.display().to_string());
+                let megabytes = row.bytes as f64 / 1e6;
+                let (name, state) = (row.name.as_str(), row.state);
+                table += &format!(
+                    "{name:<13} {:>6} {:>6} {megabytes:>6.1}  {state:<9} {place}\n",
+                    row.train, row.test
+                );
+                table += &format!("              {}\n", row.description);
+            }
+            print(&table)
+        }
+        Data::Fetch(args) => {
+            let report = fetch::fetch(args.name, &data_dir(args.dir.data_dir.as_deref()), args.quiet)?;
+            if !args.quiet {
+                eprintln!("{report}");
+            }
+            Ok(())
+        }
+        Data::Check(args) => {
+            let files = fetch::check(args.name, &data_dir(args.dir.data_dir.as_deref()))?;
+            let table: String = files
+                .iter()
+                .map(|file| format!("{:<8} {}\n", file.state.to_string(), file.path.display()))
+                .collect();
+            if !args.quiet {
+                print(&table)?;
+            }
+            match files.iter().find(|file| file.state != fetch::FileState::Ok) {
+                None => Ok(()),
+                Some(file) => Err(Error::file(
+                    &file.path,
+                    format!("{}; run `seccogc data fetch {}`", file.state, args.name),
+                )),
+            }
+        }
+    }
+}
+
+/// Writes to standard output; a closed pipe is not an error.
+fn print(text: &impl std::fmt::Display) -> Result<()> {
+    let text = text.to_string();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(std::io::stdout().lock(), "{text}{end}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write", Path::new("standard output"))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn load(path: &Path, common: &Common) -> Result<Config> {
+    let mut config = Config::load(path, &common.sets)?;
+    if let Some(seed) = common.seed {
+        config.seed = seed;
+    }
+    if let Some(dir) = &common.data_dir {
+        config.data.dir = Some(dir.clone());
+    }
+    Ok(config)
+}
+
+/// A file's or folder's own name, without extension.
+fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
+}
+
+fn train(args: &Train) -> Result<()> {
+    let common = &args.common;
+    let (config, directory) = match (&args.resume, &args.config) {
+        (Some(run), _) => (load(&run.join("config.toml"), common)?, run.clone()),
+        (None, Some(path)) => {
+            let config = load(path, common)?;
+            let name = format!("{}-{}-seed{}", stem(path), config.protocol.kind(), config.seed);
+            (config, common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(name))))
+        }
+        (None, None) => {
+            return Err(Error::Refused("give a configuration, or --resume with a run folder".into()));
+        }
+    };
+    let device = match (&common.device, &args.resume) {
+        (Some(device), _) => device.parse()?,
+        (None, Some(run)) => crate::record::RunInfo::load(&run.join("run.json"))?.device.parse()?,
+        (None, None) => "cpu".parse()?,
+    };
+    let setting = Setting::build(&config, device)?;
+    let run = setting.run(&config.protocol)?;
+    if !common.quiet {
+        eprintln!("{}", setting.class_table());
+    }
+    let mut progress = Progress::new(config.protocol.kind(), config.rounds, common.quiet);
+    let mut observe = |row: &Row| progress.row(row);
+    if args.resume.is_some() {
+        run.record_resumed(&directory, &mut observe)?;
+    } else {
+        run.record_new(&directory, &mut observe)?;
+    }
+    progress.finish();
+    let rows: Vec<Row> = read_rows(&directory.join("rounds.csv"))?;
+    report::plot_run(&rows, &stem(&directory), &directory.join("accuracy"))?;
+    if !common.quiet {
+        eprintln!("results in {}", directory.display());
+    }
+    if common.csv {
+        print(&String::from_utf8_lossy(&to_csv(&rows)?))?;
+    }
+    Ok(())
+}
+
+fn compare(args: &Compare) -> Result<()> {
+    let common = &args.common;
+    let config = load(&args.config, common)?;
+    if config.compare.is_empty() {
+        return Err(Error::file(
+            &args.config,
+            "nothing to compare; add [[compare]] sections, each with a name and a protocol",
+        ));
+    }
+    let device: Device = common.device.as_deref().unwrap_or("cpu").parse()?;
+    let directory =
+        common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(stem(&args.config))));
+    let seeds: Vec<u64> = (0..args.seeds).map(|n| config.seed.wrapping_add(n)).collect();
+    let setting_of = |seed| Setting::build(&Config { seed, ..config.clone() }, device.clone());
+    // Every contender is built before the first one runs, so that a wrong last one costs nothing.
+    let first = setting_of(config.seed)?;
+    for (i, contender) in config.compare.iter().enumerate() {
+        first.run(&contender.protocol).map_err(|error| error.within(&format!("compare[{i}]")))?;
+    }
+    claim(&directory)?;
+    write_atomically(&directory.join("config.toml"), config.to_toml()?.as_bytes())?;
+    if !common.quiet {
+        eprintln!("{}", first.class_table());
+    }
+
+    let mut summaries = Vec::new();
+    let mut series: Vec<Series> = config
+        .compare
+        .iter()
+        .map(|contender| Series { name: contender.name.clone(), runs: Vec::new() })
+        .collect();
+    let mut next = Some(first);
+    for &seed in &seeds {
+        let setting = next.take().map_or_else(|| setting_of(seed), Ok)?;
+        for (contender, series) in config.compare.iter().zip(&mut series) {
+            let run = setting.run(&contender.protocol)?;
+            let label = if seeds.len() == 1 {
+                contender.name.clone()
+            } else {
+                format!("{} (seed {seed})", contender.name)
+            };
+            let path = directory.join(config::slug(&contender.name)).join(format!("seed-{seed}"));
+            let clock = Instant::now();
+            let mut progress = Progress::new(&label, config.rounds, common.quiet);
+            run.record_new(&path, &mut |row| progress.row(row))?;
+            progress.finish();
+            let seconds = clock.elapsed().as_secs_f64();
+            let rows: Vec<Row> = read_rows(&path.join("rounds.csv"))?;
+            report::plot_run(&rows, &label, &path.join("accuracy"))?;
+            summaries.push(report::summarise(
+                &contender.name,
+                run.aggregator().scheme(),
+                seed,
+                &rows,
+                seconds,
+            ));
+            series.runs.push(rows);
+        }
+    }
+    let csv = to_csv(&summaries)?;
+    write_atomically(&directory.join("summary.csv"), &csv)?;
+    let table = report::table(&summaries);
+    write_atomically(&directory.join("summary.md"), table.as_bytes())?;
+    report::plot_accuracy(&series, &stem(&args.config), &directory.join("comparison"))?;
+    if common.csv {
+        print(&String::from_utf8_lossy(&csv))?;
+    } else if !common.quiet {
+        print(&table)?;
+    }
+    if !common.quiet {
+        eprintln!("results in {}", directory.display());
+    }
+    Ok(())
+}
+
+fn plot(args: &Plot) -> Result<()> {
+    let series = report::load(&args.runs)?;
+    let out = args.out.clone().unwrap_or_else(|| match &args.runs[..] {
+        [one] => one.join("accuracy"),
+        _ => PathBuf::from("accuracy"),
+    });
+    let title = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    match (&args.runs[..], &series[..]) {
+        ([run], [Series { name, runs }]) if runs.len() == 1 && run.join("rounds.csv").exists() => {
+            report::plot_run(&runs[0], name, &out)?;
+        }
+        _ => report::plot_accuracy(&series, &title, &out)?,
+    }
+    if std::io::stderr().is_terminal() {
+        eprintln!("drew {0}.svg and {0}.png", out.display());
+    }
+    Ok(())
+}
