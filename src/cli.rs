@@ -314,16 +314,13 @@ fn train(args: &Train) -> Result<()> {
     };
     let setting = Setting::build(&config, device)?;
     let run = setting.run(&config.protocol)?;
+    let (state, mut recording) =
+        if args.resume.is_some() { run.resume(&directory)? } else { run.create(&directory)? };
     if !common.quiet {
         eprintln!("{}", setting.class_table());
     }
     let mut progress = Progress::new(config.protocol.kind(), config.rounds, common.quiet);
-    let mut observe = |row: &Row| progress.row(row);
-    if args.resume.is_some() {
-        run.record_resumed(&directory, &mut observe)?;
-    } else {
-        run.record_new(&directory, &mut observe)?;
-    }
+    run.record(state, &mut recording, &mut |row| progress.row(row))?;
     progress.finish();
     let rows: Vec<Row> = read_rows(&directory.join("rounds.csv"))?;
     report::plot_run(&rows, &stem(&directory), &directory.join("accuracy"))?;
@@ -380,7 +377,8 @@ fn compare(args: &Compare) -> Result<()> {
             let path = directory.join(config::slug(&contender.name)).join(format!("seed-{seed}"));
             let clock = Instant::now();
             let mut progress = Progress::new(&label, config.rounds, common.quiet);
-            run.record_new(&path, &mut |row| progress.row(row))?;
+            let (state, mut recording) = run.create(&path)?;
+            run.record(state, &mut recording, &mut |row| progress.row(row))?;
             progress.finish();
             let seconds = clock.elapsed().as_secs_f64();
             let rows: Vec<Row> = read_rows(&path.join("rounds.csv"))?;

@@ -423,8 +423,8 @@ pub(crate) fn split_tag<'de, D: serde::Deserializer<'de>>(
 pub(crate) fn typed<T: serde::de::DeserializeOwned>(table: toml::Table) -> Result<T, String> {
     serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
         let path = error.path().to_string();
-        let message = error.into_inner().to_string();
-        let message = message.trim();
+        let inner = error.into_inner();
+        let message = inner.message().trim();
         match (path.as_str(), message.strip_prefix('\u{1}')) {
             (".", None) => message.to_owned(),
             (".", Some(_)) => message.to_owned(),

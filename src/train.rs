@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::config::{Config, OutageConfig, ServerConfig};
 use crate::data::{Dataset, partition};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::learn::{Device, Learner, LocalUpdate, clip, learner};
 use crate::network::Network;
 use crate::privacy::Leakage;
@@ -290,36 +290,28 @@ impl Run<'_> {
         Ok(state)
     }
 
-    /// Creates `path` and runs all rounds into it.
+    /// Creates a run directory, which must be new or empty.
     ///
     /// # Errors
     /// A folder that is not empty or cannot be written.
-    pub fn record_new(&self, path: &Path, observe: &mut dyn FnMut(&Row)) -> Result<State> {
-        let config =
-            Config { protocol: self.protocol.clone(), compare: Vec::new(), ..self.setting.config.clone() };
-        let mut directory = RunDir::create(path, &config.to_toml()?, &self.info())?;
-        self.record(self.start(), &mut directory, observe)
+    pub fn create(&self, path: &Path) -> Result<(State, RunDir)> {
+        let config = Config { protocol: self.protocol.clone(), compare: Vec::new(), ..self.setting.config.clone() };
+        Ok((self.start(), RunDir::create(path, &config.to_toml()?, &self.info())?))
     }
 
-    /// Goes on with an interrupted run directory from its last checkpoint, or from the start if it has none.
+    /// Opens an interrupted run directory at its last checkpoint, or at the start if it has none.
     ///
     /// # Errors
     /// A checkpoint that is damaged or belongs to another model; tables that cannot be read.
-    pub fn record_resumed(&self, path: &Path, observe: &mut dyn FnMut(&Row)) -> Result<State> {
+    pub fn resume(&self, path: &Path) -> Result<(State, RunDir)> {
         let checkpoint = path.join("checkpoint.bin");
         let state = if checkpoint.exists() {
             Checkpoint::load(&checkpoint, &self.fingerprint())?
         } else {
             self.start()
         };
-        if state.parameters.len() != self.setting.parameters() {
-            return Err(Error::file(
-                &checkpoint,
-                "the checkpoint has another number of parameters than the model",
-            ));
-        }
-        let mut directory = RunDir::resume(path, state.round)?;
-        self.record(state, &mut directory, observe)
+        let directory = RunDir::resume(path, state.round)?;
+        Ok((state, directory))
     }
 }
 

@@ -1,0 +1,302 @@
+//! The program as a user meets it: golden error lines with exit code 2, quiet and CSV output, and the verbs that only print.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn seccogc(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_seccogc")).args(args).output().unwrap()
+}
+
+/// The single line on standard error of a refused call.
+fn refusal(args: &[&str]) -> String {
+    let output = seccogc(args);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {line}");
+    assert_eq!(line.lines().count(), 1, "{args:?}: {line}");
+    assert!(output.stdout.is_empty());
+    line.trim_end().to_owned()
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn file(&self, name: &str, content: &str) -> String {
+        fs::write(self.0.path().join(name), content).unwrap();
+        self.path(name)
+    }
+
+    /// The refusal of training with this configuration, without the path of the file.
+    fn refusal_of(&self, config: &str) -> String {
+        let path = self.file("run.toml", config);
+        refusal(&["train", &path, "--out", &self.path("out")]).replace(&self.path("run.toml"), "run.toml")
+    }
+}
+
+#[test]
+fn wrong_configurations_are_refused_in_one_line() {
+    let folder = Folder::new();
+    let cases = [
+        (
+            "[protocol]\nkind = \"sec-cogc\"\nstraglers = 5",
+            "error: run.toml: protocol.straglers: unknown key `straglers`, expected one of `keys`, `key_std`, `link_key_std`, `code`, `stragglers`, `decoder`, `arithmetic`",
+        ),
+        (
+            "round = 5",
+            "error: run.toml: round: unknown key `round`, expected one of `seed`, `rounds`, `clients`, `data`, `partition`, `model`, `solver`, `server`, `evaluation`, `network`, `outage`, `privacy`, `record`, `protocol`, `compare`",
+        ),
+        ("rounds = \"many\"", "error: run.toml: rounds: invalid type: string \"many\", expected u64"),
+        (
+            "[protocol]\nkind = \"sec-cogc\"\nstragglers = \"few\"",
+            "error: run.toml: protocol.stragglers: invalid type: string \"few\", expected usize",
+        ),
+        (
+            "[protocol]\nkind = \"secure\"",
+            "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, gaussian, zero-sum, cogc, sec-cogc",
+        ),
+        ("rounds = 0", "error: run.toml: rounds: 0 is too small; give at least 1"),
+        ("rounds = ", "error: run.toml: line 1, column 10: string values must be quoted, expected literal string"),
+        (
+            "[protocol]\nkind = \"sec-cogc\"\nstragglers = 10",
+            "error: protocol.stragglers: 10 stragglers of 10 clients leave nobody to decode from; take at most 9",
+        ),
+        (
+            "[protocol]\nkind = \"cogc\"\ncode = \"fractional-repetition\"\nstragglers = 6",
+            "error: protocol.code: fractional-repetition needs stragglers + 1 to divide the number of clients, not 10 and 6; take code = \"cyclic-random\" or stragglers = 4",
+        ),
+        (
+            "[protocol]\nkind = \"sec-cogc\"\nkey_std = -1.0",
+            "error: protocol.key_std: -1 is not a standard deviation; give a finite number ≥ 0",
+        ),
+        (
+            "[network.client_client]\nkind = \"bernoulli\"\nerasure = 1.5",
+            "error: network.client_client.erasure: probability 1.5 is outside [0, 1]",
+        ),
+        (
+            "[network.client_server]\nkind = \"bernoulli\"\nerasure = [0.1, 0.2]",
+            "error: network.client_server.erasure: the list has 2 probabilities for 10 clients; give one per client, or one number for all",
+        ),
+        (
+            "[network.client_server]\nkind = \"bernoulli\"\nerasure = true",
+            "error: run.toml: network.client_server.erasure: invalid type: boolean `true`, expected a probability, a list of probabilities, or the path of a CSV matrix",
+        ),
+        (
+            "[solver]\nkind = \"sgd\"\nlearning_rate = 0.0",
+            "error: solver.learning_rate: must be a finite number above 0, not 0; try 0.05",
+        ),
+        (
+            "[partition]\nkind = \"classes-per-client\"\nclasses = 11",
+            "error: partition.classes: must be at most 10, not 11",
+        ),
+    ];
+    for (config, want) in cases {
+        assert_eq!(folder.refusal_of(config), want, "{config}");
+        assert!(!Path::new(&folder.path("out")).exists(), "a refused run leaves nothing behind");
+    }
+}
+
+#[test]
+fn a_matrix_of_the_wrong_size_is_refused_with_its_place() {
+    let folder = Folder::new();
+    let matrix = folder.file("links.csv", "0,0.1,0.1\n0.1,0,0.1\n0.1,0.1\n");
+    let config = "clients = 3\n[network.client_client]\nkind = \"bernoulli\"\nerasure = \"links.csv\"\n[protocol]\nkind = \"cogc\"\nstragglers = 1";
+    assert_eq!(
+        folder.refusal_of(config),
+        format!("error: {matrix}: line 3 has 2 values for 3 clients; the matrix is 3 × 3")
+    );
+    folder.file("links.csv", "0,0.1,0.1\n0.1,0,0.1\n");
+    assert_eq!(
+        folder.refusal_of(config),
+        format!("error: {matrix}: 2 lines for 3 clients; the matrix is 3 × 3")
+    );
+    folder.file("links.csv", "0,0.1,0.1\n0.1,0,two\n0.1,0.1,0\n");
+    assert_eq!(
+        folder.refusal_of(config),
+        format!("error: {matrix}: line 2, column 3: `two` is not a probability in [0, 1]")
+    );
+}
+
+#[test]
+fn overrides_are_checked_like_the_file() {
+    let refusal = |set: &str| refusal(&["train", "configs/mnist.toml", "--set", set]);
+    assert_eq!(
+        refusal("protocol.straglers=5"),
+        "error: --set protocol.straglers=5: protocol.straglers: unknown key `straglers`, expected one of `keys`, `key_std`, `link_key_std`, `code`, `stragglers`, `decoder`, `arithmetic`"
+    );
+    assert_eq!(
+        refusal("protocol.stragglers=few"),
+        "error: --set protocol.stragglers=few: protocol.stragglers: invalid type: string \"few\", expected usize"
+    );
+    assert_eq!(
+        refusal("seed.x=1"),
+        "error: --set seed.x=1: `seed` is a value, not a section"
+    );
+    assert_eq!(
+        refusal("rounds"),
+        "error: --set rounds: give it as key=value, for example protocol.stragglers=5"
+    );
+}
+
+#[test]
+fn files_and_folders_that_cannot_be_used_are_named() {
+    let folder = Folder::new();
+    assert_eq!(
+        refusal(&["train", "missing.toml"]),
+        "error: missing.toml: cannot read: No such file or directory (os error 2)"
+    );
+    let blocker = folder.file("blocker", "");
+    assert_eq!(
+        refusal(&["train", "configs/mnist.toml", "--out", &format!("{blocker}/run")]),
+        format!("error: {blocker}/run: cannot create: Not a directory (os error 20)")
+    );
+    fs::create_dir(folder.path("full")).unwrap();
+    folder.file("full/file", "");
+    assert_eq!(
+        refusal(&["train", "configs/mnist.toml", "--out", &folder.path("full")]),
+        format!(
+            "error: {}: the output folder is not empty; name another with --out, or go on with train --resume",
+            folder.path("full")
+        )
+    );
+    assert_eq!(
+        refusal(&["compare", "configs/mnist.toml"]),
+        "error: configs/mnist.toml: nothing to compare; add [[compare]] sections, each with a name and a protocol"
+    );
+    let data = folder.path("data");
+    assert_eq!(
+        refusal(&["train", "configs/mnist.toml", "--set", "data.name=mnist", "--data-dir", &data]),
+        format!("error: {data}/mnist/train-images-idx3-ubyte: missing; run `seccogc data fetch mnist` or put the file there by hand")
+    );
+    assert_eq!(
+        refusal(&["train", "configs/mnist.toml", "--device", "abacus"]),
+        "error: device: `abacus` is not one of cpu, flex, ndarray, wgpu"
+    );
+    assert!(refusal(&["plot", &folder.path("nowhere")]).contains("no such folder"));
+    assert_eq!(
+        refusal(&["config", "explain", "protocoll"]),
+        "error: no section `protocoll`; `seccogc config explain` lists them all"
+    );
+}
+
+#[test]
+fn damaged_dataset_files_are_refused() {
+    let folder = Folder::new();
+    let data = folder.path("data");
+    let raw = Path::new(&data).join("mnist");
+    fs::create_dir_all(&raw).unwrap();
+    let image = |n: u32| {
+        let header = [0x803u32, n, 28, 28].map(u32::to_be_bytes).concat();
+        [header, vec![7u8; 784 * n as usize]].concat()
+    };
+    let labels = |n: u32, label: u8| [[0x801u32, n].map(u32::to_be_bytes).concat(), vec![label; n as usize]].concat();
+    let write = |name: &str, bytes: &[u8]| fs::write(raw.join(name), bytes).unwrap();
+    let whole = || {
+        write("train-images-idx3-ubyte", &image(20));
+        write("train-labels-idx1-ubyte", &labels(20, 3));
+        write("t10k-images-idx3-ubyte", &image(4));
+        write("t10k-labels-idx1-ubyte", &labels(4, 3));
+    };
+    let args = |out: &str| {
+        let iid = ["--set", "partition.kind=iid", "--set", "rounds=1", "--quiet"].map(str::to_owned);
+        let mut args = ["train", "configs/mnist.toml", "--set", "data.name=mnist", "--data-dir", &data, "--out", out]
+            .map(str::to_owned)
+            .to_vec();
+        args.extend(iid);
+        args
+    };
+    let call = |out: &str| {
+        let args = args(out);
+        refusal(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let out = folder.path("out");
+    whole();
+    write("train-images-idx3-ubyte", &image(20)[..1000]);
+    let line = call(&out);
+    assert!(line.contains("train-images-idx3-ubyte: ") && line.contains("seccogc data fetch mnist"), "{line}");
+    whole();
+    write("train-labels-idx1-ubyte", &labels(20, 200));
+    let line = call(&out);
+    assert!(line.contains("train-labels-idx1-ubyte: ") && line.contains("200"), "{line}");
+    whole();
+    write("t10k-labels-idx1-ubyte", b"not an IDX file at all");
+    let line = call(&out);
+    assert!(line.contains("t10k-labels-idx1-ubyte: "), "{line}");
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn a_checkpoint_of_another_model_is_refused() {
+    let folder = Folder::new();
+    let run = folder.path("run");
+    let short = ["--set", "rounds=2", "--set", "solver.steps=1", "--quiet"];
+    let args = [&["train", "configs/mnist.toml", "--out", &run][..], &short].concat();
+    assert!(seccogc(&args).status.success());
+    let path = Path::new(&run).join("config.toml");
+    let config = fs::read_to_string(&path).unwrap();
+    fs::write(&path, config.replace("kind = \"mlp\"\nhidden = 200", "kind = \"softmax\"")).unwrap();
+    let line = refusal(&["train", "--resume", &run]);
+    assert_eq!(
+        line,
+        format!(
+            "error: {run}/checkpoint.bin: the checkpoint belongs to model `mlp` with 159010 parameters and 10 clients, this run has model `softmax` with 10 clients; resume with its own configuration"
+        )
+    );
+}
+
+#[test]
+fn quiet_is_quiet_and_csv_is_data() {
+    let folder = Folder::new();
+    let run = folder.path("run");
+    let short = ["--set", "rounds=2", "--set", "solver.steps=1", "--quiet", "--csv"];
+    let args = [&["train", "configs/mnist.toml", "--out", &run][..], &short].concat();
+    let output = seccogc(&args);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(table, fs::read_to_string(folder.path("run/rounds.csv")).unwrap());
+    assert_eq!(table.lines().count(), 3);
+    for name in ["config.toml", "run.json", "clients.csv", "checkpoint.bin", "accuracy.svg", "accuracy.png"] {
+        assert!(Path::new(&folder.path("run")).join(name).is_file(), "{name}");
+    }
+}
+
+#[test]
+fn the_reference_lists_every_key_with_its_default() {
+    let output = seccogc(&["config", "explain"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in ["seed = 1    # integer", "stragglers = 7", "erasure = 0.0", "policy = \"skip\"  (default)", "alpha = 0.5"] {
+        assert!(text.contains(line), "{line}");
+    }
+    let config: toml::Table = fs::read_to_string("configs/mnist_compare.toml").unwrap().parse().unwrap();
+    let mut keys = Vec::new();
+    fn collect(table: &toml::Table, keys: &mut Vec<String>) {
+        for (key, value) in table {
+            match value {
+                toml::Value::Table(inner) => collect(inner, keys),
+                _ => keys.push(key.clone()),
+            }
+        }
+    }
+    collect(&config, &mut keys);
+    assert!(keys.len() > 10);
+    for key in keys {
+        assert!(text.contains(&format!("{key} = ")) || text.contains(&format!("[[{key}]]")), "{key} is not explained");
+    }
+}
+
+#[test]
+fn every_verb_has_help_with_examples() {
+    for verb in ["train", "compare", "data", "plot", "config"] {
+        let output = seccogc(&[verb, "--help"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("Examples:") && text.contains("seccogc "), "{verb}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Same seed and configuration, same tables: with one thread or two, in one go or killed and resumed.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 24;
+
+fn train(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seccogc"));
+    command.args(args).args(["--quiet"]).stdout(Stdio::null());
+    command
+}
+
+fn start(out: &Path, policy: &str, threads: &str) -> Command {
+    let rounds = format!("rounds={ROUNDS}");
+    let policy = format!("outage.policy={policy}");
+    let out = out.to_str().unwrap();
+    let sets = ["--set", &rounds, "--set", &policy, "--set", "record.checkpoint_every=5", "--set", "solver.steps=3"];
+    train(&[&["--threads", threads, "train", "configs/mnist.toml", "--out", out][..], &sets].concat())
+}
+
+/// A table without its last `timings` columns.
+fn table(path: &Path, timings: usize) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            fields[..fields.len() - timings].join(",")
+        })
+        .collect()
+}
+
+fn assert_same(a: &Path, b: &Path) {
+    let rounds = table(&a.join("rounds.csv"), 3);
+    assert_eq!(rounds.len(), ROUNDS + 1);
+    assert!(rounds[0].ends_with("leakage_server"), "only timings are left out: {}", rounds[0]);
+    assert_eq!(rounds, table(&b.join("rounds.csv"), 3));
+    assert_eq!(table(&a.join("clients.csv"), 0), table(&b.join("clients.csv"), 0));
+    assert_eq!(fs::read(a.join("checkpoint.bin")).unwrap(), fs::read(b.join("checkpoint.bin")).unwrap());
+}
+
+#[test]
+fn one_thread_or_two_killed_or_not_the_tables_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    for policy in ["skip", "accumulate"] {
+        let path = |name: &str| folder.path().join(format!("{policy}-{name}"));
+        let (one, two, killed) = (path("one"), path("two"), path("killed"));
+        assert!(start(&one, policy, "1").status().unwrap().success());
+        assert!(start(&two, policy, "2").status().unwrap().success());
+        assert_same(&one, &two);
+
+        // Killed without warning, between the checkpoints of rounds 10 and 15 when it is fast enough to be caught there.
+        let mut child = start(&killed, policy, "2").spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let lines = || fs::read_to_string(killed.join("rounds.csv")).map_or(0, |text| text.lines().count());
+        while lines() < 13 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(lines() < ROUNDS + 1, "the run ended before it was killed");
+        // The kill may have cut a line; a torn tail must not survive.
+        let rounds = killed.join("rounds.csv");
+        let torn = fs::read_to_string(&rounds).unwrap() + "99,1,outa";
+        fs::write(&rounds, torn).unwrap();
+        assert!(train(&["train", "--resume", killed.to_str().unwrap()]).status().unwrap().success());
+        assert_same(&one, &killed);
+        // Resuming a finished run changes nothing.
+        assert!(train(&["train", "--resume", killed.to_str().unwrap()]).status().unwrap().success());
+        assert_same(&one, &killed);
+    }
+}
+
+#[test]
+fn a_run_killed_before_its_first_checkpoint_starts_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
+    assert!(start(&whole, "skip", "2").status().unwrap().success());
+    assert!(start(&cut, "skip", "2").status().unwrap().success());
+    fs::remove_file(cut.join("checkpoint.bin")).unwrap();
+    assert!(train(&["train", "--resume", cut.to_str().unwrap()]).status().unwrap().success());
+    assert_same(&whole, &cut);
+}
