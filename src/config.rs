@@ -1,7 +1,7 @@
 //! Configuration: what was typed (TOML and `--set`) → what is valid.
 //!
 //! [`Config`] is the file; [`Config::load`] reads it and reports a wrong key or type with its place. Rules that join
-//! several values are checked where the values are used, by [`crate::train::Experiment::build`], before anything runs.
+//! several values are checked where the values are used, by [`crate::train::Setting::build`], before anything runs.
 
 mod explain;
 

@@ -209,9 +209,10 @@ mod tests {
     #[test]
     fn link_keys_of_a_row_sum_to_zero() {
         let keys = link_keys::<f64>(2, &[1, 2, 5], 100, 4.0, 0, &SeededKeys(Seed::new(1)));
-        for i in 0..100 {
-            assert!((keys[0][i] + keys[1][i] + keys[2][i]).abs() < 1e-12);
-            assert!(keys[0][i] != 0.0);
+        let [a, b, c] = &keys[..] else { panic!("three members") };
+        for ((a, b), c) in a.iter().zip(b).zip(c) {
+            assert!((a + b + c).abs() < 1e-12);
+            assert!(*a != 0.0);
         }
     }
 }

@@ -295,7 +295,8 @@ impl Run<'_> {
     /// # Errors
     /// A folder that is not empty or cannot be written.
     pub fn create(&self, path: &Path) -> Result<(State, RunDir)> {
-        let config = Config { protocol: self.protocol.clone(), compare: Vec::new(), ..self.setting.config.clone() };
+        let config =
+            Config { protocol: self.protocol.clone(), compare: Vec::new(), ..self.setting.config.clone() };
         Ok((self.start(), RunDir::create(path, &config.to_toml()?, &self.info())?))
     }
 

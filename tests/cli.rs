@@ -63,7 +63,10 @@ fn wrong_configurations_are_refused_in_one_line() {
             "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, gaussian, zero-sum, cogc, sec-cogc",
         ),
         ("rounds = 0", "error: run.toml: rounds: 0 is too small; give at least 1"),
-        ("rounds = ", "error: run.toml: line 1, column 10: string values must be quoted, expected literal string"),
+        (
+            "rounds = ",
+            "error: run.toml: line 1, column 10: string values must be quoted, expected literal string",
+        ),
         (
             "[protocol]\nkind = \"sec-cogc\"\nstragglers = 10",
             "error: protocol.stragglers: 10 stragglers of 10 clients leave nobody to decode from; take at most 9",
@@ -135,10 +138,7 @@ fn overrides_are_checked_like_the_file() {
         refusal("protocol.stragglers=few"),
         "error: --set protocol.stragglers=few: protocol.stragglers: invalid type: string \"few\", expected usize"
     );
-    assert_eq!(
-        refusal("seed.x=1"),
-        "error: --set seed.x=1: `seed` is a value, not a section"
-    );
+    assert_eq!(refusal("seed.x=1"), "error: --set seed.x=1: `seed` is a value, not a section");
     assert_eq!(
         refusal("rounds"),
         "error: --set rounds: give it as key=value, for example protocol.stragglers=5"
@@ -173,7 +173,9 @@ fn files_and_folders_that_cannot_be_used_are_named() {
     let data = folder.path("data");
     assert_eq!(
         refusal(&["train", "configs/mnist.toml", "--set", "data.name=mnist", "--data-dir", &data]),
-        format!("error: {data}/mnist/train-images-idx3-ubyte: missing; run `seccogc data fetch mnist` or put the file there by hand")
+        format!(
+            "error: {data}/mnist/train-images-idx3-ubyte: missing; run `seccogc data fetch mnist` or put the file there by hand"
+        )
     );
     assert_eq!(
         refusal(&["train", "configs/mnist.toml", "--device", "abacus"]),
@@ -196,7 +198,8 @@ fn damaged_dataset_files_are_refused() {
         let header = [0x803u32, n, 28, 28].map(u32::to_be_bytes).concat();
         [header, vec![7u8; 784 * n as usize]].concat()
     };
-    let labels = |n: u32, label: u8| [[0x801u32, n].map(u32::to_be_bytes).concat(), vec![label; n as usize]].concat();
+    let labels =
+        |n: u32, label: u8| [[0x801u32, n].map(u32::to_be_bytes).concat(), vec![label; n as usize]].concat();
     let write = |name: &str, bytes: &[u8]| fs::write(raw.join(name), bytes).unwrap();
     let whole = || {
         write("train-images-idx3-ubyte", &image(20));
@@ -206,9 +209,10 @@ fn damaged_dataset_files_are_refused() {
     };
     let args = |out: &str| {
         let iid = ["--set", "partition.kind=iid", "--set", "rounds=1", "--quiet"].map(str::to_owned);
-        let mut args = ["train", "configs/mnist.toml", "--set", "data.name=mnist", "--data-dir", &data, "--out", out]
-            .map(str::to_owned)
-            .to_vec();
+        let mut args =
+            ["train", "configs/mnist.toml", "--set", "data.name=mnist", "--data-dir", &data, "--out", out]
+                .map(str::to_owned)
+                .to_vec();
         args.extend(iid);
         args
     };
@@ -220,7 +224,10 @@ fn damaged_dataset_files_are_refused() {
     whole();
     write("train-images-idx3-ubyte", &image(20)[..1000]);
     let line = call(&out);
-    assert!(line.contains("train-images-idx3-ubyte: ") && line.contains("seccogc data fetch mnist"), "{line}");
+    assert!(
+        line.contains("train-images-idx3-ubyte: ") && line.contains("seccogc data fetch mnist"),
+        "{line}"
+    );
     whole();
     write("train-labels-idx1-ubyte", &labels(20, 200));
     let line = call(&out);
@@ -272,7 +279,13 @@ fn quiet_is_quiet_and_csv_is_data() {
 fn the_reference_lists_every_key_with_its_default() {
     let output = seccogc(&["config", "explain"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for line in ["seed = 1    # integer", "stragglers = 7", "erasure = 0.0", "policy = \"skip\"  (default)", "alpha = 0.5"] {
+    for line in [
+        "seed = 1    # integer",
+        "stragglers = 7",
+        "erasure = 0.0",
+        "policy = \"skip\"  (default)",
+        "alpha = 0.5",
+    ] {
         assert!(text.contains(line), "{line}");
     }
     let config: toml::Table = fs::read_to_string("configs/mnist_compare.toml").unwrap().parse().unwrap();
@@ -288,7 +301,10 @@ fn the_reference_lists_every_key_with_its_default() {
     collect(&config, &mut keys);
     assert!(keys.len() > 10);
     for key in keys {
-        assert!(text.contains(&format!("{key} = ")) || text.contains(&format!("[[{key}]]")), "{key} is not explained");
+        assert!(
+            text.contains(&format!("{key} = ")) || text.contains(&format!("[[{key}]]")),
+            "{key} is not explained"
+        );
     }
 }
 

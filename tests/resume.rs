@@ -17,7 +17,8 @@ fn start(out: &Path, policy: &str, threads: &str) -> Command {
     let rounds = format!("rounds={ROUNDS}");
     let policy = format!("outage.policy={policy}");
     let out = out.to_str().unwrap();
-    let sets = ["--set", &rounds, "--set", &policy, "--set", "record.checkpoint_every=5", "--set", "solver.steps=3"];
+    let sets =
+        ["--set", &rounds, "--set", &policy, "--set", "record.checkpoint_every=5", "--set", "solver.steps=3"];
     train(&[&["--threads", threads, "train", "configs/mnist.toml", "--out", out][..], &sets].concat())
 }
 

@@ -29,7 +29,7 @@ pub enum Erasure {
     Same(f64),
     /// One probability per sending client.
     PerClient(Vec<f64>),
-    /// A CSV file with the matrix p[receiver][sender].
+    /// A CSV file with the matrix `p[receiver][sender]`.
     Matrix(PathBuf),
 }
 
