@@ -15,6 +15,10 @@ use crate::seed::Rng;
 /// Coordinates per task of a parallel pass: big enough to amortise the hand-over, small enough for L2.
 const CHUNK: usize = 16 * 1024;
 
+/// A formal coefficient that a sum reduces to this fraction of its last term is the rounding of a cancellation: it becomes
+/// zero, lest keys that cancel count as very weak keys.
+const CANCELLED: f64 = 1e-11;
+
 /// A vector space element, one coordinate of an update, a key or a message.
 pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// Bytes of one symbol on the wire.
@@ -163,7 +167,11 @@ impl LinearForm {
 
     fn add_scaled(&mut self, a: f64, other: &Self) {
         for (unknown, c) in &other.0 {
-            *self.0.entry(*unknown).or_insert(0.0) += a * c;
+            let coefficient = self.0.entry(*unknown).or_insert(0.0);
+            *coefficient += a * c;
+            if coefficient.abs() <= CANCELLED * (a * c).abs() {
+                *coefficient = 0.0;
+            }
         }
         self.0.retain(|_, c| *c != 0.0);
     }

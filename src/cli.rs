@@ -1,5 +1,6 @@
 //! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2.
 
+mod audit;
 mod progress;
 
 use std::io::{IsTerminal, Write};
@@ -35,6 +36,7 @@ const LONG_ABOUT: &str = "Federated learning that stays exact and private when l
 const TOP_EXAMPLES: &str = "Examples:\n  \
     seccogc compare configs/mnist_compare.toml           the main comparison, offline, on real MNIST\n  \
     seccogc train configs/mnist.toml --seed 3            one run\n  \
+    seccogc audit configs/mnist.toml                     what everybody can learn about an update\n  \
     seccogc config explain protocol                      every key of [protocol]\n  \
     seccogc data fetch cifar10                           a complete dataset";
 
@@ -52,6 +54,9 @@ enum Verb {
     /// Draw accuracy over rounds for run and comparison folders (SVG and PNG)
     #[command(after_help = PLOT_EXAMPLES)]
     Plot(Plot),
+    /// Compute what every party, link and coalition can learn about a client's update
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(audit::Args),
     /// Explain the configuration
     #[command(subcommand, after_help = CONFIG_EXAMPLES)]
     Config(ConfigVerb),
@@ -180,7 +185,7 @@ enum ConfigVerb {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let mut line = error.to_string().replace('\n', " ");
             let mut source = std::error::Error::source(&error);
@@ -197,7 +202,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<ExitCode> {
     if let Some(threads) = cli.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -205,10 +210,11 @@ fn run(cli: Cli) -> Result<()> {
             .map_err(|error| Error::Refused(format!("--threads {threads}: {error}")))?;
     }
     match cli.verb {
-        Verb::Train(args) => train(&args),
-        Verb::Compare(args) => compare(&args),
-        Verb::Data(verb) => data(&verb),
-        Verb::Plot(args) => plot(&args),
+        Verb::Audit(args) => return audit::run(&args),
+        Verb::Train(args) => train(&args)?,
+        Verb::Compare(args) => compare(&args)?,
+        Verb::Data(verb) => data(&verb)?,
+        Verb::Plot(args) => plot(&args)?,
         Verb::Config(ConfigVerb::Explain { section }) => {
             let section = section.unwrap_or_default();
             let text = config::explain(&section);
@@ -217,9 +223,10 @@ fn run(cli: Cli) -> Result<()> {
                     "no section `{section}`; `seccogc config explain` lists them all"
                 )));
             }
-            print(&text)
+            print(&text)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn data(verb: &Data) -> Result<()> {

@@ -118,11 +118,39 @@ pub struct PrivacyConfig {
     /// Assumed standard deviation of one coordinate of a client's update, in the unit of the update; greater than 0.
     #[schemars(range(min = 0.0))]
     pub update_std: f64,
+    /// δ of (ε, δ)-local differential privacy in audits; greater than 0, below 1. Updates must be clipped (`solver.clip_norm`)
+    /// for ε to be finite.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub ldp_delta: f64,
+    /// Bound on ε over all rounds, at every layer (beyond the sum where the sum is seen), greater than 0; no bound by default.
+    /// `seccogc audit` exits with code 1 when it is exceeded.
+    #[schemars(range(min = 0.0))]
+    pub max_ldp_epsilon: Option<f64>,
+    /// Bound on the local mutual information privacy at every layer, bits per coordinate, greater than 0; no bound by
+    /// default. `seccogc audit` exits with code 1 when it is exceeded.
+    #[schemars(range(min = 0.0))]
+    pub max_lmip_bits: Option<f64>,
 }
 
 impl Default for PrivacyConfig {
     fn default() -> Self {
-        Self { measure: true, update_std: 1.0 }
+        Self { measure: true, update_std: 1.0, ldp_delta: 1e-5, max_ldp_epsilon: None, max_lmip_bits: None }
+    }
+}
+
+impl PrivacyConfig {
+    fn check(&self) -> Result<()> {
+        if !(self.ldp_delta > 0.0 && self.ldp_delta < 1.0) {
+            let rule = format!("{} must be greater than 0 and below 1", self.ldp_delta);
+            return Err(Error::config("ldp_delta", rule));
+        }
+        for (key, bound) in [("max_ldp_epsilon", self.max_ldp_epsilon), ("max_lmip_bits", self.max_lmip_bits)]
+        {
+            if let Some(bound) = bound.filter(|bound| !(bound.is_finite() && *bound > 0.0)) {
+                return Err(Error::config(key, format!("{bound} must be a finite number greater than 0")));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -266,6 +294,7 @@ impl Config {
         };
         positive("server.learning_rate", self.server.learning_rate)?;
         positive("privacy.update_std", self.privacy.update_std)?;
+        self.privacy.check().map_err(|error| error.within("privacy"))?;
         for (i, contender) in self.compare.iter().enumerate() {
             let same = self.compare[..i].iter().any(|other| slug(&other.name) == slug(&contender.name));
             if slug(&contender.name).is_empty() || same {

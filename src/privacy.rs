@@ -3,13 +3,27 @@
 //! [`Aggregator::views`](crate::protocol::Aggregator::views) runs a protocol's own party code with formal symbols; here the
 //! view of an adversary becomes a matrix [A, B] over the clients' inputs and the key draws, and a number.
 
-use crate::algebra::{LinearForm, Unknown};
+pub mod audit;
+pub mod calibrate;
+pub mod defect;
+pub mod erasures;
+pub mod ldp;
+pub mod rank;
+pub mod view;
+
+use crate::algebra::LinearForm;
 use crate::coding::singular_triples;
 use crate::protocol::{PartyId, Views};
+use view::{Coalition, View};
 
 /// Singular values below this fraction of the largest count as zero. A sum that emerges from masks of standard
-/// deviation σ shows as a ratio of about σ_x/σ, so that keys up to 10⁹ times the update are judged rightly.
+/// deviation σ shows as a ratio of about σ_x/σ, so that keys up to 10⁹ times the update are judged rightly. Keys
+/// that are weaker than the strongest ones by this factor count as none: the error is on the side of leakage.
 pub const RANK_TOLERANCE: f64 = 1e-11;
+
+/// A combination of inputs counts as seen without keys when more than this fraction of it lies outside what the keys reach. A
+/// decoding vector a shows as 1/‖a‖₂, so that codes up to an amplification of about 10⁸ are judged rightly.
+pub const SHIFT_TOLERANCE: f64 = 1e-9;
 
 /// A leverage this close to 1 determines the input: the leakage is infinite.
 const DETERMINED: f64 = 1e-9;
@@ -23,23 +37,12 @@ const DETERMINED: f64 = 1e-9;
 /// without a difference of large logarithms. Infinite when the view determines x_k.
 #[must_use]
 pub fn lmip(view: &[LinearForm], clients: usize, input_std: f64) -> Vec<f64> {
-    let mut unknowns: Vec<Unknown> = (0..clients as u16).map(Unknown::Input).collect();
-    let mut keys: Vec<Unknown> = view
-        .iter()
-        .flat_map(LinearForm::terms)
-        .map(|(u, _)| u)
-        .filter(|u| matches!(u, Unknown::Key(_)))
-        .collect();
-    keys.sort_unstable();
-    keys.dedup();
-    unknowns.extend(keys);
     if view.is_empty() {
         return vec![0.0; clients];
     }
-    let z = nalgebra::DMatrix::from_fn(view.len(), unknowns.len(), |row, u| {
-        let scale = if u < clients { input_std } else { 1.0 };
-        scale * view[row].coefficient(unknowns[u])
-    });
+    let (inputs, keys) = view::matrices(view, clients);
+    let mut z = (inputs * input_std).resize_horizontally(clients + keys.ncols(), 0.0);
+    z.columns_mut(clients, keys.ncols()).copy_from(&keys);
     let triples = singular_triples(&z);
     let largest = triples.first().map_or(0.0, |(sigma, ..)| *sigma);
     let basis: Vec<_> = triples.iter().filter(|(sigma, ..)| *sigma > RANK_TOLERANCE * largest).collect();
@@ -82,19 +85,11 @@ impl Leakage {
             }
         }
         for m in 0..clients as u16 {
-            let mut view = received(views, PartyId::Client(m));
-            if view.is_empty() {
-                continue;
-            }
-            view.push(LinearForm::unknown(Unknown::Input(m)));
-            for (id, forms) in &views.keys {
-                if *id == PartyId::Client(m) {
-                    view.extend(forms.iter().cloned());
-                }
-            }
-            worst(&mut neighbour, Some(usize::from(m)), &lmip(&view, clients, input_std));
+            let view = View::of(views, Coalition::of([PartyId::Client(m)]));
+            worst(&mut neighbour, Some(usize::from(m)), &lmip(&view.rows, clients, input_std));
         }
-        let server = lmip(&received(views, PartyId::Server), clients, input_std);
+        let server = View::of(views, Coalition::of([PartyId::Server]));
+        let server = lmip(&server.rows, clients, input_std);
         Self { link, neighbour, server }
     }
 
@@ -104,10 +99,4 @@ impl Leakage {
         let m = clients as f64;
         -0.5 * (-1.0 / m).ln_1p()
     }
-}
-
-/// The forms of every message that reached `party`.
-fn received(views: &Views, party: PartyId) -> Vec<LinearForm> {
-    let messages = views.messages.iter().filter(|message| message.delivered && message.link.to == party);
-    messages.flat_map(|message| message.forms.iter().cloned()).collect()
 }

@@ -6,6 +6,7 @@
 //! | `run.json` | version, commit, device, cores, time of start |
 //! | `rounds.csv` | one [`Row`] per round |
 //! | `clients.csv` | one [`ClientRow`] per round and client |
+//! | `leakage.csv` | one [`Entry`](crate::privacy::audit::Entry) per adversary layer and client, when nothing is lost |
 //! | `checkpoint.bin` | the state after a round, see [`Checkpoint`] |
 //! | `accuracy.svg`, `accuracy.png` | the figure |
 

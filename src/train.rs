@@ -12,8 +12,11 @@ use crate::error::Result;
 use crate::learn::{Device, Learner, LocalUpdate, clip, learner};
 use crate::network::Network;
 use crate::privacy::Leakage;
+use crate::privacy::audit::{Assumptions, lossless};
 use crate::protocol::{Aggregate, Aggregator, Decoded, ProtocolConfig, Update};
-use crate::record::{Checkpoint, ClientRow, Fingerprint, Outcome, Row, RunDir, RunInfo};
+use crate::record::{
+    Checkpoint, ClientRow, Fingerprint, Outcome, Row, RunDir, RunInfo, to_csv, write_atomically,
+};
 use crate::seed::Seed;
 
 /// Everything of an experiment but the protocol: runs that share it are paired in partition, batches, initial model and
@@ -43,17 +46,7 @@ impl Setting {
         let network =
             config.network.build(clients, seed.child("links", 0)).map_err(|error| error.within("network"))?;
         let dataset = config.data.load()?;
-        let shards = partition::split(
-            &config.partition,
-            dataset.train.labels(),
-            dataset.classes,
-            clients,
-            seed.child("partition", 0),
-        )
-        .map_err(|error| error.within("partition"))?;
-        let examples: usize = shards.iter().map(Vec::len).sum();
-        let weights =
-            shards.iter().map(|shard| shard.len() as f64 * clients as f64 / examples as f64).collect();
+        let (shards, weights) = divide(config, &dataset)?;
         let device_name = device.name().to_owned();
         let learner = learner(&config.model, &config.solver, &dataset, device)?;
         Ok(Self {
@@ -297,7 +290,14 @@ impl Run<'_> {
     pub fn create(&self, path: &Path) -> Result<(State, RunDir)> {
         let config =
             Config { protocol: self.protocol.clone(), compare: Vec::new(), ..self.setting.config.clone() };
-        Ok((self.start(), RunDir::create(path, &config.to_toml()?, &self.info())?))
+        let directory = RunDir::create(path, &config.to_toml()?, &self.info())?;
+        if config.privacy.measure {
+            let assumptions = Assumptions::of(&config, self.setting.weights.clone());
+            let table =
+                lossless(self.protocol.kind(), &*self.aggregator, config.outage.attempts(), &assumptions)?;
+            write_atomically(&path.join("leakage.csv"), &to_csv(&table)?)?;
+        }
+        Ok((self.start(), directory))
     }
 
     /// Opens an interrupted run directory at its last checkpoint, or at the start if it has none.
@@ -314,6 +314,22 @@ impl Run<'_> {
         let directory = RunDir::resume(path, state.round)?;
         Ok((state, directory))
     }
+}
+
+/// The shards of the clients, indices into the training set, and their weights n_k · M / N.
+pub(crate) fn divide(config: &Config, dataset: &Dataset) -> Result<(Vec<Vec<usize>>, Vec<f64>)> {
+    let clients = config.clients;
+    let shards = partition::split(
+        &config.partition,
+        dataset.train.labels(),
+        dataset.classes,
+        clients,
+        Seed::new(config.seed).child("partition", 0),
+    )
+    .map_err(|error| error.within("partition"))?;
+    let examples: usize = shards.iter().map(Vec::len).sum();
+    let weights = shards.iter().map(|shard| shard.len() as f64 * clients as f64 / examples as f64).collect();
+    Ok((shards, weights))
 }
 
 fn mean_loss(trained: &[LocalUpdate]) -> f64 {

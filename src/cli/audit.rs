@@ -1,0 +1,275 @@
+//! The verb `audit`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::print;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::keys::KeyKind;
+use crate::privacy::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
+use crate::privacy::calibrate::{Bounds, Calibrated, calibrate};
+use crate::privacy::erasures::Lost;
+use crate::privacy::view::Coalition;
+use crate::protocol::ProtocolConfig;
+use crate::record::to_csv;
+use crate::seed::Seed;
+use crate::train::divide;
+
+pub const EXAMPLES: &str = "Examples:\n  \
+    seccogc audit configs/mnist.toml\n  \
+    seccogc audit configs/mnist.toml --coalition server+2+1-3 --erasures actual\n  \
+    seccogc audit configs/mnist.toml --all-coalitions 2 --format csv > leakage.csv\n  \
+    seccogc audit configs/mnist.toml --set solver.clip_norm=1 --set privacy.max_ldp_epsilon=8 --calibrate\n\n\
+    Exit code 1: a bound of [privacy] (max_ldp_epsilon, max_lmip_bits) is exceeded.";
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration, a TOML file; with [[compare]] sections, each of its protocols is audited
+    config: PathBuf,
+    /// Override one key of the configuration; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// One more adversary: parties and eavesdropped links joined by +, e.g. server+2 or 3+1-2+4-server
+    #[arg(long, value_name = "WHO")]
+    coalition: Option<String>,
+    /// All coalitions of up to this many clients, with and without the server
+    #[arg(long, value_name = "T", default_value_t = 1)]
+    all_coalitions: usize,
+    /// Lost messages: `worst`, `actual` (the links' own in the run's rounds), or a CSV file with the header from,to or
+    /// from,to,attempt
+    #[arg(long, value_name = "WHICH", default_value = "worst")]
+    erasures: String,
+    /// How to print the result: a table with one line a layer; csv and json have one line a layer and client
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Print the smallest keys that keep the bounds of [privacy], for every key construction, instead of the audit
+    #[arg(long)]
+    calibrate: bool,
+    /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+/// Audits the configuration's protocols. The exit code is 1 when a declared bound is exceeded.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let mut config = Config::load(&args.config, &args.sets)?;
+    if let Some(dir) = &args.data_dir {
+        config.data.dir = Some(dir.clone());
+    }
+    let clients = config.clients;
+    let weights = match config.solver.clip_norm() {
+        Some(_) => divide(&config, &config.data.load()?)?.1,
+        // Without a clip ε is infinite whatever the weights, so that the data need not be there.
+        None => vec![1.0; clients],
+    };
+    let assumptions = Assumptions::of(&config, weights);
+    let coalition = args.coalition.as_deref().map(|text| Coalition::parse(text, clients)).transpose()?;
+    let adversaries = Adversaries { all: args.all_coalitions, coalition };
+    let bounds = Bounds { epsilon: config.privacy.max_ldp_epsilon, lmip_bits: config.privacy.max_lmip_bits };
+    let seed = Seed::new(config.seed);
+    let attempts = config.outage.attempts();
+    let contenders: Vec<(String, ProtocolConfig)> = if config.compare.is_empty() {
+        vec![(config.protocol.kind().into(), config.protocol.clone())]
+    } else {
+        config.compare.iter().map(|one| (one.name.clone(), one.protocol.clone())).collect()
+    };
+    if args.calibrate {
+        let mut rows = Vec::new();
+        for (name, protocol) in &contenders {
+            let seed = seed.child("protocol", 0);
+            let found = calibrate(protocol, &bounds, seed, attempts, &adversaries, &assumptions)?;
+            rows.extend(sufficient(name, found));
+        }
+        show_sufficient(&rows, args.format)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let network =
+        config.network.build(clients, seed.child("links", 0)).map_err(|error| error.within("network"))?;
+    let lost;
+    let erasures = match args.erasures.as_str() {
+        "worst" => Erasures::Worst(seed.child("audit", 0)),
+        "actual" => Erasures::Actual(&network),
+        file => {
+            lost = Lost::load(file.as_ref(), clients, attempts)?;
+            Erasures::These(&lost)
+        }
+    };
+    let mut audits = Vec::new();
+    for (name, protocol) in &contenders {
+        let scheme =
+            protocol.build(clients, seed.child("protocol", 0)).map_err(|error| error.within("protocol"))?;
+        audits.push(audit(name, &*scheme, erasures, attempts, &adversaries, &assumptions)?);
+    }
+    show(&audits, args.format, &assumptions)?;
+    let mut code = ExitCode::SUCCESS;
+    for audit in &audits {
+        if let Some(line) = bounds.exceeded(audit) {
+            eprintln!("exceeded: {}: {line}", audit.protocol);
+            code = ExitCode::from(1);
+        }
+    }
+    Ok(code)
+}
+
+fn show(audits: &[Audit], format: Format, assumptions: &Assumptions) -> Result<()> {
+    match format {
+        Format::Table => {
+            let tables: Vec<String> = audits.iter().map(|audit| table(audit, assumptions)).collect();
+            print(&tables.join("\n"))
+        }
+        Format::Json => print_json(&audits),
+        Format::Csv => {
+            let entries: Vec<&Entry> = audits.iter().flat_map(|audit| &audit.entries).collect();
+            print(&String::from_utf8_lossy(&to_csv(&entries)?))
+        }
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(value).map_err(|error| Error::Refused(error.to_string()))?)
+}
+
+/// One line a layer, smallest and largest value over the clients.
+fn table(audit: &Audit, assumptions: &Assumptions) -> String {
+    let Assumptions { input_std, clip, delta, rounds, .. } = assumptions;
+    let clipped = match clip {
+        Some(clip) => format!("updates clipped to {clip}"),
+        None => "epsilon is unbounded: updates are not clipped (set solver.clip_norm)".into(),
+    };
+    let mut text = format!(
+        "{}: {}\nLMIP in bits per coordinate at update_std {input_std}; epsilon at delta {delta} for 1 | {rounds} rounds; {clipped}\n",
+        audit.protocol, audit.erasures
+    );
+    let mut lines = vec![
+        [
+            "adversary",
+            "LMIP min",
+            "max",
+            "max/min",
+            "of the sum",
+            "symbols",
+            "eps on the view",
+            "eps beyond the sum",
+        ]
+        .map(String::from),
+    ];
+    for entries in audit.entries.chunk_by(|a, b| a.layer == b.layer) {
+        let extremes = |of: fn(&Entry) -> f64| {
+            let values = entries.iter().map(of);
+            (values.clone().fold(f64::INFINITY, f64::min), values.fold(0.0, f64::max))
+        };
+        let (least, most) = extremes(|entry| entry.lmip_bits);
+        let pair = |one: fn(&Entry) -> f64, all: fn(&Entry) -> f64| {
+            format!("{} | {}", short(extremes(one).1), short(extremes(all).1))
+        };
+        lines.push([
+            entries[0].layer.clone(),
+            short(least),
+            short(most),
+            format!("{:.3}", if most == least { 1.0 } else { most / least }),
+            short(extremes(|entry| entry.floor_bits).1),
+            entries.iter().map(|entry| entry.symbols).max().unwrap_or(0).to_string(),
+            pair(|entry| entry.epsilon_view, |entry| entry.epsilon_view_total),
+            pair(|entry| entry.epsilon_beyond_sum, |entry| entry.epsilon_beyond_sum_total),
+        ]);
+    }
+    text += &aligned(&lines);
+    for entries in audit.entries.chunk_by(|a, b| a.layer == b.layer) {
+        if let Some(entry) = entries.iter().find(|entry| entry.symbols > 0) {
+            text += &format!("{} sees without any key: {}\n", entry.layer, entry.counterexample);
+        }
+    }
+    for finding in &audit.findings {
+        text += &format!("finding: {finding}\n");
+    }
+    text
+}
+
+/// Four significant digits.
+fn short(value: f64) -> String {
+    if value == 0.0 {
+        "0".into()
+    } else if value.is_infinite() {
+        "∞".into()
+    } else if (1e-4..1e5).contains(&value) {
+        let decimals = (3 - value.log10().floor() as i32).max(0) as usize;
+        format!("{value:.decimals$}")
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
+/// Columns of equal width, the first one to the left.
+fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: &[String; N]| {
+        let cells = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") }
+        });
+        cells.collect::<String>() + "\n"
+    };
+    lines.iter().map(line).collect()
+}
+
+/// The weakest sufficient keys of one construction.
+#[derive(Serialize)]
+struct Sufficient {
+    protocol: String,
+    /// Construction, `noise` for independent noise.
+    keys: String,
+    /// Smallest sufficient σ; empty when no σ suffices.
+    key_std: Option<f64>,
+    /// Σ_k Var(u_k) per coordinate.
+    total_power: Option<f64>,
+    /// Its ratio to the first construction's of the same protocol.
+    power_ratio: Option<f64>,
+    /// Why no σ suffices.
+    obstacle: Option<String>,
+}
+
+fn sufficient(protocol: &str, found: Vec<Calibrated>) -> Vec<Sufficient> {
+    let first = found.first().and_then(|one| one.total_power);
+    found
+        .into_iter()
+        .map(|one| Sufficient {
+            protocol: protocol.to_owned(),
+            keys: one.keys.map_or("noise", KeyKind::name).to_owned(),
+            key_std: one.key_std,
+            total_power: one.total_power,
+            power_ratio: one.total_power.zip(first).map(|(power, first)| power / first),
+            obstacle: one.obstacle,
+        })
+        .collect()
+}
+
+fn show_sufficient(rows: &[Sufficient], format: Format) -> Result<()> {
+    match format {
+        Format::Json => print_json(&rows),
+        Format::Csv => print(&String::from_utf8_lossy(&to_csv(rows)?)),
+        Format::Table => {
+            let cell = |value: Option<f64>| value.map_or_else(|| "none".into(), short);
+            let mut lines = vec![["protocol", "keys", "key_std", "total power", "ratio"].map(String::from)];
+            lines.extend(rows.iter().map(|row| {
+                let (std, power) = (cell(row.key_std), cell(row.total_power));
+                [row.protocol.clone(), row.keys.clone(), std, power, cell(row.power_ratio)]
+            }));
+            let obstacles = rows.iter().filter_map(|row| {
+                let obstacle = row.obstacle.as_ref()?;
+                Some(format!("no key_std suffices for {} keys of {}: {obstacle}\n", row.keys, row.protocol))
+            });
+            print(&(aligned(&lines) + &obstacles.collect::<String>()))
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Defects of a scheme that its own messages give away, each under its name.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::rank::Determined;
+use super::view::{Coalition, View};
+use crate::algebra::{LinearForm, Unknown};
+use crate::protocol::{Decoded, PartyId, Views};
+
+/// A coefficient counts as remaining above this fraction of the largest coefficient of the round's messages.
+const REMAINS: f64 = 1e-9;
+
+/// What can be wrong with the keys or the decoding of a scheme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Defect {
+    /// The same key draw masks the updates of two rounds: their difference is seen without a key.
+    ReusedKey,
+    /// The sum over all clients keeps keys: the server's result is noisy.
+    KeysNotZeroSum,
+    /// A link key reaches the server: it cancels within a complete sum only.
+    LinkKeyUncancelled,
+    /// Every attempt shows the server one sum, but not the same: one draw of keys served two decodings with different sets.
+    TwoDecodings,
+    /// The server determines a combination of updates that is not the sum, however strong the keys are.
+    BeyondSum,
+    /// The decoded sum does not hold every included update once and no other.
+    WrongSum,
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReusedKey => "a reused key",
+            Self::KeysNotZeroSum => "keys that are not zero-sum",
+            Self::LinkKeyUncancelled => "a link key that does not cancel",
+            Self::TwoDecodings => "two decodings from one key draw",
+            Self::BeyondSum => "more than the sum",
+            Self::WrongSum => "a wrong sum",
+        })
+    }
+}
+
+/// A defect with its evidence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// Its name.
+    pub defect: Defect,
+    /// The evidence in one line.
+    pub evidence: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.defect, self.evidence)
+    }
+}
+
+/// Examines one round.
+#[must_use]
+pub fn of_round(views: &Views) -> Vec<Finding> {
+    [link_key(views), decoded(views), server(views)].into_iter().flatten().collect()
+}
+
+/// Examines two rounds whose keys must have nothing in common.
+#[must_use]
+pub fn of_rounds(first: &Views, second: &Views) -> Option<Finding> {
+    let keys = |views: &Views| -> BTreeSet<Unknown> {
+        let terms =
+            views.messages.iter().flat_map(|message| message.forms.iter().flat_map(LinearForm::terms));
+        terms.map(|(unknown, _)| unknown).filter(|unknown| matches!(unknown, Unknown::Key(_))).collect()
+    };
+    let shared = keys(first).intersection(&keys(second)).next().copied()?;
+    let round = |views: &Views| views.messages.first().map_or(0, |message| message.link.round);
+    let evidence = format!("{shared} is used in rounds {} and {}", round(first), round(second));
+    Some(Finding { defect: Defect::ReusedKey, evidence })
+}
+
+/// The size below which a coefficient is rounding.
+fn rounding(views: &Views) -> f64 {
+    let forms = views.messages.iter().flat_map(|message| &message.forms);
+    REMAINS * forms.flat_map(LinearForm::terms).map(|(_, c)| c.abs()).fold(0.0, f64::max)
+}
+
+fn link_key(views: &Views) -> Option<Finding> {
+    let least = rounding(views);
+    let uploads = views.messages.iter().filter(|message| message.link.to == PartyId::Server);
+    for message in uploads {
+        let remains = message.forms.iter().flat_map(LinearForm::terms).find(|(unknown, c)| {
+            matches!(unknown, Unknown::Key(key) if key.purpose == "link") && c.abs() > least
+        });
+        if let Some((unknown, _)) = remains {
+            let evidence = format!("{unknown} remains in what {} sends to the server", message.link.from);
+            return Some(Finding { defect: Defect::LinkKeyUncancelled, evidence });
+        }
+    }
+    None
+}
+
+fn decoded(views: &Views) -> Option<Finding> {
+    let Decoded::Sum { sum, included } = &views.decoded else { return None };
+    let least = rounding(views).max(REMAINS);
+    for form in sum {
+        for k in 0..views.clients as u16 {
+            let want = f64::from(u8::from(included.contains(&k)));
+            let got = form.coefficient(Unknown::Input(k));
+            if (got - want).abs() > least {
+                let evidence = format!("x{} is decoded {got:.4} times, not {want}", k + 1);
+                return Some(Finding { defect: Defect::WrongSum, evidence });
+            }
+        }
+        let key = form.terms().find(|(unknown, c)| matches!(unknown, Unknown::Key(_)) && c.abs() > least);
+        if let Some((unknown, c)) = key.filter(|_| included.len() == views.clients) {
+            let evidence = format!("the sum over all clients keeps {c:.4} {unknown}");
+            return Some(Finding { defect: Defect::KeysNotZeroSum, evidence });
+        }
+    }
+    None
+}
+
+fn server(views: &Views) -> Option<Finding> {
+    let view = |views: &Views| View::of(views, Coalition::of([PartyId::Server]));
+    let found = Determined::of(&view(views)).counterexample()?;
+    // In the name of nobody no combination is allowed, not even the sum: each attempt may show one, and always the same.
+    let free = |views: &Views| {
+        Determined::of(&View { coalition: Coalition::default(), ..view(views) }).combinations.len()
+    };
+    let attempts: BTreeSet<u32> = views.messages.iter().map(|message| message.link.attempt).collect();
+    let alone = |attempt: &u32| {
+        let messages = views.messages.iter().filter(|message| message.link.attempt == *attempt);
+        free(&Views { messages: messages.cloned().collect(), ..views.clone() })
+    };
+    if attempts.len() > 1 && free(views) > 1 && attempts.iter().all(|attempt| alone(attempt) <= 1) {
+        let evidence = format!("every attempt shows one sum, all together give the server {found}");
+        return Some(Finding { defect: Defect::TwoDecodings, evidence });
+    }
+    Some(Finding { defect: Defect::BeyondSum, evidence: format!("the server determines {found}") })
+}

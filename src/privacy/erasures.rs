@@ -1,0 +1,111 @@
+//! Which erasures an audit assumes.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use rand::RngExt;
+
+use crate::error::{Error, Result};
+use crate::network::{LinkModel, LinkUse};
+use crate::protocol::{PartyId, Views};
+use crate::seed::Seed;
+
+/// Up to this many uses of links all patterns are tried.
+const EXHAUSTIVE: usize = 12;
+
+/// Uses of links whose formal messages are computed for the sampled patterns, about.
+const EFFORT: usize = 4000;
+
+/// Links that lose exactly the listed (attempt, sender, receiver).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost(pub HashSet<(u32, PartyId, PartyId)>);
+
+impl LinkModel for Lost {
+    fn delivers(&self, link: LinkUse) -> bool {
+        !self.0.contains(&(link.attempt, link.from, link.to))
+    }
+
+    fn erasure(&self, from: PartyId, to: PartyId) -> f64 {
+        f64::from(u8::from(self.0.contains(&(0, from, to))))
+    }
+}
+
+impl Lost {
+    /// Reads a CSV file with the header `from,to` or `from,to,attempt`: one lost message a line, clients from 1, `server`,
+    /// attempts from 1; without an attempt, the link fails in all `attempts`.
+    ///
+    /// # Errors
+    /// The file, the line and what is wrong with it.
+    pub fn load(path: &Path, clients: usize, attempts: u32) -> Result<Self> {
+        let mut reader =
+            csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_path(path).map_err(
+                |error| {
+                    Error::file(
+                        path,
+                        format!("not a table of erasures (give worst, actual or a CSV file): {error}"),
+                    )
+                },
+            )?;
+        let header: Vec<String> =
+            reader.headers().map(|header| header.iter().map(Into::into).collect()).unwrap_or_default();
+        if header != ["from", "to"] && header != ["from", "to", "attempt"] {
+            return Err(Error::file(path, "the first line must be `from,to` or `from,to,attempt`"));
+        }
+        let mut lost = HashSet::new();
+        for (line, record) in (2..).zip(reader.records()) {
+            let refuse = |problem: String| Error::file(path, format!("line {line}: {problem}"));
+            let record = record.map_err(|error| refuse(error.to_string()))?;
+            let party = |field: &str| match (field, field.parse::<usize>()) {
+                ("server", _) => Ok(PartyId::Server),
+                (_, Ok(k)) if (1..=clients).contains(&k) => Ok(PartyId::Client((k - 1) as u16)),
+                _ => Err(refuse(format!("`{field}` is neither `server` nor a client from 1 to {clients}"))),
+            };
+            let (Some(from), Some(to)) = (record.get(0), record.get(1)) else {
+                return Err(refuse("give sender and receiver".into()));
+            };
+            let (from, to) = (party(from)?, party(to)?);
+            match record.get(2).filter(|field| !field.is_empty()) {
+                None => lost.extend((0..attempts).map(|attempt| (attempt, from, to))),
+                Some(field) => match field.parse::<u32>() {
+                    Ok(attempt) if (1..=attempts).contains(&attempt) => {
+                        lost.insert((attempt - 1, from, to));
+                    }
+                    _ => return Err(refuse(format!("`{field}` is not an attempt from 1 to {attempts}"))),
+                },
+            }
+        }
+        Ok(Self(lost))
+    }
+}
+
+/// The patterns of the worst case, the one without a loss first, and whether they are all there are.
+///
+/// A view that is contained in another reveals no more, so without a loss a scheme that sends nothing *because* of a loss
+/// reveals the most; the others are tried for schemes that do, such as those that send incomplete sums. With up to 12 uses
+/// of links (`lossless` shows which there are) all patterns are tried; otherwise seeded ones of every density.
+#[must_use]
+pub fn worst(lossless: &Views, attempts: u32, seed: Seed) -> (Vec<Lost>, bool) {
+    let links: std::collections::BTreeSet<_> =
+        lossless.messages.iter().map(|message| (message.link.from, message.link.to)).collect();
+    let uses: Vec<_> =
+        (0..attempts).flat_map(|attempt| links.iter().map(move |&(from, to)| (attempt, from, to))).collect();
+    if uses.len() <= EXHAUSTIVE {
+        let pattern = |choice: usize| {
+            Lost(
+                uses.iter()
+                    .enumerate()
+                    .filter(|(i, _)| choice >> i & 1 == 1)
+                    .map(|(_, &lost)| lost)
+                    .collect(),
+            )
+        };
+        return ((0..1 << uses.len()).map(pattern).collect(), true);
+    }
+    let sampled = (EFFORT / uses.len()).clamp(8, 200);
+    let pattern = |index: usize| {
+        let mut rng = seed.child("pattern", index as u64).rng();
+        let density: f64 = rng.random();
+        Lost(uses.iter().filter(|_| rng.random::<f64>() < density).copied().collect())
+    };
+    (std::iter::once(Lost::default()).chain((0..sampled).map(pattern)).collect(), false)
+}

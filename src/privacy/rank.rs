@@ -1,0 +1,185 @@
+//! Exact leakage: combinations of inputs that a view determines whatever the keys are, counted by rank.
+//!
+//! A view is V = A W + B K with inputs W and keys K. With N a basis of the left kernel of B, the rows of N·A are the
+//! combinations of inputs that are seen without any key. Beyond what is allowed, C·W (the sum, and what the
+//! coalition holds itself), the view determines
+//!
+//! ```text
+//! rank [[A, B], [C, 0]] − rank B − rank C
+//! ```
+//!
+//! field symbols (the symbols leaked for uniform keys over a finite field; over the reals what remains for ever stronger keys).
+
+use nalgebra::{DMatrix, DVector, RowDVector};
+
+use super::view::View;
+use super::{RANK_TOLERANCE, SHIFT_TOLERANCE};
+use crate::coding::singular_triples;
+
+/// An orthonormal basis of what the keys reach in a view, with the strength of the keys along each direction.
+pub(super) struct KeySpace(Vec<(f64, DVector<f64>)>);
+
+impl KeySpace {
+    pub(super) fn of(b: &DMatrix<f64>) -> Self {
+        let triples = if b.is_empty() { Vec::new() } else { singular_triples(b) };
+        let largest = triples.first().map_or(0.0, |(sigma, ..)| *sigma);
+        let reached = triples.into_iter().filter(|(sigma, ..)| *sigma > RANK_TOLERANCE * largest);
+        Self(reached.map(|(sigma, left, _)| (sigma, left)).collect())
+    }
+
+    /// What of `shift` no key can hide.
+    fn unhidden(&self, shift: &DVector<f64>) -> DVector<f64> {
+        let mut rest = shift.clone();
+        // Twice: the second pass removes the rounding of the first.
+        for _ in 0..2 {
+            for (_, direction) in &self.0 {
+                let along = direction.dot(&rest);
+                rest.axpy(-along, direction, 1.0);
+            }
+        }
+        rest
+    }
+
+    /// ‖B⁺ shift‖₂; infinite when the keys do not reach `shift`.
+    pub(super) fn distance(&self, shift: &DVector<f64>) -> f64 {
+        if self.unhidden(shift).norm() > SHIFT_TOLERANCE * shift.norm() {
+            return f64::INFINITY;
+        }
+        self.0.iter().map(|(sigma, left)| (left.dot(shift) / sigma).powi(2)).sum::<f64>().sqrt()
+    }
+
+    /// A basis of the combinations of inputs that are seen without any key, in the rows, each of M coefficients.
+    fn bare(&self, a: &DMatrix<f64>) -> DMatrix<f64> {
+        let mut bare = a.clone();
+        for k in 0..a.ncols() {
+            bare.set_column(k, &self.unhidden(&a.column(k).into_owned()));
+        }
+        bare
+    }
+}
+
+/// What a view determines of the inputs, free of keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Determined {
+    /// Independent combinations beyond what is allowed, in reduced form; M coefficients each, the largest being 1.
+    pub combinations: Vec<Vec<f64>>,
+    /// Clients whose own input is determined, of those outside the coalition.
+    pub inputs: Vec<usize>,
+    /// Whether the sum over all inputs is determined.
+    pub sum: bool,
+}
+
+impl Determined {
+    /// Analyses a view. Allowed are the colluders' inputs and, unless nobody but an eavesdropper looks on, the sum: the new
+    /// global model shows it to every party.
+    #[must_use]
+    pub fn of(view: &View) -> Self {
+        let (a, b) = view.matrices();
+        Self::with(view, &a, &KeySpace::of(&b))
+    }
+
+    pub(super) fn with(view: &View, a: &DMatrix<f64>, keys: &KeySpace) -> Self {
+        let clients = view.clients;
+        let bare = keys.bare(a);
+        let size = a.amax();
+        let mut own = bare.clone();
+        for k in (0..clients).filter(|k| !view.honest().any(|h| h == *k)) {
+            own.column_mut(k).fill(0.0);
+        }
+        let seen = row_space(&own, SHIFT_TOLERANCE * size);
+        let honest: Vec<usize> = view.honest().collect();
+        let over = |members: &[usize]| {
+            let mut row = RowDVector::zeros(clients);
+            members.iter().for_each(|&k| row[k] = 1.0);
+            row
+        };
+        let spanned = |row: &RowDVector<f64>| {
+            let rest = seen.iter().fold(row.clone(), |rest, basis| &rest - basis * rest.dot(basis));
+            rest.norm() <= SUM_TOLERANCE * row.norm()
+        };
+        let ones = over(&honest);
+        let sum = !honest.is_empty() && spanned(&ones);
+        let inputs = honest.iter().copied().filter(|&k| spanned(&over(&[k]))).collect();
+        if !view.coalition.parties.is_empty() && !honest.is_empty() {
+            let direction = &ones / ones.norm();
+            for mut row in own.row_iter_mut() {
+                let along = row.dot(&direction);
+                row -= &direction * along;
+            }
+        }
+        let beyond = row_space(&own, SHIFT_TOLERANCE * size);
+        Self { combinations: reduced(beyond), inputs, sum }
+    }
+
+    /// What leaked with the fewest inputs, for people: `x1`, `x1 − x2`. `None` when nothing leaked beyond what is allowed.
+    #[must_use]
+    pub fn counterexample(&self) -> Option<String> {
+        if let (Some(k), false) = (self.inputs.first(), self.combinations.is_empty()) {
+            return Some(format!("x{}", k + 1));
+        }
+        let terms = |row: &&Vec<f64>| row.iter().filter(|c| c.abs() > PRINTED).count();
+        self.combinations.iter().min_by_key(terms).map(|row| combination(row))
+    }
+}
+
+/// Distance within which 1ᵀ or an input counts as determined, relative to its norm: a badly conditioned code magnifies rounding.
+const SUM_TOLERANCE: f64 = 1e-6;
+
+/// Coefficients below this are rounding and not printed.
+const PRINTED: f64 = 1e-6;
+
+/// An orthonormal basis of the span of rows, without directions weaker than `least`.
+fn row_space(matrix: &DMatrix<f64>, least: f64) -> Vec<RowDVector<f64>> {
+    if matrix.is_empty() {
+        return Vec::new();
+    }
+    let triples = singular_triples(matrix).into_iter();
+    triples.filter(|(sigma, ..)| *sigma > least).map(|(_, _, right)| right.transpose()).collect()
+}
+
+/// Gauss–Jordan with full pivoting: every row gets coefficient 1 at a place where all others have 0.
+fn reduced(basis: Vec<RowDVector<f64>>) -> Vec<Vec<f64>> {
+    let mut rows: Vec<Vec<f64>> = basis.into_iter().map(|row| row.iter().copied().collect()).collect();
+    for i in 0..rows.len() {
+        let largest = |row: &Vec<f64>| row.iter().map(|c| c.abs()).fold(0.0, f64::max);
+        let Some(best) = (i..rows.len()).max_by(|&p, &q| largest(&rows[p]).total_cmp(&largest(&rows[q])))
+        else {
+            break;
+        };
+        rows.swap(i, best);
+        let size = largest(&rows[i]);
+        let Some(pivot) = rows[i].iter().position(|c| c.abs() >= size) else { break };
+        let by = rows[i][pivot];
+        rows[i].iter_mut().for_each(|c| *c /= by);
+        let chosen = rows[i].clone();
+        for (j, row) in rows.iter_mut().enumerate() {
+            if j != i {
+                let factor = row[pivot];
+                row.iter_mut().zip(&chosen).for_each(|(c, p)| *c -= factor * p);
+            }
+        }
+    }
+    for row in &mut rows {
+        let by =
+            row.iter().copied().fold(0.0f64, |best, c| if c.abs() > best.abs() + PRINTED { c } else { best });
+        row.iter_mut().for_each(|c| *c /= by);
+    }
+    rows
+}
+
+/// `x1 − 0.5 x2`.
+fn combination(row: &[f64]) -> String {
+    let mut text = String::new();
+    for (k, c) in row.iter().enumerate().filter(|(_, c)| c.abs() > PRINTED) {
+        let sign = match (text.is_empty(), *c < 0.0) {
+            (true, true) => "−",
+            (true, false) => "",
+            (false, true) => " − ",
+            (false, false) => " + ",
+        };
+        let size = c.abs();
+        let factor = if (size - 1.0).abs() < PRINTED { String::new() } else { format!("{size:.4} ") };
+        text += &format!("{sign}{factor}x{}", k + 1);
+    }
+    text
+}

@@ -1,0 +1,182 @@
+//! What a coalition sees: a matrix [A, B] over the clients' inputs and the key draws.
+
+use std::fmt;
+
+use nalgebra::DMatrix;
+
+use crate::algebra::{LinearForm, Unknown};
+use crate::error::{Error, Result};
+use crate::protocol::{PartyId, Views};
+
+/// Parties who pool what they know, and links on which they listen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coalition {
+    /// Who colludes.
+    pub parties: Vec<PartyId>,
+    /// (sender, receiver) of every link on which all messages are read, lost ones included.
+    pub links: Vec<(PartyId, PartyId)>,
+}
+
+impl Coalition {
+    /// A coalition of parties.
+    #[must_use]
+    pub fn of(parties: impl IntoIterator<Item = PartyId>) -> Self {
+        Self { parties: parties.into_iter().collect(), links: Vec::new() }
+    }
+
+    /// An eavesdropper on one link.
+    #[must_use]
+    pub fn link(from: PartyId, to: PartyId) -> Self {
+        Self { parties: Vec::new(), links: vec![(from, to)] }
+    }
+
+    /// Reads `server+2+1-3+4-server`: parties, clients numbered from 1, and eavesdropped links sender-receiver.
+    ///
+    /// # Errors
+    /// A member that is neither, a client above `clients`, a link from the server or to its own sender.
+    pub fn parse(text: &str, clients: usize) -> Result<Self> {
+        let refuse =
+            |member: &str, rule: &str| Error::Refused(format!("coalition `{text}`: `{member}` {rule}"));
+        let party = |member: &str| match member.trim() {
+            "server" => Ok(PartyId::Server),
+            number => match number.parse::<usize>() {
+                Ok(k) if (1..=clients).contains(&k) => Ok(PartyId::Client((k - 1) as u16)),
+                Ok(_) => Err(refuse(number, &format!("is not a client; they are numbered 1 to {clients}"))),
+                Err(_) => Err(refuse(number, "is neither `server`, a client's number nor a link like 1-3")),
+            },
+        };
+        let mut coalition = Self::default();
+        for member in text.split('+') {
+            match member.split_once('-') {
+                None => coalition.parties.push(party(member)?),
+                Some((from, to)) => {
+                    let (from, to) = (party(from)?, party(to)?);
+                    if from == to || from == PartyId::Server {
+                        return Err(refuse(member, "is not a link on which clients send"));
+                    }
+                    coalition.links.push((from, to));
+                }
+            }
+        }
+        Ok(coalition)
+    }
+
+    /// Whether `party` colludes.
+    #[must_use]
+    pub fn has(&self, party: PartyId) -> bool {
+        self.parties.contains(&party)
+    }
+}
+
+impl fmt::Display for Coalition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |party: &PartyId| match party {
+            PartyId::Client(k) => (k + 1).to_string(),
+            PartyId::Server => "server".into(),
+        };
+        let links = self.links.iter().map(|(from, to)| format!("{}-{}", name(from), name(to)));
+        let members: Vec<String> = self.parties.iter().map(name).chain(links).collect();
+        f.write_str(&members.join("+"))
+    }
+}
+
+/// Everything that a coalition learns in one round, one row per real number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// Number of clients M.
+    pub clients: usize,
+    /// Whose view it is.
+    pub coalition: Coalition,
+    /// What is seen: messages, and the inputs and keys of the colluders.
+    pub rows: Vec<LinearForm>,
+}
+
+impl View {
+    /// Collects what `coalition` learns: every message that reached a member, in whichever attempt, every message on a
+    /// link where it listens, and the members' own inputs and keys.
+    #[must_use]
+    pub fn of(views: &Views, coalition: Coalition) -> Self {
+        let seen = |message: &&crate::protocol::exchange::Observed| {
+            let link = message.link;
+            message.delivered && coalition.has(link.to) || coalition.links.contains(&(link.from, link.to))
+        };
+        let mut rows: Vec<LinearForm> =
+            views.messages.iter().filter(seen).flat_map(|message| message.forms.iter().cloned()).collect();
+        for party in &coalition.parties {
+            if let PartyId::Client(k) = party {
+                rows.push(LinearForm::unknown(Unknown::Input(*k)));
+            }
+        }
+        for (party, keys) in &views.keys {
+            if coalition.has(*party) {
+                rows.extend(keys.iter().cloned());
+            }
+        }
+        Self { clients: views.clients, coalition, rows }
+    }
+
+    /// The clients outside the coalition.
+    pub fn honest(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.clients).filter(|&k| !self.coalition.has(PartyId::Client(k as u16)))
+    }
+
+    /// (A, B): the rows' coefficients on the M inputs, and on the key draws in the order of their names.
+    #[must_use]
+    pub fn matrices(&self) -> (DMatrix<f64>, DMatrix<f64>) {
+        matrices(&self.rows, self.clients)
+    }
+}
+
+/// [`View::matrices`] for bare rows.
+pub(super) fn matrices(rows: &[LinearForm], clients: usize) -> (DMatrix<f64>, DMatrix<f64>) {
+    let unknowns = rows.iter().flat_map(LinearForm::terms).map(|(unknown, _)| unknown);
+    let mut keys: Vec<Unknown> = unknowns.filter(|unknown| matches!(unknown, Unknown::Key(_))).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let mut a = DMatrix::zeros(rows.len(), clients);
+    let mut b = DMatrix::zeros(rows.len(), keys.len());
+    for (i, row) in rows.iter().enumerate() {
+        for (unknown, c) in row.terms() {
+            match unknown {
+                Unknown::Input(k) => a[(i, usize::from(k))] = c,
+                Unknown::Key(_) => {
+                    if let Ok(place) = keys.binary_search(&unknown) {
+                        b[(i, place)] = c;
+                    }
+                }
+            }
+        }
+    }
+    (a, b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coalitions_are_read_and_printed_alike() {
+        for text in ["server", "server+2", "1+3", "server+2+1-3+4-server", "2-1"] {
+            assert_eq!(Coalition::parse(text, 4).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn wrong_coalitions_are_refused_in_one_line() {
+        let message = |text: &str| Coalition::parse(text, 4).unwrap_err().to_string();
+        assert_eq!(
+            message("server+5"),
+            "coalition `server+5`: `5` is not a client; they are numbered 1 to 4"
+        );
+        assert_eq!(
+            message("you"),
+            "coalition `you`: `you` is neither `server`, a client's number nor a link like 1-3"
+        );
+        assert_eq!(message("2-2"), "coalition `2-2`: `2-2` is not a link on which clients send");
+        assert_eq!(
+            message("server-1"),
+            "coalition `server-1`: `server-1` is not a link on which clients send"
+        );
+        assert_eq!(message("0"), "coalition `0`: `0` is not a client; they are numbered 1 to 4");
+    }
+}
