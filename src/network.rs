@@ -1,9 +1,30 @@
 //! Unreliable links: which messages arrive.
 //!
-//! A link model is a pure function of [`LinkUse`] = (round, attempt, phase, from, to) and its seed. It does not know what is
-//! sent nor who asked first, so all protocols of a comparison see the same failures.
+//! A link model is a pure function of [`LinkUse`] and its seed. It does not know what is sent nor who asked first, so all
+//! protocols of a comparison see the same failures. Models with memory have the training round as their time: all attempts and
+//! phases of a round meet the same state.
+//!
+//! | file | law | analytic erasure probability |
+//! |---|---|---|
+//! | [`bernoulli`] | independent uses | p |
+//! | [`gilbert_elliott`] | bursts on every link | π_B e_B + (1 − π_B) e_G |
+//! | [`rayleigh`] | block fading | 1 − exp(−(2^R − 1)/SNR) |
+//! | [`client_outage`] | clients are down for a while | 1 − up(from) up(to) (1 − e) |
+//! | [`deadline`] | late messages are lost | exp(−(deadline − latency − bytes/rate)/jitter) |
+//! | [`trace`] | replay of a recording | its frequency |
 
 pub mod bernoulli;
+mod chain;
+pub mod client_outage;
+pub mod deadline;
+mod draw;
+pub mod gilbert_elliott;
+pub mod rayleigh;
+pub mod trace;
+pub mod values;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -25,6 +46,19 @@ pub struct LinkUse {
     pub from: PartyId,
     /// The receiver.
     pub to: PartyId,
+    /// Size of the message with its header.
+    pub bytes: u64,
+}
+
+/// What the losses of a model have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dependence {
+    /// All uses are independent.
+    None,
+    /// Distinct links are independent; uses of one link in one round or in neighbouring rounds are not.
+    Time,
+    /// Distinct links fail together.
+    Links,
 }
 
 /// A law of message loss on a family of links.
@@ -32,8 +66,103 @@ pub trait LinkModel: Send + Sync {
     /// Whether the message of this use arrives.
     fn delivers(&self, link: LinkUse) -> bool;
 
-    /// The marginal erasure probability of the link, in \[0, 1\].
-    fn erasure(&self, from: PartyId, to: PartyId) -> f64;
+    /// The marginal probability, in \[0, 1\], that a message of `bytes` bytes is lost.
+    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64;
+
+    /// Seconds from the start of the phase until the receiver has the message or gives up waiting; `None` where messages
+    /// take no time.
+    fn seconds(&self, _link: LinkUse) -> Option<f64> {
+        None
+    }
+
+    /// Seconds that a receiver waits for a message that is never sent; `None` where messages take no time.
+    fn deadline(&self, _from: PartyId, _to: PartyId) -> Option<f64> {
+        None
+    }
+
+    /// What the losses have in common: it decides which closed forms hold.
+    fn dependence(&self) -> Dependence {
+        Dependence::None
+    }
+}
+
+/// Simulated seconds of a round of `attempts` attempts that sent `uses`; `None` where messages take no time.
+///
+/// The messages of a phase travel at the same time, and a phase lasts until the last of them has arrived or been given up. In
+/// phase 1 the server expects every client: one that stays silent costs the whole deadline. Computing takes no time.
+#[must_use]
+pub fn round_seconds(
+    links: &dyn LinkModel,
+    clients: usize,
+    attempts: u32,
+    uses: impl IntoIterator<Item = LinkUse>,
+) -> Option<f64> {
+    let upload_deadline = links.deadline(PartyId::Client(0), PartyId::Server);
+    let mut phases: BTreeMap<(u32, u8), (Option<f64>, usize)> = BTreeMap::new();
+    for attempt in 0..attempts {
+        phases.insert((attempt, 1), (None, 0));
+    }
+    for link in uses {
+        let (last, uploads) = phases.entry((link.attempt, link.phase)).or_default();
+        *last = later(*last, links.seconds(link));
+        *uploads += usize::from(link.to == PartyId::Server);
+    }
+    phases
+        .into_iter()
+        .filter_map(
+            |((_, phase), (last, uploads))| {
+                if phase == 1 && uploads < clients { later(last, upload_deadline) } else { last }
+            },
+        )
+        .reduce(|sum, seconds| sum + seconds)
+}
+
+/// The later of two moments; messages that take no time have none.
+fn later(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::max)
+}
+
+/// Which links a model serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Every client to every other client.
+    Mesh,
+    /// Every client to the server.
+    Star,
+}
+
+/// The family of links that a model is built for.
+#[derive(Clone, Copy, Debug)]
+pub struct Side {
+    /// Number of clients M.
+    pub clients: usize,
+    /// Rounds that will be asked for.
+    pub rounds: u64,
+    /// Between which parties.
+    pub shape: Shape,
+    /// Seed of this family.
+    pub seed: Seed,
+    /// Seed of what both families have in common: places and outages of clients.
+    pub common: Seed,
+}
+
+impl Side {
+    /// All links, or a single one where all are `alike`.
+    fn links(&self, alike: bool) -> impl Iterator<Item = (PartyId, PartyId)> {
+        let Self { clients, shape, .. } = *self;
+        let client = |k: usize| PartyId::Client(k as u16);
+        let links = (0..clients).flat_map(move |k| {
+            let receivers = match shape {
+                Shape::Star => 0..1,
+                Shape::Mesh => 0..clients,
+            };
+            receivers.filter(move |&m| shape == Shape::Star || m != k).map(move |m| match shape {
+                Shape::Star => (client(k), PartyId::Server),
+                Shape::Mesh => (client(k), client(m)),
+            })
+        });
+        links.take(if alike { 1 } else { usize::MAX })
+    }
 }
 
 choice! {
@@ -41,12 +170,50 @@ choice! {
     LinkConfig by "kind" {
         /// Every use of a link fails independently with that link's probability.
         "bernoulli" => Bernoulli(bernoulli::Bernoulli),
+        /// Bursts: every link is good or bad for a while.
+        "gilbert-elliott" => GilbertElliott(gilbert_elliott::GilbertElliott),
+        /// Rayleigh block fading at a given SNR and rate.
+        "rayleigh" => Rayleigh(rayleigh::Rayleigh),
+        /// Clients are down for a while, with all their links.
+        "client-outage" => ClientOutage(client_outage::ClientOutage),
+        /// Messages take time and are lost when they are late.
+        "deadline" => Deadline(deadline::Deadline),
+        /// Replay of recorded losses from a CSV file.
+        "trace" => Trace(trace::Trace),
     }
 }
 
 impl Default for LinkConfig {
     fn default() -> Self {
         Self::Bernoulli(bernoulli::Bernoulli::default())
+    }
+}
+
+impl LinkConfig {
+    fn resolve_paths(&mut self, folder: &Path) {
+        match self {
+            Self::Bernoulli(config) => config.resolve_paths(folder),
+            Self::GilbertElliott(config) => config.resolve_paths(folder),
+            Self::Rayleigh(config) => config.resolve_paths(folder),
+            Self::ClientOutage(config) => config.resolve_paths(folder),
+            Self::Deadline(config) => config.resolve_paths(folder),
+            Self::Trace(config) => config.resolve_paths(folder),
+        }
+    }
+
+    /// Builds the model of one family of links.
+    ///
+    /// # Errors
+    /// See [`NetworkConfig::build`]; keys are relative to the section.
+    pub fn build(&self, side: &Side) -> Result<Box<dyn LinkModel>> {
+        Ok(match self {
+            Self::Bernoulli(config) => Box::new(config.build(side)?),
+            Self::GilbertElliott(config) => Box::new(config.build(side)?),
+            Self::Rayleigh(config) => Box::new(config.build(side)?),
+            Self::ClientOutage(config) => Box::new(config.build(side)?),
+            Self::Deadline(config) => Box::new(config.build(side)?),
+            Self::Trace(config) => Box::new(config.build(side)?),
+        })
     }
 }
 
@@ -62,55 +229,64 @@ pub struct NetworkConfig {
 
 impl NetworkConfig {
     /// Makes the paths of the section absolute: they are relative to the configuration's `folder`.
-    pub(crate) fn resolve_paths(&mut self, folder: &std::path::Path) {
-        for side in [&mut self.client_client, &mut self.client_server] {
-            let LinkConfig::Bernoulli(bernoulli) = side;
-            bernoulli.resolve_paths(folder);
-        }
+    pub(crate) fn resolve_paths(&mut self, folder: &Path) {
+        self.client_client.resolve_paths(folder);
+        self.client_server.resolve_paths(folder);
     }
 
-    /// Builds the links of a system of `clients` clients.
+    /// Builds the links of a system of `clients` clients for `rounds` rounds.
     ///
     /// # Errors
-    /// A probability outside \[0, 1\], a vector or matrix of the wrong size, or an unreadable matrix file.
-    pub fn build(&self, clients: usize, seed: Seed) -> Result<Network> {
-        let side = |config: &LinkConfig, name: &str, shape| -> Result<Box<dyn LinkModel>> {
-            match config {
-                LinkConfig::Bernoulli(bernoulli) => bernoulli
-                    .build(clients, shape, seed.child(name, 0))
-                    .map(|model| Box::new(model) as Box<dyn LinkModel>)
-                    .map_err(|error| error.within(name)),
-            }
+    /// A number out of its range, a list or matrix of the wrong size, a chain without a stationary law, a file that cannot be read
+    /// or a trace that is too short.
+    pub fn build(&self, clients: usize, rounds: u64, seed: Seed) -> Result<Network> {
+        let side = |config: &LinkConfig, name: &str, shape| {
+            let side = Side { clients, rounds, shape, seed: seed.child(name, 0), common: seed };
+            config.build(&side).map_err(|error| error.within(name))
         };
         Ok(Network {
-            client_client: side(&self.client_client, "client_client", bernoulli::Shape::Mesh)?,
-            client_server: side(&self.client_server, "client_server", bernoulli::Shape::Star)?,
+            client_client: side(&self.client_client, "client_client", Shape::Mesh)?,
+            client_server: side(&self.client_server, "client_server", Shape::Star)?,
         })
     }
 }
 
-/// The links of one system.
+/// The links of one system. Those from the server never fail.
 pub struct Network {
     client_client: Box<dyn LinkModel>,
     client_server: Box<dyn LinkModel>,
 }
 
 impl Network {
-    fn model(&self, from: PartyId, to: PartyId) -> &dyn LinkModel {
+    /// The model of a link; `None` for those from the server.
+    fn model(&self, from: PartyId, to: PartyId) -> Option<&dyn LinkModel> {
         match (from, to) {
-            (PartyId::Client(_), PartyId::Client(_)) => &*self.client_client,
-            _ => &*self.client_server,
+            (PartyId::Client(_), PartyId::Client(_)) => Some(&*self.client_client),
+            (PartyId::Client(_), PartyId::Server) => Some(&*self.client_server),
+            (PartyId::Server, _) => None,
         }
     }
 }
 
 impl LinkModel for Network {
     fn delivers(&self, link: LinkUse) -> bool {
-        self.model(link.from, link.to).delivers(link)
+        self.model(link.from, link.to).is_none_or(|model| model.delivers(link))
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId) -> f64 {
-        self.model(from, to).erasure(from, to)
+    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+        self.model(from, to).map_or(0.0, |model| model.erasure(from, to, bytes))
+    }
+
+    fn seconds(&self, link: LinkUse) -> Option<f64> {
+        self.model(link.from, link.to)?.seconds(link)
+    }
+
+    fn deadline(&self, from: PartyId, to: PartyId) -> Option<f64> {
+        self.model(from, to)?.deadline(from, to)
+    }
+
+    fn dependence(&self) -> Dependence {
+        self.client_client.dependence().max(self.client_server.dependence())
     }
 }
 
@@ -123,7 +299,32 @@ impl LinkModel for Perfect {
         true
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId) -> f64 {
+    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
         0.0
+    }
+}
+
+/// The losses of a round that has been played: an audit with formal symbols, whose messages have no size of their own, meets the
+/// same ones. A message that was not sent then is lost.
+#[derive(Clone, Debug)]
+pub struct Replay(HashMap<(u32, u8, PartyId, PartyId), bool>);
+
+impl Replay {
+    /// From the messages that were sent, and whether they arrived.
+    #[must_use]
+    pub fn new(sent: &[(LinkUse, bool)]) -> Self {
+        Self(sent.iter().map(|(l, delivered)| ((l.attempt, l.phase, l.from, l.to), *delivered)).collect())
+    }
+}
+
+impl LinkModel for Replay {
+    fn delivers(&self, link: LinkUse) -> bool {
+        self.0.get(&(link.attempt, link.phase, link.from, link.to)).copied().unwrap_or(false)
+    }
+
+    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+        let uses = self.0.iter().filter(|((.., f, t), _)| (*f, *t) == (from, to));
+        let (lost, all) = uses.fold((0u32, 0u32), |(lost, all), (_, ok)| (lost + u32::from(!ok), all + 1));
+        if all == 0 { 1.0 } else { f64::from(lost) / f64::from(all) }
     }
 }

@@ -70,6 +70,8 @@ pub struct Row {
     pub seconds_coding: f64,
     /// Seconds of testing.
     pub seconds_evaluation: f64,
+    /// Simulated seconds of the exchange on the links; empty where the links know no time.
+    pub seconds_simulated: Option<f64>,
 }
 
 /// One client in one round, one line of `clients.csv`.

@@ -10,7 +10,7 @@ use crate::config::{Config, OutageConfig, ServerConfig};
 use crate::data::{Dataset, partition};
 use crate::error::Result;
 use crate::learn::{Device, Learner, LocalUpdate, clip, learner};
-use crate::network::Network;
+use crate::network::{Network, Replay};
 use crate::privacy::Leakage;
 use crate::privacy::audit::{Assumptions, lossless};
 use crate::protocol::{Aggregate, Aggregator, Decoded, ProtocolConfig, Update};
@@ -43,8 +43,10 @@ impl Setting {
         config.check()?;
         let seed = Seed::new(config.seed);
         let clients = config.clients;
-        let network =
-            config.network.build(clients, seed.child("links", 0)).map_err(|error| error.within("network"))?;
+        let network = config
+            .network
+            .build(clients, config.rounds, seed.child("links", 0))
+            .map_err(|error| error.within("network"))?;
         let dataset = config.data.load()?;
         let (shards, weights) = divide(config, &dataset)?;
         let device_name = device.name().to_owned();
@@ -133,7 +135,7 @@ impl Run<'_> {
             .then(|| learner.evaluate(&state.parameters, &dataset.test));
         let seconds_evaluation = clock.elapsed().as_secs_f64();
 
-        let leakage = self.leakage(round)?;
+        let leakage = self.leakage(round, &aggregate)?;
         let worst = |of: fn(&Leakage) -> &Vec<f64>| {
             leakage.as_ref().and_then(|l| of(l).iter().copied().reduce(f64::max))
         };
@@ -154,6 +156,7 @@ impl Run<'_> {
             seconds_local,
             seconds_coding,
             seconds_evaluation,
+            seconds_simulated: aggregate.seconds,
         };
         let clients = self.client_rows(round, &updates, &trained, leakage.as_ref());
         Ok((row, clients))
@@ -214,12 +217,12 @@ impl Run<'_> {
         }
     }
 
-    fn leakage(&self, round: u64) -> Result<Option<Leakage>> {
-        let Setting { config, network, .. } = self.setting;
+    fn leakage(&self, round: u64, aggregate: &Aggregate) -> Result<Option<Leakage>> {
+        let Setting { config, .. } = self.setting;
         if !config.privacy.measure {
             return Ok(None);
         }
-        let views = self.aggregator.views(round, network, config.outage.attempts())?;
+        let views = self.aggregator.views(round, &Replay::new(&aggregate.sent), config.outage.attempts())?;
         Ok(Some(Leakage::of(&views, config.privacy.update_std)))
     }
 

@@ -36,7 +36,7 @@ impl LinkModel for Scripted {
         self.lost & self.bit(usize::from(from), to) == 0
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId) -> f64 {
+    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
         0.5
     }
 }
@@ -241,7 +241,7 @@ fn retries_end_with_the_first_success_and_count_all_bytes() {
         fn delivers(&self, link: LinkUse) -> bool {
             link.attempt >= 1
         }
-        fn erasure(&self, _: PartyId, _: PartyId) -> f64 {
+        fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
             0.5
         }
     }

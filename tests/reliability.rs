@@ -18,7 +18,7 @@ const Q: [f64; M] = [0.05, 0.1, 0.1, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9, 0.95];
 #[test]
 fn every_code_recovers_exactly_and_as_often_as_computed() {
     let config = Config::load(Path::new("configs/mnist.toml"), &[]).unwrap();
-    let network = config.network.build(M, Seed::new(4)).unwrap();
+    let network = config.network.build(M, 2000, Seed::new(4)).unwrap();
     let cases = [
         (CodeKind::CyclicRandom, 1),
         (CodeKind::CyclicRandom, 4),

@@ -10,7 +10,7 @@ use crate::algebra::{LinearForm, Sample, Symbol, Unknown};
 use crate::coding::GradientCode;
 use crate::error::Result;
 use crate::keys::{FormalKeys, KeySource, SeededKeys};
-use crate::network::{LinkModel, LinkUse, Perfect};
+use crate::network::{LinkModel, LinkUse, Perfect, round_seconds};
 use crate::seed::Seed;
 
 /// Bytes of an envelope's header: round (8), attempt (4), phase (1), kind (1), from (4), to (4), length (4).
@@ -68,6 +68,10 @@ pub struct Aggregate {
     pub arrivals: u64,
     /// Bytes sent, over all attempts.
     pub traffic: Traffic,
+    /// Simulated seconds on the links, over all attempts; `None` where messages take no time.
+    pub seconds: Option<f64>,
+    /// Every message in the order in which it was sent, and whether it arrived.
+    pub sent: Vec<(LinkUse, bool)>,
 }
 
 /// A message as the links saw it, in formal symbols.
@@ -173,6 +177,7 @@ impl<P> Session<P> {
         let inputs: Vec<&dyn Input<S>> = updates.iter().map(|update| update as _).collect();
         let mut traffic = Traffic::default();
         let mut arrivals = 0;
+        let mut sent = Vec::new();
         let (decoded, attempts) = run(
             &self.protocol,
             round,
@@ -180,22 +185,23 @@ impl<P> Session<P> {
             &SeededKeys(self.seed),
             links,
             attempts,
-            |sent, delivered, link| {
-                let bytes = (HEADER_BYTES + sent.bytes()) as u64;
+            |_, delivered, link| {
                 match link.to {
                     PartyId::Server => {
-                        traffic.client_server += bytes;
+                        traffic.client_server += link.bytes;
                         arrivals += u64::from(delivered);
                     }
-                    PartyId::Client(_) => traffic.client_client += bytes,
+                    PartyId::Client(_) => traffic.client_client += link.bytes,
                 }
+                sent.push((link, delivered));
             },
         )?;
+        let seconds = round_seconds(links, self.clients, attempts, sent.iter().map(|(link, _)| *link));
         let decoded = match decoded {
             Decoded::Sum { sum, included } => Decoded::Sum { sum: S::into_f64(sum), included },
             Decoded::Outage => Decoded::Outage,
         };
-        Ok(Aggregate { decoded, attempts, arrivals, traffic })
+        Ok(Aggregate { decoded, attempts, arrivals, traffic, seconds, sent })
     }
 }
 
@@ -290,8 +296,9 @@ where
                 .collect::<Result<_>>()?;
             inboxes = ids.iter().map(|_| Vec::new()).collect();
             for envelope in sent.into_iter().flatten() {
-                let link =
-                    LinkUse { round, attempt, phase: envelope.phase, from: envelope.from, to: envelope.to };
+                let Envelope { phase, from, to, ref body } = envelope;
+                let bytes = (HEADER_BYTES + body.bytes()) as u64;
+                let link = LinkUse { round, attempt, phase, from, to, bytes };
                 let delivered = links.delivers(link);
                 observe(&envelope.body, delivered, link);
                 if let (true, Some(&place)) = (delivered, places.get(&envelope.to)) {

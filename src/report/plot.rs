@@ -249,6 +249,7 @@ mod tests {
             seconds_local: 0.0,
             seconds_coding: 0.0,
             seconds_evaluation: 0.0,
+            seconds_simulated: None,
         };
         accuracies.iter().enumerate().map(row).collect()
     }

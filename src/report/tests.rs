@@ -31,6 +31,7 @@ fn learning(rounds: u64, best: f64, seed: u64) -> Vec<Row> {
                 seconds_local: 0.5,
                 seconds_coding: 0.1,
                 seconds_evaluation: 0.2,
+                seconds_simulated: None,
             }
         })
         .collect()

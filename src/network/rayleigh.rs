@@ -1,0 +1,118 @@
+//! Rayleigh block fading: a message is lost when the channel of its block is too weak for its rate.
+//!
+//! Tse & Viswanath, *Fundamentals of Wireless Communication*, 2005, section 5.4.1. The power gain |h|² of every use is a fresh
+//! exponential variable with mean 1, and the message gets through when log₂(1 + |h|² SNR) ≥ R; so it is lost with
+//! probability 1 − exp(−(2^R − 1)/SNR).
+//!
+//! With `radius` > 0 the clients are placed uniformly in a disc around the server, the same for both families of links, and
+//! the mean SNR at distance d is SNR · max(d, 1)^−α.
+
+use std::f64::consts::TAU;
+use std::path::Path;
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use super::draw::Draws;
+use super::values::{NOT_NEGATIVE, POSITIVE, PerLink, Table};
+use super::{LinkModel, LinkUse, Side};
+use crate::error::Result;
+use crate::protocol::PartyId;
+
+/// Rayleigh block fading.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rayleigh {
+    /// Mean signal-to-noise ratio within the reference distance, a power ratio (not dB) greater than 0: one number, one per
+    /// sending client, or (between clients) a CSV matrix.
+    pub snr: PerLink,
+    /// Rate R of the transmission in bit/s/Hz, greater than 0.
+    #[schemars(range(min = 0.0))]
+    pub rate: f64,
+    /// Radius of the disc around the server in which the clients are placed at random, in reference distances, at least 0;
+    /// 0 for no geometry.
+    #[schemars(range(min = 0.0))]
+    pub radius: f64,
+    /// Path-loss exponent α, at least 0: the mean SNR falls as distance^−α beyond the reference distance.
+    #[schemars(range(min = 0.0))]
+    pub path_loss: f64,
+}
+
+impl Default for Rayleigh {
+    fn default() -> Self {
+        Self { snr: PerLink::Same(10.0), rate: 1.0, radius: 0.0, path_loss: 3.0 }
+    }
+}
+
+impl Rayleigh {
+    pub(super) fn resolve_paths(&mut self, folder: &Path) {
+        self.snr.resolve_path(folder);
+    }
+
+    /// Checks the numbers and places the clients.
+    ///
+    /// # Errors
+    /// See [`super::NetworkConfig::build`].
+    pub fn build(&self, side: &Side) -> Result<Model> {
+        let snr = self.snr.load("snr", POSITIVE, side)?;
+        let rate = POSITIVE.check("rate", self.rate)?;
+        let radius = NOT_NEGATIVE.check("radius", self.radius)?;
+        let places = if radius > 0.0 {
+            (0..side.clients)
+                .map(|k| {
+                    let mut rng = side.common.child("place", k as u64).rng();
+                    let (distance, angle) = (radius * rng.random::<f64>().sqrt(), TAU * rng.random::<f64>());
+                    [distance * angle.cos(), distance * angle.sin()]
+                })
+                .collect()
+        } else {
+            Vec::new()
+        };
+        Ok(Model {
+            snr,
+            needed: rate.exp2() - 1.0,
+            path_loss: NOT_NEGATIVE.check("path_loss", self.path_loss)?,
+            places,
+            draws: Draws::new(side.seed),
+        })
+    }
+}
+
+/// Checked channels of one family of links.
+#[derive(Clone, Debug)]
+pub struct Model {
+    snr: Table,
+    /// 2^R − 1.
+    needed: f64,
+    path_loss: f64,
+    /// Places of the clients in reference distances, the server at the origin; empty without a geometry.
+    places: Vec<[f64; 2]>,
+    draws: Draws,
+}
+
+impl Model {
+    /// The mean SNR of a link.
+    #[must_use]
+    pub fn mean_snr(&self, from: PartyId, to: PartyId) -> f64 {
+        let snr = self.snr.at(from, to);
+        if self.places.is_empty() {
+            return snr;
+        }
+        let place = |party| match party {
+            PartyId::Client(k) => self.places[usize::from(k)],
+            PartyId::Server => [0.0, 0.0],
+        };
+        let ([x, y], [u, v]) = (place(from), place(to));
+        snr * (x - u).hypot(y - v).max(1.0).powf(-self.path_loss)
+    }
+}
+
+impl LinkModel for Model {
+    fn delivers(&self, link: LinkUse) -> bool {
+        self.draws.exponential(link) * self.mean_snr(link.from, link.to) >= self.needed
+    }
+
+    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+        -(-self.needed / self.mean_snr(from, to)).exp_m1()
+    }
+}

@@ -1,0 +1,129 @@
+//! Recorded losses, replayed from a CSV file.
+//!
+//! Line t of the file, which has no header, holds the states of all links in round t: 1 where messages arrive and 0 where they
+//! are lost. Uploads have M columns, one per sending client; links between clients have M² columns, column
+//! receiver · M + sender (both from 0), the diagonal ignored. All attempts and phases of a round meet the same states.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Dependence, LinkModel, LinkUse, Shape, Side};
+use crate::error::{Error, Result};
+use crate::protocol::PartyId;
+
+/// A recorded trace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trace {
+    /// CSV file without a header, one line per round: 1 for links that deliver, 0 for links that lose; M columns by sender for
+    /// uploads, M × M columns by receiver and then sender between clients. Relative to the configuration's folder.
+    pub path: PathBuf,
+    /// Whether a trace that is shorter than the run starts again from its first line.
+    pub repeat: bool,
+}
+
+impl Trace {
+    pub(super) fn resolve_paths(&mut self, folder: &Path) {
+        if !self.path.as_os_str().is_empty() {
+            let joined = folder.join(&self.path);
+            self.path = std::path::absolute(&joined).unwrap_or(joined);
+        }
+    }
+
+    /// Reads the trace.
+    ///
+    /// # Errors
+    /// A file that cannot be read, has a line of the wrong length or a value other than 0 and 1, or is too short.
+    pub fn build(&self, side: &Side) -> Result<Model> {
+        let path = &self.path;
+        if path.as_os_str().is_empty() {
+            return Err(Error::config("path", "a trace needs the CSV file to replay"));
+        }
+        let (columns, meaning) = match side.shape {
+            Shape::Star => (side.clients, "one per client"),
+            Shape::Mesh => (side.clients * side.clients, "one per receiver and sender"),
+        };
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .trim(csv::Trim::All)
+            .from_reader(&*bytes);
+        let mut states = Vec::new();
+        for (t, record) in reader.records().enumerate() {
+            let line = t + 1;
+            let record = record.map_err(|error| Error::file(path, format!("not a CSV file: {error}")))?;
+            if record.len() != columns {
+                let values = record.len();
+                let problem = format!("line {line} has {values} values, not {columns}, {meaning}");
+                return Err(Error::file(path, problem));
+            }
+            for (column, field) in record.iter().enumerate() {
+                states.push(match field {
+                    "0" => false,
+                    "1" => true,
+                    _ => {
+                        let problem = format!(
+                            "line {line}, column {}: `{field}` is neither 1 (arrives) nor 0 (lost)",
+                            column + 1
+                        );
+                        return Err(Error::file(path, problem));
+                    }
+                });
+            }
+        }
+        let rounds = states.len() / columns;
+        if rounds == 0 || ((rounds as u64) < side.rounds && !self.repeat) {
+            let problem = format!(
+                "the trace has {rounds} rounds for a run of {}; give a longer one, or set repeat = true",
+                side.rounds
+            );
+            return Err(Error::file(path, problem));
+        }
+        let lost = (0..columns)
+            .map(|column| {
+                let lost = states.chunks(columns).filter(|line| !line[column]).count();
+                lost as f64 / rounds as f64
+            })
+            .collect();
+        Ok(Model { clients: side.clients, columns, rounds: rounds as u64, states, lost })
+    }
+}
+
+/// A trace in memory.
+#[derive(Clone, Debug)]
+pub struct Model {
+    clients: usize,
+    columns: usize,
+    rounds: u64,
+    states: Vec<bool>,
+    /// Share of lost rounds by column.
+    lost: Vec<f64>,
+}
+
+impl Model {
+    /// The column of a link; links from the server have none.
+    fn column(&self, from: PartyId, to: PartyId) -> Option<usize> {
+        match (from, to) {
+            (PartyId::Client(k), PartyId::Client(m)) => Some(usize::from(m) * self.clients + usize::from(k)),
+            (PartyId::Client(k), PartyId::Server) => Some(usize::from(k)),
+            (PartyId::Server, _) => None,
+        }
+    }
+}
+
+impl LinkModel for Model {
+    fn delivers(&self, link: LinkUse) -> bool {
+        let line = (link.round.saturating_sub(1) % self.rounds) as usize;
+        self.column(link.from, link.to).is_none_or(|column| self.states[line * self.columns + column])
+    }
+
+    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+        self.column(from, to).map_or(0.0, |column| self.lost[column])
+    }
+
+    fn dependence(&self) -> Dependence {
+        Dependence::Links
+    }
+}
