@@ -2,6 +2,7 @@
 
 mod audit;
 mod progress;
+mod recover;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ const TOP_EXAMPLES: &str = "Examples:\n  \
     seccogc compare configs/mnist_compare.toml           the main comparison, offline, on real MNIST\n  \
     seccogc train configs/mnist.toml --seed 3            one run\n  \
     seccogc audit configs/mnist.toml                     what everybody can learn about an update\n  \
+    seccogc recover configs/mnist.toml                   how often rounds are recovered\n  \
     seccogc config explain protocol                      every key of [protocol]\n  \
     seccogc data fetch cifar10                           a complete dataset";
 
@@ -48,6 +50,9 @@ enum Verb {
     /// Run several protocols on the same data, batches, initial model and link failures
     #[command(after_help = COMPARE_EXAMPLES)]
     Compare(Compare),
+    /// How often rounds are recovered over the configured links, and at what cost, without learning
+    #[command(after_help = recover::EXAMPLES)]
+    Recover(recover::Recover),
     /// List, fetch and check datasets
     #[command(subcommand, after_help = DATA_EXAMPLES)]
     Data(Data),
@@ -108,6 +113,17 @@ struct Common {
     /// Print nothing but errors (and what --csv asks for)
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// Where the number of coordinates of an update comes from.
+#[derive(Args)]
+struct Count {
+    /// Coordinates of an update, which decide the size of the messages [default: those of the configured model]
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u64).range(1..))]
+    parameters: Option<u64>,
+    /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -213,6 +229,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Audit(args) => return audit::run(&args),
         Verb::Train(args) => train(&args)?,
         Verb::Compare(args) => compare(&args)?,
+        Verb::Recover(args) => recover::recover(&args)?,
         Verb::Data(verb) => data(&verb)?,
         Verb::Plot(args) => plot(&args)?,
         Verb::Config(ConfigVerb::Explain { section }) => {

@@ -14,6 +14,7 @@ pub mod network;
 pub mod privacy;
 pub mod protocol;
 pub mod record;
+pub mod recover;
 pub mod report;
 pub mod seed;
 pub mod train;

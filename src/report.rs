@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use plot::heatmap::HeatMap;
 pub use plot::{plot_accuracy, plot_run};
-pub use table::table;
+pub use table::{markdown, table};
 
 use crate::config::slug;
 use crate::error::{Error, Result};

@@ -94,8 +94,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         show_sufficient(&rows, args.format)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let network =
-        config.network.build(clients, seed.child("links", 0)).map_err(|error| error.within("network"))?;
+    let network = config
+        .network
+        .build(clients, config.rounds, seed.child("links", 0))
+        .map_err(|error| error.within("network"))?;
     let lost;
     let erasures = match args.erasures.as_str() {
         "worst" => Erasures::Worst(seed.child("audit", 0)),

@@ -25,7 +25,7 @@ impl LinkModel for Lost {
         !self.0.contains(&(link.attempt, link.from, link.to))
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId) -> f64 {
+    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
         f64::from(u8::from(self.0.contains(&(0, from, to))))
     }
 }

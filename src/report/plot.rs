@@ -4,6 +4,7 @@
 //! a line; neighbouring curves also differ in their dashes, so that a figure can be read in grey.
 
 mod draw;
+pub mod heatmap;
 mod raster;
 
 use std::collections::BTreeMap;

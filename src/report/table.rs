@@ -30,13 +30,18 @@ pub fn table(summaries: &[Summary]) -> String {
         }
     }
     let lines: Vec<_> = contenders.iter().map(|(_, seeds)| cells(seeds)).collect();
+    markdown(&HEADER, &TEXT_COLUMNS, &lines)
+}
 
+/// A Markdown table that is aligned for a terminal too: `text_columns` (indices) to the left, numbers to the right.
+#[must_use]
+pub fn markdown<const N: usize>(header: &[&str; N], text_columns: &[usize], lines: &[[String; N]]) -> String {
     let width = |column: usize| {
-        let cells = lines.iter().map(|line| line[column].as_str()).chain([HEADER[column]]);
+        let cells = lines.iter().map(|line| line[column].as_str()).chain([header[column]]);
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
-    let is_text = |column| TEXT_COLUMNS.contains(&column);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let is_text = |column| text_columns.contains(&column);
     let line = |cells: &[String]| {
         let padded = cells.iter().enumerate().map(|(column, cell)| {
             let width = widths[column];
@@ -49,7 +54,7 @@ pub fn table(summaries: &[Summary]) -> String {
         if is_text(column) { format!(":{dashes}|") } else { format!("{dashes}:|") }
     });
     let rule = format!("|{}\n", rules.collect::<String>());
-    line(&HEADER.map(String::from)) + &rule + &lines.iter().map(|cells| line(cells)).collect::<String>()
+    line(&header.map(String::from)) + &rule + &lines.iter().map(|cells| line(cells)).collect::<String>()
 }
 
 /// One contender, never without a seed.

@@ -17,15 +17,15 @@ use crate::record::write_atomically;
 
 /// The first is the one of the PNG; a viewer of the SVG takes the first that it has.
 const FONTS: &str = "Ubuntu, Helvetica, Arial, sans-serif";
-const TITLE_SIZE: f64 = 40.0;
-const TEXT_SIZE: f64 = 30.0;
+pub(super) const TITLE_SIZE: f64 = 40.0;
+pub(super) const TEXT_SIZE: f64 = 30.0;
 
-const INK: RGBColor = RGBColor(34, 34, 34);
+pub(super) const INK: RGBColor = RGBColor(34, 34, 34);
 const AXIS: RGBColor = RGBColor(110, 110, 110);
 const GRID: RGBColor = RGBColor(222, 222, 222);
 const CURVE_WIDTH: u32 = 5;
 
-const MARGIN: i32 = 30;
+pub(super) const MARGIN: i32 = 30;
 /// Left of a plot: axis label and tick labels.
 const LEFT: i32 = 140;
 /// Below the lowest plot: tick labels and axis label.
@@ -305,12 +305,23 @@ impl Figure {
     }
 }
 
-type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = std::result::Result<(), DrawingAreaErrorKind<std::io::Error>>;
+pub(super) type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Drawn = std::result::Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 fn text(root: &Canvas<'_>, text: &str, at: (i32, i32), anchor: HPos, size: f64) -> Drawn {
+    text_in(root, text, at, anchor, size, &INK)
+}
+
+pub(super) fn text_in(
+    root: &Canvas<'_>,
+    text: &str,
+    at: (i32, i32),
+    anchor: HPos,
+    size: f64,
+    ink: &RGBColor,
+) -> Drawn {
     // plotters divides the size by 1.24 on its way to SVG.
-    let style = (FONTS, 1.24 * size, &INK).into_text_style(root).pos(Pos::new(anchor, VPos::Center));
+    let style = (FONTS, 1.24 * size, ink).into_text_style(root).pos(Pos::new(anchor, VPos::Center));
     root.draw(&Text::new(text, at, style))
 }
 
@@ -328,7 +339,7 @@ fn swatch(root: &Canvas<'_>, stroke: Stroke, (x, y): (i32, i32)) -> Drawn {
 }
 
 /// Roughly the width of a text, and rather too much: the viewer of the SVG may use another font.
-fn width(text: &str, size: f64) -> f64 {
+pub(super) fn width(text: &str, size: f64) -> f64 {
     let em = |c: char| match c {
         ' ' | '.' | ',' | ':' | ';' | '\'' | '|' | '(' | ')' | '[' | ']' | 'i' | 'j' | 'l' | 'f' | 't' => {
             0.32
@@ -342,7 +353,7 @@ fn width(text: &str, size: f64) -> f64 {
 }
 
 /// At most `most` characters, without those that XML forbids.
-fn shorten(text: &str, most: usize) -> String {
+pub(super) fn shorten(text: &str, most: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().count() <= most {
         return text;
@@ -375,7 +386,7 @@ fn spread(targets: &[f64], pitch: f64, low: f64, high: f64) -> Vec<f64> {
     places
 }
 
-fn with_suffix(stem: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(stem: &Path, suffix: &str) -> PathBuf {
     let mut path = stem.as_os_str().to_owned();
     path.push(suffix);
     path.into()

@@ -1,0 +1,308 @@
+//! How often a gradient code recovers a round over given links, and at what cost, without any learning.
+//!
+//! [`estimate`] plays rounds with link events only: a row of the code is complete when all its shares arrive, and the round is
+//! recovered when the complete rows that reach the server decode. The events are those that a training run with the same
+//! seed meets. [`closed_form`] is the law where there is one ([`crate::coding::outage`]).
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::coding::{CodeKind, GradientCode, outage};
+use crate::error::{Error, Result};
+use crate::network::{Dependence, LinkModel, LinkUse, Perfect, round_seconds};
+use crate::protocol::cogc::DecoderKind;
+use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Update};
+
+/// Rounds that one thread plays at a time; the result does not depend on it but for the rounding of seconds.
+const BLOCK: u64 = 4096;
+
+/// Sizes of a scheme's messages in bytes, headers included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// A share, client to client.
+    pub share: u64,
+    /// A sum, client to server.
+    pub upload: u64,
+}
+
+impl Sizes {
+    /// Measures the messages of `scheme` for updates of `coordinates` coordinates: their size is a header and a fixed number
+    /// of bytes per coordinate, so that two short rounds tell it.
+    ///
+    /// # Errors
+    /// Only defects.
+    pub fn of(scheme: &dyn Aggregator, clients: usize, coordinates: usize) -> Result<Self> {
+        let measure = |len: usize| -> Result<[u64; 2]> {
+            let updates: Vec<Update> =
+                (0..clients).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.0; len]) }).collect();
+            let sent = scheme.aggregate(1, &updates, &Perfect, 1)?.sent;
+            let largest = |to_server: bool| {
+                let of_kind = sent.iter().filter(|(link, _)| (link.to == PartyId::Server) == to_server);
+                of_kind.map(|(link, _)| link.bytes).max().unwrap_or(0)
+            };
+            Ok([largest(false), largest(true)])
+        };
+        let (one, two) = (measure(1)?, measure(2)?);
+        let size = |i: usize| one[i] + (two[i] - one[i]) * (coordinates as u64 - 1);
+        Ok(Self { share: size(0), upload: size(1) })
+    }
+}
+
+/// Totals over many rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Estimate {
+    /// Rounds played.
+    pub rounds: u64,
+    /// Rounds that the server could decode.
+    pub recovered: u64,
+    /// Attempts used.
+    pub attempts: u64,
+    /// Bytes between clients, lost messages included.
+    pub bytes_client_client: u64,
+    /// Bytes to the server, lost messages included.
+    pub bytes_client_server: u64,
+    /// Simulated seconds; `None` where messages take no time.
+    pub seconds: Option<f64>,
+}
+
+impl Estimate {
+    /// The measured probability that a round is recovered.
+    #[must_use]
+    pub fn probability(&self) -> f64 {
+        self.recovered as f64 / self.rounds as f64
+    }
+
+    /// The standard error of [`Estimate::probability`] for independent rounds.
+    #[must_use]
+    pub fn standard_error(&self) -> f64 {
+        let p = self.probability();
+        (p * (1.0 - p) / self.rounds as f64).sqrt()
+    }
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            rounds: self.rounds + other.rounds,
+            recovered: self.recovered + other.recovered,
+            attempts: self.attempts + other.attempts,
+            bytes_client_client: self.bytes_client_client + other.bytes_client_client,
+            bytes_client_server: self.bytes_client_server + other.bytes_client_server,
+            seconds: self.seconds.into_iter().chain(other.seconds).reduce(|a, b| a + b),
+        }
+    }
+}
+
+/// Which sets of rows decode, found out once for each.
+struct Decodable<'a> {
+    code: &'a GradientCode,
+    known: RwLock<HashMap<Vec<usize>, bool>>,
+}
+
+impl Decodable<'_> {
+    fn holds(&self, rows: &[usize]) -> bool {
+        if rows.len() >= self.code.clients() - self.code.stragglers() {
+            return true;
+        }
+        // Almost surely no smaller set of random rows spans 1ᵀ.
+        if rows.is_empty() || self.code.kind() == CodeKind::CyclicRandom {
+            return false;
+        }
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(rows).copied();
+        known.unwrap_or_else(|| {
+            let decodes = self.code.decode(rows).is_some();
+            self.known.write().unwrap_or_else(PoisonError::into_inner).insert(rows.to_vec(), decodes);
+            decodes
+        })
+    }
+}
+
+/// Plays rounds 1 to `rounds` with up to `attempts` attempts each.
+#[must_use]
+pub fn estimate(
+    code: &GradientCode,
+    links: &dyn LinkModel,
+    sizes: Sizes,
+    attempts: u32,
+    rounds: u64,
+) -> Estimate {
+    let decodable = Decodable { code, known: RwLock::default() };
+    let blocks: Vec<Estimate> = (0..rounds.div_ceil(BLOCK))
+        .into_par_iter()
+        .map(|block| {
+            let last = rounds.min((block + 1) * BLOCK);
+            (block * BLOCK + 1..=last).fold(Estimate::default(), |sum, round| {
+                sum.add(play(&decodable, links, sizes, attempts, round))
+            })
+        })
+        .collect();
+    blocks.into_iter().fold(Estimate::default(), Estimate::add)
+}
+
+fn play(
+    decodable: &Decodable<'_>,
+    links: &dyn LinkModel,
+    sizes: Sizes,
+    attempts: u32,
+    round: u64,
+) -> Estimate {
+    let code = decodable.code;
+    let clients = code.clients();
+    let client = |k: usize| PartyId::Client(k as u16);
+    let timed = links.deadline(client(0), PartyId::Server).is_some()
+        || links.deadline(client(0), client(clients - 1)).is_some();
+    let mut uses: Vec<LinkUse> = Vec::new();
+    let mut rows = Vec::with_capacity(clients);
+    let mut result = Estimate { rounds: 1, ..Estimate::default() };
+    for attempt in 0..attempts {
+        result.attempts += 1;
+        rows.clear();
+        for row in 0..clients {
+            let senders = || code.support(row).iter().filter(move |&&k| k != row);
+            let share = |k: usize| LinkUse {
+                round,
+                attempt,
+                phase: 0,
+                from: client(k),
+                to: client(row),
+                bytes: sizes.share,
+            };
+            result.bytes_client_client += code.stragglers() as u64 * sizes.share;
+            if timed {
+                uses.extend(senders().map(|&k| share(k)));
+            }
+            if !senders().all(|&k| links.delivers(share(k))) {
+                continue;
+            }
+            let upload = LinkUse {
+                round,
+                attempt,
+                phase: 1,
+                from: client(row),
+                to: PartyId::Server,
+                bytes: sizes.upload,
+            };
+            result.bytes_client_server += sizes.upload;
+            if timed {
+                uses.push(upload);
+            }
+            if links.delivers(upload) {
+                rows.push(row);
+            }
+        }
+        if decodable.holds(&rows) {
+            result.recovered = 1;
+            break;
+        }
+    }
+    if timed {
+        result.seconds = round_seconds(links, clients, result.attempts as u32, uses);
+    }
+    result
+}
+
+/// The exact probability that a round is recovered within `attempts` attempts, where a closed form holds: when distinct links
+/// are independent, and with several attempts only when these are too. `None` otherwise, and for a `cyclic-mds` code of more than
+/// [`outage::EXACT_CLIENTS`] clients.
+#[must_use]
+pub fn closed_form(code: &GradientCode, links: &dyn LinkModel, sizes: Sizes, attempts: u32) -> Option<f64> {
+    let holds = match links.dependence() {
+        Dependence::None => true,
+        Dependence::Time => attempts == 1,
+        Dependence::Links => false,
+    };
+    if !holds || code.kind() == CodeKind::CyclicMds && code.clients() > outage::EXACT_CLIENTS {
+        return None;
+    }
+    let client = |k: usize| PartyId::Client(k as u16);
+    let once = outage::success_probability(
+        code,
+        |to, from| links.erasure(client(from), client(to), sizes.share),
+        |m| links.erasure(client(m), PartyId::Server, sizes.upload),
+    );
+    Some(1.0 - (1.0 - once).powi(attempts as i32))
+}
+
+/// The protocol with another straggler tolerance, if it has a gradient code that [`estimate`] knows how to decode.
+///
+/// # Errors
+/// A protocol without a gradient code.
+pub fn with_stragglers(protocol: &ProtocolConfig, stragglers: usize) -> Result<ProtocolConfig> {
+    let (decoder, changed) = match protocol.clone() {
+        ProtocolConfig::CoGc(config) => {
+            (config.decoder, ProtocolConfig::CoGc(crate::protocol::cogc::CoGcConfig { stragglers, ..config }))
+        }
+        ProtocolConfig::SecCoGc(config) => (
+            config.decoder,
+            ProtocolConfig::SecCoGc(crate::protocol::cogc::SecCoGcConfig { stragglers, ..config }),
+        ),
+        other => {
+            let rule = format!("`{}` has no gradient code; take cogc or sec-cogc", other.kind());
+            return Err(Error::config("protocol.kind", rule));
+        }
+    };
+    match decoder {
+        DecoderKind::Standard => Ok(changed),
+    }
+}
+
+/// One point of a grid: a line of `recover.csv`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecoveryRow {
+    /// Value of the swept key, empty without a sweep.
+    pub value: String,
+    /// Gradient code.
+    pub code: String,
+    /// Straggler tolerance s.
+    pub stragglers: usize,
+    /// Attempts allowed per round.
+    pub attempts: u32,
+    /// Rounds played.
+    pub rounds: u64,
+    /// Rounds recovered.
+    pub recovered: u64,
+    /// Measured probability of recovery.
+    pub probability: f64,
+    /// Its standard error for independent rounds.
+    pub standard_error: f64,
+    /// Computed probability of recovery; empty where there is no closed form.
+    pub closed_form: Option<f64>,
+    /// Attempts per recovered round, those of lost rounds included; empty, like all that follow, when no round was recovered.
+    pub attempts_per_recovered: Option<f64>,
+    /// Bytes between clients per recovered round, those of lost rounds included.
+    pub bytes_client_client_per_recovered: Option<f64>,
+    /// Bytes to the server per recovered round, those of lost rounds included.
+    pub bytes_client_server_per_recovered: Option<f64>,
+    /// Simulated seconds per recovered round, those of lost rounds included; empty too where messages take no time.
+    pub seconds_per_recovered: Option<f64>,
+}
+
+impl RecoveryRow {
+    /// Sums up an estimate.
+    #[must_use]
+    pub fn new(
+        value: &str,
+        code: &GradientCode,
+        attempts: u32,
+        estimate: &Estimate,
+        closed_form: Option<f64>,
+    ) -> Self {
+        let per = |total: f64| (estimate.recovered > 0).then(|| total / estimate.recovered as f64);
+        Self {
+            value: value.into(),
+            code: code.kind().name().into(),
+            stragglers: code.stragglers(),
+            attempts,
+            rounds: estimate.rounds,
+            recovered: estimate.recovered,
+            probability: estimate.probability(),
+            standard_error: estimate.standard_error(),
+            closed_form,
+            attempts_per_recovered: per(estimate.attempts as f64),
+            bytes_client_client_per_recovered: per(estimate.bytes_client_client as f64),
+            bytes_client_server_per_recovered: per(estimate.bytes_client_server as f64),
+            seconds_per_recovered: estimate.seconds.and_then(per),
+        }
+    }
+}
