@@ -1,6 +1,7 @@
 //! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2.
 
 mod audit;
+mod plan;
 mod progress;
 mod recover;
 
@@ -53,6 +54,9 @@ enum Verb {
     /// How often rounds are recovered over the configured links, and at what cost, without learning
     #[command(after_help = recover::EXAMPLES)]
     Recover(recover::Recover),
+    /// Which gradient code and straggler tolerance suit the configured links
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(plan::Plan),
     /// List, fetch and check datasets
     #[command(subcommand, after_help = DATA_EXAMPLES)]
     Data(Data),
@@ -230,6 +234,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Train(args) => train(&args)?,
         Verb::Compare(args) => compare(&args)?,
         Verb::Recover(args) => recover::recover(&args)?,
+        Verb::Plan(args) => plan::plan(&args)?,
         Verb::Data(verb) => data(&verb)?,
         Verb::Plot(args) => plot(&args)?,
         Verb::Config(ConfigVerb::Explain { section }) => {

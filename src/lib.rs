@@ -11,6 +11,7 @@ pub mod error;
 pub mod keys;
 pub mod learn;
 pub mod network;
+pub mod plan;
 pub mod privacy;
 pub mod protocol;
 pub mod record;

@@ -15,6 +15,7 @@
 
 pub mod cogc;
 pub mod exchange;
+mod stragglers;
 pub mod uncoded;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::error::Result;
 use crate::keys::KeySource;
 use crate::seed::Seed;
 pub use exchange::{Aggregate, Aggregator, Scheme, Traffic, Update, Views};
+pub use stragglers::Stragglers;
 
 /// A participant. Clients are numbered from 0 in code and from 1 in everything that is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -14,7 +14,7 @@ use crate::coding::{CodeKind, GradientCode, outage};
 use crate::error::{Error, Result};
 use crate::network::{Dependence, LinkModel, LinkUse, Perfect, round_seconds};
 use crate::protocol::cogc::DecoderKind;
-use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Update};
+use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Stragglers, Update};
 
 /// Rounds that one thread plays at a time; the result does not depend on it but for the rounding of seconds.
 const BLOCK: u64 = 4096;
@@ -224,27 +224,38 @@ pub fn closed_form(code: &GradientCode, links: &dyn LinkModel, sizes: Sizes, att
     Some(1.0 - (1.0 - once).powi(attempts as i32))
 }
 
-/// The protocol with another straggler tolerance, if it has a gradient code that [`estimate`] knows how to decode.
+/// Code, straggler tolerance and decoder of a protocol that has a gradient code.
+///
+/// # Errors
+/// A protocol without one.
+pub fn coding(protocol: &ProtocolConfig) -> Result<(CodeKind, Stragglers, DecoderKind)> {
+    match protocol {
+        ProtocolConfig::CoGc(config) => Ok((config.code, config.stragglers, config.decoder)),
+        ProtocolConfig::SecCoGc(config) => Ok((config.code, config.stragglers, config.decoder)),
+        other => {
+            let rule = format!("`{}` has no gradient code; take cogc or sec-cogc", other.kind());
+            Err(Error::config("protocol.kind", rule))
+        }
+    }
+}
+
+/// The protocol with another gradient code, if it has one that [`estimate`] knows how to decode.
 ///
 /// # Errors
 /// A protocol without a gradient code.
-pub fn with_stragglers(protocol: &ProtocolConfig, stragglers: usize) -> Result<ProtocolConfig> {
-    let (decoder, changed) = match protocol.clone() {
-        ProtocolConfig::CoGc(config) => {
-            (config.decoder, ProtocolConfig::CoGc(crate::protocol::cogc::CoGcConfig { stragglers, ..config }))
-        }
-        ProtocolConfig::SecCoGc(config) => (
-            config.decoder,
-            ProtocolConfig::SecCoGc(crate::protocol::cogc::SecCoGcConfig { stragglers, ..config }),
-        ),
-        other => {
-            let rule = format!("`{}` has no gradient code; take cogc or sec-cogc", other.kind());
-            return Err(Error::config("protocol.kind", rule));
-        }
-    };
-    match decoder {
-        DecoderKind::Standard => Ok(changed),
+pub fn with_code(protocol: &ProtocolConfig, code: CodeKind, stragglers: usize) -> Result<ProtocolConfig> {
+    match coding(protocol)?.2 {
+        // The one place to tell apart decoders that need other events than complete rows.
+        DecoderKind::Standard => {}
     }
+    let stragglers = Stragglers::Count(stragglers);
+    let mut changed = protocol.clone();
+    match &mut changed {
+        ProtocolConfig::CoGc(config) => (config.code, config.stragglers) = (code, stragglers),
+        ProtocolConfig::SecCoGc(config) => (config.code, config.stragglers) = (code, stragglers),
+        _ => {}
+    }
+    Ok(changed)
 }
 
 /// One point of a grid: a line of `recover.csv`.

@@ -11,6 +11,7 @@ use crate::data::{Dataset, partition};
 use crate::error::Result;
 use crate::learn::{Device, Learner, LocalUpdate, clip, learner};
 use crate::network::{Network, Replay};
+use crate::plan;
 use crate::privacy::Leakage;
 use crate::privacy::audit::{Assumptions, lossless};
 use crate::protocol::{Aggregate, Aggregator, Decoded, ProtocolConfig, Update};
@@ -80,10 +81,11 @@ impl Setting {
     /// # Errors
     /// Parameters that break a rule of the protocol.
     pub fn run(&self, protocol: &ProtocolConfig) -> Result<Run<'_>> {
+        let protocol = plan::resolve(protocol, &self.config, self.parameters())?;
         let aggregator = protocol
             .build(self.config.clients, self.seed.child("protocol", 0))
             .map_err(|error| error.within("protocol"))?;
-        Ok(Run { setting: self, protocol: protocol.clone(), aggregator })
+        Ok(Run { setting: self, protocol, aggregator })
     }
 }
 

@@ -136,7 +136,7 @@ fn every_coded_scheme(clients: usize) -> Vec<(String, usize, ProtocolConfig)> {
     let mut schemes = Vec::new();
     for code in [CodeKind::CyclicRandom, CodeKind::CyclicMds, CodeKind::FractionalRepetition] {
         for stragglers in (0..clients).filter(|&s| code.exists(clients, s)) {
-            let coding = CoGcConfig { code, stragglers, ..CoGcConfig::default() };
+            let coding = CoGcConfig { code, stragglers: stragglers.into(), ..CoGcConfig::default() };
             schemes.push((format!("cogc {code:?} s={stragglers}"), stragglers, ProtocolConfig::CoGc(coding)));
             for (keys, link_key_std) in
                 [(KeyKind::Plain, 0.0), (KeyKind::Fair, 2.0), (KeyKind::Pairwise, 0.0)]
@@ -146,7 +146,7 @@ fn every_coded_scheme(clients: usize) -> Vec<(String, usize, ProtocolConfig)> {
                     key_std: 3.0,
                     link_key_std,
                     code,
-                    stragglers,
+                    stragglers: stragglers.into(),
                     ..Default::default()
                 };
                 let name = format!("sec-cogc {keys:?} {code:?} s={stragglers}");
@@ -245,7 +245,7 @@ fn retries_end_with_the_first_success_and_count_all_bytes() {
             0.5
         }
     }
-    let config = SecCoGcConfig { stragglers: 2, ..Default::default() };
+    let config = SecCoGcConfig { stragglers: 2.into(), ..Default::default() };
     let scheme = ProtocolConfig::SecCoGc(config).build(4, Seed::new(1)).unwrap();
     let updates = updates(4);
     let once = scheme.aggregate(1, &updates, &SecondAttempt, 1).unwrap();

@@ -15,8 +15,13 @@ const M: usize = 10;
 fn views(keys: KeyKind, std: f64) -> Views {
     let power = M as f64 * std * std;
     let key_std = std * (power / keys.total_power(M, std)).sqrt();
-    let config =
-        SecCoGcConfig { keys, key_std, code: CodeKind::CyclicMds, stragglers: 7, ..Default::default() };
+    let config = SecCoGcConfig {
+        keys,
+        key_std,
+        code: CodeKind::CyclicMds,
+        stragglers: 7.into(),
+        ..Default::default()
+    };
     ProtocolConfig::SecCoGc(config).build(M, Seed::new(1)).unwrap().views(1, &Perfect, 1).unwrap()
 }
 
@@ -99,7 +104,7 @@ fn without_keys_everybody_who_receives_a_share_knows_the_update() {
 #[test]
 fn a_link_key_protects_the_link_beyond_the_mask() {
     let leak = |link_key_std| {
-        let config = SecCoGcConfig { key_std: 1.0, link_key_std, stragglers: 7, ..Default::default() };
+        let config = SecCoGcConfig { key_std: 1.0, link_key_std, stragglers: 7.into(), ..Default::default() };
         let views =
             ProtocolConfig::SecCoGc(config).build(M, Seed::new(1)).unwrap().views(1, &Perfect, 1).unwrap();
         Leakage::of(&views, 1.0)

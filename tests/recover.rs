@@ -10,7 +10,7 @@ use seccogc::network::Network;
 use seccogc::protocol::cogc::CoGcConfig;
 use seccogc::protocol::{Aggregator, Decoded, ProtocolConfig, Update};
 use seccogc::record::read_rows;
-use seccogc::recover::{Estimate, RecoveryRow, Sizes, closed_form, estimate, with_stragglers};
+use seccogc::recover::{Estimate, RecoveryRow, Sizes, closed_form, estimate, with_code};
 use seccogc::seed::Seed;
 
 fn config(folder: &Path, text: &str) -> PathBuf {
@@ -26,7 +26,7 @@ fn network(clients: usize, text: &str) -> Network {
 }
 
 fn scheme(clients: usize, code: CodeKind, stragglers: usize) -> Box<dyn Aggregator> {
-    let config = CoGcConfig { code, stragglers, ..CoGcConfig::default() };
+    let config = CoGcConfig { code, stragglers: stragglers.into(), ..CoGcConfig::default() };
     ProtocolConfig::CoGc(config).build(clients, Seed::new(8)).unwrap()
 }
 
@@ -110,7 +110,8 @@ fn the_counts_are_those_of_the_protocol() {
 
 #[test]
 fn only_coded_protocols_can_be_asked() {
-    let error = with_stragglers(&ProtocolConfig::FedAvg(Default::default()), 1).unwrap_err().to_string();
+    let error =
+        with_code(&ProtocolConfig::FedAvg(Default::default()), CodeKind::Auto, 1).unwrap_err().to_string();
     assert_eq!(error, "protocol.kind: `fedavg` has no gradient code; take cogc or sec-cogc");
 }
 

@@ -40,7 +40,8 @@ fn every_code_recovers_exactly_and_as_often_as_computed() {
         (0..64).map(|i| updates.iter().map(|u| u.weight * f64::from(u.delta[i])).sum::<f64>()).collect();
     let norm = truth.iter().map(|x| x * x).sum::<f64>().sqrt();
     for (code, stragglers) in cases {
-        let config = SecCoGcConfig { code, stragglers, key_std: 0.1, ..Default::default() };
+        let config =
+            SecCoGcConfig { code, stragglers: stragglers.into(), key_std: 0.1, ..Default::default() };
         let scheme = ProtocolConfig::SecCoGc(config).build(M, Seed::new(9)).unwrap();
         let expected = outage::success_probability(scheme.code().unwrap(), |_, _| P, |m| Q[m]);
         let rounds = 2000;

@@ -10,7 +10,7 @@ use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::learn::{ModelConfig, learner};
 use crate::record::{claim, free_name, to_csv, write_atomically};
-use crate::recover::{RecoveryRow, Sizes, closed_form, estimate, with_stragglers};
+use crate::recover::{RecoveryRow, Sizes, closed_form, coding, estimate, with_code};
 use crate::report::{HeatMap, markdown};
 use crate::seed::Seed;
 
@@ -150,11 +150,12 @@ fn column(
         .build(clients, args.rounds, seed.child("links", 0))
         .map_err(|error| error.within("network"))?;
     let attempts = config.outage.attempts();
+    let (family, ..) = coding(&config.protocol)?;
     let all = args.stragglers.is_empty();
     let tolerances: Vec<usize> = if all { (0..clients).collect() } else { args.stragglers.clone() };
     let mut rows = Vec::new();
     for stragglers in tolerances {
-        let protocol = with_stragglers(&config.protocol, stragglers)?;
+        let protocol = with_code(&config.protocol, family, stragglers)?;
         let scheme = match protocol.build(clients, seed.child("protocol", 0)) {
             // Not every family has a code for every tolerance.
             Err(Error::Config { key, .. }) if all && key == "code" => continue,

@@ -25,7 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, Scheme, Session};
 use super::uncoded::{check_clients_for_keys, check_std};
-use super::{Arithmetic, Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
+use super::{
+    Arithmetic, Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret, Stragglers,
+};
 use crate::algebra::Symbol;
 use crate::coding::{CodeKind, GradientCode};
 use crate::error::{Error, Result};
@@ -47,9 +49,10 @@ pub enum DecoderKind {
 pub struct CoGcConfig {
     /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or "fractional-repetition".
     pub code: CodeKind,
-    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round.
-    #[schemars(range(min = 0))]
-    pub stragglers: usize,
+    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round. "auto"
+    /// takes the tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
+    /// configured network.
+    pub stragglers: Stragglers,
     /// Decoder: "standard" (complete sums).
     pub decoder: DecoderKind,
     /// Precision of coding and of what is sent: "f64" or "f32".
@@ -70,9 +73,10 @@ pub struct SecCoGcConfig {
     pub link_key_std: f64,
     /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or "fractional-repetition".
     pub code: CodeKind,
-    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round.
-    #[schemars(range(min = 0))]
-    pub stragglers: usize,
+    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round. "auto"
+    /// takes the tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
+    /// configured network.
+    pub stragglers: Stragglers,
     /// Decoder: "standard" (complete sums).
     pub decoder: DecoderKind,
     /// Precision of coding, keys and of what is sent: "f64" or "f32".
@@ -83,7 +87,7 @@ impl Default for CoGcConfig {
     fn default() -> Self {
         Self {
             code: CodeKind::default(),
-            stragglers: 7,
+            stragglers: Stragglers::Count(7),
             decoder: DecoderKind::default(),
             arithmetic: Arithmetic::F64,
         }
@@ -133,7 +137,12 @@ fn session(
     clients: usize,
     seed: Seed,
 ) -> Result<Box<dyn Aggregator>> {
-    let code = Arc::new(GradientCode::build(coding.code, clients, coding.stragglers, seed.child("code", 0))?);
+    let code = Arc::new(GradientCode::build(
+        coding.code,
+        clients,
+        coding.stragglers.count()?,
+        seed.child("code", 0),
+    )?);
     let scheme = Scheme {
         keys: keys.map_or_else(String::new, |(kind, _)| kind.name().into()),
         key_std: keys.map(|(_, std)| std),

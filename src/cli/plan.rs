@@ -1,0 +1,93 @@
+//! `seccogc plan`: which code and straggler tolerance suit a network.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::recover::Dimension;
+use super::{Count, print};
+use crate::config::Config;
+use crate::error::Result;
+use crate::plan::{Candidate, candidates};
+use crate::record::to_csv;
+use crate::report::markdown;
+
+pub(super) const EXAMPLES: &str = "Examples:\n  \
+    seccogc plan configs/mnist.toml\n  \
+    seccogc plan configs/mnist.toml --attempts 1,2,4 --csv > plan.csv\n  \
+    seccogc train configs/mnist.toml --set protocol.stragglers=auto";
+
+#[derive(Args)]
+pub(super) struct Plan {
+    /// The configuration, a TOML file with a coded protocol
+    config: PathBuf,
+    /// Override one key of the configuration; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Attempts per round to consider [default: those of the configuration]
+    #[arg(long, value_name = "A1,A2,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1000))]
+    attempts: Vec<u32>,
+    /// Rounds played where there is no closed form
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    #[command(flatten)]
+    count: Count,
+    /// Seed of every random stream, instead of the configuration's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print the table as CSV
+    #[arg(long)]
+    csv: bool,
+}
+
+pub(super) fn plan(args: &Plan) -> Result<()> {
+    let mut config = Config::load(&args.config, &args.sets)?;
+    config.seed = args.seed.unwrap_or(config.seed);
+    let coordinates = Dimension::default().of(&config, &args.count)?;
+    let configured = [config.outage.attempts()];
+    let attempts = if args.attempts.is_empty() { &configured[..] } else { &args.attempts };
+    let found = candidates(&config, coordinates, attempts, args.rounds)?;
+    if args.csv { print(&String::from_utf8_lossy(&to_csv(&found)?)) } else { print(&table(&found)) }
+}
+
+fn table(found: &[Candidate]) -> String {
+    let header = [
+        "code",
+        "s",
+        "decoder",
+        "attempts",
+        "outage (%)",
+        "MB per recovered round",
+        "time (s)",
+        "amplification",
+        "leakage to client",
+        "leakage to server",
+        "Pareto",
+    ];
+    let lines: Vec<[String; 11]> = found
+        .iter()
+        .map(|candidate| {
+            let about = if candidate.exact { "" } else { "≈ " };
+            let real = |x: f64, decimals: usize| {
+                if x.is_finite() { format!("{x:.decimals$}") } else { "∞".into() }
+            };
+            [
+                candidate.code.name().into(),
+                candidate.stragglers.to_string(),
+                candidate.decoder.into(),
+                candidate.attempts.to_string(),
+                format!("{about}{:.3}", 100.0 * candidate.outage),
+                format!("{about}{}", real(candidate.bytes / 1e6, 2)),
+                candidate.seconds.map_or_else(|| "–".into(), |seconds| real(seconds, 3)),
+                real(candidate.amplification, 2),
+                real(candidate.leakage_neighbour, 4),
+                real(candidate.leakage_server, 4),
+                if candidate.pareto { "*" } else { "" }.into(),
+            ]
+        })
+        .collect();
+    format!(
+        "{}\n≈ measured, all else computed; leakage in nats per coordinate when no message is lost\n",
+        markdown(&header, &[0, 2, 10], &lines)
+    )
+}

@@ -1,0 +1,172 @@
+//! Planning: hand-computed costs, the Pareto front, and `stragglers = "auto"`.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use seccogc::coding::CodeKind;
+use seccogc::config::Config;
+use seccogc::plan::{Candidate, candidates, resolve};
+use seccogc::protocol::exchange::HEADER_BYTES;
+use seccogc::protocol::{ProtocolConfig, Stragglers};
+use seccogc::recover::coding;
+
+fn write(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("plan.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn config(text: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    Config::load(&write(folder.path(), text), &[]).unwrap()
+}
+
+const LINKS: &str = "[network.client_client]\nkind = \"bernoulli\"\nerasure = 0.1\n\
+    [network.client_server]\nkind = \"bernoulli\"\nerasure = 0.5\n";
+
+fn lossy(clients: usize, protocol: &str) -> Config {
+    config(&format!("clients = {clients}\n{LINKS}[protocol]\n{protocol}"))
+}
+
+#[test]
+fn two_clients_cost_what_is_computed_by_hand() {
+    let config = lossy(2, "kind = \"cogc\"\narithmetic = \"f64\"");
+    let found = candidates(&config, 10, &[1, 3], 1).unwrap();
+    let message = (HEADER_BYTES + 80) as f64;
+    let find = |s, attempts| {
+        let same = |c: &&Candidate| (c.stragglers, c.attempts) == (s, attempts);
+        found.iter().find(same).unwrap()
+    };
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9 * b, "{a} for {b}");
+    // s = 0: both uploads must arrive, P = 1/4; two messages an attempt.
+    near(find(0, 1).outage, 0.75);
+    near(find(0, 1).bytes, 2.0 * message / 0.25);
+    // s = 1: one complete sum suffices; each arrives with 0.9 · 0.5, P = 1 − 0.55². Two shares and 1.8 uploads an attempt.
+    near(find(1, 1).outage, 0.3025);
+    near(find(1, 1).bytes, 3.8 * message / 0.6975);
+    near(find(1, 3).outage, 0.3025f64.powi(3));
+    near(find(1, 3).bytes, find(1, 1).bytes);
+    assert!(found.iter().all(|c| c.exact && c.seconds.is_none()) && found.len() == 4);
+    assert!(found.windows(2).all(|pair| pair[0].bytes <= pair[1].bytes));
+    // Without keys whoever receives a share knows the update; without shares only the server does.
+    assert_eq!((find(0, 1).leakage_neighbour, find(1, 1).leakage_neighbour), (0.0, f64::INFINITY));
+}
+
+#[test]
+fn the_front_is_what_nothing_beats() {
+    let found = candidates(&lossy(6, "kind = \"sec-cogc\""), 10, &[1, 2], 1).unwrap();
+    let costs = |c: &Candidate| [c.outage, c.bytes, c.amplification, c.leakage_neighbour, c.leakage_server];
+    for candidate in &found {
+        let own = costs(candidate);
+        let beaten = found.iter().any(|other| {
+            let other = costs(other);
+            (0..5).all(|i| other[i] <= own[i]) && (0..5).any(|i| other[i] < own[i])
+        });
+        assert_eq!(candidate.pareto, !beaten, "{candidate:?}");
+    }
+    assert!(found.iter().any(|c| c.pareto) && found.iter().any(|c| !c.pareto));
+    // s = 0 and s = 5 are one code each; of the others every family that exists: FR for 1 and 2, MDS for 1 and 3, random for all.
+    let codes = found.iter().filter(|c| c.attempts == 1).map(|c| (c.code, c.stragglers));
+    let mut codes: Vec<_> = codes.map(|(code, s)| (s, code.name())).collect();
+    codes.sort_unstable();
+    let of = |s: usize| codes.iter().filter(|(t, _)| *t == s).count();
+    assert_eq!([0, 1, 2, 3, 4, 5].map(of), [1, 3, 2, 2, 1, 1], "{codes:?}");
+}
+
+/// Bytes and outage that must be measured agree with those that are computed for the same law: a client that is down for one
+/// round at a time, independently, and no share lost otherwise, is a Bernoulli loss of its upload.
+#[test]
+fn measured_costs_agree_with_computed_ones() {
+    let computed = config(
+        "clients = 4\n[network.client_server]\nkind = \"bernoulli\"\nerasure = 0.3\n\
+         [protocol]\nkind = \"cogc\"\ncode = \"cyclic-random\"",
+    );
+    // Share 0.3 and mean length 1/0.7: down and up are independent from round to round.
+    let measured = config(
+        "clients = 4\nrounds = 5\n[network.client_server]\nkind = \"client-outage\"\ndown_share = 0.3\n\
+         duration = 1.4285714285714286\n[protocol]\nkind = \"cogc\"\ncode = \"cyclic-random\"",
+    );
+    let rounds = 20_000;
+    let (computed, measured) =
+        (candidates(&computed, 10, &[1], rounds).unwrap(), candidates(&measured, 10, &[1], rounds).unwrap());
+    for law in &computed {
+        let found = measured.iter().find(|c| c.stragglers == law.stragglers).unwrap();
+        assert!(law.exact && !found.exact);
+        let p = 1.0 - law.outage;
+        let bound = 4.5 * (p * (1.0 - p) / rounds as f64).sqrt();
+        assert!((found.outage - law.outage).abs() < bound, "{found:?} {law:?}");
+        assert!((found.bytes / law.bytes - 1.0).abs() < 1.5 * bound / p, "{found:?} {law:?}");
+    }
+}
+
+#[test]
+fn auto_takes_the_cheapest_candidate_and_leaves_the_rest_alone() {
+    let auto = lossy(6, "kind = \"sec-cogc\"\nstragglers = \"auto\"\nkey_std = 3.0");
+    let cheapest = candidates(&auto, 10, &[1], 1).unwrap().remove(0);
+    let resolved = resolve(&auto.protocol, &auto, 10).unwrap();
+    let (code, stragglers, _) = coding(&resolved).unwrap();
+    assert_eq!((code, stragglers), (cheapest.code, Stragglers::Count(cheapest.stragglers)));
+    assert!(cheapest.stragglers > 0);
+    let ProtocolConfig::SecCoGc(kept) = &resolved else { panic!("{resolved:?}") };
+    assert_eq!(kept.key_std, 3.0);
+    assert_eq!(resolve(&resolved, &auto, 10).unwrap(), resolved);
+
+    // A named family is kept; without losses the code without shares is the cheapest.
+    let random = lossy(6, "kind = \"cogc\"\nstragglers = \"auto\"\ncode = \"cyclic-random\"");
+    assert_eq!(coding(&resolve(&random.protocol, &random, 10).unwrap()).unwrap().0, CodeKind::CyclicRandom);
+    let perfect = config("clients = 6\n[protocol]\nkind = \"cogc\"\nstragglers = \"auto\"");
+    let (_, stragglers, _) = coding(&resolve(&perfect.protocol, &perfect, 10).unwrap()).unwrap();
+    assert_eq!(stragglers, Stragglers::Count(0));
+}
+
+fn fails(args: &[&str]) -> String {
+    let output = Command::cargo_bin("seccogc").unwrap().args(args).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+#[test]
+fn wrong_requests_end_with_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path =
+        write(folder.path(), &format!("clients = 4\n{LINKS}[protocol]\nkind = \"cogc\"\nstragglers = 1\n"));
+    let path = path.to_str().unwrap();
+    let set = |set: &str| fails(&["plan", path, "--parameters", "10", "--set", set]);
+    let word = set("protocol.stragglers=many");
+    assert!(word.contains("expected a number of stragglers from 0 on, or \"auto\""), "{word}");
+    let negative = set("protocol.stragglers=-1");
+    assert!(negative.contains("expected a number of stragglers from 0 on"), "{negative}");
+    assert!(set("protocol.kind=ideal").contains("`ideal` has no gradient code"));
+    let dead = lossy(4, "kind = \"cogc\"\nstragglers = \"auto\"");
+    let dead = Config {
+        network: config("[network.client_server]\nkind = \"bernoulli\"\nerasure = 1\n").network,
+        ..dead
+    };
+    let error = resolve(&dead.protocol, &dead, 10).unwrap_err().to_string();
+    assert!(error.starts_with("protocol.stragglers: \"auto\" finds no code"), "{error}");
+}
+
+/// Training with "auto" leaves the choice in the run's configuration.
+#[test]
+fn a_run_records_what_auto_chose() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "clients = 4\nrounds = 1\n[model]\nkind = \"softmax\"\n[solver]\nkind = \"sgd\"\nsteps = 1\n\
+         {LINKS}[protocol]\nkind = \"cogc\"\nstragglers = \"auto\"\n"
+    );
+    let path = write(folder.path(), &text);
+    let out = folder.path().join("run");
+    Command::cargo_bin("seccogc")
+        .unwrap()
+        .args(["train", path.to_str().unwrap(), "--quiet", "--out", out.to_str().unwrap()])
+        .assert()
+        .success();
+    let recorded = Config::load(&out.join("config.toml"), &[]).unwrap();
+    let wanted = Config::load(&path, &[]).unwrap();
+    let (code, stragglers, _) = coding(&recorded.protocol).unwrap();
+    assert!(matches!(stragglers, Stragglers::Count(s) if s > 0), "{stragglers:?}");
+    assert_eq!(recorded.protocol, resolve(&wanted.protocol, &wanted, 7850).unwrap());
+    assert_ne!(code, CodeKind::Auto);
+}
