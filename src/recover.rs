@@ -244,10 +244,8 @@ pub fn coding(protocol: &ProtocolConfig) -> Result<(CodeKind, Stragglers, Decode
 /// # Errors
 /// A protocol without a gradient code.
 pub fn with_code(protocol: &ProtocolConfig, code: CodeKind, stragglers: usize) -> Result<ProtocolConfig> {
-    match coding(protocol)?.2 {
-        // The one place to tell apart decoders that need other events than complete rows.
-        DecoderKind::Standard => {}
-    }
+    // The one place to tell apart decoders that need other events than complete rows.
+    let DecoderKind::Standard = coding(protocol)?.2;
     let stragglers = Stragglers::Count(stragglers);
     let mut changed = protocol.clone();
     match &mut changed {
