@@ -89,7 +89,7 @@ fn strengths_worked_by_hand() {
     close(server[1].epsilon_view_total, 1.5);
     close(server[1].epsilon_beyond_sum_total, 1.5 * 2f64.sqrt());
     // A link of Fair-SecCoGC: b (x + u) with Var(u) = σ², μ = 2C/σ and LMIP ½ ln(1 + 1/σ²), whatever b.
-    let fair = self::scheme(6, SecCoGcConfig { key_std: 4.0, stragglers: 3, ..Default::default() });
+    let fair = self::scheme(6, SecCoGcConfig { key_std: 4.0, stragglers: 3.into(), ..Default::default() });
     let assumptions = Assumptions { rounds: 1, ..self::assumptions(6) };
     let audit = seccogc::privacy::audit::audit(
         "fair",
@@ -108,7 +108,7 @@ fn strengths_worked_by_hand() {
 
 #[test]
 fn without_a_clip_epsilon_is_infinite_for_whoever_sees_something() {
-    let scheme = scheme(4, SecCoGcConfig { stragglers: 1, ..Default::default() });
+    let scheme = scheme(4, SecCoGcConfig { stragglers: 1.into(), ..Default::default() });
     let assumptions = Assumptions { clip: None, ..assumptions(4) };
     let audit = audit("a", &*scheme, Erasures::Worst(Seed::new(2)), 1, &Adversaries::default(), &assumptions)
         .unwrap();
@@ -135,7 +135,7 @@ fn without_a_clip_epsilon_is_infinite_for_whoever_sees_something() {
 
 #[test]
 fn the_layers_agree_with_the_per_round_leakage() {
-    let scheme = scheme(6, SecCoGcConfig { keys: KeyKind::Plain, stragglers: 3, ..Default::default() });
+    let scheme = scheme(6, SecCoGcConfig { keys: KeyKind::Plain, stragglers: 3.into(), ..Default::default() });
     let leakage = Leakage::of(&scheme.views(1, &Perfect, 1).unwrap(), 0.7);
     let assumptions = Assumptions { input_std: 0.7, ..assumptions(6) };
     let adversaries = Adversaries { all: 2, coalition: Some(Coalition::parse("server+5+6", 6).unwrap()) };
@@ -178,7 +178,7 @@ fn correlation(x: &DVector<f64>, z: &DMatrix<f64>) -> f64 {
 fn monte_carlo_estimates_agree_with_the_closed_forms() {
     let (clients, stragglers, n) = (6, 3, 40_000);
     for keys in KINDS {
-        let code = ProtocolConfig::SecCoGc(SecCoGcConfig { stragglers, ..Default::default() })
+        let code = ProtocolConfig::SecCoGc(SecCoGcConfig { stragglers: stragglers.into(), ..Default::default() })
             .build(clients, Seed::new(1))
             .unwrap()
             .code()
@@ -203,7 +203,7 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
             protocol.deal(1, n, &source).iter().map(|key: &Key<f64>| key.held().concat()).collect();
         let x = |k: usize| DVector::from_iterator(n, updates[k].delta.iter().map(|x| f64::from(*x)));
         let columns = |seen: &[&[f64]]| DMatrix::from_fn(n, seen.len(), |row, column| seen[column][row]);
-        let formal = scheme(clients, SecCoGcConfig { keys, key_std: 1.5, stragglers, ..Default::default() });
+        let formal = scheme(clients, SecCoGcConfig { keys, key_std: 1.5, stragglers: stragglers.into(), ..Default::default() });
         let views = formal.views(1, &Perfect, 1).unwrap();
         let check = |name: &str, k: usize, seen: &[&[f64]], rows: &[LinearForm]| {
             let want = lmip(rows, clients, 1.0)[k];
@@ -242,7 +242,7 @@ fn exhaustive_audit_of_every_key_construction() {
     for clients in 2..=5 {
         for stragglers in 1..clients {
             for keys in KINDS {
-                let config = SecCoGcConfig { keys, key_std: 2.0, stragglers, ..Default::default() };
+                let config = SecCoGcConfig { keys, key_std: 2.0, stragglers: stragglers.into(), ..Default::default() };
                 let scheme = scheme(clients, config);
                 let code = scheme.code().unwrap();
                 let lossless = scheme.views(1, &Perfect, 1).unwrap();
@@ -298,7 +298,7 @@ fn rank_decisions_hold_for_bad_codes_and_extreme_keys() {
         (CodeKind::FractionalRepetition, 12, 3),
     ];
     for (code, clients, stragglers) in codes {
-        let bare = ProtocolConfig::CoGc(CoGcConfig { code, stragglers, ..Default::default() });
+        let bare = ProtocolConfig::CoGc(CoGcConfig { code, stragglers: stragglers.into(), ..Default::default() });
         let bare = bare.build(clients, Seed::new(1)).unwrap().views(1, &Perfect, 1).unwrap();
         let server = |views: &Views| Determined::of(&View::of(views, Coalition::of([PartyId::Server])));
         let rank = if code == CodeKind::FractionalRepetition {
@@ -310,7 +310,7 @@ fn rank_decisions_hold_for_bad_codes_and_extreme_keys() {
         assert_eq!((without_keys.combinations.len(), without_keys.sum), (rank - 1, true), "{code:?}");
         let mut scaled = Vec::new();
         for key_std in [1e-6, 1e-3, 1.0, 1e3, 1e6] {
-            let config = SecCoGcConfig { code, stragglers, key_std, ..Default::default() };
+            let config = SecCoGcConfig { code, stragglers: stragglers.into(), key_std, ..Default::default() };
             let scheme = scheme(clients, config);
             let determined = server(&scheme.views(1, &Perfect, 1).unwrap());
             assert!(
@@ -397,7 +397,7 @@ impl<S: Symbol> Protocol<S> for Flawed {
 #[test]
 fn broken_variants_are_caught_by_name() {
     let clients = 5;
-    let sound = scheme(clients, SecCoGcConfig { stragglers: 2, ..Default::default() });
+    let sound = scheme(clients, SecCoGcConfig { stragglers: 2.into(), ..Default::default() });
     let code = sound.code().unwrap().clone();
     let one_share = Lost([(0, PartyId::Client(code.support(0)[1] as u16), PartyId::Client(0))].into());
     let named = |scheme: &dyn Aggregator| -> Vec<Defect> {
@@ -496,7 +496,7 @@ fn calibrated_keys_are_the_weakest_that_suffice() {
 fn fair_keys_need_less_power_than_plain_ones() {
     let protocol = ProtocolConfig::SecCoGc(SecCoGcConfig {
         code: CodeKind::CyclicMds,
-        stragglers: 7,
+        stragglers: 7.into(),
         ..Default::default()
     });
     let bounds = Bounds { epsilon: Some(8.0), lmip_bits: None };

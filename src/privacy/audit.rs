@@ -171,10 +171,8 @@ struct Learned {
 impl Learned {
     fn see(&mut self, views: &Views, assumptions: &Assumptions, every_round_is_this: bool) {
         let view = View::of(views, self.coalition.clone());
-        if let Some(largest) = &self.largest {
-            if view.rows.iter().all(|row| largest.rows.contains(row)) {
-                return;
-            }
+        if self.largest.as_ref().is_some_and(|largest| view.rows.iter().all(|row| largest.rows.contains(row))) {
+            return;
         }
         let (a, b) = view.matrices();
         let keys = KeySpace::of(&b);
@@ -201,12 +199,12 @@ impl Learned {
             let mu = [on_view, beyond.fold(0.0, f64::max)];
             let total = &mut self.clients[k];
             total.lmip = total.lmip.max(leak[k]);
-            for i in 0..2 {
-                total.mu[i] = total.mu[i].max(mu[i]);
-                total.squares[i] = if every_round_is_this {
-                    assumptions.rounds as f64 * total.mu[i].powi(2)
+            for ((worst, squares), mu) in total.mu.iter_mut().zip(&mut total.squares).zip(mu) {
+                *worst = worst.max(mu);
+                *squares = if every_round_is_this {
+                    assumptions.rounds as f64 * worst.powi(2)
                 } else {
-                    total.squares[i] + mu[i].powi(2)
+                    *squares + mu.powi(2)
                 };
             }
         }
