@@ -135,7 +135,8 @@ fn without_a_clip_epsilon_is_infinite_for_whoever_sees_something() {
 
 #[test]
 fn the_layers_agree_with_the_per_round_leakage() {
-    let scheme = scheme(6, SecCoGcConfig { keys: KeyKind::Plain, stragglers: 3.into(), ..Default::default() });
+    let scheme =
+        scheme(6, SecCoGcConfig { keys: KeyKind::Plain, stragglers: 3.into(), ..Default::default() });
     let leakage = Leakage::of(&scheme.views(1, &Perfect, 1).unwrap(), 0.7);
     let assumptions = Assumptions { input_std: 0.7, ..assumptions(6) };
     let adversaries = Adversaries { all: 2, coalition: Some(Coalition::parse("server+5+6", 6).unwrap()) };
@@ -178,12 +179,13 @@ fn correlation(x: &DVector<f64>, z: &DMatrix<f64>) -> f64 {
 fn monte_carlo_estimates_agree_with_the_closed_forms() {
     let (clients, stragglers, n) = (6, 3, 40_000);
     for keys in KINDS {
-        let code = ProtocolConfig::SecCoGc(SecCoGcConfig { stragglers: stragglers.into(), ..Default::default() })
-            .build(clients, Seed::new(1))
-            .unwrap()
-            .code()
-            .unwrap()
-            .clone();
+        let code =
+            ProtocolConfig::SecCoGc(SecCoGcConfig { stragglers: stragglers.into(), ..Default::default() })
+                .build(clients, Seed::new(1))
+                .unwrap()
+                .code()
+                .unwrap()
+                .clone();
         let protocol = CoGc { code: code.into(), keys: Some((keys, 1.5)), link_std: 0.0 };
         let updates: Vec<Update> = (0..clients as u64)
             .map(|k| {
@@ -203,7 +205,10 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
             protocol.deal(1, n, &source).iter().map(|key: &Key<f64>| key.held().concat()).collect();
         let x = |k: usize| DVector::from_iterator(n, updates[k].delta.iter().map(|x| f64::from(*x)));
         let columns = |seen: &[&[f64]]| DMatrix::from_fn(n, seen.len(), |row, column| seen[column][row]);
-        let formal = scheme(clients, SecCoGcConfig { keys, key_std: 1.5, stragglers: stragglers.into(), ..Default::default() });
+        let formal = scheme(
+            clients,
+            SecCoGcConfig { keys, key_std: 1.5, stragglers: stragglers.into(), ..Default::default() },
+        );
         let views = formal.views(1, &Perfect, 1).unwrap();
         let check = |name: &str, k: usize, seen: &[&[f64]], rows: &[LinearForm]| {
             let want = lmip(rows, clients, 1.0)[k];
@@ -242,7 +247,8 @@ fn exhaustive_audit_of_every_key_construction() {
     for clients in 2..=5 {
         for stragglers in 1..clients {
             for keys in KINDS {
-                let config = SecCoGcConfig { keys, key_std: 2.0, stragglers: stragglers.into(), ..Default::default() };
+                let config =
+                    SecCoGcConfig { keys, key_std: 2.0, stragglers: stragglers.into(), ..Default::default() };
                 let scheme = scheme(clients, config);
                 let code = scheme.code().unwrap();
                 let lossless = scheme.views(1, &Perfect, 1).unwrap();
@@ -298,7 +304,8 @@ fn rank_decisions_hold_for_bad_codes_and_extreme_keys() {
         (CodeKind::FractionalRepetition, 12, 3),
     ];
     for (code, clients, stragglers) in codes {
-        let bare = ProtocolConfig::CoGc(CoGcConfig { code, stragglers: stragglers.into(), ..Default::default() });
+        let bare =
+            ProtocolConfig::CoGc(CoGcConfig { code, stragglers: stragglers.into(), ..Default::default() });
         let bare = bare.build(clients, Seed::new(1)).unwrap().views(1, &Perfect, 1).unwrap();
         let server = |views: &Views| Determined::of(&View::of(views, Coalition::of([PartyId::Server])));
         let rank = if code == CodeKind::FractionalRepetition {

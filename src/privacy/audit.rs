@@ -171,7 +171,8 @@ struct Learned {
 impl Learned {
     fn see(&mut self, views: &Views, assumptions: &Assumptions, every_round_is_this: bool) {
         let view = View::of(views, self.coalition.clone());
-        if self.largest.as_ref().is_some_and(|largest| view.rows.iter().all(|row| largest.rows.contains(row))) {
+        if self.largest.as_ref().is_some_and(|largest| view.rows.iter().all(|row| largest.rows.contains(row)))
+        {
             return;
         }
         let (a, b) = view.matrices();

@@ -11,12 +11,18 @@
 //! | u_k, Σ_k u_k = 0 | `Key::mask` | d |
 //! | v_mk, Σ_k v_mk = 0 | `Key::links` | d for each row m that k is in |
 //! | y_mk = b_mk (x_k + u_k) + v_mk | [`CoGcMessage::Share`] | d |
-//! | S_m = Σ_k y_mk | [`CoGcMessage::Sum`] | d |
+//! | S_m = Σ_k y_mk | [`CoGcMessage::Sum`], [`CoGcMessage::Partial`] | d |
 //!
 //! Phase 0, gradient sharing: client k sends y_mk to every m ≠ k whose row contains k. Phase 1, upload: client m sends S_m when
 //! all its shares arrived. The server then looks for a with supp(a) in the received rows and aᵀB = 1ᵀ and outputs
 //! Σ_m a_m S_m = Σ_k x_k, or an outage. The masks are added *before* coding; that is what makes them cancel for every
 //! decoding vector (the key condition).
+//!
+//! With the decoder `gc-plus` ([`stack`]) client m sends what it has, with the list of the shares in it, and the server
+//! decodes from the rows of all attempts of the round.
+
+mod server;
+pub mod stack;
 
 use std::sync::Arc;
 
@@ -33,6 +39,8 @@ use crate::coding::{CodeKind, GradientCode};
 use crate::error::{Error, Result};
 use crate::keys::{KeyKind, KeySource, link_keys};
 use crate::seed::Seed;
+pub use server::Server;
+use stack::{Codes, Stack, amplification_limit};
 
 /// Which sums the server decodes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -41,6 +49,8 @@ pub enum DecoderKind {
     /// Complete sums of one attempt.
     #[default]
     Standard,
+    /// Incomplete sums too, and those of all attempts of the round.
+    GcPlus,
 }
 
 /// Cooperative gradient coding without keys.
@@ -53,7 +63,8 @@ pub struct CoGcConfig {
     /// takes the tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
     /// configured network.
     pub stragglers: Stragglers,
-    /// Decoder: "standard" (complete sums).
+    /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts of the
+    /// round; every client then uploads in every attempt, with the list of the shares in its sum).
     pub decoder: DecoderKind,
     /// Precision of coding and of what is sent: "f64" or "f32".
     pub arithmetic: Arithmetic,
@@ -77,7 +88,9 @@ pub struct SecCoGcConfig {
     /// takes the tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
     /// configured network.
     pub stragglers: Stragglers,
-    /// Decoder: "standard" (complete sums).
+    /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts of the
+    /// round; every client then uploads in every attempt, with the list of the shares in its sum). "gc-plus" decodes
+    /// more rounds, shows the server more masked combinations, and needs link_key_std = 0.
     pub decoder: DecoderKind,
     /// Precision of coding, keys and of what is sent: "f64" or "f32".
     pub arithmetic: Arithmetic,
@@ -120,6 +133,11 @@ impl SecCoGcConfig {
         check_std("key_std", self.key_std)?;
         check_std("link_key_std", self.link_key_std)?;
         check_clients_for_keys(clients)?;
+        if self.decoder == DecoderKind::GcPlus && self.link_key_std > 0.0 {
+            let rule = "link keys cancel in complete sums only, and gc-plus sends incomplete ones; \
+                        take 0 or decoder = \"standard\"";
+            return Err(Error::config("link_key_std", rule));
+        }
         let coding = CoGcConfig {
             code: self.code,
             stragglers: self.stragglers,
@@ -149,9 +167,15 @@ fn session(
         code: code.kind().name().into(),
         stragglers: Some(code.stragglers()),
     };
-    let DecoderKind::Standard = coding.decoder;
+    let stacking = (coding.decoder == DecoderKind::GcPlus).then(|| amplification_limit(coding.arithmetic));
+    let protocol = CoGc {
+        codes: Arc::new(Codes::new(Arc::clone(&code), stacking.map(|_| seed))),
+        keys,
+        link_std,
+        stacking,
+    };
     Ok(Box::new(Session {
-        protocol: CoGc { code: Arc::clone(&code), keys, link_std },
+        protocol,
         clients,
         arithmetic: coding.arithmetic,
         reliable: false,
@@ -164,12 +188,14 @@ fn session(
 /// The protocol.
 #[derive(Clone, Debug)]
 pub struct CoGc {
-    /// The gradient code B.
-    pub code: Arc<GradientCode>,
+    /// The gradient code B of every attempt.
+    pub codes: Arc<Codes>,
     /// Key construction and σ; `None` is CoGC.
     pub keys: Option<(KeyKind, f64)>,
-    /// Standard deviation of the link keys v_mk; 0 for none.
+    /// Standard deviation of the link keys v_mk; 0 for none, and with `stacking`.
     pub link_std: f64,
+    /// The largest ‖a‖₂ for stacked rows: the decoder is `gc-plus`. `None` is `standard`.
+    pub stacking: Option<f64>,
 }
 
 /// What travels.
@@ -184,12 +210,21 @@ pub enum CoGcMessage<S> {
     },
     /// Phase 1, client → server: the complete sum S_m, d symbols.
     Sum(Arc<Vec<S>>),
+    /// Phase 1 with `gc-plus`, client → server: the shares that m has, added up.
+    Partial {
+        /// Whether the sum contains the share of each of the s+1 clients of N(m), in order; a bit each on the wire.
+        held: Vec<bool>,
+        /// Σ y_mk over those, d symbols.
+        sum: Arc<Vec<S>>,
+    },
 }
 
 impl<S: Symbol> Message<S> for CoGcMessage<S> {
     fn bytes(&self) -> usize {
-        let (Self::Share { vector, .. } | Self::Sum(vector)) = self;
-        vector.len() * S::BYTES
+        match self {
+            Self::Share { vector, .. } | Self::Sum(vector) => vector.len() * S::BYTES,
+            Self::Partial { held, sum } => held.len().div_ceil(8) + sum.len() * S::BYTES,
+        }
     }
 
     fn reveals(&self) -> Vec<Vec<S>> {
@@ -199,7 +234,7 @@ impl<S: Symbol> Message<S> for CoGcMessage<S> {
                 S::scale(&mut share, *scale);
                 vec![share]
             }
-            Self::Sum(sum) => vec![sum.to_vec()],
+            Self::Sum(sum) | Self::Partial { sum, .. } => vec![sum.to_vec()],
         }
     }
 }
@@ -229,22 +264,17 @@ pub enum Role<S> {
 /// A client's state.
 pub struct Client<S> {
     index: usize,
-    code: Arc<GradientCode>,
+    codes: Arc<Codes>,
+    incomplete: bool,
     /// x_k + u_k.
     masked: Arc<Vec<S>>,
     links: Vec<(usize, Vec<S>)>,
 }
 
-/// The server's state.
-pub struct Server<S> {
-    code: Arc<GradientCode>,
-    decoded: Option<Decoded<S>>,
-}
-
 impl<S: Symbol> Client<S> {
-    /// The share y_mk for row `row`.
-    fn share(&self, row: usize) -> CoGcMessage<S> {
-        let scale = self.code.coefficient(row, self.index);
+    /// The share y_mk for row `row` of `code`.
+    fn share(&self, code: &GradientCode, row: usize) -> CoGcMessage<S> {
+        let scale = code.coefficient(row, self.index);
         match self.links.iter().find(|(m, _)| *m == row) {
             None => CoGcMessage::Share { scale, vector: Arc::clone(&self.masked) },
             Some((_, key)) => {
@@ -255,21 +285,25 @@ impl<S: Symbol> Client<S> {
         }
     }
 
-    fn send_shares(&self) -> Vec<Envelope<CoGcMessage<S>>> {
-        let rows = self.code.holders(self.index).iter().filter(|&&row| row != self.index);
+    fn send_shares(&self, code: &GradientCode) -> Vec<Envelope<CoGcMessage<S>>> {
+        let rows = code.holders(self.index).iter().filter(|&&row| row != self.index);
         rows.map(|&row| Envelope {
             phase: 0,
             from: PartyId::Client(self.index as u16),
             to: PartyId::Client(row as u16),
-            body: self.share(row),
+            body: self.share(code, row),
         })
         .collect()
     }
 
-    /// S_m when every share of the row is there.
-    fn sum(&self, inbox: Vec<Envelope<CoGcMessage<S>>>) -> Result<Option<Vec<S>>> {
-        let support = self.code.support(self.index);
-        let mut shares: Vec<(usize, CoGcMessage<S>)> = vec![(self.index, self.share(self.index))];
+    /// S_m when every share of the row is there; with `gc-plus` what there is of it.
+    fn sum(
+        &self,
+        code: &GradientCode,
+        inbox: Vec<Envelope<CoGcMessage<S>>>,
+    ) -> Result<Option<CoGcMessage<S>>> {
+        let support = code.support(self.index);
+        let mut shares: Vec<(usize, CoGcMessage<S>)> = vec![(self.index, self.share(code, self.index))];
         for envelope in inbox {
             let refuse =
                 |problem: &str| Error::Message { from: envelope.from.to_string(), problem: problem.into() };
@@ -291,7 +325,7 @@ impl<S: Symbol> Client<S> {
             }
             shares.push((from, envelope.body));
         }
-        if shares.len() < support.len() {
+        if shares.len() < support.len() && !self.incomplete {
             return Ok(None);
         }
         shares.sort_by_key(|(k, _)| *k);
@@ -299,41 +333,16 @@ impl<S: Symbol> Client<S> {
             .iter()
             .filter_map(|(_, share)| match share {
                 CoGcMessage::Share { scale, vector } => Some((*scale, vector.as_slice())),
-                CoGcMessage::Sum(_) => None,
+                CoGcMessage::Sum(_) | CoGcMessage::Partial { .. } => None,
             })
             .collect();
-        Ok(Some(S::combine(self.masked.len(), &terms)))
-    }
-}
-
-impl<S: Symbol> Server<S> {
-    fn decode(&self, inbox: &[Envelope<CoGcMessage<S>>]) -> Result<Decoded<S>> {
-        let mut sums: Vec<(usize, &[S])> = Vec::with_capacity(inbox.len());
-        for envelope in inbox {
-            let refuse =
-                |problem: &str| Error::Message { from: envelope.from.to_string(), problem: problem.into() };
-            let (PartyId::Client(from), CoGcMessage::Sum(sum)) = (envelope.from, &envelope.body) else {
-                return Err(refuse("the server receives sums from clients only"));
-            };
-            let from = usize::from(from);
-            if from >= self.code.clients() {
-                return Err(refuse("no such client"));
-            }
-            if sums.iter().any(|(m, _)| *m == from) {
-                return Err(refuse("second sum in one attempt"));
-            }
-            if sums.first().is_some_and(|(_, first)| first.len() != sum.len()) {
-                return Err(refuse("the sum has another length than the model"));
-            }
-            sums.push((from, sum));
-        }
-        sums.sort_by_key(|(m, _)| *m);
-        let rows: Vec<usize> = sums.iter().map(|(m, _)| *m).collect();
-        let Some(weights) = self.code.decode(&rows) else { return Ok(Decoded::Outage) };
-        let terms: Vec<_> = weights.iter().zip(&sums).map(|(&a, &(_, sum))| (a, sum)).collect();
-        let len = sums.first().map_or(0, |(_, sum)| sum.len());
-        let included = (0..self.code.clients() as u16).collect();
-        Ok(Decoded::Sum { sum: S::combine(len, &terms), included })
+        let sum = Arc::new(S::combine(self.masked.len(), &terms));
+        Ok(Some(if self.incomplete {
+            let held = support.iter().map(|k| shares.iter().any(|(from, _)| from == k)).collect();
+            CoGcMessage::Partial { held, sum }
+        } else {
+            CoGcMessage::Sum(sum)
+        }))
     }
 }
 
@@ -343,19 +352,17 @@ impl<S: Symbol> Party<CoGcMessage<S>, S> for Role<S> {
         clock: Clock,
         inbox: Vec<Envelope<CoGcMessage<S>>>,
     ) -> Result<Vec<Envelope<CoGcMessage<S>>>> {
+        let (Self::Client(Client { codes, .. }) | Self::Server(Server { codes, .. })) = &*self;
+        let code = codes.of(clock.attempt);
         match (self, clock.phase) {
-            (Self::Client(client), 0) => return Ok(client.send_shares()),
+            (Self::Client(client), 0) => return Ok(client.send_shares(&code)),
             (Self::Client(client), 1) => {
                 let from = PartyId::Client(client.index as u16);
-                let upload = client.sum(inbox)?.map(|sum| Envelope {
-                    phase: 1,
-                    from,
-                    to: PartyId::Server,
-                    body: CoGcMessage::Sum(Arc::new(sum)),
-                });
+                let upload = client.sum(&code, inbox)?;
+                let upload = upload.map(|body| Envelope { phase: 1, from, to: PartyId::Server, body });
                 return Ok(upload.into_iter().collect());
             }
-            (Self::Server(server), 2) => server.decoded = Some(server.decode(&inbox)?),
+            (Self::Server(server), 2) => server.decoded = Some(server.decode(&code, &inbox)?),
             _ => {}
         }
         Ok(Vec::new())
@@ -375,7 +382,7 @@ impl<S: Symbol> Protocol<S> for CoGc {
     type Party = Role<S>;
 
     fn parties(&self) -> Vec<PartyId> {
-        (0..self.code.clients() as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
+        (0..self.codes.first().clients() as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
     }
 
     fn phases(&self) -> u8 {
@@ -383,7 +390,8 @@ impl<S: Symbol> Protocol<S> for CoGc {
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
-        let clients = self.code.clients();
+        let code = self.codes.first();
+        let clients = code.clients();
         let mut keys: Vec<Key<S>> = match self.keys {
             None => (0..clients).map(|_| Key { mask: None, links: Vec::new() }).collect(),
             Some((kind, std)) => kind
@@ -392,13 +400,13 @@ impl<S: Symbol> Protocol<S> for CoGc {
                 .map(|mask| Key { mask: Some(mask), links: Vec::new() })
                 .collect(),
         };
-        if self.link_std > 0.0 && self.code.stragglers() > 0 {
+        if self.link_std > 0.0 && code.stragglers() > 0 {
             let rows: Vec<Vec<Vec<S>>> = (0..clients)
                 .into_par_iter()
-                .map(|row| link_keys(row, self.code.support(row), len, self.link_std, round, source))
+                .map(|row| link_keys(row, code.support(row), len, self.link_std, round, source))
                 .collect();
             for (row, row_keys) in rows.into_iter().enumerate() {
-                for (&k, key) in self.code.support(row).iter().zip(row_keys) {
+                for (&k, key) in code.support(row).iter().zip(row_keys) {
                     keys[k].links.push((row, key));
                 }
             }
@@ -414,12 +422,17 @@ impl<S: Symbol> Protocol<S> for CoGc {
                 input.add_to(&mut masked);
                 Role::Client(Client {
                     index: usize::from(k),
-                    code: Arc::clone(&self.code),
+                    codes: Arc::clone(&self.codes),
+                    incomplete: self.stacking.is_some(),
                     masked: Arc::new(masked),
                     links: key.links,
                 })
             }
-            _ => Role::Server(Server { code: Arc::clone(&self.code), decoded: None }),
+            _ => Role::Server(Server {
+                codes: Arc::clone(&self.codes),
+                stack: self.stacking.map(Stack::new),
+                decoded: None,
+            }),
         }
     }
 }
