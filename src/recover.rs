@@ -242,10 +242,13 @@ pub fn coding(protocol: &ProtocolConfig) -> Result<(CodeKind, Stragglers, Decode
 /// The protocol with another gradient code, if it has one that [`estimate`] knows how to decode.
 ///
 /// # Errors
-/// A protocol without a gradient code.
+/// A protocol without a gradient code, or one with the decoder `gc-plus`.
 pub fn with_code(protocol: &ProtocolConfig, code: CodeKind, stragglers: usize) -> Result<ProtocolConfig> {
-    // The one place to tell apart decoders that need other events than complete rows.
-    let DecoderKind::Standard = coding(protocol)?.2;
+    if coding(protocol)?.2 == DecoderKind::GcPlus {
+        let rule =
+            "the estimate counts complete sums only; take decoder = \"standard\", or compare training runs";
+        return Err(Error::config("protocol.decoder", rule));
+    }
     let stragglers = Stragglers::Count(stragglers);
     let mut changed = protocol.clone();
     match &mut changed {

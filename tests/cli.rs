@@ -80,6 +80,10 @@ fn wrong_configurations_are_refused_in_one_line() {
             "error: protocol.key_std: -1 is not a standard deviation; give a finite number ≥ 0",
         ),
         (
+            "[protocol]\nkind = \"sec-cogc\"\ndecoder = \"gc-plus\"\nlink_key_std = 0.5",
+            "error: protocol.link_key_std: link keys cancel in complete sums only, and gc-plus sends incomplete ones; take 0 or decoder = \"standard\"",
+        ),
+        (
             "[network.client_client]\nkind = \"bernoulli\"\nerasure = 1.5",
             "error: network.client_client.erasure: probability 1.5 is outside [0, 1]",
         ),

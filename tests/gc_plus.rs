@@ -39,7 +39,7 @@ impl LinkModel for Scripted {
         !self.loses(usize::from(from), to)
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId) -> f64 {
+    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
         0.5
     }
 }
@@ -56,10 +56,10 @@ impl LinkModel for Independent {
         let use_of = u64::from(link.attempt) << 8 | u64::from(link.phase);
         let ends = u64::from(link.from.code()) << 32 | u64::from(link.to.code());
         let seed = self.seed.child("round", link.round).child("use", use_of).child("ends", ends);
-        seed.rng().random::<f64>() >= self.erasure(link.from, link.to)
+        seed.rng().random::<f64>() >= self.erasure(link.from, link.to, link.bytes)
     }
 
-    fn erasure(&self, _: PartyId, to: PartyId) -> f64 {
+    fn erasure(&self, _: PartyId, to: PartyId, _: u64) -> f64 {
         if to == PartyId::Server { self.q } else { self.p }
     }
 }
@@ -71,7 +71,7 @@ fn updates(clients: usize) -> Vec<Update> {
 }
 
 fn config(code: CodeKind, stragglers: usize, decoder: DecoderKind) -> SecCoGcConfig {
-    SecCoGcConfig { key_std: 3.0, code, stragglers, decoder, ..Default::default() }
+    SecCoGcConfig { key_std: 3.0, code, stragglers: stragglers.into(), decoder, ..Default::default() }
 }
 
 fn scheme(clients: usize, config: SecCoGcConfig) -> Box<dyn Aggregator> {

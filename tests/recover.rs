@@ -7,7 +7,7 @@ use assert_cmd::Command;
 use seccogc::coding::CodeKind;
 use seccogc::config::Config;
 use seccogc::network::Network;
-use seccogc::protocol::cogc::CoGcConfig;
+use seccogc::protocol::cogc::{CoGcConfig, DecoderKind};
 use seccogc::protocol::{Aggregator, Decoded, ProtocolConfig, Update};
 use seccogc::record::read_rows;
 use seccogc::recover::{Estimate, RecoveryRow, Sizes, closed_form, estimate, with_code};
@@ -113,6 +113,10 @@ fn only_coded_protocols_can_be_asked() {
     let error =
         with_code(&ProtocolConfig::FedAvg(Default::default()), CodeKind::Auto, 1).unwrap_err().to_string();
     assert_eq!(error, "protocol.kind: `fedavg` has no gradient code; take cogc or sec-cogc");
+    let gc_plus = CoGcConfig { decoder: DecoderKind::GcPlus, ..CoGcConfig::default() };
+    let error = with_stragglers(&ProtocolConfig::CoGc(gc_plus), 1).unwrap_err().to_string();
+    let want = "protocol.decoder: the estimate counts complete sums only; take decoder = \"standard\", or compare training runs";
+    assert_eq!(error, want);
 }
 
 fn seccogc() -> Command {
