@@ -1,7 +1,52 @@
 //! Privacy that is computed from what the parties really send.
 //!
-//! [`Aggregator::views`](crate::protocol::Aggregator::views) runs a protocol's own party code with formal symbols; here the
-//! view of an adversary becomes a matrix [A, B] over the clients' inputs and the key draws, and a number.
+//! [`Aggregator::views`](crate::protocol::Aggregator::views) runs a protocol's own party code with formal symbols: every message
+//! is a combination of the clients' inputs W and the key draws K. What an adversary sees, receives and holds itself is then a
+//! matrix, V = A W + B K ([`view`]), and every measure below is a number of that matrix: the code that runs is the code that is
+//! audited. [`audit`] collects them for every layer of adversaries, `seccogc audit` prints them, `leakage.csv` in a run
+//! directory keeps them for a round without losses, and [`defect`] names what is wrong with a scheme that is not sound.
+//!
+//! # Who looks
+//!
+//! | layer | what it sees in one round |
+//! |---|---|
+//! | link | every message on one client-to-client link, lost ones included |
+//! | upload | the same on one link to the server |
+//! | neighbour | another client: the messages it received, its own update and keys |
+//! | server | the messages that it received, over all attempts |
+//! | server + T clients, T clients | all of these together |
+//!
+//! The adversaries follow the protocol and pool what they saw (honest but curious, chosen before the round).
+//!
+//! # What each measure promises, and what it does not
+//!
+//! | measure | promise | assumption | no promise about |
+//! |---|---|---|---|
+//! | symbols ([`rank`]) | 0: without breaking a key, the view determines nothing but the sum and the colluders' own updates. Otherwise that many combinations leak exactly, and one is printed | none on the updates; keys are unknown | how *precisely* a view with real-valued keys lets one guess: those hide up to their strength only |
+//! | LMIP ([`lmip`], nats or bits per coordinate) | I(x_k; view): a better guess than the prior is worth no more than this | every coordinate of every update is independent N(0, `privacy.update_std`²) | updates that are correlated across clients, coordinates or rounds, or of another law; single unlucky clients (it is a mean) |
+//! | ε on the view ([`ldp`]) | (ε, δ)-local differential privacy of x_k: whatever else is known, two updates of norm ≤ C are indistinguishable to that degree | updates are clipped to C = `solver.clip_norm`; keys are Gaussian and fresh in every round | adversaries who also see the sum: there it is ∞, since the sum is exact |
+//! | ε beyond the sum | the same for pairs of inputs with the same sum, (x_k + h, x_j − h), worst over honest j: what is seen *besides* the sum | as above | what the sum itself reveals. With one honest client left it is 0: the sum determines its update |
+//!
+//! The *floor* is the LMIP of the sum alone, ½ ln(m/(m−1)) for m honest clients; no key can bring an adversary who obtains the
+//! sum below it. Every party obtains the sum of a recovered round from the new global model, so that it counts as allowed for
+//! every coalition, not for an eavesdropper. A client obtains it early, even in an outage, when it receives a share from everybody
+//! (s = M − 1). ε over T rounds composes adaptively as √(Σ μ_t²); inputs are weighted (w_k x_k, w_k = n_k M/N), so that
+//! the reach of client k is w_k C and that of a pair the smaller one.
+//!
+//! Not covered: parties who deviate from the protocol; what trained models, timing or the pattern of losses give away; the security of
+//! the channels and of the key exchange, and a generator or arithmetic that is not the ideal N(0, 1) over the reals (floating point).
+//!
+//! # Losses
+//!
+//! A view that is contained in another reveals no more. The worst case over losses is therefore no loss, unless a scheme sends
+//! something *because* of a loss; [`erasures::worst`] tries patterns for that. `actual` uses the run's own links, round by round.
+//!
+//! # How strong the keys must be
+//!
+//! [`calibrate`] turns a target into the smallest σ. For M = 10, s = 7 (the cyclic MDS code) and all adversaries up to the server with
+//! one client, the target ε = 8 at δ = 10⁻⁵ over 150 rounds, C = 1 and equal weights, as every other target that
+//! was tried, costs plain keys 2.0 times the total power of fair or pairwise ones: plain keys protect all but
+//! one client worse than their power would allow.
 
 pub mod audit;
 pub mod calibrate;

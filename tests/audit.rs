@@ -1,27 +1,20 @@
-//! The audit against independent answers: closed forms, Monte-Carlo estimates, another implementation of ε, exhaustive erasure
-//! patterns, and schemes that were broken on purpose.
-
-use std::collections::HashMap;
+//! The audit against independent answers: closed forms, Monte-Carlo estimates and another implementation of ε; and its command line.
 
 use nalgebra::{DMatrix, DVector};
-use rand::RngExt;
-use rayon::prelude::*;
-use seccogc::algebra::{KeyStream, LinearForm, Sample, Symbol, Unknown};
+use seccogc::algebra::{LinearForm, Sample};
 use seccogc::coding::CodeKind;
-use seccogc::keys::{FormalKeys, KeyKind, KeySource, SeededKeys};
+use seccogc::keys::{KeyKind, SeededKeys};
 use seccogc::network::{LinkUse, Perfect};
-use seccogc::privacy::audit::{Adversaries, Assumptions, Entry, Erasures, audit};
+use seccogc::privacy::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
 use seccogc::privacy::calibrate::{Bounds, calibrate};
-use seccogc::privacy::defect::{self, Defect};
 use seccogc::privacy::erasures::Lost;
 use seccogc::privacy::rank::Determined;
 use seccogc::privacy::view::{Coalition, View};
 use seccogc::privacy::{Leakage, ldp, lmip};
-use seccogc::protocol::cogc::{CoGc, CoGcConfig, CoGcMessage, Key, Role, SecCoGcConfig};
-use seccogc::protocol::exchange::{Observed, Session, run};
+use seccogc::protocol::cogc::{CoGc, CoGcConfig, Codes, Key, SecCoGcConfig};
+use seccogc::protocol::exchange::{Observed, run};
 use seccogc::protocol::{
-    Aggregator, Arithmetic, Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol,
-    ProtocolConfig, Scheme, Secret, Update, Views, uncoded,
+    Aggregator, Input, Message, PartyId, Protocol, ProtocolConfig, Secret, Update, Views, uncoded,
 };
 use seccogc::seed::Seed;
 
@@ -35,22 +28,13 @@ fn assumptions(clients: usize) -> Assumptions {
     Assumptions { input_std: 1.0, clip: Some(1.0), weights: vec![1.0; clients], delta: 1e-5, rounds: 1 }
 }
 
+/// The worst-case audit without coalitions.
+fn worst(scheme: &dyn Aggregator, assumptions: &Assumptions) -> Audit {
+    audit("a", scheme, Erasures::Worst(Seed::new(2)), 1, &Adversaries::default(), assumptions).unwrap()
+}
+
 fn of_layer<'a>(entries: &'a [Entry], layer: &str) -> Vec<&'a Entry> {
     entries.iter().filter(|entry| entry.layer == layer).collect()
-}
-
-/// Every subset of 0..n with 1 to `most` members.
-fn subsets(n: usize, most: usize) -> Vec<Vec<usize>> {
-    (1..1usize << n)
-        .filter(|bits| bits.count_ones() as usize <= most)
-        .map(|bits| (0..n).filter(|i| bits >> i & 1 == 1).collect())
-        .collect()
-}
-
-/// Parties 0 … M−1 and, as number M, the server.
-fn coalition(members: &[usize], clients: usize) -> Coalition {
-    let party = |&k: &usize| if k == clients { PartyId::Server } else { PartyId::Client(k as u16) };
-    Coalition::of(members.iter().map(party))
 }
 
 #[test]
@@ -75,9 +59,7 @@ fn strengths_worked_by_hand() {
     let noise = ProtocolConfig::Gaussian(uncoded::Gaussian { key_std: 4.0, ..Default::default() });
     let scheme = noise.build(3, Seed::new(1)).unwrap();
     let assumptions = Assumptions { weights: vec![2.0, 1.0, 1.0], rounds: 9, ..assumptions(3) };
-    let audit =
-        audit("noise", &*scheme, Erasures::Worst(Seed::new(2)), 1, &Adversaries::default(), &assumptions)
-            .unwrap();
+    let audit = worst(&*scheme, &assumptions);
     let server = of_layer(&audit.entries, "server");
     let close = |got: f64, mu: f64| {
         let want = ldp::epsilon(mu, 1e-5);
@@ -91,15 +73,7 @@ fn strengths_worked_by_hand() {
     // A link of Fair-SecCoGC: b (x + u) with Var(u) = σ², μ = 2C/σ and LMIP ½ ln(1 + 1/σ²), whatever b.
     let fair = self::scheme(6, SecCoGcConfig { key_std: 4.0, stragglers: 3.into(), ..Default::default() });
     let assumptions = Assumptions { rounds: 1, ..self::assumptions(6) };
-    let audit = seccogc::privacy::audit::audit(
-        "fair",
-        &*fair,
-        Erasures::Worst(Seed::new(2)),
-        1,
-        &Adversaries::default(),
-        &assumptions,
-    )
-    .unwrap();
+    let audit = worst(&*fair, &assumptions);
     for entry in of_layer(&audit.entries, "link") {
         close(entry.epsilon_view, 0.5);
         assert!((entry.lmip_nats - 0.5 * (1.0 / 16.0f64).ln_1p()).abs() < 1e-12);
@@ -110,19 +84,10 @@ fn strengths_worked_by_hand() {
 fn without_a_clip_epsilon_is_infinite_for_whoever_sees_something() {
     let scheme = scheme(4, SecCoGcConfig { stragglers: 1.into(), ..Default::default() });
     let assumptions = Assumptions { clip: None, ..assumptions(4) };
-    let audit = audit("a", &*scheme, Erasures::Worst(Seed::new(2)), 1, &Adversaries::default(), &assumptions)
-        .unwrap();
+    let audit = worst(&*scheme, &assumptions);
     assert!(audit.entries.iter().all(|entry| entry.epsilon_view.is_infinite()));
     let fedavg = ProtocolConfig::FedAvg(uncoded::FedAvg::default()).build(4, Seed::new(1)).unwrap();
-    let audit = seccogc::privacy::audit::audit(
-        "b",
-        &*fedavg,
-        Erasures::Worst(Seed::new(2)),
-        1,
-        &Adversaries::default(),
-        &assumptions,
-    )
-    .unwrap();
+    let audit = worst(&*fedavg, &assumptions);
     for entry in of_layer(&audit.entries, "neighbour") {
         assert_eq!((entry.lmip_nats, entry.epsilon_view), (0.0, 0.0), "another client receives nothing");
     }
@@ -186,7 +151,12 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
                 .code()
                 .unwrap()
                 .clone();
-        let protocol = CoGc { code: code.into(), keys: Some((keys, 1.5)), link_std: 0.0 };
+        let protocol = CoGc {
+            codes: Codes::new(code.into(), None).into(),
+            keys: Some((keys, 1.5)),
+            link_std: 0.0,
+            stacking: None,
+        };
         let updates: Vec<Update> = (0..clients as u64)
             .map(|k| {
                 let mut delta = vec![0.0f32; n];
@@ -239,59 +209,6 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
     }
 }
 
-/// Without losses no coalition of up to three parties determines more than its own updates and the sum, and the sum only with the
-/// server's messages or a share of every other client. Over every erasure pattern, every message is one that is also sent
-/// without losses, so that no coalition sees more. (M = 5 with s ≥ 3 has 2²⁰ and 2²⁵ patterns: 4096 seeded ones.)
-#[test]
-fn exhaustive_audit_of_every_key_construction() {
-    for clients in 2..=5 {
-        for stragglers in 1..clients {
-            for keys in KINDS {
-                let config =
-                    SecCoGcConfig { keys, key_std: 2.0, stragglers: stragglers.into(), ..Default::default() };
-                let scheme = scheme(clients, config);
-                let code = scheme.code().unwrap();
-                let lossless = scheme.views(1, &Perfect, 1).unwrap();
-                for members in subsets(clients + 1, 3.min(clients)) {
-                    let view = View::of(&lossless, coalition(&members, clients));
-                    let honest: Vec<usize> = view.honest().collect();
-                    if honest.len() < 2 {
-                        continue;
-                    }
-                    let determined = Determined::of(&view);
-                    let name = format!("{keys:?} M={clients} s={stragglers} {}", view.coalition);
-                    assert!(determined.combinations.is_empty(), "{name}: {:?}", determined.counterexample());
-                    let share =
-                        |k: &usize| members.iter().any(|&m| m < clients && code.support(m).contains(k));
-                    let sum = members.contains(&clients) || honest.iter().all(share);
-                    assert_eq!(determined.sum, sum, "{name}");
-                }
-                let sent: HashMap<(PartyId, PartyId), &Vec<LinearForm>> = lossless
-                    .messages
-                    .iter()
-                    .map(|message| ((message.link.from, message.link.to), &message.forms))
-                    .collect();
-                let uses: Vec<(u32, PartyId, PartyId)> =
-                    sent.keys().map(|&(from, to)| (0, from, to)).collect();
-                let all = 1usize << uses.len();
-                let patterns: Vec<usize> = if uses.len() <= 16 {
-                    (0..all).collect()
-                } else {
-                    let mut rng = Seed::new(30).rng();
-                    (0..4096).map(|_| rng.random_range(0..all)).collect()
-                };
-                patterns.par_iter().for_each(|&pattern| {
-                    let lost = (0..uses.len()).filter(|i| pattern >> i & 1 == 1).map(|i| uses[i]).collect();
-                    for message in scheme.views(1, &Lost(lost), 1).unwrap().messages {
-                        let same = sent.get(&(message.link.from, message.link.to)) == Some(&&message.forms);
-                        assert!(same, "{keys:?} M={clients} s={stragglers}: {message:?}");
-                    }
-                });
-            }
-        }
-    }
-}
-
 /// Rank decisions at the stated tolerances: codes with decoding amplifications up to some 10⁵ and keys from 10⁻⁶ to 10⁶ times the
 /// update, against the ranks known by construction.
 #[test]
@@ -333,152 +250,6 @@ fn rank_decisions_hold_for_bad_codes_and_extreme_keys() {
         // C and σ grow together: the same ε.
         assert!(scaled.iter().all(|e| (e / scaled[2] - 1.0).abs() < 1e-6), "{code:?} {clients}: {scaled:?}");
     }
-}
-
-/// What a broken variant of SecCoGC does wrong.
-#[derive(Clone, Copy, PartialEq)]
-enum Flaw {
-    /// Deals the first round's keys in every round.
-    ReusedKey,
-    /// One client's mask is from another draw.
-    NotZeroSum,
-    /// A client that lacks shares sends what it has, link keys included.
-    IncompleteSum,
-}
-
-struct Flawed(CoGc, Flaw);
-
-struct FlawedRole<S> {
-    role: Role<S>,
-    id: PartyId,
-    flaw: Flaw,
-}
-
-impl<S: Symbol> Party<CoGcMessage<S>, S> for FlawedRole<S> {
-    fn step(
-        &mut self,
-        clock: Clock,
-        inbox: Vec<Envelope<CoGcMessage<S>>>,
-    ) -> seccogc::Result<Vec<Envelope<CoGcMessage<S>>>> {
-        let shares: Vec<Vec<S>> = inbox.iter().flat_map(|envelope| envelope.body.reveals()).collect();
-        let sent = self.role.step(clock, inbox)?;
-        if self.flaw == Flaw::IncompleteSum && clock.phase == 1 && sent.is_empty() && !shares.is_empty() {
-            let terms: Vec<_> = shares.iter().map(|share| (1.0, share.as_slice())).collect();
-            let body = CoGcMessage::Sum(S::combine(shares[0].len(), &terms).into());
-            return Ok(vec![Envelope { phase: 1, from: self.id, to: PartyId::Server, body }]);
-        }
-        Ok(sent)
-    }
-
-    fn decoded(&mut self) -> Option<Decoded<S>> {
-        self.role.decoded()
-    }
-}
-
-impl<S: Symbol> Protocol<S> for Flawed {
-    type Message = CoGcMessage<S>;
-    type Key = Key<S>;
-    type Party = FlawedRole<S>;
-
-    fn parties(&self) -> Vec<PartyId> {
-        Protocol::<S>::parties(&self.0)
-    }
-
-    fn phases(&self) -> u8 {
-        Protocol::<S>::phases(&self.0)
-    }
-
-    fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
-        let mut keys = self.0.deal(if self.1 == Flaw::ReusedKey { 1 } else { round }, len, source);
-        if self.1 == Flaw::NotZeroSum {
-            std::mem::swap(&mut keys[0], &mut self.0.deal(round + 1000, len, source)[0]);
-        }
-        keys
-    }
-
-    fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> FlawedRole<S> {
-        FlawedRole { role: self.0.party(id, key, input), id, flaw: self.1 }
-    }
-}
-
-#[test]
-fn broken_variants_are_caught_by_name() {
-    let clients = 5;
-    let sound = scheme(clients, SecCoGcConfig { stragglers: 2.into(), ..Default::default() });
-    let code = sound.code().unwrap().clone();
-    let one_share = Lost([(0, PartyId::Client(code.support(0)[1] as u16), PartyId::Client(0))].into());
-    let named = |scheme: &dyn Aggregator| -> Vec<Defect> {
-        let adversaries = Adversaries::default();
-        let audit =
-            audit("a", scheme, Erasures::These(&one_share), 1, &adversaries, &assumptions(clients)).unwrap();
-        audit.findings.iter().map(|finding| finding.defect).collect()
-    };
-    assert_eq!(named(&*sound), []);
-    for (flaw, want) in [
-        (Flaw::ReusedKey, vec![Defect::ReusedKey]),
-        (Flaw::NotZeroSum, vec![Defect::KeysNotZeroSum]),
-        (Flaw::IncompleteSum, vec![Defect::LinkKeyUncancelled, Defect::WrongSum]),
-    ] {
-        let link_std = if flaw == Flaw::IncompleteSum { 1.0 } else { 0.0 };
-        let inner = CoGc { code: code.clone().into(), keys: Some((KeyKind::Fair, 2.0)), link_std };
-        let broken = Session {
-            protocol: Flawed(inner, flaw),
-            clients,
-            arithmetic: Arithmetic::F64,
-            reliable: false,
-            seed: Seed::new(1),
-            scheme: Scheme::default(),
-            code: None,
-        };
-        assert_eq!(named(&broken), want);
-    }
-}
-
-/// The pairwise keys of a round in which one client is left out: nobody adds the draws shared with it.
-struct Without(u16);
-
-impl KeySource<LinearForm> for Without {
-    fn draw(&self, name: KeyStream, len: usize) -> Vec<LinearForm> {
-        if name.a == self.0 || name.b == self.0 {
-            vec![LinearForm::zero(); len]
-        } else {
-            FormalKeys.draw(name, len)
-        }
-    }
-}
-
-#[test]
-fn two_decodings_from_one_key_draw_are_caught_by_name() {
-    let clients = 4u16;
-    let message = |attempt: u32, k: u16, mask: &[LinearForm]| {
-        let mut form = mask.to_vec();
-        LinearForm::axpy(&mut form, 1.0, &[LinearForm::unknown(Unknown::Input(k))]);
-        let (from, to) = (PartyId::Client(k), PartyId::Server);
-        // A link use of this attempt, whatever else describes it.
-        let mut link = None;
-        let noise = ProtocolConfig::Ideal(uncoded::Ideal::default()).build(4, Seed::new(1)).unwrap();
-        for sent in noise.views(1, &Perfect, 1).unwrap().messages {
-            if (sent.link.from, sent.link.to) == (from, to) {
-                link = Some(LinkUse { attempt, ..sent.link });
-            }
-        }
-        Observed { link: link.unwrap(), delivered: true, forms: form }
-    };
-    let all = KeyKind::Pairwise.masks(4, 1, 3.0, 1, &FormalKeys);
-    let without_last = KeyKind::Pairwise.masks(4, 1, 3.0, 1, &Without(3));
-    let first = (0..clients).map(|k| message(0, k, &all[usize::from(k)]));
-    let second = (0..clients - 1).map(|k| message(1, k, &without_last[usize::from(k)]));
-    let views =
-        |messages: Vec<Observed>| Views { clients: 4, messages, keys: Vec::new(), decoded: Decoded::Outage };
-    let names = |views: &Views| -> Vec<Defect> { defect::of_round(views).iter().map(|f| f.defect).collect() };
-    assert_eq!(names(&views(first.clone().collect())), []);
-    let both = views(first.chain(second).collect());
-    assert_eq!(names(&both), [Defect::TwoDecodings]);
-    assert!(
-        defect::of_round(&both)[0].evidence.ends_with("give the server x4"),
-        "{:?}",
-        defect::of_round(&both)
-    );
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn only_coded_protocols_can_be_asked() {
         with_code(&ProtocolConfig::FedAvg(Default::default()), CodeKind::Auto, 1).unwrap_err().to_string();
     assert_eq!(error, "protocol.kind: `fedavg` has no gradient code; take cogc or sec-cogc");
     let gc_plus = CoGcConfig { decoder: DecoderKind::GcPlus, ..CoGcConfig::default() };
-    let error = with_stragglers(&ProtocolConfig::CoGc(gc_plus), 1).unwrap_err().to_string();
+    let error = with_code(&ProtocolConfig::CoGc(gc_plus), CodeKind::Auto, 1).unwrap_err().to_string();
     let want = "protocol.decoder: the estimate counts complete sums only; take decoder = \"standard\", or compare training runs";
     assert_eq!(error, want);
 }

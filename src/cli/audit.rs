@@ -130,7 +130,7 @@ fn show(audits: &[Audit], format: Format, assumptions: &Assumptions) -> Result<(
             let tables: Vec<String> = audits.iter().map(|audit| table(audit, assumptions)).collect();
             print(&tables.join("\n"))
         }
-        Format::Json => print_json(&audits),
+        Format::Json => print_json(audits),
         Format::Csv => {
             let entries: Vec<&Entry> = audits.iter().flat_map(|audit| &audit.entries).collect();
             print(&String::from_utf8_lossy(&to_csv(&entries)?))
@@ -138,7 +138,7 @@ fn show(audits: &[Audit], format: Format, assumptions: &Assumptions) -> Result<(
     }
 }
 
-fn print_json(value: &impl Serialize) -> Result<()> {
+fn print_json(value: &(impl Serialize + ?Sized)) -> Result<()> {
     print(&serde_json::to_string_pretty(value).map_err(|error| Error::Refused(error.to_string()))?)
 }
 
@@ -258,7 +258,7 @@ fn sufficient(protocol: &str, found: Vec<Calibrated>) -> Vec<Sufficient> {
 
 fn show_sufficient(rows: &[Sufficient], format: Format) -> Result<()> {
     match format {
-        Format::Json => print_json(&rows),
+        Format::Json => print_json(rows),
         Format::Csv => print(&String::from_utf8_lossy(&to_csv(rows)?)),
         Format::Table => {
             let cell = |value: Option<f64>| value.map_or_else(|| "none".into(), short);

@@ -128,7 +128,6 @@ impl Entry {
 }
 
 /// JSON has no infinity.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.serialize_str("inf") }
 }
@@ -171,7 +170,8 @@ struct Learned {
 impl Learned {
     fn see(&mut self, views: &Views, assumptions: &Assumptions, every_round_is_this: bool) {
         let view = View::of(views, self.coalition.clone());
-        if self.largest.as_ref().is_some_and(|largest| view.rows.iter().all(|row| largest.rows.contains(row)))
+        if let Some(largest) = &self.largest
+            && view.rows.iter().all(|row| largest.rows.contains(row))
         {
             return;
         }
@@ -200,10 +200,10 @@ impl Learned {
             let mu = [on_view, beyond.fold(0.0, f64::max)];
             let total = &mut self.clients[k];
             total.lmip = total.lmip.max(leak[k]);
-            for ((worst, squares), mu) in total.mu.iter_mut().zip(&mut total.squares).zip(mu) {
-                *worst = worst.max(mu);
+            for ((mu, most), squares) in mu.into_iter().zip(&mut total.mu).zip(&mut total.squares) {
+                *most = most.max(mu);
                 *squares = if every_round_is_this {
-                    assumptions.rounds as f64 * worst.powi(2)
+                    assumptions.rounds as f64 * most.powi(2)
                 } else {
                     *squares + mu.powi(2)
                 };

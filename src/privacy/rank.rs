@@ -183,3 +183,66 @@ fn combination(row: &[f64]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::algebra::{KeyStream, LinearForm, Symbol, Unknown};
+    use crate::privacy::view::Coalition;
+    use crate::protocol::PartyId;
+
+    /// Σ c x_k + Σ c · key, from pairs (k, c).
+    fn form(inputs: &[(u16, f64)], keys: &[(u16, f64)]) -> LinearForm {
+        let key = |a| Unknown::Key(KeyStream { purpose: "mask", round: 1, a, b: a });
+        let mut sum = [LinearForm::zero()];
+        for &(k, c) in inputs {
+            LinearForm::axpy(&mut sum, c, &[LinearForm::unknown(Unknown::Input(k))]);
+        }
+        for &(k, c) in keys {
+            LinearForm::axpy(&mut sum, c, &[LinearForm::unknown(key(k))]);
+        }
+        let [sum] = sum;
+        sum
+    }
+
+    fn determined(parties: &[PartyId], rows: Vec<LinearForm>) -> Determined {
+        Determined::of(&View { clients: 3, coalition: Coalition::of(parties.iter().copied()), rows })
+    }
+
+    #[test]
+    fn a_key_used_twice_shows_the_difference() {
+        let rows = vec![form(&[(0, 1.0)], &[(0, 5.0)]), form(&[(1, 0.5)], &[(0, 5.0)])];
+        let found = determined(&[], rows.clone());
+        assert_eq!(found.counterexample().unwrap(), "x1 − 0.5000 x2");
+        assert_eq!((found.combinations.len(), found.sum, found.inputs.len()), (1, false, 0));
+        // A colluder's own update turns it into the other one.
+        let rows = [rows, vec![form(&[(1, 1.0)], &[])]].concat();
+        let found = determined(&[PartyId::Client(1)], rows);
+        assert_eq!(found.counterexample().unwrap(), "x1");
+    }
+
+    #[test]
+    fn the_sum_is_allowed_to_parties_only() {
+        let rows = || {
+            vec![
+                form(&[(0, 1.0)], &[(0, 1.0)]),
+                form(&[(1, 1.0)], &[(1, 1.0)]),
+                form(&[(2, 1.0)], &[(0, -1.0), (1, -1.0)]),
+            ]
+        };
+        let server = determined(&[PartyId::Server], rows());
+        assert_eq!((server.combinations.len(), server.sum), (0, true));
+        let eavesdropper = determined(&[], rows());
+        assert_eq!(eavesdropper.counterexample().unwrap(), "x1 + x2 + x3");
+    }
+
+    #[test]
+    fn the_length_of_a_shift_is_counted_in_keys() {
+        // Two rows with keys 3 and 4 times a draw of their own: the shift (3, 4) is (1, 1) draws long.
+        let keys = KeySpace::of(&DMatrix::from_row_slice(2, 2, &[3.0, 0.0, 0.0, 4.0]));
+        assert!((keys.distance(&DVector::from_vec(vec![3.0, 4.0])) - 2f64.sqrt()).abs() < 1e-12);
+        let flat = KeySpace::of(&DMatrix::from_row_slice(2, 1, &[1.0, 1.0]));
+        assert_eq!(flat.distance(&DVector::from_vec(vec![1.0, -1.0])), f64::INFINITY);
+        assert_eq!(flat.distance(&DVector::zeros(2)), 0.0);
+    }
+}

@@ -40,7 +40,8 @@ use crate::error::{Error, Result};
 use crate::keys::{KeyKind, KeySource, link_keys};
 use crate::seed::Seed;
 pub use server::Server;
-use stack::{Codes, Stack, amplification_limit};
+pub use stack::Codes;
+use stack::{Stack, amplification_limit};
 
 /// Which sums the server decodes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
