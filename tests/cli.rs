@@ -56,7 +56,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ("rounds = \"many\"", "error: run.toml: rounds: invalid type: string \"many\", expected u64"),
         (
             "[protocol]\nkind = \"sec-cogc\"\nstragglers = \"few\"",
-            "error: run.toml: protocol.stragglers: invalid type: string \"few\", expected usize",
+            "error: run.toml: protocol.stragglers: invalid value: string \"few\", expected a number of stragglers from 0 on, or \"auto\"",
         ),
         (
             "[protocol]\nkind = \"secure\"",
@@ -89,11 +89,11 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[network.client_server]\nkind = \"bernoulli\"\nerasure = [0.1, 0.2]",
-            "error: network.client_server.erasure: the list has 2 probabilities for 10 clients; give one per client, or one number for all",
+            "error: network.client_server.erasure: the list has 2 numbers for 10 clients; give one per client, or one number for all",
         ),
         (
             "[network.client_server]\nkind = \"bernoulli\"\nerasure = true",
-            "error: run.toml: network.client_server.erasure: invalid type: boolean `true`, expected a probability, a list of probabilities, or the path of a CSV matrix",
+            "error: run.toml: network.client_server.erasure: invalid type: boolean `true`, expected a number, a list of numbers, or the path of a CSV matrix",
         ),
         (
             "[solver]\nkind = \"sgd\"\nlearning_rate = 0.0",
@@ -140,7 +140,7 @@ fn overrides_are_checked_like_the_file() {
     );
     assert_eq!(
         refusal("protocol.stragglers=few"),
-        "error: --set protocol.stragglers=few: protocol.stragglers: invalid type: string \"few\", expected usize"
+        "error: --set protocol.stragglers=few: protocol.stragglers: invalid value: string \"few\", expected a number of stragglers from 0 on, or \"auto\""
     );
     assert_eq!(refusal("seed.x=1"), "error: --set seed.x=1: `seed` is a value, not a section");
     assert_eq!(
