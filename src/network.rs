@@ -258,6 +258,13 @@ pub struct Network {
 }
 
 impl Network {
+    /// Whether messages of some link are lost for being late.
+    #[must_use]
+    pub fn has_deadline(&self) -> bool {
+        let (one, two) = (PartyId::Client(0), PartyId::Client(1));
+        [(one, two), (one, PartyId::Server)].into_iter().any(|(from, to)| self.deadline(from, to).is_some())
+    }
+
     /// The model of a link; `None` for those from the server.
     fn model(&self, from: PartyId, to: PartyId) -> Option<&dyn LinkModel> {
         match (from, to) {

@@ -64,14 +64,14 @@ pub struct Row {
     pub leakage_neighbour: Option<f64>,
     /// Worst client's leakage to the server, nats per coordinate.
     pub leakage_server: Option<f64>,
+    /// Simulated seconds of the exchange on the links; empty where the links know no time.
+    pub seconds_simulated: Option<f64>,
     /// Seconds of local training.
     pub seconds_local: f64,
     /// Seconds of keys, coding, exchange and decoding.
     pub seconds_coding: f64,
     /// Seconds of testing.
     pub seconds_evaluation: f64,
-    /// Simulated seconds of the exchange on the links; empty where the links know no time.
-    pub seconds_simulated: Option<f64>,
 }
 
 /// One client in one round, one line of `clients.csv`.
@@ -101,8 +101,12 @@ pub struct ClientRow {
 /// The operating system's refusal.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file =
-        tempfile::Builder::new().prefix(".seccogc-").tempfile_in(folder).map_err(Error::io("write", path))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".seccogc-");
+    // As readable as a file made by any other program: the umask decides.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(Error::io("write", path))?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
     file.as_file().sync_all().map_err(Error::io("write", path))?;
     file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;

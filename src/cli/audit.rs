@@ -6,16 +6,19 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::print;
+use super::recover::Dimension;
+use super::{Count, print};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
+use crate::plan;
 use crate::privacy::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
 use crate::privacy::calibrate::{Bounds, Calibrated, calibrate};
 use crate::privacy::erasures::Lost;
 use crate::privacy::view::Coalition;
-use crate::protocol::ProtocolConfig;
+use crate::protocol::{ProtocolConfig, Stragglers};
 use crate::record::to_csv;
+use crate::recover::coding;
 use crate::seed::Seed;
 use crate::train::divide;
 
@@ -79,11 +82,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let bounds = Bounds { epsilon: config.privacy.max_ldp_epsilon, lmip_bits: config.privacy.max_lmip_bits };
     let seed = Seed::new(config.seed);
     let attempts = config.outage.attempts();
-    let contenders: Vec<(String, ProtocolConfig)> = if config.compare.is_empty() {
+    let mut contenders: Vec<(String, ProtocolConfig)> = if config.compare.is_empty() {
         vec![(config.protocol.kind().into(), config.protocol.clone())]
     } else {
         config.compare.iter().map(|one| (one.name.clone(), one.protocol.clone())).collect()
     };
+    for (_, protocol) in &mut contenders {
+        if let Ok((_, Stragglers::Auto, _)) = coding(protocol) {
+            let count = Count { parameters: None, data_dir: args.data_dir.clone() };
+            *protocol = plan::resolve(protocol, &config, Dimension::default().of(&config, &count)?)?;
+        }
+    }
     if args.calibrate {
         let mut rows = Vec::new();
         for (name, protocol) in &contenders {
@@ -101,6 +110,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let lost;
     let erasures = match args.erasures.as_str() {
         "worst" => Erasures::Worst(seed.child("audit", 0)),
+        "actual" if network.has_deadline() => {
+            let rule = "lateness depends on the size of the messages, which an audit does without; take --erasures worst or a file";
+            return Err(Error::config("network", rule));
+        }
         "actual" => Erasures::Actual(&network),
         file => {
             lost = Lost::load(file.as_ref(), clients, attempts)?;
