@@ -2,6 +2,7 @@
 
 mod audit;
 mod plan;
+mod privacy;
 mod progress;
 mod recover;
 
@@ -40,6 +41,7 @@ const TOP_EXAMPLES: &str = "Examples:\n  \
     seccogc train configs/mnist.toml --seed 3            one run\n  \
     seccogc audit configs/mnist.toml                     what everybody can learn about an update\n  \
     seccogc recover configs/mnist.toml                   how often rounds are recovered\n  \
+    seccogc privacy configs/privacy.toml --seeds 3       accuracy against the level of privacy\n  \
     seccogc config explain protocol                      every key of [protocol]\n  \
     seccogc data fetch cifar10                           a complete dataset";
 
@@ -66,6 +68,9 @@ enum Verb {
     /// Compute what every party, link and coalition can learn about a client's update
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Args),
+    /// Measure accuracy, leakage and recovery error against the strength of the keys, with figures
+    #[command(after_help = privacy::EXAMPLES)]
+    Privacy(privacy::Args),
     /// Explain the configuration
     #[command(subcommand, after_help = CONFIG_EXAMPLES)]
     Config(ConfigVerb),
@@ -231,6 +236,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
     match cli.verb {
         Verb::Audit(args) => return audit::run(&args),
+        Verb::Privacy(args) => privacy::run(&args)?,
         Verb::Train(args) => train(&args)?,
         Verb::Compare(args) => compare(&args)?,
         Verb::Recover(args) => recover::recover(&args)?,

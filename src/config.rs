@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::learn::{ModelConfig, SolverConfig};
 use crate::network::NetworkConfig;
 use crate::protocol::ProtocolConfig;
+use crate::study::StudyConfig;
 
 /// A training run, or with `[[compare]]` several runs that differ in their protocol only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,6 +53,8 @@ pub struct Config {
     pub record: RecordConfig,
     /// The aggregation protocol.
     pub protocol: ProtocolConfig,
+    /// What `seccogc privacy` varies.
+    pub study: StudyConfig,
     /// The runs of `seccogc compare`: each has a name and a protocol.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub compare: Vec<Contender>,
@@ -74,6 +77,7 @@ impl Default for Config {
             privacy: PrivacyConfig::default(),
             record: RecordConfig::default(),
             protocol: ProtocolConfig::default(),
+            study: StudyConfig::default(),
             compare: Vec::new(),
         }
     }
@@ -295,6 +299,7 @@ impl Config {
         positive("server.learning_rate", self.server.learning_rate)?;
         positive("privacy.update_std", self.privacy.update_std)?;
         self.privacy.check().map_err(|error| error.within("privacy"))?;
+        self.study.check().map_err(|error| error.within("study"))?;
         for (i, contender) in self.compare.iter().enumerate() {
             let same = self.compare[..i].iter().any(|other| slug(&other.name) == slug(&contender.name));
             if slug(&contender.name).is_empty() || same {

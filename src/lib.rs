@@ -18,6 +18,7 @@ pub mod record;
 pub mod recover;
 pub mod report;
 pub mod seed;
+pub mod study;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -76,6 +76,12 @@ impl Setting {
         self.learner.parameters()
     }
 
+    /// What audits of this setting's runs assume.
+    #[must_use]
+    pub fn assumptions(&self) -> Assumptions {
+        Assumptions::of(&self.config, self.weights.clone())
+    }
+
     /// A run of `protocol` in this setting.
     ///
     /// # Errors
@@ -297,7 +303,7 @@ impl Run<'_> {
             Config { protocol: self.protocol.clone(), compare: Vec::new(), ..self.setting.config.clone() };
         let directory = RunDir::create(path, &config.to_toml()?, &self.info())?;
         if config.privacy.measure {
-            let assumptions = Assumptions::of(&config, self.setting.weights.clone());
+            let assumptions = self.setting.assumptions();
             let table =
                 lossless(self.protocol.kind(), &*self.aggregator, config.outage.attempts(), &assumptions)?;
             write_atomically(&path.join("leakage.csv"), &to_csv(&table)?)?;
@@ -344,7 +350,7 @@ fn mean_loss(trained: &[LocalUpdate]) -> f64 {
 
 /// ‖sum/weight − mean‖₂ / ‖mean‖₂ for the weighted mean of all updates; coordinates in order, so that the value does not
 /// depend on the number of threads.
-fn relative_error(sum: &[f64], weight: f64, updates: &[Update]) -> f64 {
+pub(crate) fn relative_error(sum: &[f64], weight: f64, updates: &[Update]) -> f64 {
     const CHUNK: usize = 16 * 1024;
     let total: f64 = updates.iter().map(|update| update.weight).sum();
     let parts: Vec<(f64, f64)> = sum

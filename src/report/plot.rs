@@ -6,6 +6,7 @@
 mod draw;
 pub mod heatmap;
 mod raster;
+mod study;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +16,7 @@ use plotters::style::RGBColor;
 use self::draw::{Axis, Band, Curve, Figure, Fill, Panel, Stroke};
 #[cfg(test)]
 pub(super) use self::raster::png;
+pub use self::study::{plot_leakage, plot_privacy, plot_recovery};
 use super::{Series, mean_std};
 use crate::error::{Error, Result};
 use crate::record::{Outcome, Row};
@@ -225,7 +227,7 @@ fn outcomes_panel(rows: &[Row], last: u64) -> Panel {
         vec![(0.0, "0".into()), (50.0, "50".into()), (100.0, "100".into())]
     };
     let axis = Axis { label: label.into(), range: (0.0, 100.0), ticks };
-    Panel { height: 190, y: axis, curves: vec![], fills: fills.collect() }
+    Panel { height: 190, x: None, y: axis, curves: vec![], fills: fills.collect() }
 }
 
 #[cfg(test)]

@@ -106,6 +106,8 @@ impl ValueFormatter<f64> for Axis {
 pub(super) struct Panel {
     /// Height of the plot.
     pub height: i32,
+    /// Its own horizontal axis; without one, the rounds, which all such panels share.
+    pub x: Option<Axis>,
     pub y: Axis,
     pub curves: Vec<Curve>,
     pub fills: Vec<Fill>,
@@ -116,7 +118,7 @@ pub(in crate::report) struct Figure {
     pub(super) title: String,
     /// A line below the title; may be empty.
     pub(super) caption: String,
-    /// Right end of the axis of rounds.
+    /// Right end of the axis of rounds, for the panels without an axis of their own.
     pub(super) rounds: f64,
     pub(super) panels: Vec<Panel>,
 }
@@ -126,6 +128,19 @@ impl Axis {
         let step = nice_step(last, 8.0).max(1.0);
         let ticks = multiples(step, 0.0, last).map(|tick| (tick, tick.to_string()));
         Self { label: "communication round".into(), range: (0.0, last), ticks: ticks.collect() }
+    }
+
+    /// Logarithmic: values are powers of ten, over the finite positive ones of `values` and this part of the length beyond.
+    pub(super) fn of_powers(label: &str, values: impl Iterator<Item = f64>, beyond: f64) -> Self {
+        let logs = values.map(f64::log10).filter(|log| log.is_finite());
+        let (low, high) =
+            logs.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), log| (low.min(log), high.max(log)));
+        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high.max(low + 1.0)) };
+        let room = beyond * (high - low);
+        let range = (low - room, high + room);
+        let step = nice_step(high - low, 9.0).max(1.0);
+        let ticks = multiples(step, range.0, range.1).map(|tick| (tick, power_of_ten(tick)));
+        Self { label: label.into(), range, ticks: ticks.collect() }
     }
 
     /// From 0 to `top`, with ticks at multiples of a round number of `unit`.
@@ -149,7 +164,7 @@ impl Panel {
     /// As high as asked, or higher where the legend needs it.
     pub(super) fn of_curves(height: i32, y: Axis, curves: Vec<Curve>) -> Self {
         let legend = LEGEND_PITCH * curves.len() as i32;
-        Self { height: height.max(legend), y, curves, fills: vec![] }
+        Self { height: height.max(legend), x: None, y, curves, fills: vec![] }
     }
 }
 
@@ -202,9 +217,12 @@ impl Figure {
             labels.map(|label| width(&shorten(label, LEGEND_CHARACTERS), TEXT_SIZE)).fold(0.0, f64::max);
         let legend = LEADER + SWATCH + SWATCH_GAP + widest as i32;
         let head = MARGIN + 62 + if self.caption.is_empty() { 0 } else { 44 };
-        let plots: i32 = self.panels.iter().map(|panel| panel.height + PANEL_GAP).sum();
+        let last = self.panels.len().saturating_sub(1);
+        let below = |i: usize| if i == last || self.panels[i].x.is_some() { BOTTOM } else { 0 };
+        let plots: i32 =
+            self.panels.iter().enumerate().map(|(i, panel)| panel.height + below(i) + PANEL_GAP).sum();
         let breadth = MARGIN + LEFT + PLOT_WIDTH + legend + MARGIN;
-        let height = head + plots - PANEL_GAP + BOTTOM + MARGIN;
+        let height = head + plots - PANEL_GAP + MARGIN;
 
         let root = SVGBackend::with_string(svg, (breadth as u32, height as u32)).into_drawing_area();
         root.fill(&WHITE)?;
@@ -217,16 +235,15 @@ impl Figure {
         text(&root, &self.caption, (MARGIN + LEFT, MARGIN + 68), HPos::Left, TEXT_SIZE)?;
         let mut top = head;
         for (i, panel) in self.panels.iter().enumerate() {
-            self.draw_panel(&root, panel, top, i + 1 == self.panels.len())?;
-            top += panel.height + PANEL_GAP;
+            self.draw_panel(&root, panel, top, below(i))?;
+            top += panel.height + below(i) + PANEL_GAP;
         }
         root.present()
     }
 
-    fn draw_panel(&self, root: &Canvas<'_>, panel: &Panel, top: i32, lowest: bool) -> Drawn {
-        let below = if lowest { BOTTOM } else { 0 };
+    fn draw_panel(&self, root: &Canvas<'_>, panel: &Panel, top: i32, below: i32) -> Drawn {
         let area = root.clone().shrink((MARGIN, top), (LEFT + PLOT_WIDTH, panel.height + below));
-        let x = Axis::of_rounds(self.rounds);
+        let x = panel.x.clone().unwrap_or_else(|| Axis::of_rounds(self.rounds));
         let mut chart = ChartBuilder::on(&area)
             .set_label_area_size(LabelAreaPosition::Left, LEFT)
             .set_label_area_size(LabelAreaPosition::Bottom, below)

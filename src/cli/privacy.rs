@@ -1,0 +1,84 @@
+//! The verb `privacy`.
+
+use std::path::{Path, PathBuf};
+
+use super::{Common, load, print, stem};
+use crate::error::{Error, Result};
+use crate::learn::Device;
+use crate::record::{claim, free_name, to_csv, write_atomically};
+use crate::report;
+use crate::study::{self, AccuracyRow};
+
+pub const EXAMPLES: &str = "Examples:\n  \
+    seccogc privacy configs/privacy.toml\n  \
+    seccogc privacy configs/privacy.toml --seeds 3 --set 'study.key_stds=[1.0, 10.0]' --out runs/privacy\n\n\
+    Writes accuracy_privacy, leakage_per_client and recovery_error, each as .csv, .svg and .png.";
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration, a TOML file with [[compare]] sections; [study] lists the strengths of the keys
+    config: PathBuf,
+    /// Run everything with this many seeds: SEED, SEED + 1, …
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Measures and draws.
+pub fn run(args: &Args) -> Result<()> {
+    let common = &args.common;
+    let config = load(&args.config, common)?;
+    if config.compare.is_empty() {
+        return Err(Error::file(
+            &args.config,
+            "nothing to compare; add [[compare]] sections, each with a name and a protocol",
+        ));
+    }
+    let device: Device = common.device.as_deref().unwrap_or("cpu").parse()?;
+    let name = stem(&args.config);
+    let directory = common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(&name)));
+    let seeds: Vec<u64> = (0..args.seeds).map(|n| config.seed.wrapping_add(n)).collect();
+    let file = |name: &str| directory.join(name);
+
+    // The quick ones first: what is wrong with the configuration shows before anything is trained.
+    let leakage = study::leakage(&config)?;
+    let decades: Vec<f64> = (0..=12).map(|exponent| 10f64.powi(exponent)).collect();
+    let recovery = study::recovery(&config, &decades)?;
+    claim(&directory)?;
+    write_atomically(&file("config.toml"), config.to_toml()?.as_bytes())?;
+    write_atomically(&file("leakage_per_client.csv"), &to_csv(&leakage)?)?;
+    report::plot_leakage(&leakage, "Leakage of each client", &file("leakage_per_client"))?;
+    write_atomically(&file("recovery_error.csv"), &to_csv(&recovery)?)?;
+    report::plot_recovery(&recovery, "Recovery error against key power", &file("recovery_error"))?;
+
+    let rows = study::accuracy(&config, &seeds, &device, &mut |row| {
+        if !common.quiet {
+            eprintln!("{}", line(row));
+        }
+    })?;
+    let csv = to_csv(&rows)?;
+    write_atomically(&file("accuracy_privacy.csv"), &csv)?;
+    report::plot_privacy(&rows, "Accuracy against the level of privacy", &file("accuracy_privacy"))?;
+    if common.csv {
+        print(&String::from_utf8_lossy(&csv))?;
+    }
+    if !common.quiet {
+        eprintln!("results in {}", directory.display());
+    }
+    Ok(())
+}
+
+fn line(row: &AccuracyRow) -> String {
+    let std = row.key_std.map_or_else(String::new, |std| format!(", σ = {std}"));
+    format!(
+        "{}{std}, seed {}: accuracy {:.2} %, recovered {}/{}, ε {:.3}, LMIP {:.3e} bits",
+        row.protocol,
+        row.seed,
+        100.0 * row.final_accuracy,
+        row.recovered,
+        row.rounds,
+        row.epsilon_total,
+        row.lmip_bits
+    )
+}
