@@ -217,8 +217,8 @@ fn template(config: &Config) -> SecCoGcConfig {
 pub fn leakage(config: &Config) -> Result<Vec<LeakageRow>> {
     let clients = config.clients;
     let assumptions = Assumptions::of(config, vec![1.0; clients]);
-    let strongest = config.study.key_stds.first().copied().unwrap_or(1.0);
-    let total_power = KeyKind::Fair.total_power(clients, strongest);
+    let weakest = config.study.key_stds.first().copied().unwrap_or(1.0);
+    let total_power = KeyKind::Fair.total_power(clients, weakest);
     let mut table = Vec::new();
     for keys in [KeyKind::Plain, KeyKind::Fair] {
         let key_std = (total_power / keys.total_power(clients, 1.0)).sqrt();
