@@ -1,5 +1,6 @@
 //! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2.
 
+mod attack;
 mod audit;
 mod plan;
 mod privacy;
@@ -71,6 +72,9 @@ enum Verb {
     /// Measure accuracy, leakage and recovery error against the strength of the keys, with figures
     #[command(after_help = privacy::EXAMPLES)]
     Privacy(privacy::Args),
+    /// Attack what a neighbour and the server receive: gradient inversion and membership inference
+    #[command(after_help = attack::EXAMPLES)]
+    Attack(attack::Args),
     /// Explain the configuration
     #[command(subcommand, after_help = CONFIG_EXAMPLES)]
     Config(ConfigVerb),
@@ -237,6 +241,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.verb {
         Verb::Audit(args) => return audit::run(&args),
         Verb::Privacy(args) => privacy::run(&args)?,
+        Verb::Attack(args) => attack::run(&args)?,
         Verb::Train(args) => train(&args)?,
         Verb::Compare(args) => compare(&args)?,
         Verb::Recover(args) => recover::recover(&args)?,

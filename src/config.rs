@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use explain::explain;
 
+use crate::attack::AttackConfig;
 use crate::data::DataConfig;
 use crate::data::partition::PartitionConfig;
 use crate::error::{Error, Result};
@@ -51,6 +52,8 @@ pub struct Config {
     pub privacy: PrivacyConfig,
     /// What the run directory receives.
     pub record: RecordConfig,
+    /// What `seccogc attack` tries.
+    pub attack: AttackConfig,
     /// The aggregation protocol.
     pub protocol: ProtocolConfig,
     /// What `seccogc privacy` varies.
@@ -76,6 +79,7 @@ impl Default for Config {
             outage: OutageConfig::default(),
             privacy: PrivacyConfig::default(),
             record: RecordConfig::default(),
+            attack: AttackConfig::default(),
             protocol: ProtocolConfig::default(),
             study: StudyConfig::default(),
             compare: Vec::new(),
@@ -300,6 +304,7 @@ impl Config {
         positive("privacy.update_std", self.privacy.update_std)?;
         self.privacy.check().map_err(|error| error.within("privacy"))?;
         self.study.check().map_err(|error| error.within("study"))?;
+        self.attack.check().map_err(|error| error.within("attack"))?;
         for (i, contender) in self.compare.iter().enumerate() {
             let same = self.compare[..i].iter().any(|other| slug(&other.name) == slug(&contender.name));
             if slug(&contender.name).is_empty() || same {

@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod algebra;
+pub mod attack;
 pub mod cli;
 pub mod coding;
 pub mod config;

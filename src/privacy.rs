@@ -56,6 +56,8 @@ pub mod ldp;
 pub mod rank;
 pub mod view;
 
+use nalgebra::DVector;
+
 use crate::algebra::LinearForm;
 use crate::coding::singular_triples;
 use crate::protocol::{PartyId, Views};
@@ -85,18 +87,40 @@ pub fn lmip(view: &[LinearForm], clients: usize, input_std: f64) -> Vec<f64> {
     if view.is_empty() {
         return vec![0.0; clients];
     }
-    let (inputs, keys) = view::matrices(view, clients);
-    let mut z = (inputs * input_std).resize_horizontally(clients + keys.ncols(), 0.0);
-    z.columns_mut(clients, keys.ncols()).copy_from(&keys);
-    let triples = singular_triples(&z);
-    let largest = triples.first().map_or(0.0, |(sigma, ..)| *sigma);
-    let basis: Vec<_> = triples.iter().filter(|(sigma, ..)| *sigma > RANK_TOLERANCE * largest).collect();
+    let basis = row_space(view, clients, input_std);
     (0..clients)
         .map(|k| {
             let leverage: f64 = basis.iter().map(|(_, _, right)| right[k].powi(2)).sum();
             if leverage > 1.0 - DETERMINED { f64::INFINITY } else { -0.5 * (-leverage).ln_1p() }
         })
         .collect()
+}
+
+/// Singular triples of Z = [σ_x A, B] that count as non-zero: the row space of a view in unit-variance unknowns.
+fn row_space(view: &[LinearForm], clients: usize, input_std: f64) -> Vec<(f64, DVector<f64>, DVector<f64>)> {
+    let (inputs, keys) = view::matrices(view, clients);
+    let mut z = (inputs * input_std).resize_horizontally(clients + keys.ncols(), 0.0);
+    z.columns_mut(clients, keys.ncols()).copy_from(&keys);
+    let mut triples = singular_triples(&z);
+    let largest = triples.first().map_or(0.0, |(sigma, ..)| *sigma);
+    triples.retain(|(sigma, ..)| *sigma > RANK_TOLERANCE * largest);
+    triples
+}
+
+/// The adversary's best linear guess: weights a, one per row of `view`, such that aᵀ·view has coefficient 1 on x_k and the least
+/// variance from everything else, under the assumptions of [`lmip`]. `None` when the view says nothing about x_k.
+#[must_use]
+pub fn best_estimate(view: &[LinearForm], clients: usize, input_std: f64, k: usize) -> Option<Vec<f64>> {
+    if view.is_empty() {
+        return None;
+    }
+    let basis = row_space(view, clients, input_std);
+    let leverage: f64 = basis.iter().map(|(_, _, right)| right[k].powi(2)).sum();
+    let mut weights = DVector::zeros(view.len());
+    for (sigma, left, right) in &basis {
+        weights.axpy(right[k] * input_std / (sigma * leverage), left, 1.0);
+    }
+    (leverage > 0.0).then(|| weights.as_slice().to_vec())
 }
 
 /// Leakage of one round about each client's input, in nats per coordinate, by adversary.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use plot::heatmap::HeatMap;
-pub use plot::{plot_accuracy, plot_leakage, plot_privacy, plot_recovery, plot_run};
+pub use plot::{plot_accuracy, plot_images, plot_leakage, plot_privacy, plot_recovery, plot_roc, plot_run};
 pub use table::{markdown, table};
 
 use crate::config::slug;

@@ -64,6 +64,26 @@ impl Setting {
         })
     }
 
+    /// Leaves every client its first `examples` training examples.
+    pub(crate) fn truncate(&mut self, examples: usize) {
+        self.shards.iter_mut().for_each(|shard| shard.truncate(examples));
+        let total: usize = self.shards.iter().map(Vec::len).sum();
+        let clients = self.shards.len() as f64;
+        self.weights = self.shards.iter().map(|shard| shard.len() as f64 * clients / total as f64).collect();
+    }
+
+    pub(crate) fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    pub(crate) fn shards(&self) -> &[Vec<usize>] {
+        &self.shards
+    }
+
+    pub(crate) fn learner(&self) -> &dyn Learner {
+        &*self.learner
+    }
+
     /// The class-by-client table of the partition.
     #[must_use]
     pub fn class_table(&self) -> String {

@@ -131,6 +131,20 @@ pub trait Aggregator: Send + Sync {
     /// As [`Aggregator::aggregate`].
     fn views(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Views>;
 
+    /// Runs the same round as [`Aggregator::aggregate`] in double precision and returns, in numbers, the vectors of every message
+    /// that reached `party`, in the order of [`Aggregator::views`]: what an attack works on.
+    ///
+    /// # Errors
+    /// As [`Aggregator::aggregate`].
+    fn received(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+        party: PartyId,
+    ) -> Result<Vec<Vec<f64>>>;
+
     /// How the scheme appears in tables.
     fn scheme(&self) -> &Scheme;
 
@@ -242,6 +256,33 @@ where
                 });
             })?;
         Ok(Views { clients: self.clients, messages, keys, decoded })
+    }
+
+    fn received(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+        party: PartyId,
+    ) -> Result<Vec<Vec<f64>>> {
+        let links = self.links(links);
+        let inputs: Vec<&dyn Input<f64>> = updates.iter().map(|update| update as _).collect();
+        let mut vectors = Vec::new();
+        run(
+            &self.protocol,
+            round,
+            &inputs,
+            &SeededKeys(self.seed),
+            links,
+            attempts,
+            |message, delivered, link| {
+                if delivered && link.to == party {
+                    vectors.extend(message.reveals());
+                }
+            },
+        )?;
+        Ok(vectors)
     }
 
     fn scheme(&self) -> &Scheme {

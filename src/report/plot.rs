@@ -3,6 +3,7 @@
 //! Colours are those of Okabe and Ito (2008), "Color universal design", without the yellow, which is too pale for
 //! a line; neighbouring curves also differ in their dashes, so that a figure can be read in grey.
 
+mod attack;
 mod draw;
 pub mod heatmap;
 mod raster;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use plotters::style::RGBColor;
 
+pub use self::attack::{plot_images, plot_roc};
 use self::draw::{Axis, Band, Curve, Figure, Fill, Panel, Stroke};
 #[cfg(test)]
 pub(super) use self::raster::png;
