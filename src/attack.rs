@@ -58,8 +58,10 @@ impl AttackConfig {
         if !self.key_stds.iter().all(|std| std.is_finite() && *std > 0.0) {
             return Err(Error::config("key_stds", "give finite standard deviations greater than 0"));
         }
-        if self.iterations == 0 || self.examples == 0 {
-            return Err(Error::config("", "iterations and examples must be at least 1"));
+        for (key, value) in [("iterations", self.iterations), ("examples", self.examples)] {
+            if value == 0 {
+                return Err(Error::config(key, "0 is too small; give at least 1"));
+            }
         }
         Ok(())
     }
@@ -107,7 +109,7 @@ pub struct MembershipRow {
     pub auc_low: f64,
     /// Upper end of its 95 % confidence interval.
     pub auc_high: f64,
-    /// Whether the interval holds ½.
+    /// Whether the interval holds ½: no edge was seen in this run.
     pub at_chance: bool,
 }
 
@@ -313,6 +315,10 @@ pub fn proportion_interval(hits: usize, trials: usize) -> (f64, f64) {
 /// Tests membership on the first round's messages at every level of keys, and on the final model after `rounds` rounds. Returns
 /// the areas and the curves, in the same order.
 ///
+/// Members are training images and non-members test images, so that a difference between the two sets would count as membership.
+/// The scores of all victims are pooled, and those of one victim share its key: the intervals, which take scores as independent,
+/// are somewhat narrow for a neighbour. "At chance" in one run says that no edge was seen, not that there is none.
+///
 /// # Errors
 /// A protocol without keys.
 pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipRow>, Vec<Roc>)> {
@@ -330,6 +336,14 @@ pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipR
         })
         .collect();
     let per_client = shards.iter().map(Vec::len).min().unwrap_or(0).min(dataset.test.len() / config.clients);
+    if per_client == 0 {
+        let rule = format!(
+            "{} clients, but only {} test images to serve as non-members; take fewer clients",
+            config.clients,
+            dataset.test.len()
+        );
+        return Err(Error::config("clients", rule));
+    }
     let mut rows = Vec::new();
     let mut curves = Vec::new();
     for name in ["neighbour", "server"] {
