@@ -26,7 +26,7 @@ use crate::learn::{Device, ModelConfig, SgdConfig, SolverConfig, learner};
 use crate::network::Perfect;
 use crate::privacy::{best_estimate, lmip};
 use crate::protocol::cogc::{CoGcConfig, SecCoGcConfig};
-use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Update};
+use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Update, Views};
 use crate::seed::Seed;
 use crate::train::Setting;
 use inversion::{Mlp, closed_form, idlg, psnr, ssim};
@@ -125,6 +125,8 @@ pub struct Strip {
 struct Target {
     key_std: Option<f64>,
     scheme: Box<dyn Aggregator>,
+    /// What its messages are, in formal symbols.
+    views: Views,
 }
 
 /// CoGC and the configured SecCoGC at every σ, with the same code.
@@ -140,7 +142,9 @@ fn targets(config: &Config) -> Result<Vec<Target>> {
     });
     let build = |(key_std, protocol): (Option<f64>, ProtocolConfig)| {
         let scheme = protocol.build(config.clients, Seed::new(config.seed).child("protocol", 0));
-        Ok(Target { key_std, scheme: scheme.map_err(|error| error.within("protocol"))? })
+        let scheme = scheme.map_err(|error| error.within("protocol"))?;
+        let views = scheme.views(1, &Perfect, 1)?;
+        Ok(Target { key_std, scheme, views })
     };
     std::iter::once((None, without)).chain(with).map(build).collect()
 }
@@ -148,15 +152,15 @@ fn targets(config: &Config) -> Result<Vec<Target>> {
 /// What `adversary` makes of `victim`'s update: its best linear guess (d coordinates), and the leakage in bits per coordinate.
 fn guess(
     config: &Config,
-    scheme: &dyn Aggregator,
+    target: &Target,
     updates: &[Update],
     adversary: PartyId,
     victim: usize,
 ) -> Result<(Vec<f64>, f64)> {
-    let views = scheme.views(1, &Perfect, 1)?;
-    let seen = views.messages.iter().filter(|message| message.delivered && message.link.to == adversary);
+    let seen =
+        target.views.messages.iter().filter(|message| message.delivered && message.link.to == adversary);
     let mut view: Vec<LinearForm> = seen.flat_map(|message| message.forms.iter().cloned()).collect();
-    let mut vectors = scheme.received(1, updates, &Perfect, 1, adversary)?;
+    let mut vectors = target.scheme.received(1, updates, &Perfect, 1, adversary)?;
     if let PartyId::Client(own) = adversary {
         view.push(LinearForm::unknown(Unknown::Input(own)));
         let update = &updates[usize::from(own)];
@@ -239,8 +243,9 @@ pub fn invert(config: &Config, setting: &Setting) -> Result<(Vec<InversionRow>, 
 
     let mut rows = Vec::new();
     let mut strips = vec![Strip { label: "original".into(), images: originals.clone() }];
+    let targets = targets(config)?;
     for name in ["neighbour", "server"] {
-        for target in targets(config)? {
+        for target in &targets {
             let scheme = &*target.scheme;
             type Found = (f64, [(&'static str, Vec<f64>); 2]);
             let found: Vec<Found> = (0..config.clients)
@@ -253,7 +258,7 @@ pub fn invert(config: &Config, setting: &Setting) -> Result<(Vec<InversionRow>, 
                             "0 gives no client a neighbour's share; give at least 1",
                         ));
                     };
-                    let (update, leak) = guess(config, scheme, &updates, who, victim)?;
+                    let (update, leak) = guess(config, target, &updates, who, victim)?;
                     let gradient: Vec<f64> = update.iter().map(|x| -x / rate).collect();
                     let gradient = Mlp::new(&gradient, pixels, mlp.hidden, dataset.classes);
                     let start = seed.child("inversion", victim as u64);
@@ -346,14 +351,15 @@ pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipR
     }
     let mut rows = Vec::new();
     let mut curves = Vec::new();
+    let targets = targets(config)?;
     for name in ["neighbour", "server"] {
-        for target in targets(config)? {
+        for target in &targets {
             let scheme = &*target.scheme;
             let scored: Vec<(f64, Vec<f64>, Vec<f64>)> = (0..config.clients)
                 .into_par_iter()
                 .filter_map(|victim| {
                     let who = adversaries(scheme, victim).into_iter().find(|(known, _)| *known == name)?.1;
-                    Some(guess(config, scheme, &updates, who, victim).map(|(guess, leak)| {
+                    Some(guess(config, target, &updates, who, victim).map(|(guess, leak)| {
                         let along = |data, example: usize| {
                             let trained = learner.train(&start, data, &[example], seed);
                             cosine(&guess, &trained.delta)

@@ -329,6 +329,16 @@ fn load(path: &Path, common: &Common) -> Result<Config> {
     Ok(config)
 }
 
+/// Loads a configuration that must have [[compare]] sections.
+fn load_contenders(path: &Path, common: &Common) -> Result<Config> {
+    let config = load(path, common)?;
+    if config.compare.is_empty() {
+        let problem = "nothing to compare; add [[compare]] sections, each with a name and a protocol";
+        return Err(Error::file(path, problem));
+    }
+    Ok(config)
+}
+
 /// A file's or folder's own name, without extension.
 fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
@@ -375,13 +385,7 @@ fn train(args: &Train) -> Result<()> {
 
 fn compare(args: &Compare) -> Result<()> {
     let common = &args.common;
-    let config = load(&args.config, common)?;
-    if config.compare.is_empty() {
-        return Err(Error::file(
-            &args.config,
-            "nothing to compare; add [[compare]] sections, each with a name and a protocol",
-        ));
-    }
+    let config = load_contenders(&args.config, common)?;
     let device: Device = common.device.as_deref().unwrap_or("cpu").parse()?;
     let directory =
         common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(stem(&args.config))));

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Common, load, print, stem};
-use crate::error::{Error, Result};
+use super::{Common, load_contenders, print, stem};
+use crate::error::Result;
 use crate::learn::Device;
 use crate::record::{claim, free_name, to_csv, write_atomically};
 use crate::report;
@@ -28,13 +28,7 @@ pub struct Args {
 /// Measures and draws.
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
-    let config = load(&args.config, common)?;
-    if config.compare.is_empty() {
-        return Err(Error::file(
-            &args.config,
-            "nothing to compare; add [[compare]] sections, each with a name and a protocol",
-        ));
-    }
+    let config = load_contenders(&args.config, common)?;
     let device: Device = common.device.as_deref().unwrap_or("cpu").parse()?;
     let name = stem(&args.config);
     let directory = common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(&name)));
