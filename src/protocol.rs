@@ -36,6 +36,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::algebra::Symbol;
+use crate::algebra::field::{M31, M61, Prime};
 use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
 use crate::config::choice;
 use crate::error::{Error, Result};
@@ -234,6 +235,38 @@ impl Arithmetic {
             }
             (real, None) => Ok(Numbers::Real(real == Self::F32)),
         }
+    }
+}
+
+/// A scheme that exists over every prime field.
+trait OverField {
+    /// The scheme over `F`.
+    fn over<F: Prime>(&self, quantiser: Quantiser, clients: usize, seed: Seed)
+    -> Result<Box<dyn Aggregator>>;
+
+    /// The scheme over the field of `modulus`.
+    fn over_modulus(
+        &self,
+        modulus: Modulus,
+        quantiser: Quantiser,
+        clients: usize,
+        seed: Seed,
+    ) -> Result<Box<dyn Aggregator>> {
+        match modulus {
+            Modulus::M61 => self.over::<M61>(quantiser, clients, seed),
+            Modulus::M31 => self.over::<M31>(quantiser, clients, seed),
+        }
+    }
+
+    /// The scheme over the field that `quantisation` names, which is checked for the sum of `clients` updates.
+    fn build_over(
+        &self,
+        quantisation: &Quantisation,
+        clients: usize,
+        seed: Seed,
+    ) -> Result<Box<dyn Aggregator>> {
+        let quantiser = quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
+        self.over_modulus(quantisation.modulus, quantiser, clients, seed)
     }
 }
 

@@ -30,11 +30,11 @@ mod coefficients;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 use super::two_round::{Rounds, Symbols, TwoRound};
-use crate::algebra::field::{M31, M61, Prime};
-use crate::algebra::quantise::{Modulus, Quantisation};
+use super::{OverField, Secret};
+use crate::algebra::field::Prime;
+use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::error::Result;
 use crate::keys::KeySource;
@@ -66,19 +66,21 @@ impl Default for GroupwiseConfig {
 
 impl GroupwiseConfig {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        let quantiser = self.quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
+        self.build_over(&self.quantisation, clients, seed)
+    }
+}
+
+impl OverField for GroupwiseConfig {
+    fn over<F: Prime>(
+        &self,
+        quantiser: Quantiser,
+        clients: usize,
+        seed: Seed,
+    ) -> Result<Box<dyn Aggregator>> {
         let setup = Setup::new(clients, seed, Scheme { keys: "groupwise".into(), ..Scheme::default() });
-        let (survivors, size, draws) = (self.survivors, self.group_size, seed.child("coefficients", 0));
-        Ok(match self.quantisation.modulus {
-            Modulus::M61 => {
-                let protocol = Rounds::new(Groupwise::<M61>::new(clients, survivors, size, draws)?);
-                Box::new(FieldSession::<_, M61>::new(protocol, quantiser, setup))
-            }
-            Modulus::M31 => {
-                let protocol = Rounds::new(Groupwise::<M31>::new(clients, survivors, size, draws)?);
-                Box::new(FieldSession::<_, M31>::new(protocol, quantiser, setup))
-            }
-        })
+        let draws = seed.child("coefficients", 0);
+        let protocol = Rounds::new(Groupwise::<F>::new(clients, self.survivors, self.group_size, draws)?);
+        Ok(Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup)))
     }
 }
 

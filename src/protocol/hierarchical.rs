@@ -42,10 +42,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
-use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
-use crate::algebra::field::{M31, M61, Prime};
+use super::{Clock, Decoded, Envelope, Input, Message, OverField, Party, PartyId, Protocol, Secret};
+use crate::algebra::field::Prime;
 use crate::algebra::linear::{inverse, product, solve_left};
-use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
+use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Symbol};
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
@@ -77,14 +77,12 @@ impl Default for HierarchicalConfig {
 
 impl HierarchicalConfig {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        let quantiser = self.quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
-        match self.quantisation.modulus {
-            Modulus::M61 => self.session::<M61>(quantiser, clients, seed),
-            Modulus::M31 => self.session::<M31>(quantiser, clients, seed),
-        }
+        self.build_over(&self.quantisation, clients, seed)
     }
+}
 
-    fn session<F: Prime>(
+impl OverField for HierarchicalConfig {
+    fn over<F: Prime>(
         &self,
         quantiser: Quantiser,
         clients: usize,

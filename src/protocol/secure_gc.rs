@@ -23,9 +23,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
-use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
-use crate::algebra::field::{M31, M61, Prime};
-use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
+pub use super::uncoded::Upload;
+use super::{Clock, Decoded, Envelope, Input, OverField, Party, PartyId, Protocol, Secret};
+use crate::algebra::field::Prime;
+use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Symbol};
 use crate::coding::assignment::{AssignmentKind, ReplicatedCode};
 use crate::error::{Error, Result};
@@ -63,14 +64,12 @@ impl Default for SecureGcConfig {
 
 impl SecureGcConfig {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        let quantiser = self.quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
-        match self.quantisation.modulus {
-            Modulus::M61 => self.session::<M61>(quantiser, clients, seed),
-            Modulus::M31 => self.session::<M31>(quantiser, clients, seed),
-        }
+        self.build_over(&self.quantisation, clients, seed)
     }
+}
 
-    fn session<F: Prime>(
+impl OverField for SecureGcConfig {
+    fn over<F: Prime>(
         &self,
         quantiser: Quantiser,
         clients: usize,
@@ -121,20 +120,6 @@ impl<F: Prime> Cache<F> {
         let weights = code.decoding(responders).map(Arc::new);
         solved.insert(responders.to_vec(), weights.clone());
         weights
-    }
-}
-
-/// X_n, ⌈L/m⌉ symbols.
-#[derive(Clone, Debug)]
-pub struct Upload<S>(Arc<Vec<S>>);
-
-impl<S: Symbol> Message<S> for Upload<S> {
-    fn bytes(&self) -> usize {
-        self.0.len() * S::BYTES
-    }
-
-    fn reveals(&self) -> Vec<Vec<S>> {
-        vec![self.0.to_vec()]
     }
 }
 

@@ -184,9 +184,9 @@ pub struct Uncoded {
     pub mask: Mask,
 }
 
-/// A client's masked update, d symbols.
+/// One vector, here a client's masked update of d symbols.
 #[derive(Clone, Debug)]
-pub struct Upload<S>(Arc<Vec<S>>);
+pub struct Upload<S>(pub Arc<Vec<S>>);
 
 impl<S: Symbol> Message<S> for Upload<S> {
     fn bytes(&self) -> usize {

@@ -21,12 +21,12 @@ use nalgebra::DMatrix;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 use super::two_round::{Rounds, Symbols, TwoRound};
-use crate::algebra::field::{M31, M61, Prime};
+use super::{OverField, Secret};
+use crate::algebra::field::Prime;
 use crate::algebra::linear::{cauchy, inverse};
-use crate::algebra::quantise::{Modulus, Quantisation};
+use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
@@ -53,19 +53,20 @@ impl Default for ZhaoSunConfig {
 
 impl ZhaoSunConfig {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        let quantiser = self.quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
+        self.build_over(&self.quantisation, clients, seed)
+    }
+}
+
+impl OverField for ZhaoSunConfig {
+    fn over<F: Prime>(
+        &self,
+        quantiser: Quantiser,
+        clients: usize,
+        seed: Seed,
+    ) -> Result<Box<dyn Aggregator>> {
         let setup = Setup::new(clients, seed, Scheme { keys: "ramp".into(), ..Scheme::default() });
-        let (survivors, colluders) = (self.survivors, self.colluders);
-        Ok(match self.quantisation.modulus {
-            Modulus::M61 => {
-                let protocol = Rounds::new(ZhaoSun::<M61>::new(clients, survivors, colluders)?);
-                Box::new(FieldSession::<_, M61>::new(protocol, quantiser, setup))
-            }
-            Modulus::M31 => {
-                let protocol = Rounds::new(ZhaoSun::<M31>::new(clients, survivors, colluders)?);
-                Box::new(FieldSession::<_, M31>::new(protocol, quantiser, setup))
-            }
-        })
+        let protocol = Rounds::new(ZhaoSun::<F>::new(clients, self.survivors, self.colluders)?);
+        Ok(Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup)))
     }
 }
 
