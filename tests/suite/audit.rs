@@ -39,7 +39,7 @@ fn of_layer<'a>(entries: &'a [Entry], layer: &str) -> Vec<&'a Entry> {
 
 #[test]
 fn epsilon_agrees_with_dp_accounting() {
-    let table = include_str!("../experiments/gaussian_dp/epsilon.csv");
+    let table = include_str!("../../experiments/gaussian_dp/epsilon.csv");
     let mut lines = 0;
     for line in table.lines().skip(1) {
         let fields: Vec<f64> = line.split(',').map(|field| field.parse().unwrap()).collect();

@@ -4,12 +4,10 @@
 //! clients every pattern of lost uploads and lost sums. Views: for N ≤ 10 every N_r and T, over *all* patterns at once, since the union
 //! of what T helpers can receive under any pattern is one view; all sets of T helpers for N ≤ 6, six seeded ones above.
 
-mod by_rank;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use by_rank::{Rule, Without, inputs, leakage, subsets, sum};
+use crate::by_rank::{Rule, Without, inputs, leakage, subsets, sum};
 use nalgebra::DMatrix;
 use rand::RngExt;
 use rayon::prelude::*;

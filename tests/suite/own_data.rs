@@ -167,8 +167,8 @@ fn grey(side: u32, value: u8) -> Vec<u8> {
 const IMAGES: &str = "name = \"image-folder\"\ntrain = \"flowers\"\ntest_share = 0.25\n";
 
 /// A 4×4 JPEG of the colour (200, 100, 50), quality 95, and one of grey 77.
-const ORANGE: &[u8] = include_bytes!("data/orange.jpg");
-const GREY: &[u8] = include_bytes!("data/grey.jpg");
+const ORANGE: &[u8] = include_bytes!("../data/orange.jpg");
+const GREY: &[u8] = include_bytes!("../data/grey.jpg");
 
 #[test]
 fn every_kind_of_image_is_read_channel_by_channel() {

@@ -1,11 +1,9 @@
 //! Secure gradient coding with replicated data: every parameter set with N ≤ 14, the paper's Example 1 and what is wrong with it, keys
 //! that are all needed.
 
-mod by_rank;
-
 use std::sync::Arc;
 
-use by_rank::{Rule, Without, inputs, leakage, subsets, sum};
+use crate::by_rank::{Rule, Without, inputs, leakage, subsets, sum};
 use nalgebra::DMatrix;
 use rand::RngExt;
 use rayon::prelude::*;

@@ -1,0 +1,27 @@
+//! Tests of the whole package through its public face. One binary, because linking Burn takes longer than most tests.
+//!
+//! `cargo test --release --test suite NAME` runs the tests of one file.
+
+mod attack;
+mod audit;
+mod by_rank;
+mod cli;
+mod cohort;
+mod conformance;
+mod defects;
+mod exhaustive;
+mod field;
+mod gc_plus;
+mod hierarchical;
+mod links;
+mod own_data;
+mod plan;
+mod privacy;
+mod recover;
+mod reliability;
+mod resume;
+mod secure_gc;
+mod solvers;
+mod study;
+mod sweep;
+mod two_round;
