@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 pub mod assignment;
 mod construct;
 pub mod outage;
+pub mod shamir;
 mod solve;
 
 pub(crate) use solve::singular_triples;

@@ -201,12 +201,11 @@ mod tests {
     /// RFC 7748, section 6.1.
     #[test]
     fn key_agreement_of_the_rfc() {
-        let alice = KeyPair::new(&Secret(key("77076d0a7318a57d3c16c17251b26645df4c2f92ebc099c0fb3b2fa6bb0e2c1a")));
-        assert_eq!(
-            alice.public(),
-            key("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
-        );
-        let bob = KeyPair::new(&Secret(key("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")));
+        let alice =
+            KeyPair::new(&Secret(key("77076d0a7318a57d3c16c17251b26645df4c2f92ebc099c0fb3b2fa6bb0e2c1a")));
+        assert_eq!(alice.public(), key("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"));
+        let bob =
+            KeyPair::new(&Secret(key("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")));
         assert_eq!(bob.public(), key("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f"));
         let shared = key("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
         assert_eq!(alice.secret.diffie_hellman(&PublicKey::from(bob.public())).to_bytes(), shared);
@@ -262,7 +261,8 @@ mod tests {
         add_masks(&mut symbols, &[(false, &Secret([3; 32]))]);
         let mut counts = vec![0f64; cells as usize];
         for symbol in &symbols {
-            counts[(u128::from(symbol.residue()) * u128::from(cells) / u128::from(F::MODULUS)) as usize] += 1.0;
+            counts[(u128::from(symbol.residue()) * u128::from(cells) / u128::from(F::MODULUS)) as usize] +=
+                1.0;
         }
         let want = 1e5 / cells as f64;
         let chi: f64 = counts.iter().map(|count| (count - want).powi(2) / want).sum();

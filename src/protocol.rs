@@ -15,6 +15,7 @@
 //! | [`zhao_sun`] | `zhao-sun` | Zhao & Sun, *Information Theoretic Secure Aggregation with User Dropouts* |
 //! | [`light_sec_agg`] | `light-sec-agg` | So et al., *LightSecAgg*, MLSys 2022 |
 //! | [`groupwise`] | `groupwise` | Wan et al., *Information Theoretic Secure Aggregation with Uncoded Groupwise Keys* |
+//! | [`sec_agg`] | `sec-agg`, `sec-agg-plus` | Bonawitz et al. 2017, Bell et al. 2020 |
 //!
 //! A new protocol is one file that implements the two traits and a configuration struct, and one line in
 //! [`ProtocolConfig`].
@@ -25,6 +26,7 @@ pub mod groupwise;
 pub mod hierarchical;
 pub mod light_sec_agg;
 pub mod participation;
+pub mod sec_agg;
 pub mod secure_gc;
 mod stragglers;
 pub mod two_round;
@@ -212,6 +214,28 @@ pub enum Arithmetic {
     Field,
 }
 
+/// Where keys that several clients share come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharedKeys {
+    /// Agreed with X25519, expanded with HKDF-SHA-256 and ChaCha20: secure against bounded adversaries.
+    #[default]
+    Agreement,
+    /// Independent uniform symbols, as long as what they mask: secure against everybody.
+    Uniform,
+}
+
+impl SharedKeys {
+    /// The name used in configurations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agreement => "agreement",
+            Self::Uniform => "uniform",
+        }
+    }
+}
+
 /// What a scheme that can use any arithmetic computes with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Numbers {
@@ -298,6 +322,10 @@ choice! {
         "light-sec-agg" => LightSecAgg(light_sec_agg::LightSecAggConfig),
         /// Two rounds with plain keys shared by groups: exact over who uploaded, nothing more for the server alone (Wan et al.).
         "groupwise" => Groupwise(groupwise::GroupwiseConfig),
+        /// Pairwise masks, self masks and Shamir's scheme: exact over who uploaded (Bonawitz et al. 2017).
+        "sec-agg" => SecAgg(sec_agg::SecAggConfig),
+        /// The same over a sparse random graph of the clients (Bell et al. 2020).
+        "sec-agg-plus" => SecAggPlus(sec_agg::SecAggPlusConfig),
         /// Aggregation through helpers over straggling links, with information-theoretic privacy.
         "hierarchical" => Hierarchical(hierarchical::HierarchicalConfig),
         /// Gradient coding over replicated shards of the data, with short transmissions and few keys.
@@ -332,6 +360,8 @@ impl ProtocolConfig {
             Self::ZhaoSun(config) => config.build(clients, seed),
             Self::LightSecAgg(config) => config.build(clients, seed),
             Self::Groupwise(config) => config.build(clients, seed),
+            Self::SecAgg(config) => config.build(clients, seed),
+            Self::SecAggPlus(config) => config.build(clients, seed),
         }
     }
 }

@@ -408,11 +408,7 @@ impl<S: Symbol<Scalar: Coefficient>> Party<CoGcMessage<S>, S> for Role<S> {
         }
     }
 
-    fn step(
-        &mut self,
-        clock: Clock,
-        inbox: Vec<Envelope<CoGcMessage<S>>>,
-    ) -> Vec<Envelope<CoGcMessage<S>>> {
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<CoGcMessage<S>>>) -> Vec<Envelope<CoGcMessage<S>>> {
         let (Self::Client(Client { codes, .. }) | Self::Server(Server { codes, .. })) = &*self;
         let code = codes.of(clock.attempt);
         match (self, clock.phase) {
@@ -455,9 +451,7 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
         let clients = code.clients();
         let masks: Vec<Option<Vec<S>>> = match self.keys {
             None => vec![None; clients],
-            Some((kind, std)) => {
-                kind.masks(clients, len, std, round, source).into_iter().map(Some).collect()
-            }
+            Some((kind, std)) => kind.masks(clients, len, std, round, source).into_iter().map(Some).collect(),
         };
         let mut links: Vec<Vec<(usize, Vec<S>)>> = vec![Vec::new(); clients];
         if self.link_std > 0.0 && code.stragglers() > 0 {

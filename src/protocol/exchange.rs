@@ -305,7 +305,11 @@ pub fn formal<K: Scalar, P: Protocol<LinearForm<K>>>(
     let Outcome { decoded, .. } =
         run(protocol, round, &inputs, source, links, attempts, |sent, delivered, link| {
             announced = sent.announces().map(<[u16]>::to_vec).or(announced.take());
-            messages.push(Observed { link, delivered, forms: sent.reveals().into_iter().flatten().collect() });
+            messages.push(Observed {
+                link,
+                delivered,
+                forms: sent.reveals().into_iter().flatten().collect(),
+            });
         });
     let holds: Vec<Vec<u16>> = (0..clients as u16).map(|k| protocol.holds(k)).collect();
     let replicated = holds.iter().any(|holds| holds.len() > 1);

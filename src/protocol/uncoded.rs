@@ -220,7 +220,9 @@ pub(super) fn malformed<S>(message: &Envelope<Upload<S>>, len: usize) -> Option<
     let got = message.body.0.len();
     match (message.from, message.to) {
         (PartyId::Client(_), PartyId::Server) if got == len => None,
-        (PartyId::Client(_), PartyId::Server) => Some(format!("the upload has {got} symbols instead of {len}")),
+        (PartyId::Client(_), PartyId::Server) => {
+            Some(format!("the upload has {got} symbols instead of {len}"))
+        }
         _ => Some("uploads go from clients to the server".into()),
     }
 }

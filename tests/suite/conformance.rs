@@ -231,8 +231,7 @@ fn sums_over_a_field_are_those_of_the_quantised_updates_bit_by_bit() {
         let arithmetic = Arithmetic::Field;
         let ideal = uncoded::Ideal { arithmetic, quantisation: quantisation.clone() };
         let ideal = ProtocolConfig::Ideal(ideal).build(clients, Seed::new(1)).unwrap();
-        let Decoded::Sum { sum: want, .. } = ideal.aggregate(1, &updates, &Perfect, 1).decoded
-        else {
+        let Decoded::Sum { sum: want, .. } = ideal.aggregate(1, &updates, &Perfect, 1).decoded else {
             panic!("ideal links never fail")
         };
         // By hand: steps of 2/(2¹⁵ − 1), clipped at 2.

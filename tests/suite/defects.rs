@@ -137,11 +137,7 @@ impl<S: Symbol<Scalar: Coefficient>> Party<CoGcMessage<S>, S> for FlawedRole<S> 
         self.role.refusal(message)
     }
 
-    fn step(
-        &mut self,
-        clock: Clock,
-        inbox: Vec<Envelope<CoGcMessage<S>>>,
-    ) -> Vec<Envelope<CoGcMessage<S>>> {
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<CoGcMessage<S>>>) -> Vec<Envelope<CoGcMessage<S>>> {
         let shares: Vec<Vec<S>> = inbox.iter().flat_map(|envelope| envelope.body.reveals()).collect();
         let sent = self.role.step(clock, inbox);
         if self.flaw == Flaw::IncompleteSum && clock.phase == 1 && sent.is_empty() && !shares.is_empty() {

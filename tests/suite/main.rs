@@ -21,6 +21,7 @@ mod recover;
 mod refusals;
 mod reliability;
 mod resume;
+mod sec_agg;
 mod secure_gc;
 mod solvers;
 mod study;

@@ -262,8 +262,7 @@ fn schemes_without_answers() {
     let code = |stragglers| Arc::new(M61::code(CodeKind::CyclicRandom, 4, stragglers, Seed::new(1)).unwrap());
     let keys = Some((KeyKind::Fair, 1.0));
     for stacking in [None, Some((Seed::new(1), f64::INFINITY))] {
-        let scheme =
-            || CoGc { codes: Codes::new(code(2), stacking).into(), keys, link_std: 0.0 };
+        let scheme = || CoGc { codes: Codes::new(code(2), stacking).into(), keys, link_std: 0.0 };
         // The lost shares of one client leave one complete row of four, and two are needed.
         withstands("sec-cogc", scheme, 4, |_| false);
     }

@@ -461,8 +461,7 @@ fn a_hundred_clients() {
             self.0.erasure(from, to, round)
         }
     }
-    let Decoded::Sum { sum, included } = scheme.aggregate(1, &updates, &Lossy(links), 1).decoded
-    else {
+    let Decoded::Sum { sum, included } = scheme.aggregate(1, &updates, &Lossy(links), 1).decoded else {
         panic!("80 uploads and 60 answers arrive")
     };
     assert_eq!(included, (0..100).filter(|k| k % 5 != 0).collect::<Vec<u16>>());

@@ -26,10 +26,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { clock: Clock { round, attempt, phase }, to, from, rule } = self;
         let attempt = attempt + 1;
-        write!(
-            f,
-            "round {round}, attempt {attempt}, phase {phase}: {to} refuses a message of {from}: {rule}"
-        )
+        write!(f, "round {round}, attempt {attempt}, phase {phase}: {to} refuses a message of {from}: {rule}")
     }
 }
 

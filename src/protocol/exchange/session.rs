@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{AUDITABLE, Aggregate, Aggregator, Formal, Outcome, Scheme, Traffic, Update, formal, over_field, run};
+use super::{
+    AUDITABLE, Aggregate, Aggregator, Formal, Outcome, Scheme, Traffic, Update, formal, over_field, run,
+};
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::Quantiser;
 use crate::algebra::{LinearForm, Real, Sample};
