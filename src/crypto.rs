@@ -64,6 +64,12 @@ impl Secret {
         hkdf(&[], &self.0, context)
     }
 
+    /// A secret from material of full entropy: HKDF with `context`.
+    #[must_use]
+    pub fn extract(material: &[u8], context: &[u8]) -> Self {
+        hkdf(&[], material, context)
+    }
+
     /// The keystream number `stream`.
     fn keystream(&self, stream: u64) -> ChaCha20Rng {
         let mut rng = ChaCha20Rng::from_seed(self.0);

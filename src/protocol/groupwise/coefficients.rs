@@ -10,6 +10,7 @@ use crate::algebra::field::Prime;
 use crate::algebra::linear::{Echelon, null_space, rank};
 use crate::coding::{binomial, next_subset};
 use crate::error::{Error, Result};
+use super::Agreement;
 use crate::protocol::zhao_sun::check_survivors;
 use crate::seed::Seed;
 
@@ -100,6 +101,8 @@ pub struct Groupwise<F: Prime> {
     pub(super) data: usize,
     pub(super) groups: Vec<Vec<u16>>,
     pub(super) encoders: Vec<Encoder<F>>,
+    /// The secrets of the groups, unless their keys are drawn.
+    pub(super) agreement: Option<Agreement>,
     /// For the U_2 that occurred; `None` for one that does not decode.
     decoders: Mutex<Decoders<F>>,
 }
@@ -198,7 +201,14 @@ impl<F: Prime> Groupwise<F> {
         let encoders: Option<Vec<Encoder<F>>> = (0..clients).into_par_iter().map(encoder).collect();
         let groups = groups.iter().map(|group| group.iter().map(|&k| k as u16).collect()).collect();
         let decoders = Mutex::default();
-        Some(Self { clients, survivors, pieces, data, groups, encoders: encoders?, decoders })
+        let encoders = encoders?;
+        Some(Self { clients, survivors, pieces, data, groups, encoders, agreement: None, decoders })
+    }
+
+    /// Lets every group agree on a secret, from which the keys of all rounds are then expanded; the clients' randomness comes from
+    /// `seed`. Returns what it took.
+    pub fn agree(&mut self, seed: Seed) -> &Agreement {
+        self.agreement.insert(Agreement::of(self.clients, &self.groups, seed))
     }
 
     /// (45) for every U_2 of U clients.

@@ -6,7 +6,7 @@ use super::Graph;
 use crate::algebra::field::{M61, Prime};
 use crate::algebra::{KeyStream, LinearForm, Scalar, Symbol};
 use crate::coding::shamir;
-use crate::crypto::{self, KEY_BYTES, KeyPair, Secret as Bits, TAG_BYTES, context};
+use crate::crypto::{self, KEY_BYTES, KeyPair, Secret as Bits, context};
 use crate::keys::KeySource;
 use crate::protocol::Secret;
 
