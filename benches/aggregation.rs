@@ -56,7 +56,10 @@ fn bench<F: Prime, P: Protocol<F>>(name: &str, protocol: &P, upload: u8, keystre
     let mut target = vec![0u8; received as usize];
     let part = 1 << 20;
     let memcpy = seconds(|| {
-        target.par_chunks_mut(part).zip(source.par_chunks(part)).for_each(|(to, from)| to.copy_from_slice(from));
+        target
+            .par_chunks_mut(part)
+            .zip(source.par_chunks(part))
+            .for_each(|(to, from)| to.copy_from_slice(from));
     });
     let secrets: Vec<Secret> = (0..keystreams as u8).map(|k| Secret::new([k; 32])).collect();
     let terms: Vec<_> = secrets.iter().map(|secret| (false, secret)).collect();
@@ -78,7 +81,12 @@ fn all<F: Prime>() {
     let seed = Seed::new(1);
     let scheme = "parameters exist";
     bench::<F, _>("zhao-sun, U = 6, T = 2", &Rounds::new(ZhaoSun::<F>::new(K, 6, 2).expect(scheme)), 1, 0);
-    bench::<F, _>("light-sec-agg, U = 6, T = 2", &Rounds::new(LightSecAgg::<F>::new(K, 6, 2).expect(scheme)), 1, 0);
+    bench::<F, _>(
+        "light-sec-agg, U = 6, T = 2",
+        &Rounds::new(LightSecAgg::<F>::new(K, 6, 2).expect(scheme)),
+        1,
+        0,
+    );
     for size in [2, 4, 5] {
         let name = format!("groupwise, U = 6, S = {size}");
         bench::<F, _>(&name, &Rounds::new(Groupwise::<F>::new(K, 6, size, seed).expect(scheme)), 1, 0);
@@ -91,7 +99,9 @@ fn all<F: Prime>() {
 }
 
 fn main() {
-    println!("| scheme | field bits | client ms | server ms | received MB | memcpy ms | keystreams ms | rest / memcpy |");
+    println!(
+        "| scheme | field bits | client ms | server ms | received MB | memcpy ms | keystreams ms | rest / memcpy |"
+    );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|");
     all::<M61>();
     all::<M31>();

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use rand::seq::index;
 use seccogc::algebra::field::M31;
+use seccogc::protocol::Protocol;
 use seccogc::protocol::groupwise::Groupwise;
 use seccogc::protocol::sec_agg::{Cryptographic, SecAgg, Uniform};
 use seccogc::protocol::two_round::Rounds;
-use seccogc::protocol::Protocol;
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::plot_lines;
 use seccogc::seed::Seed;
@@ -91,7 +91,8 @@ fn measure<P: Protocol<M31>>(
         }
         let (before, during) = phases.split_at(part.from);
         let share = 1.0 / samples as f64;
-        let sum = |of: &dyn Fn(&timing::Phase) -> f64, phases: &[timing::Phase]| phases.iter().map(of).sum::<f64>();
+        let sum =
+            |of: &dyn Fn(&timing::Phase) -> f64, phases: &[timing::Phase]| phases.iter().map(of).sum::<f64>();
         let bytes: u64 = during.iter().map(|phase| phase.bytes).sum();
         point.encryption += share * (prepare + part.expansion * deal + sum(&|phase| phase.client, during));
         point.decryption += share * sum(&|phase| phase.server, during);
@@ -117,10 +118,38 @@ fn points(clients: usize, input_kb: usize, samples: u64) -> Result<Vec<Point>> {
     // Every sub-key is dealt once and expanded by S clients.
     let expansion = size as f64 / clients as f64;
     Ok(vec![
-        measure(["groupwise", "uniform"], parameters, input_kb, samples, &plain, &Part { from: 1, expansion: 0.0 })?,
-        measure(["sec-agg", "uniform"], parameters, input_kb, samples, &uniform, &Part { from: 4, expansion: 0.0 })?,
-        measure(["groupwise", "agreement"], parameters, input_kb, samples, &agreed, &Part { from: 1, expansion })?,
-        measure(["sec-agg", "agreement"], parameters, input_kb, samples, &secagg, &Part { from: 4, expansion: 0.0 })?,
+        measure(
+            ["groupwise", "uniform"],
+            parameters,
+            input_kb,
+            samples,
+            &plain,
+            &Part { from: 1, expansion: 0.0 },
+        )?,
+        measure(
+            ["sec-agg", "uniform"],
+            parameters,
+            input_kb,
+            samples,
+            &uniform,
+            &Part { from: 4, expansion: 0.0 },
+        )?,
+        measure(
+            ["groupwise", "agreement"],
+            parameters,
+            input_kb,
+            samples,
+            &agreed,
+            &Part { from: 1, expansion },
+        )?,
+        measure(
+            ["sec-agg", "agreement"],
+            parameters,
+            input_kb,
+            samples,
+            &secagg,
+            &Part { from: 4, expansion: 0.0 },
+        )?,
     ])
 }
 
@@ -135,7 +164,9 @@ fn main() -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let pool = pool.map_err(|error| Error::Refused(error.to_string()))?;
     let mut all: Vec<Point> = Vec::new();
-    println!("| K | U | S | kB | keys | groupwise ms (enc + trans + dec) | sec-agg ms (enc + trans + dec) | reduction % |");
+    println!(
+        "| K | U | S | kB | keys | groupwise ms (enc + trans + dec) | sec-agg ms (enc + trans + dec) | reduction % |"
+    );
     println!("|--:|--:|--:|--:|---|--:|--:|--:|");
     for clients in 4..=10 {
         for input_kb in [100, 200, 300] {
@@ -164,7 +195,10 @@ fn main() -> Result<()> {
     for keys in ["uniform", "agreement"] {
         let line = |scheme: &str, input_kb: usize| {
             let of = all.iter().filter(|p| (p.scheme, p.keys, p.input_kb) == (scheme, keys, input_kb));
-            (format!("{scheme}, {input_kb} kB"), of.map(|p| (p.clients as f64, 1e3 * p.aggregation)).collect())
+            (
+                format!("{scheme}, {input_kb} kB"),
+                of.map(|p| (p.clients as f64, 1e3 * p.aggregation)).collect(),
+            )
         };
         let lines: Vec<(String, Vec<(f64, f64)>)> = ["sec-agg", "groupwise"]
             .into_iter()

@@ -45,7 +45,8 @@ impl Agreement {
             (0..clients as u64).map(|k| KeyPair::new(&random(seed.child("agreement", k)))).collect();
         let channel = |me: u16, other: u16| {
             let public = pairs[usize::from(other)].public();
-            let key = pairs[usize::from(me)].agree(&public, &context("group", 0, me.min(other), me.max(other)));
+            let key =
+                pairs[usize::from(me)].agree(&public, &context("group", 0, me.min(other), me.max(other)));
             key.expect("the keys of this session have no small order")
         };
         let channels: Vec<Vec<Option<Secret>>> = (0..clients as u16)

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
+use super::Agreement;
 use crate::algebra::field::Prime;
 use crate::algebra::linear::{Echelon, null_space, rank};
 use crate::coding::{binomial, next_subset};
 use crate::error::{Error, Result};
-use super::Agreement;
 use crate::protocol::zhao_sun::check_survivors;
 use crate::seed::Seed;
 
