@@ -177,7 +177,8 @@ fn the_server_with_fewer_than_t_clients_learns_the_sum_alone_and_with_t_everythi
     for threshold in 2..=4 {
         let scheme = SecAgg::<Cryptographic>::new(4, None, Some(threshold), Seed::new(1)).unwrap();
         audit(&scheme, 4, |colluders, second, third| {
-            // Whoever advertised a key can read the shares for it that the server received, whether it went on or not. With t holders each upload is unmasked; if a single one is left, the sum tells as much.
+            // Whoever advertised a key can read the shares for it that the server received, whether it went on or not. With t holders
+            // each upload is unmasked; if a single one is left, the sum tells as much.
             let unmasked = second & !colluders;
             let nothing = unmasked == 0 || unmasked.count_ones() == 1 && unmasked & third != 0;
             (colluders.count_ones() as usize) < threshold || nothing
