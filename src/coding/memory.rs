@@ -45,3 +45,21 @@ impl<T, V> PartialEq for Memory<T, V> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_solved_once_and_the_memory_is_bounded() {
+        let memory = Memory::default();
+        assert_eq!(memory.get(&[1, 2], || 3), 3);
+        assert_eq!(memory.get(&[1, 2], || unreachable!("known")), 3);
+        assert_eq!(memory.clone().get(&[1, 2], || 4), 4, "a copy knows nothing");
+        for i in 0..LIMIT {
+            memory.get(&[i, i], || i);
+        }
+        assert_eq!(memory.get(&[1, 2], || 5), 5, "forgotten");
+        assert!(memory.0.read().unwrap().len() <= LIMIT);
+    }
+}

@@ -15,6 +15,9 @@
 //! Every client trains on each of its M shards by itself and sends one combination of the results, 1/m of an update long, under a key of
 //! the same length from the key dealer. Any N_r transmissions give Σ_k W_k; all N of them, in any number of attempts, show the server
 //! nothing else. Clients who hold a shard know its gradient, and no collusion of clients with the server is covered.
+//!
+//! K a multiple of N is the same scheme: the shard of a client is then the union of K/N datasets, whose gradient is the sum of theirs,
+//! and neither the transmissions nor the keys change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

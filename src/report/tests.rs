@@ -126,6 +126,25 @@ fn a_summary_has_the_promised_columns_and_comes_back_from_csv() {
 }
 
 #[test]
+fn the_table_says_what_the_target_cost_where_it_was_reached() {
+    let line = |protocol: &str, rounds: Option<u64>| Summary {
+        protocol: protocol.into(),
+        rounds_to_target: rounds,
+        bytes_to_target: rounds.map(|rounds| rounds * 500_000),
+        ..summary("", 1)
+    };
+    let table = table(&[line("A", Some(10)), line("A", None), line("A", Some(12)), line("B", None)]);
+    let last = |i: usize| {
+        let line = table.lines().nth(i).unwrap();
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        cells[11..].join(", ")
+    };
+    assert_eq!(last(0), "rounds to target, MB to target, seconds to target");
+    assert_eq!(last(2), "11 ± 1 (2/3), 5.5 ± 0.7 (2/3), –");
+    assert_eq!(last(3), "–, –, –");
+}
+
+#[test]
 fn the_table_is_aligned_and_valid_markdown() {
     let line = |protocol: &str, seed, accuracy, bytes| Summary {
         protocol: protocol.into(),
