@@ -282,6 +282,18 @@ impl<const P: u32> Prime for Small<P> {
     fn residue(self) -> u64 {
         self.0.into()
     }
+
+    fn uniform(rng: &mut Rng) -> Self {
+        if Self::MERSENNE_31 {
+            loop {
+                let draw = rng.random::<u32>() >> 1;
+                if draw < P {
+                    return Self(draw);
+                }
+            }
+        }
+        Self(rng.random_range(0..P))
+    }
 }
 
 impl<const P: u32> Symbol for Small<P> {
