@@ -10,6 +10,7 @@ pub mod cohort;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod experiment;
 pub mod keys;
 pub mod learn;
 pub mod network;
