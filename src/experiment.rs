@@ -35,8 +35,18 @@ pub struct Spec {
     pub source: String,
     /// The command lines, in order.
     pub steps: Vec<Step>,
-    /// Results to publish, as paths below the run folder; they are published under their file names.
+    /// Results to publish, as paths below the run folder; they are published under their file names, or as `path as name`.
     pub keep: Vec<String>,
+}
+
+impl Spec {
+    /// The kept files: where a run leaves them, and their names beside the README.
+    pub fn kept(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.keep.iter().map(|kept| match kept.split_once(" as ") {
+            Some((path, name)) => (path, Path::new(name)),
+            None => (kept.as_str(), Path::new(kept).file_name().map_or(Path::new(kept), Path::new)),
+        })
+    }
 }
 
 /// One command line; `{out}` is the run folder, `{here}` the experiment's folder and `{root}` the one above all experiments.
@@ -151,7 +161,7 @@ impl Experiment {
             let path = out.join(file);
             fs::read(&path).map_err(Error::io("read", &path))
         };
-        let kept = self.spec.keep.iter().map(|file| Ok((file, read(file)?))).collect::<Result<Vec<_>>>()?;
+        let kept = self.spec.kept().map(|(path, name)| Ok((name, read(path)?))).collect::<Result<Vec<_>>>()?;
         let path = self.folder.join("README.md");
         let readme = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let readme = renew(&readme, |mark| match mark {
@@ -159,8 +169,7 @@ impl Experiment {
             file => Ok(String::from_utf8_lossy(&read(file)?).into_owned()),
         })
         .map_err(|error| Error::file(&path, error.to_string()))?;
-        for (file, bytes) in kept {
-            let name = Path::new(file).file_name().unwrap_or(file.as_ref());
+        for (name, bytes) in kept {
             write_atomically(&self.folder.join(name), &bytes)?;
         }
         write_atomically(&path, readme.as_bytes())
@@ -209,9 +218,9 @@ pub fn index(experiments: &[Experiment]) -> String {
         let Experiment { name, spec, .. } = experiment;
         let source = if spec.source.is_empty() { String::new() } else { format!(" ({})", spec.source) };
         let _ = write!(page, "\n## [{}]({name}/README.md)\n\n{}{source}\n", spec.title, spec.claim);
-        let figure = spec.keep.iter().find(|file| file.ends_with(".svg"));
-        if let Some(figure) = figure.and_then(|file| Path::new(file).file_name()) {
-            let _ = write!(page, "\n![{}]({name}/{})\n", spec.title, figure.to_string_lossy());
+        let figure = spec.kept().map(|(_, file)| file).find(|file| file.extension().is_some_and(|e| e == "svg"));
+        if let Some(figure) = figure {
+            let _ = write!(page, "\n![{}]({name}/{})\n", spec.title, figure.display());
         }
     }
     page
@@ -234,7 +243,7 @@ mod tests {
     const TOML: &str = r#"
         title = "A claim"
         claim = "Sums are exact."
-        keep = ["run/summary.csv", "figure.svg"]
+        keep = ["run/summary.csv", "run/accuracy.svg as figure.svg"]
         [[steps]]
         run = ["compare", "{root}/configs/a.toml", "--out", "{out}/run"]
         full = ["--seeds", "3"]
@@ -271,7 +280,7 @@ mod tests {
         assert!(missing.contains("summary.csv"), "{missing}");
         fs::create_dir(out.path().join("run")).unwrap();
         fs::write(out.path().join("run/summary.csv"), "a,b\n").unwrap();
-        fs::write(out.path().join("figure.svg"), "<svg/>").unwrap();
+        fs::write(out.path().join("run/accuracy.svg"), "<svg/>").unwrap();
         fs::write(out.path().join("table.md"), "| new |\n\n").unwrap();
         experiment.publish(out.path(), Duration::from_secs(61)).unwrap();
         let renewed = fs::read_to_string(experiments.join("claim/README.md")).unwrap();

@@ -24,9 +24,8 @@ fn experiments_of_the_repository_are_complete() {
         let command = format!("experiment {name}");
         assert!(readme.contains(&command), "{name}: the README does not say its command");
         assert!(readme.contains("<!-- run -->"), "{name}: the README does not say how long it takes");
-        for file in &spec.keep {
-            let kept = folder.join(Path::new(file).file_name().unwrap());
-            assert!(kept.is_file(), "{}", kept.display());
+        for (_, name) in spec.kept() {
+            assert!(folder.join(name).is_file(), "{}", folder.join(name).display());
         }
     }
     for experiment in &experiments {
