@@ -72,7 +72,9 @@ fn predicted() -> [f64; 2] {
     for set in 1u32..1 << CLIENTS {
         let holds = |k: usize| set >> k & 1 == 1;
         let probability: f64 = (0..CLIENTS).map(|k| if holds(k) { 1.0 - LOST[k] } else { LOST[k] }).product();
-        (0..CLIENTS).filter(|&k| holds(k)).for_each(|k| weights[k] += probability / f64::from(set.count_ones()));
+        (0..CLIENTS)
+            .filter(|&k| holds(k))
+            .for_each(|k| weights[k] += probability / f64::from(set.count_ones()));
     }
     let total: f64 = weights.iter().sum();
     let along = |i: usize| (0..CLIENTS).map(|k| weights[k] * centre(k)[i]).sum::<f64>() / total;
@@ -94,7 +96,7 @@ fn train(name: &'static str, protocol: &ProtocolConfig) -> Result<Vec<Point>> {
                 Update { weight: 1.0, delta: Arc::new(delta) }
             })
             .collect();
-        if let Decoded::Sum { sum, included } = scheme.aggregate(round, &updates, &links, 1)?.decoded {
+        if let Decoded::Sum { sum, included } = scheme.aggregate(round, &updates, &links, 1).decoded {
             (0..2).for_each(|i| x[i] += sum[i] / included.len() as f64);
         }
         if round > SETTLED {
@@ -108,8 +110,9 @@ fn train(name: &'static str, protocol: &ProtocolConfig) -> Result<Vec<Point>> {
 }
 
 fn main() -> Result<()> {
-    let folder =
-        std::env::args_os().nth(1).map_or_else(|| PathBuf::from("runs/objective_inconsistency"), PathBuf::from);
+    let folder = std::env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from("runs/objective_inconsistency"), PathBuf::from);
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     let contenders = [
         ("ideal", ProtocolConfig::Ideal(Default::default())),

@@ -54,7 +54,7 @@ struct Randomness {
 }
 
 fn views<P: Protocol<LinearForm<M31>>>(protocol: &P, clients: usize) -> Result<Views<M31>> {
-    let views = formal(protocol, clients, 1, &FormalKeys, &Perfect, 1)?;
+    let views = formal(protocol, clients, 1, &FormalKeys, &Perfect, 1);
     match views.decoded {
         Decoded::Sum { .. } => Ok(views),
         Decoded::Outage => Err(Error::Refused("no sum over links that never fail".into())),
@@ -105,10 +105,12 @@ fn rates() -> Result<Vec<Rate>> {
                     rates.push(Rate { scheme, parameters: parameters.clone(), message, measured, theorem });
                 };
                 let second = 1.0 / (survivors - colluders) as f64;
-                let zhao_sun = views(&Rounds::new(ZhaoSun::<M31>::new(clients, survivors, colluders)?), clients)?;
+                let zhao_sun =
+                    views(&Rounds::new(ZhaoSun::<M31>::new(clients, survivors, colluders)?), clients)?;
                 add("zhao-sun", "R1: upload", largest(&zhao_sun, 1), 1.0);
                 add("zhao-sun", "R2: answer", largest(&zhao_sun, 3), second);
-                let light = views(&Rounds::new(LightSecAgg::<M31>::new(clients, survivors, colluders)?), clients)?;
+                let light =
+                    views(&Rounds::new(LightSecAgg::<M31>::new(clients, survivors, colluders)?), clients)?;
                 add("light-sec-agg", "R1: upload", largest(&light, 1), 1.0);
                 add("light-sec-agg", "R2: answer", largest(&light, 3), second);
             }
@@ -117,10 +119,13 @@ fn rates() -> Result<Vec<Rate>> {
     for clients in 3..=6usize {
         for survivors in 1..=clients {
             for size in 2..=clients {
-                let Ok(scheme) = Groupwise::<M31>::new(clients, survivors, size, Seed::new(1)) else { continue };
+                let Ok(scheme) = Groupwise::<M31>::new(clients, survivors, size, Seed::new(1)) else {
+                    continue;
+                };
                 let views = views(&Rounds::new(scheme), clients)?;
                 let all = binomial(clients - 1, size - 1);
-                let absent = if clients > survivors { binomial(clients - 1 - survivors, size - 1) } else { 0.0 };
+                let absent =
+                    if clients > survivors { binomial(clients - 1 - survivors, size - 1) } else { 0.0 };
                 let parameters = format!("K = {clients}, U = {survivors}, S = {size}");
                 let first = all / (all - absent);
                 for (message, phase, theorem) in
@@ -164,13 +169,19 @@ fn costs() -> Result<Vec<Randomness>> {
         let parameters = format!("U = {survivors}, T = 1");
         costs.push(randomness("light-sec-agg, T = 1", clients, &parameters, &views(&scheme, clients)?));
         let scheme = Rounds::new(Groupwise::<M31>::new(clients, survivors, 2, Seed::new(1))?);
-        costs.push(randomness("groupwise, S = 2", clients, &format!("U = {survivors}"), &views(&scheme, clients)?));
+        costs.push(randomness(
+            "groupwise, S = 2",
+            clients,
+            &format!("U = {survivors}"),
+            &views(&scheme, clients)?,
+        ));
     }
     Ok(costs)
 }
 
 fn main() -> Result<()> {
-    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("runs/optimal_rates"), PathBuf::from);
+    let folder =
+        std::env::args_os().nth(1).map_or_else(|| PathBuf::from("runs/optimal_rates"), PathBuf::from);
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     let rates = rates()?;
     write_atomically(&folder.join("optimal_rates.csv"), &to_csv(&rates)?)?;

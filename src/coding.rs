@@ -33,6 +33,7 @@ pub mod assignment;
 mod construct;
 mod memory;
 pub mod outage;
+pub mod shamir;
 mod solve;
 
 pub(crate) use memory::Memory;

@@ -161,7 +161,8 @@ impl Experiment {
             let path = out.join(file);
             fs::read(&path).map_err(Error::io("read", &path))
         };
-        let kept = self.spec.kept().map(|(path, name)| Ok((name, read(path)?))).collect::<Result<Vec<_>>>()?;
+        let kept =
+            self.spec.kept().map(|(path, name)| Ok((name, read(path)?))).collect::<Result<Vec<_>>>()?;
         let path = self.folder.join("README.md");
         let readme = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let readme = renew(&readme, |mark| match mark {
@@ -218,7 +219,8 @@ pub fn index(experiments: &[Experiment]) -> String {
         let Experiment { name, spec, .. } = experiment;
         let source = if spec.source.is_empty() { String::new() } else { format!(" ({})", spec.source) };
         let _ = write!(page, "\n## [{}]({name}/README.md)\n\n{}{source}\n", spec.title, spec.claim);
-        let figure = spec.kept().map(|(_, file)| file).find(|file| file.extension().is_some_and(|e| e == "svg"));
+        let figure =
+            spec.kept().map(|(_, file)| file).find(|file| file.extension().is_some_and(|e| e == "svg"));
         if let Some(figure) = figure {
             let _ = write!(page, "\n![{}]({name}/{})\n", spec.title, figure.display());
         }

@@ -1,7 +1,7 @@
 //! Aggregation protocols as sans-I/O parties.
 //!
 //! A [`Protocol`] deals keys and makes one [`Party`] per participant. A party takes a phase and the envelopes that
-//! arrived, and returns the envelopes that it sends; a lost message is simply absent. The same party code runs in the
+//! arrived, and returns the envelopes that it sends; a lost or refused message is simply absent. The same party code runs in the
 //! trainer ([`exchange`]), under test with hand-picked erasures, and under audit with formal symbols
 //! ([`crate::privacy`]).
 //!
@@ -15,6 +15,7 @@
 //! | [`zhao_sun`] | `zhao-sun` | Zhao & Sun, *Information Theoretic Secure Aggregation with User Dropouts* |
 //! | [`light_sec_agg`] | `light-sec-agg` | So et al., *LightSecAgg*, MLSys 2022 |
 //! | [`groupwise`] | `groupwise` | Wan et al., *Information Theoretic Secure Aggregation with Uncoded Groupwise Keys* |
+//! | [`sec_agg`] | `sec-agg`, `sec-agg-plus` | Bonawitz et al. 2017, Bell et al. 2020 |
 //!
 //! A new protocol is one file that implements the two traits and a configuration struct, and one line in
 //! [`ProtocolConfig`].
@@ -25,6 +26,7 @@ pub mod groupwise;
 pub mod hierarchical;
 pub mod light_sec_agg;
 pub mod participation;
+pub mod sec_agg;
 pub mod secure_gc;
 mod stragglers;
 pub mod two_round;
@@ -42,7 +44,7 @@ use crate::config::choice;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::seed::Seed;
-pub use exchange::{Aggregate, Aggregator, Formal, Scheme, Traffic, Update, Views};
+pub use exchange::{Aggregate, Aggregator, Formal, Refusal, Scheme, Traffic, Update, Views};
 pub use stragglers::Stragglers;
 
 /// A participant. Clients and helpers are numbered from 0 in code and from 1 in everything that is printed.
@@ -81,8 +83,8 @@ impl fmt::Display for PartyId {
 /// A message on its way.
 #[derive(Clone, Debug)]
 pub struct Envelope<M> {
-    /// The phase in which it is sent.
-    pub phase: u8,
+    /// The moment at which it is sent.
+    pub sent: Clock,
     /// The sender.
     pub from: PartyId,
     /// The receiver.
@@ -152,11 +154,12 @@ pub struct Clock {
 
 /// One participant's state machine for one round.
 pub trait Party<M, S>: Send {
-    /// Consumes what arrived from the previous phase and returns what to send in this one.
-    ///
-    /// # Errors
-    /// A message that the protocol forbids; never a missing one.
-    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<M>>) -> Result<Vec<Envelope<M>>>;
+    /// Which rule of the protocol the body of a message breaks, if any. Its sender, addressee and time are right, and nobody has sent
+    /// two ([`exchange::admit`]); what is refused never reaches [`Party::step`].
+    fn refusal(&self, message: &Envelope<M>) -> Option<String>;
+
+    /// Consumes what arrived from the previous phase and was accepted, and returns what to send in this one.
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<M>>) -> Vec<Envelope<M>>;
 
     /// The server's result after the last step of an attempt; `None` for everybody else.
     fn decoded(&mut self) -> Option<Decoded<S>> {
@@ -209,6 +212,28 @@ pub enum Arithmetic {
     F64,
     /// Quantised updates over a prime field, exact; see `quantisation`.
     Field,
+}
+
+/// Where keys that several clients share come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharedKeys {
+    /// Agreed with X25519, expanded with HKDF-SHA-256 and ChaCha20: secure against bounded adversaries.
+    #[default]
+    Agreement,
+    /// Independent uniform symbols, as long as what they mask: secure against everybody.
+    Uniform,
+}
+
+impl SharedKeys {
+    /// The name used in configurations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agreement => "agreement",
+            Self::Uniform => "uniform",
+        }
+    }
 }
 
 /// What a scheme that can use any arithmetic computes with.
@@ -297,6 +322,10 @@ choice! {
         "light-sec-agg" => LightSecAgg(light_sec_agg::LightSecAggConfig),
         /// Two rounds with plain keys shared by groups: exact over who uploaded, nothing more for the server alone (Wan et al.).
         "groupwise" => Groupwise(groupwise::GroupwiseConfig),
+        /// Pairwise masks, self masks and Shamir's scheme: exact over who uploaded (Bonawitz et al. 2017).
+        "sec-agg" => SecAgg(sec_agg::SecAggConfig),
+        /// The same over a sparse random graph of the clients (Bell et al. 2020).
+        "sec-agg-plus" => SecAggPlus(sec_agg::SecAggPlusConfig),
         /// Aggregation through helpers over straggling links, with information-theoretic privacy.
         "hierarchical" => Hierarchical(hierarchical::HierarchicalConfig),
         /// Gradient coding over replicated shards of the data, with short transmissions and few keys.
@@ -331,6 +360,8 @@ impl ProtocolConfig {
             Self::ZhaoSun(config) => config.build(clients, seed),
             Self::LightSecAgg(config) => config.build(clients, seed),
             Self::Groupwise(config) => config.build(clients, seed),
+            Self::SecAgg(config) => config.build(clients, seed),
+            Self::SecAggPlus(config) => config.build(clients, seed),
         }
     }
 }

@@ -22,9 +22,14 @@
 //! invertible combinations among the pieces of either kind, and multiples of the pieces without input on the others, change
 //! neither who can compute what nor what can be decoded. It makes the coefficients of inputs 0 and ±1.
 //!
+//! With `keys = "agreement"` the groups agree on a secret each before the first round ([`Agreement`]) and expand the keys of a round from
+//! it: the promise then holds against adversaries who cannot break Diffie–Hellman on Curve25519, HKDF-SHA-256 and ChaCha20, and the audit
+//! idealises the expanded keys as uniform and independent, as which `keys = "uniform"` draws them.
+//!
 //! Promise: the server learns Σ_{U_1} W_k and nothing more, even when lost messages reach it after all. **No collusion is covered**: one
 //! client with the server already tells them more.
 
+mod agreement;
 mod coefficients;
 
 use rayon::prelude::*;
@@ -32,13 +37,15 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 use super::two_round::{Rounds, Symbols, TwoRound};
-use super::{OverField, Secret};
+use super::{OverField, Secret, SharedKeys};
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Scalar, Symbol};
+use crate::crypto::Expand;
 use crate::error::Result;
 use crate::keys::KeySource;
 use crate::seed::Seed;
+pub use agreement::Agreement;
 pub use coefficients::{Groupwise, coefficients};
 
 use std::sync::Arc;
@@ -54,13 +61,20 @@ pub struct GroupwiseConfig {
     /// size of the update; with smaller groups they are larger. No collusion of clients and server is covered.
     #[schemars(range(min = 2))]
     pub group_size: usize,
+    /// Where the keys of the groups come from: "agreement" (X25519, HKDF and ChaCha20) or "uniform".
+    pub keys: SharedKeys,
     /// How updates become field symbols.
     pub quantisation: Quantisation,
 }
 
 impl Default for GroupwiseConfig {
     fn default() -> Self {
-        Self { survivors: 5, group_size: 2, quantisation: Quantisation::default() }
+        Self {
+            survivors: 5,
+            group_size: 2,
+            keys: SharedKeys::default(),
+            quantisation: Quantisation::default(),
+        }
     }
 }
 
@@ -77,10 +91,13 @@ impl OverField for GroupwiseConfig {
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
-        let setup = Setup::new(clients, seed, Scheme { keys: "groupwise".into(), ..Scheme::default() });
+        let setup = Setup::new(clients, seed, Scheme { keys: self.keys.name().into(), ..Scheme::default() });
         let draws = seed.child("coefficients", 0);
-        let protocol = Rounds::new(Groupwise::<F>::new(clients, self.survivors, self.group_size, draws)?);
-        Ok(Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup)))
+        let mut scheme = Groupwise::<F>::new(clients, self.survivors, self.group_size, draws)?;
+        if self.keys == SharedKeys::Agreement {
+            scheme.agree(seed.child("agreement", 0));
+        }
+        Ok(Box::new(FieldSession::<_, F>::new(Rounds::new(scheme), quantiser, setup)))
     }
 }
 
@@ -96,7 +113,7 @@ impl<S: Symbol> Secret<S> for Key<S> {
     }
 }
 
-impl<S: Symbol<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
+impl<S: Expand<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
     type Key = Key<S>;
     type Answer = Symbols<S>;
 
@@ -123,7 +140,9 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
             .enumerate()
             .map(|(v, group)| {
                 let stream = |k: u16| KeyStream { purpose: "group", round, a: v as u16, b: k };
-                group.iter().map(|&k| Arc::new(source.draw(stream(k), len / self.data))).collect()
+                let root = self.agreement.as_ref().map(|agreement| &agreement.secrets[v]);
+                let key = |&k: &u16| Arc::new(S::expand(root, stream(k), len / self.data, source));
+                group.iter().map(key).collect()
             })
             .collect();
         let of = |k: usize| self.encoders[k].groups.iter().map(|&v| keys[v].clone()).collect();

@@ -60,7 +60,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[protocol]\nkind = \"secure\"",
-            "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, mifa, fedvarp, fedau, gaussian, zero-sum, cogc, sec-cogc, zhao-sun, light-sec-agg, groupwise, hierarchical, secure-gc",
+            "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, mifa, fedvarp, fedau, gaussian, zero-sum, cogc, sec-cogc, zhao-sun, light-sec-agg, groupwise, sec-agg, sec-agg-plus, hierarchical, secure-gc",
         ),
         ("rounds = 0", "error: run.toml: rounds: 0 is too small; give at least 1"),
         (
@@ -162,6 +162,18 @@ fn wrong_configurations_are_refused_in_one_line() {
         (
             "[protocol]\nkind = \"groupwise\"\ngroup_size = 1",
             "error: protocol.group_size: a key of one client alone cannot cancel, so that no scheme is secure; give at least 2",
+        ),
+        (
+            "[protocol]\nkind = \"sec-agg\"\nthreshold = 11",
+            "error: protocol.threshold: 11 is out of range; of 10 clients give 2 to 10: one share must not unmask, and more shares do not exist",
+        ),
+        (
+            "[protocol]\nkind = \"sec-agg\"\nkeys = \"shared\"",
+            "error: run.toml: protocol.keys: unknown variant `shared`, expected `agreement` or `uniform`",
+        ),
+        (
+            "clients = 9\n[protocol]\nkind = \"sec-agg-plus\"\nneighbours = 3",
+            "error: protocol.neighbours: no graph of 9 clients has 3 neighbours everywhere; take an even number",
         ),
         (
             "[protocol]\nkind = \"groupwise\"\ngroup_size = 11",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
+use super::Agreement;
 use crate::algebra::field::Prime;
 use crate::algebra::linear::{Echelon, null_space, product, rank};
 use crate::coding::{Memory, binomial, next_subset};
@@ -96,6 +97,8 @@ pub struct Groupwise<F: Prime> {
     pub(super) data: usize,
     pub(super) groups: Vec<Vec<u16>>,
     pub(super) encoders: Vec<Encoder<F>>,
+    /// The secrets of the groups, unless their keys are drawn.
+    pub(super) agreement: Option<Agreement>,
     /// For the U_2 that occurred; `None` for one that does not decode.
     decoders: Memory<u16, Option<Arc<Decoder<F>>>>,
 }
@@ -194,7 +197,14 @@ impl<F: Prime> Groupwise<F> {
         let encoders: Option<Vec<Encoder<F>>> = (0..clients).into_par_iter().map(encoder).collect();
         let groups = groups.iter().map(|group| group.iter().map(|&k| k as u16).collect()).collect();
         let decoders = Memory::default();
-        Some(Self { clients, survivors, pieces, data, groups, encoders: encoders?, decoders })
+        let encoders = encoders?;
+        Some(Self { clients, survivors, pieces, data, groups, encoders, agreement: None, decoders })
+    }
+
+    /// Lets every group agree on a secret, from which the keys of all rounds are then expanded; the clients' randomness comes from
+    /// `seed`. Returns what it took.
+    pub fn agree(&mut self, seed: Seed) -> &Agreement {
+        self.agreement.insert(Agreement::of(self.clients, &self.groups, seed))
     }
 
     /// (45) for every U_2 of U clients.

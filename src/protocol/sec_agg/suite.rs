@@ -1,0 +1,526 @@
+//! How the clients of the SecAgg family make, share and expand their secrets: with cryptography, or with uniform symbols.
+
+use std::collections::BTreeMap;
+
+use super::Graph;
+use crate::algebra::field::{M61, Prime};
+use crate::algebra::{KeyStream, LinearForm, Scalar, Symbol};
+use crate::coding::shamir;
+use crate::crypto::{self, KEY_BYTES, KeyPair, Secret as Bits, context};
+use crate::keys::KeySource;
+use crate::protocol::Secret;
+
+/// What a message of the key set-up is: bytes, and symbols where they are formal.
+pub trait Content<S>: Clone + Send + Sync {
+    /// Encoded size.
+    fn bytes(&self) -> usize;
+
+    /// The symbols that its reader learns.
+    fn symbols(&self) -> Vec<Vec<S>> {
+        Vec::new()
+    }
+}
+
+/// What differs between real secrets and uniform ones.
+pub trait Suite<S: Symbol>: Copy + Send + Sync + 'static {
+    /// A client's secrets.
+    type Secrets: Secret<S> + Send + Sync;
+    /// What a client advertises.
+    type Public: Content<S>;
+    /// A share of one secret.
+    type Share: Content<S>;
+    /// A share of both secrets, for its holder only.
+    type Sealed: Content<S>;
+    /// What expands to a mask.
+    type Seed: Send + Sync;
+
+    /// The secrets of all clients.
+    fn deal(
+        graph: &Graph,
+        threshold: usize,
+        round: u64,
+        len: usize,
+        source: &impl KeySource<S>,
+    ) -> Vec<Self::Secrets>;
+
+    /// What `secrets` advertise.
+    fn public(secrets: &Self::Secrets) -> Self::Public;
+
+    /// Whether a key can be agreed with the owner of `public`.
+    fn valid(public: &Self::Public) -> bool;
+
+    /// The shares of the self mask's seed and of the secret key, for `holder`.
+    fn shares(secrets: &Self::Secrets, holder: u16) -> [Self::Share; 2];
+
+    /// Encrypts shares of `from` for `to`, of whom `secrets` has one and `public` is of the other.
+    fn seal(
+        secrets: &Self::Secrets,
+        public: &Self::Public,
+        from: u16,
+        to: u16,
+        shares: [Self::Share; 2],
+    ) -> Self::Sealed;
+
+    /// Undoes [`Suite::seal`] at `to`; `None` if it was changed.
+    fn open(
+        secrets: &Self::Secrets,
+        public: &Self::Public,
+        from: u16,
+        to: u16,
+        sealed: &Self::Sealed,
+    ) -> Option<[Self::Share; 2]>;
+
+    /// What is needed of a share of a secret key to unmask the sum over `included`.
+    fn needed(share: Self::Share, included: &[u16]) -> Self::Share;
+
+    /// Whether a share, of a secret key or of a self mask's seed of `owner`, has the right form for masks of `len` symbols.
+    fn well_formed(share: &Self::Share, key: bool, len: usize) -> bool;
+
+    /// b_u.
+    fn own(secrets: &Self::Secrets) -> Self::Seed;
+
+    /// The seed that `me` shares with `peer`.
+    fn pair(secrets: &Self::Secrets, public: &Self::Public, me: u16, peer: u16) -> Option<Self::Seed>;
+
+    /// b_u from t shares by holder.
+    fn recover_own(shares: &[(u16, &Self::Share)]) -> Option<Self::Seed>;
+
+    /// The seeds that `of` shares with `peers`, from t shares of its secret key; `None` if that does not belong to `public`.
+    fn recover_pairs(
+        round: u64,
+        of: (u16, &Self::Public),
+        shares: &[(u16, &Self::Share)],
+        peers: &[(u16, &Self::Public)],
+    ) -> Option<Vec<Self::Seed>>;
+
+    /// `y += Σ ± mask(seed)`; the terms are (whether to subtract, seed).
+    fn add_masks(y: &mut [S], terms: &[(bool, Self::Seed)]);
+}
+
+/// X25519, Shamir's scheme on 256-bit secrets, ChaCha20-Poly1305 and ChaCha20.
+#[derive(Clone, Copy, Debug)]
+pub struct Cryptographic;
+
+/// Limbs of 52 bits of a 256-bit secret: one element of F_p, p = 2⁶¹ − 1, each.
+const LIMBS: usize = 5;
+
+/// Bytes of a share on the wire.
+const SHARE_BYTES: usize = 8 * LIMBS;
+
+fn limbs(secret: &Bits) -> Vec<M61> {
+    let bit = |i: usize| secret.bytes().get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
+    (0..LIMBS).map(|limb| M61::new((0..52).map(|i| u64::from(bit(52 * limb + i)) << i).sum())).collect()
+}
+
+fn from_limbs(limbs: &[M61]) -> Bits {
+    let mut bytes = [0u8; KEY_BYTES];
+    for i in 0..8 * KEY_BYTES {
+        bytes[i / 8] |= ((limbs[i / 52].residue() >> (i % 52) & 1) as u8) << (i % 8);
+    }
+    Bits::new(bytes)
+}
+
+/// A client's secrets of one round.
+pub struct Keys {
+    round: u64,
+    threshold: usize,
+    /// b_u.
+    own: Bits,
+    /// (s_u^SK, s_u^PK), for masks.
+    masking: KeyPair,
+    /// (c_u^SK, c_u^PK), for encryption.
+    channel: KeyPair,
+    /// Coefficients of the polynomials of both secrets.
+    noise: Vec<M61>,
+}
+
+impl<S> Secret<S> for Keys {
+    /// No symbols: what is audited are [`Uniform`] keys.
+    fn held(&self) -> Vec<&[S]> {
+        Vec::new()
+    }
+}
+
+/// c_u^PK and s_u^PK.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublicKeys {
+    channel: [u8; KEY_BYTES],
+    masking: [u8; KEY_BYTES],
+}
+
+impl<S> Content<S> for PublicKeys {
+    fn bytes(&self) -> usize {
+        2 * KEY_BYTES
+    }
+}
+
+impl PublicKeys {
+    /// These two keys.
+    #[must_use]
+    pub fn new(channel: [u8; KEY_BYTES], masking: [u8; KEY_BYTES]) -> Self {
+        Self { channel, masking }
+    }
+}
+
+/// One share of a 256-bit secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShortShare(pub Vec<M61>);
+
+impl<S> Content<S> for ShortShare {
+    fn bytes(&self) -> usize {
+        8 * self.0.len()
+    }
+}
+
+impl<S> Content<S> for Vec<u8> {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Cryptographic {
+    fn channel_key(keys: &Keys, public: &PublicKeys, from: u16, to: u16) -> Option<Bits> {
+        keys.channel.agree(&public.channel, &context("channel", keys.round, from, to))
+    }
+
+    fn pair_key(pair: &KeyPair, public: &PublicKeys, round: u64, a: u16, b: u16) -> Option<Bits> {
+        pair.agree(&public.masking, &context("pair", round, a.min(b), a.max(b)))
+    }
+
+    fn recover(shares: &[(u16, &ShortShare)]) -> Bits {
+        let shares: Vec<_> = shares.iter().map(|(holder, share)| (*holder, share.0.as_slice())).collect();
+        from_limbs(&shamir::recover(&shares))
+    }
+}
+
+impl<F: Prime> Suite<F> for Cryptographic {
+    type Secrets = Keys;
+    type Public = PublicKeys;
+    type Share = ShortShare;
+    type Sealed = Vec<u8>;
+    type Seed = Bits;
+
+    fn deal(graph: &Graph, threshold: usize, round: u64, _: usize, source: &impl KeySource<F>) -> Vec<Keys> {
+        let keys = |k: u16| {
+            let draw = |purpose| Bits::draw(KeyStream { purpose, round, a: k, b: k }, source);
+            let mut noise = vec![M61::ZERO; 2 * LIMBS * (threshold - 1)];
+            crypto::add_masks(&mut noise, &[(false, &draw("noise"))]);
+            let (masking, channel) = (KeyPair::new(&draw("masking")), KeyPair::new(&draw("channel")));
+            Keys { round, threshold, own: draw("self"), masking, channel, noise }
+        };
+        (0..graph.clients() as u16).map(keys).collect()
+    }
+
+    fn public(keys: &Keys) -> PublicKeys {
+        PublicKeys { channel: keys.channel.public(), masking: keys.masking.public() }
+    }
+
+    fn valid(public: &PublicKeys) -> bool {
+        // Whether a point has small order does not depend on the secret: those are cleared of the cofactor.
+        let any = KeyPair::new(&Bits::new([1; KEY_BYTES]));
+        [public.channel, public.masking].iter().all(|key| any.agree(key, &[]).is_some())
+    }
+
+    fn shares(keys: &Keys, holder: u16) -> [ShortShare; 2] {
+        let noise = |i: usize| {
+            let half = LIMBS * (keys.threshold - 1);
+            keys.noise[i * half..(i + 1) * half].chunks(LIMBS).collect::<Vec<_>>()
+        };
+        let share = |secret: &Bits, i| ShortShare(shamir::share(&limbs(secret), &noise(i), holder));
+        [share(&keys.own, 0), share(&keys.masking.secret(), 1)]
+    }
+
+    fn seal(keys: &Keys, public: &PublicKeys, from: u16, to: u16, shares: [ShortShare; 2]) -> Vec<u8> {
+        let symbols = shares.iter().flat_map(|share| &share.0);
+        let plain: Vec<u8> = symbols.flat_map(|symbol| symbol.residue().to_le_bytes()).collect();
+        Self::channel_key(keys, public, from, to).map_or_else(Vec::new, |key| crypto::seal(&key, &plain))
+    }
+
+    fn open(
+        keys: &Keys,
+        public: &PublicKeys,
+        from: u16,
+        to: u16,
+        sealed: &Vec<u8>,
+    ) -> Option<[ShortShare; 2]> {
+        let plain = crypto::open(&Self::channel_key(keys, public, from, to)?, sealed)?;
+        if plain.len() != 2 * SHARE_BYTES {
+            return None;
+        }
+        let word = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes).filter(|&n| n < M61::MODULUS);
+        let symbols: Option<Vec<M61>> = plain.chunks(8).map(|bytes| word(bytes).map(M61::new)).collect();
+        let (own, key) = symbols.as_deref()?.split_at(LIMBS);
+        Some([ShortShare(own.to_vec()), ShortShare(key.to_vec())])
+    }
+
+    fn needed(share: ShortShare, _: &[u16]) -> ShortShare {
+        share
+    }
+
+    fn well_formed(share: &ShortShare, _: bool, _: usize) -> bool {
+        share.0.len() == LIMBS
+    }
+
+    fn own(keys: &Keys) -> Bits {
+        keys.own.clone()
+    }
+
+    fn pair(keys: &Keys, public: &PublicKeys, me: u16, peer: u16) -> Option<Bits> {
+        Self::pair_key(&keys.masking, public, keys.round, me, peer)
+    }
+
+    fn recover_own(shares: &[(u16, &ShortShare)]) -> Option<Bits> {
+        Some(Self::recover(shares))
+    }
+
+    fn recover_pairs(
+        round: u64,
+        (k, public): (u16, &PublicKeys),
+        shares: &[(u16, &ShortShare)],
+        peers: &[(u16, &PublicKeys)],
+    ) -> Option<Vec<Bits>> {
+        let pair = KeyPair::new(&Self::recover(shares));
+        if pair.public() != public.masking {
+            return None;
+        }
+        peers.iter().map(|(peer, public)| Self::pair_key(&pair, public, round, k, *peer)).collect()
+    }
+
+    fn add_masks(y: &mut [F], terms: &[(bool, Bits)]) {
+        let terms: Vec<_> = terms.iter().map(|(subtract, seed)| (*subtract, seed)).collect();
+        crypto::add_masks(y, &terms);
+    }
+}
+
+/// Keys of uniform symbols as long as the input: information-theoretic, and what an audit of [`Cryptographic`] keys computes with.
+///
+/// A secret key is the list of what it agrees on with every peer, a seed is its own expansion, and encryption is a one-time pad.
+#[derive(Clone, Copy, Debug)]
+pub struct Uniform;
+
+/// A client's uniform keys of one round.
+pub struct UniformKeys<S> {
+    /// b_u, L symbols.
+    own: Vec<S>,
+    /// With every neighbour L symbols.
+    pairs: BTreeMap<u16, Vec<S>>,
+    /// t − 1 coefficients for each of `own` and `pairs`, in that order.
+    noise: Vec<Vec<Vec<S>>>,
+    /// Pads to and from every neighbour, (1 + neighbours of the sender) L symbols.
+    pads: BTreeMap<(u16, u16), Vec<S>>,
+}
+
+impl<S: Send> Secret<S> for UniformKeys<S> {
+    fn held(&self) -> Vec<&[S]> {
+        let noise = self.noise.iter().flatten();
+        [&self.own]
+            .into_iter()
+            .chain(self.pairs.values())
+            .chain(noise)
+            .chain(self.pads.values())
+            .map(Vec::as_slice)
+            .collect()
+    }
+}
+
+impl<S> Content<S> for () {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+/// A share of one secret, or of the keys with several peers: L symbols each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LongShare<S>(pub Vec<(u16, Vec<S>)>);
+
+impl<S: Symbol> Content<S> for LongShare<S> {
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|(_, share)| share.len() * S::BYTES).sum()
+    }
+
+    fn symbols(&self) -> Vec<Vec<S>> {
+        self.0.iter().map(|(_, share)| share.clone()).collect()
+    }
+}
+
+/// Shares under a one-time pad: of the self mask, then with every peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Padded<S>(pub Vec<S>, pub Vec<u16>);
+
+impl<S: Symbol> Content<S> for Padded<S> {
+    fn bytes(&self) -> usize {
+        self.0.len() * S::BYTES
+    }
+
+    fn symbols(&self) -> Vec<Vec<S>> {
+        vec![self.0.clone()]
+    }
+}
+
+impl<S: Symbol<Scalar: Prime>> Suite<S> for Uniform {
+    type Secrets = UniformKeys<S>;
+    type Public = ();
+    type Share = LongShare<S>;
+    type Sealed = Padded<S>;
+    type Seed = Vec<S>;
+
+    fn deal(
+        graph: &Graph,
+        threshold: usize,
+        round: u64,
+        len: usize,
+        source: &impl KeySource<S>,
+    ) -> Vec<UniformKeys<S>> {
+        let draw = |purpose, a, b, len| source.draw(KeyStream { purpose, round, a, b }, len);
+        let keys = |k: u16| {
+            let peers = graph.neighbours(k);
+            let pair = |&v: &u16| (v, draw("pair", k.min(v), k.max(v), len));
+            let noise = |v: u16| {
+                let all = draw("noise", k, v, (threshold - 1) * len);
+                all.chunks(len.max(1)).map(<[S]>::to_vec).collect()
+            };
+            let pads = peers.iter().flat_map(|&v| [(k, v), (v, k)]);
+            UniformKeys {
+                own: draw("self", k, k, len),
+                pairs: peers.iter().map(pair).collect(),
+                noise: [k].into_iter().chain(peers.iter().copied()).map(noise).collect(),
+                pads: pads
+                    .map(|(a, b)| ((a, b), draw("pad", a, b, (1 + graph.neighbours(a).len()) * len)))
+                    .collect(),
+            }
+        };
+        (0..graph.clients() as u16).map(keys).collect()
+    }
+
+    fn public(_: &UniformKeys<S>) {}
+
+    fn valid((): &()) -> bool {
+        true
+    }
+
+    fn shares(keys: &UniformKeys<S>, holder: u16) -> [LongShare<S>; 2] {
+        let share = |secret: &[S], noise: &Vec<Vec<S>>| {
+            shamir::share(secret, &noise.iter().map(Vec::as_slice).collect::<Vec<_>>(), holder)
+        };
+        let pairs = keys.pairs.iter().zip(&keys.noise[1..]);
+        [
+            LongShare(vec![(0, share(&keys.own, &keys.noise[0]))]),
+            LongShare(pairs.map(|((v, pair), noise)| (*v, share(pair, noise))).collect()),
+        ]
+    }
+
+    fn seal(keys: &UniformKeys<S>, (): &(), from: u16, to: u16, shares: [LongShare<S>; 2]) -> Padded<S> {
+        let peers = shares[1].0.iter().map(|(v, _)| *v).collect();
+        let mut sealed: Vec<S> =
+            shares.into_iter().flat_map(|share| share.0).flat_map(|(_, share)| share).collect();
+        S::axpy(&mut sealed, S::Scalar::ONE, &keys.pads[&(from, to)]);
+        Padded(sealed, peers)
+    }
+
+    fn open(
+        keys: &UniformKeys<S>,
+        (): &(),
+        from: u16,
+        to: u16,
+        sealed: &Padded<S>,
+    ) -> Option<[LongShare<S>; 2]> {
+        let (pad, len) = (keys.pads.get(&(from, to))?, keys.own.len());
+        if sealed.0.len() != pad.len() || pad.len() != (1 + sealed.1.len()) * len {
+            return None;
+        }
+        let mut plain = sealed.0.clone();
+        S::axpy(&mut plain, -S::Scalar::ONE, pad);
+        let mut parts = plain.chunks(len.max(1)).map(<[S]>::to_vec);
+        let own = LongShare(vec![(0, parts.next()?)]);
+        Some([own, LongShare(sealed.1.iter().copied().zip(parts).collect())])
+    }
+
+    fn needed(share: LongShare<S>, included: &[u16]) -> LongShare<S> {
+        LongShare(share.0.into_iter().filter(|(v, _)| included.binary_search(v).is_ok()).collect())
+    }
+
+    fn well_formed(share: &LongShare<S>, key: bool, len: usize) -> bool {
+        (key || share.0.len() == 1)
+            && share.0.is_sorted_by(|(a, _), (b, _)| a < b)
+            && share.0.iter().all(|(_, share)| share.len() == len)
+    }
+
+    fn own(keys: &UniformKeys<S>) -> Vec<S> {
+        keys.own.clone()
+    }
+
+    fn pair(keys: &UniformKeys<S>, (): &(), _: u16, peer: u16) -> Option<Vec<S>> {
+        keys.pairs.get(&peer).cloned()
+    }
+
+    fn recover_own(shares: &[(u16, &LongShare<S>)]) -> Option<Vec<S>> {
+        let shares: Option<Vec<_>> =
+            shares.iter().map(|(holder, share)| Some((*holder, share.0.first()?.1.as_slice()))).collect();
+        Some(shamir::recover(&shares?))
+    }
+
+    fn recover_pairs(
+        _: u64,
+        _: (u16, &()),
+        shares: &[(u16, &LongShare<S>)],
+        peers: &[(u16, &())],
+    ) -> Option<Vec<Vec<S>>> {
+        let with = |peer: u16| {
+            let shares: Option<Vec<_>> = shares
+                .iter()
+                .map(|(holder, share)| {
+                    let place = share.0.binary_search_by_key(&peer, |(v, _)| *v).ok()?;
+                    Some((*holder, share.0[place].1.as_slice()))
+                })
+                .collect();
+            Some(shamir::recover(&shares?))
+        };
+        peers.iter().map(|(peer, ())| with(*peer)).collect()
+    }
+
+    fn add_masks(y: &mut [S], terms: &[(bool, Vec<S>)]) {
+        let sign = |subtract: bool| if subtract { -S::Scalar::ONE } else { S::Scalar::ONE };
+        let terms: Vec<_> = terms.iter().map(|(subtract, mask)| (sign(*subtract), mask.as_slice())).collect();
+        S::accumulate(y, &terms);
+    }
+}
+
+/// Which suite stands for a kind of keys over the symbols `S`.
+pub trait Choice<S: Symbol>: Send + Sync + 'static {
+    /// The suite.
+    type Suite: Suite<S>;
+}
+
+impl<S: Symbol<Scalar: Prime>> Choice<S> for Uniform {
+    type Suite = Self;
+}
+
+impl<F: Prime> Choice<F> for Cryptographic {
+    type Suite = Self;
+}
+
+impl<F: Prime> Choice<LinearForm<F>> for Cryptographic {
+    type Suite = Uniform;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+
+    #[test]
+    fn secrets_survive_their_limbs_and_shares() {
+        let secret = Bits::new(std::array::from_fn(|i| (i * 37 + 200) as u8));
+        assert!(from_limbs(&limbs(&secret)) == secret);
+        assert!(from_limbs(&limbs(&Bits::new([255; KEY_BYTES]))) == Bits::new([255; KEY_BYTES]));
+        let source = crate::keys::SeededKeys(Seed::new(1));
+        let keys = <Cryptographic as Suite<M61>>::deal(&Graph::complete(5), 3, 1, 0, &source);
+        let shares: Vec<_> = (0..5).map(|k| <Cryptographic as Suite<M61>>::shares(&keys[2], k)).collect();
+        for holders in [[0, 1, 2], [4, 0, 3], [2, 3, 4]] {
+            let of = |i: usize| holders.map(|k: u16| (k, &shares[usize::from(k)][i]));
+            assert!(Cryptographic::recover(&of(0)) == keys[2].own);
+            assert!(Cryptographic::recover(&of(1)) == keys[2].masking.secret());
+            assert!(Cryptographic::recover(&of(0)[..2]) != keys[2].own, "two of three");
+        }
+    }
+}
