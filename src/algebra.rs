@@ -5,6 +5,7 @@
 //! of any party is read off the code that runs (see [`crate::privacy`]).
 
 pub mod field;
+mod gaussian;
 pub mod linear;
 pub mod quantise;
 
@@ -12,13 +13,12 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::ops::{Add, Mul, Neg, Sub};
 
-use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 use crate::seed::Rng;
 
 /// Coordinates per task of a parallel pass: big enough to amortise the hand-over, small enough for L2.
-const CHUNK: usize = 16 * 1024;
+pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// A formal coefficient that a sum reduces to this fraction of its last term is the rounding of a cancellation: it becomes
 /// zero, lest keys that cancel count as very weak keys.
@@ -129,7 +129,7 @@ pub trait Real: Sample {
 }
 
 macro_rules! real_symbol {
-    ($real:ty) => {
+    ($real:ty, $normal:path) => {
         impl Symbol for $real {
             type Scalar = f64;
             const BYTES: usize = size_of::<$real>();
@@ -155,9 +155,7 @@ macro_rules! real_symbol {
 
         impl Sample for $real {
             fn sample(rng: &mut Rng, out: &mut [Self]) {
-                for x in out {
-                    *x = StandardNormal.sample(rng);
-                }
+                $normal(rng, out);
             }
         }
 
@@ -175,8 +173,8 @@ macro_rules! real_symbol {
         }
     };
 }
-real_symbol!(f32);
-real_symbol!(f64);
+real_symbol!(f32, gaussian::fill_f32);
+real_symbol!(f64, gaussian::fill_f64);
 
 /// What a formal combination combines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,7 @@
 mod attack;
 mod audit;
 mod dashboard;
+mod experiment;
 mod model;
 mod plan;
 mod plot;
@@ -50,6 +51,7 @@ const TOP_EXAMPLES: &str = "Examples:\n  \
     seccogc audit configs/mnist.toml                     what everybody can learn about an update\n  \
     seccogc recover configs/mnist.toml                   how often rounds are recovered\n  \
     seccogc privacy configs/privacy.toml --seeds 3       accuracy against the level of privacy\n  \
+    seccogc experiment                                   the claims and the commands that test them\n  \
     seccogc config explain protocol                      every key of [protocol]\n  \
     seccogc data fetch cifar10                           a complete dataset";
 
@@ -91,6 +93,9 @@ enum Verb {
     /// Attack what a neighbour and the server receive: gradient inversion and membership inference
     #[command(after_help = attack::EXAMPLES)]
     Attack(attack::Args),
+    /// Carry out an experiment: the commands that test a claim, and the results that are kept with it
+    #[command(after_help = experiment::EXAMPLES)]
+    Experiment(experiment::Args),
     /// List the models, and show the layers of one
     #[command(subcommand, after_help = model::EXAMPLES)]
     Model(model::Model),
@@ -263,6 +268,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Sweep(args) => sweep::run(&args)?,
         Verb::Table(args) => table::run(&args)?,
         Verb::Report(args) => report::run(&args)?,
+        Verb::Experiment(args) => experiment::run(&args)?,
         Verb::Config(ConfigVerb::Explain { section }) => {
             let section = section.unwrap_or_default();
             let text = config::explain(&section);

@@ -19,9 +19,7 @@
 //!
 //! The same codes exist over a prime field (`arithmetic = "field"`): there decoding is exact, whatever the code.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use crate::algebra::field::Prime;
 use crate::algebra::{Scalar, linear};
@@ -33,10 +31,12 @@ use serde::{Deserialize, Serialize};
 
 pub mod assignment;
 mod construct;
+mod memory;
 pub mod outage;
 pub mod shamir;
 mod solve;
 
+pub(crate) use memory::Memory;
 pub(crate) use solve::singular_triples;
 pub use solve::{RESIDUAL_TOLERANCE, solve_ones};
 
@@ -46,9 +46,6 @@ const TRIED_SETS: usize = 300;
 
 /// Tried sets · M³ at most, some seconds.
 const TRIED_WORK: usize = TRIED_SETS * 64_usize.pow(3);
-
-/// Decoding vectors that a code remembers.
-const REMEMBERED: usize = 4096;
 
 /// A family of gradient codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -195,35 +192,13 @@ pub struct GradientCode<K = f64> {
     rows: Vec<Vec<K>>,
     support: Vec<Vec<usize>>,
     holders: Vec<Vec<usize>>,
-    solved: Solved<K>,
+    solved: Memory<usize, Option<Vec<K>>>,
 }
 
 impl<K: fmt::Debug> fmt::Debug for GradientCode<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, stragglers, rows, support, .. } = self;
         write!(f, "{} (s = {stragglers}) {support:?} {rows:?}", kind.name())
-    }
-}
-
-/// Decoding vectors by the set of received rows: the same clients tend to be missing in every round.
-#[derive(Debug)]
-struct Solved<K>(Mutex<HashMap<Vec<usize>, Option<Vec<K>>>>);
-
-impl<K> Default for Solved<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K> Clone for Solved<K> {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl<K> PartialEq for Solved<K> {
-    fn eq(&self, _: &Self) -> bool {
-        true
     }
 }
 
@@ -303,7 +278,7 @@ impl<K: Coefficient> GradientCode<K> {
                 holders[k].push(row);
             }
         }
-        Self { kind, stragglers, rows, support, holders, solved: Solved::default() }
+        Self { kind, stragglers, rows, support, holders, solved: Memory::default() }
     }
 
     /// b_mk for m = `row`.
@@ -353,17 +328,7 @@ impl<K: Coefficient> GradientCode<K> {
             let weight = |row: &usize| K::integer(arrived[row / size]).inverse();
             return arrived.iter().all(|&n| n > 0).then(|| rows.iter().map(weight).collect())?;
         }
-        let known =
-            |solved: &Solved<K>| solved.0.lock().unwrap_or_else(PoisonError::into_inner).get(rows).cloned();
-        known(&self.solved).unwrap_or_else(|| {
-            let solution = self.solve(rows);
-            let mut solved = self.solved.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if solved.len() >= REMEMBERED {
-                solved.clear();
-            }
-            solved.insert(rows.to_vec(), solution.clone());
-            solution
-        })
+        self.solved.get(rows, || self.solve(rows))
     }
 
     fn solve(&self, rows: &[usize]) -> Option<Vec<K>> {

@@ -5,11 +5,11 @@
 //! sealed with a fixed nonce. Secrets are erased when they are dropped. Agreement and expansion are secure under the computational
 //! Diffie–Hellman assumption on Curve25519 with SHA-256 as a random oracle, and ChaCha20 as a pseudo-random generator.
 
+use chacha20::ChaCha20Rng;
 use chacha20poly1305::aead::Aead;
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
 use hkdf::Hkdf;
 use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey, StaticSecret};

@@ -20,10 +20,21 @@ use serde::{Deserialize, Serialize};
 use crate::algebra::{KeyStream, LinearForm, Sample, Scalar, Symbol, Unknown};
 use crate::seed::Seed;
 
+/// Symbols of a stream that are drawn at a time: those of one place for all clients fit a core's cache.
+pub const CHUNK: usize = 4096;
+
 /// Where key symbols come from.
 pub trait KeySource<S: Symbol>: Sync {
-    /// `len` independent key symbols of the stream `name`; the same name always gives the same symbols.
-    fn draw(&self, name: KeyStream, len: usize) -> Vec<S>;
+    /// Fills `out` with the symbols `chunk` · [`CHUNK`] and following of the stream `name`, at most [`CHUNK`]: independent key symbols,
+    /// for the same name always the same.
+    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]);
+
+    /// The first `len` symbols of the stream `name`.
+    fn draw(&self, name: KeyStream, len: usize) -> Vec<S> {
+        let mut draws = vec![S::zero(); len];
+        draws.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| self.fill(name, chunk, out));
+        draws
+    }
 }
 
 /// Key symbols drawn from the seed tree: the simulation's keys.
@@ -31,11 +42,12 @@ pub trait KeySource<S: Symbol>: Sync {
 pub struct SeededKeys(pub Seed);
 
 impl<S: Sample> KeySource<S> for SeededKeys {
-    fn draw(&self, name: KeyStream, len: usize) -> Vec<S> {
+    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
         let index = u64::from(name.a) << 16 | u64::from(name.b);
-        let mut draws = vec![S::zero(); len];
-        S::sample(&mut self.0.child(name.purpose, name.round).child("stream", index).rng(), &mut draws);
-        draws
+        let mut rng = self.0.child(name.purpose, name.round).child("stream", index).rng();
+        // The cipher's own streams: threads draw the chunks of a key in any order.
+        rng.set_stream(chunk as u64);
+        S::sample(&mut rng, out);
     }
 }
 
@@ -44,8 +56,10 @@ impl<S: Sample> KeySource<S> for SeededKeys {
 pub struct FormalKeys;
 
 impl<K: Scalar> KeySource<LinearForm<K>> for FormalKeys {
-    fn draw(&self, name: KeyStream, len: usize) -> Vec<LinearForm<K>> {
-        (0..len as u16).map(|place| LinearForm::unknown(Unknown::Key(name, place))).collect()
+    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [LinearForm<K>]) {
+        for (place, form) in out.iter_mut().enumerate() {
+            *form = LinearForm::unknown(Unknown::Key(name, (chunk * CHUNK + place) as u16));
+        }
     }
 }
 
@@ -95,53 +109,75 @@ impl KeyKind {
         round: u64,
         source: &impl KeySource<S>,
     ) -> Vec<Vec<S>> {
-        let m = clients as f64;
-        let stream = |a: usize, b: usize| {
-            source.draw(KeyStream { purpose: "mask", round, a: a as u16, b: b as u16 }, len)
-        };
+        let stream = |a: usize, b: usize| KeyStream { purpose: "mask", round, a: a as u16, b: b as u16 };
         match self {
             Self::Plain => {
-                let mut masks: Vec<Vec<S>> = (0..clients - 1)
-                    .into_par_iter()
-                    .map(|k| {
-                        let mut mask = stream(k, k);
-                        S::scale(&mut mask, S::Scalar::deviation(std));
-                        mask
-                    })
-                    .collect();
-                let terms: Vec<_> = masks.iter().map(|mask| (-S::Scalar::ONE, mask.as_slice())).collect();
-                let last = S::combine(len, &terms);
-                masks.push(last);
-                masks
+                let scale = S::Scalar::deviation(std);
+                chunkwise(clients, len, |chunk, masks| {
+                    let Some((last, others)) = masks.split_last_mut() else { return };
+                    for (k, mask) in others.iter_mut().enumerate() {
+                        source.fill(stream(k, k), chunk, mask);
+                        S::scale(mask, scale);
+                        S::axpy(last, -S::Scalar::ONE, mask);
+                    }
+                })
             }
-            Self::Fair => {
-                let scale = S::Scalar::deviation((m / (m - 1.0)).sqrt() * std);
-                let share = scale * reciprocal(clients);
-                let mut masks: Vec<Vec<S>> = (0..clients).into_par_iter().map(|k| stream(k, k)).collect();
-                let terms: Vec<_> = masks.iter().map(|mask| (share, mask.as_slice())).collect();
-                let mean = S::combine(len, &terms);
-                masks.par_iter_mut().for_each(|mask| {
-                    S::scale(mask, scale);
-                    S::axpy(mask, -S::Scalar::ONE, &mean);
-                });
-                masks
-            }
+            Self::Fair => fair(clients, |k| stream(k, k), len, std, source),
             Self::Pairwise => {
-                let scale = S::Scalar::deviation(std / (m - 1.0).sqrt());
-                (0..clients)
-                    .into_par_iter()
-                    .map(|k| {
-                        let mut mask = vec![S::zero(); len];
-                        for j in (0..clients).filter(|&j| j != k) {
-                            let sign = if k < j { scale } else { -scale };
-                            S::axpy(&mut mask, sign, &stream(k.min(j), k.max(j)));
+                let scale = S::Scalar::deviation(std / (clients as f64 - 1.0).sqrt());
+                chunkwise(clients, len, |chunk, masks| {
+                    let mut draw = vec![S::zero(); masks.first().map_or(0, |mask| mask.len())];
+                    for j in 0..clients {
+                        for k in 0..j {
+                            source.fill(stream(k, j), chunk, &mut draw);
+                            S::axpy(masks[k], scale, &draw);
+                            S::axpy(masks[j], -scale, &draw);
                         }
-                        mask
-                    })
-                    .collect()
+                    }
+                })
             }
         }
     }
+}
+
+/// `count` vectors of `len` symbols, zero to begin with, in one pass over memory: `fill(chunk, parts)` completes the symbols
+/// `chunk` · [`CHUNK`] and following of all of them. In parallel over chunks.
+fn chunkwise<S: Symbol>(
+    count: usize,
+    len: usize,
+    fill: impl Fn(usize, &mut [&mut [S]]) + Sync,
+) -> Vec<Vec<S>> {
+    let mut vectors = vec![vec![S::zero(); len]; count];
+    let mut parts: Vec<_> = vectors.iter_mut().map(|vector| vector.chunks_mut(CHUNK)).collect();
+    let chunks: Vec<Vec<&mut [S]>> =
+        (0..len.div_ceil(CHUNK)).map(|_| parts.iter_mut().filter_map(Iterator::next).collect()).collect();
+    chunks.into_par_iter().enumerate().for_each(|(chunk, mut parts)| fill(chunk, &mut parts));
+    vectors
+}
+
+/// √(n/(n−1)) σ (g_k − ḡ) for k < `count` = n, g_k from the stream `stream(k)`.
+fn fair<S: Symbol>(
+    count: usize,
+    stream: impl Fn(usize) -> KeyStream + Sync,
+    len: usize,
+    std: f64,
+    source: &impl KeySource<S>,
+) -> Vec<Vec<S>> {
+    let n = count as f64;
+    let scale = S::Scalar::deviation((n / (n - 1.0)).sqrt() * std);
+    let share = scale * reciprocal(count);
+    chunkwise(count, len, |chunk, keys| {
+        let mut mean = vec![S::zero(); keys.first().map_or(0, |key| key.len())];
+        for (k, key) in keys.iter_mut().enumerate() {
+            source.fill(stream(k), chunk, key);
+            S::axpy(&mut mean, S::Scalar::ONE, key);
+        }
+        S::scale(&mut mean, share);
+        for key in keys {
+            S::scale(key, scale);
+            S::axpy(key, -S::Scalar::ONE, &mean);
+        }
+    })
 }
 
 /// 1/n; n is a number of clients, far below any modulus.
@@ -159,20 +195,8 @@ pub fn link_keys<S: Symbol>(
     round: u64,
     source: &impl KeySource<S>,
 ) -> Vec<Vec<S>> {
-    let n = members.len() as f64;
-    let scale = S::Scalar::deviation((n / (n - 1.0)).sqrt() * std);
-    let share = scale * reciprocal(members.len());
-    let mut keys: Vec<Vec<S>> = members
-        .iter()
-        .map(|&k| source.draw(KeyStream { purpose: "link", round, a: row as u16, b: k as u16 }, len))
-        .collect();
-    let terms: Vec<_> = keys.iter().map(|key| (share, key.as_slice())).collect();
-    let mean = S::combine(len, &terms);
-    for key in &mut keys {
-        S::scale(key, scale);
-        S::axpy(key, -S::Scalar::ONE, &mean);
-    }
-    keys
+    let stream = |i: usize| KeyStream { purpose: "link", round, a: row as u16, b: members[i] as u16 };
+    fair(members.len(), stream, len, std, source)
 }
 
 #[cfg(test)]
@@ -201,6 +225,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_long_key_is_drawn_in_chunks_that_differ() {
+        let source = SeededKeys(Seed::new(1));
+        let name = KeyStream { purpose: "mask", round: 1, a: 2, b: 2 };
+        let draws: Vec<f64> = source.draw(name, 3 * CHUNK + 5);
+        let mut part = vec![0.0; 5];
+        source.fill(name, 3, &mut part);
+        assert_eq!(part, draws[3 * CHUNK..]);
+        assert!(draws[..CHUNK] != draws[CHUNK..2 * CHUNK]);
+        let short: Vec<f64> = source.draw(name, 70);
+        assert_eq!(short, draws[..70]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod config;
 pub mod crypto;
 pub mod data;
 pub mod error;
+pub mod experiment;
 pub mod keys;
 pub mod learn;
 pub mod network;

@@ -185,7 +185,7 @@ impl Leakage {
         let clients = views.clients();
         let nats = views.symbol_bits() * std::f64::consts::LN_2;
         let about = |coalition: Coalition| -> Vec<f64> {
-            views.exposed(&coalition).about.into_iter().map(|symbols| symbols * nats).collect()
+            views.about(&coalition).into_iter().map(|symbols| symbols * nats).collect()
         };
         let worst = |total: Vec<f64>, leak: Vec<f64>| -> Vec<f64> {
             total.into_iter().zip(leak).map(|(total, leak)| total.max(leak)).collect()

@@ -4,8 +4,7 @@
 //! recovered when the complete rows that reach the server decode or, with `gc-plus`, all rows of the round so far. The events are those that a training run with the same
 //! seed meets. [`closed_form`] is the law where there is one ([`crate::coding::outage`]).
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -94,28 +93,13 @@ impl Estimate {
     }
 }
 
-/// Which sets of rows decode, found out once for each.
-struct Decodable<'a> {
-    code: &'a dyn Code,
-    known: RwLock<HashMap<Vec<usize>, bool>>,
-}
-
-impl Decodable<'_> {
-    fn holds(&self, rows: &[usize]) -> bool {
-        if rows.len() >= self.code.clients() - self.code.stragglers() {
-            return true;
-        }
-        // Almost surely no smaller set of random rows spans 1ᵀ.
-        if rows.is_empty() || self.code.kind() == CodeKind::CyclicRandom {
-            return false;
-        }
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(rows).copied();
-        known.unwrap_or_else(|| {
-            let decodes = self.code.decodes(rows);
-            self.known.write().unwrap_or_else(PoisonError::into_inner).insert(rows.to_vec(), decodes);
-            decodes
-        })
+/// Whether `rows` decode, without solving where the answer is known.
+fn decodes(code: &dyn Code, rows: &[usize]) -> bool {
+    if rows.len() >= code.clients() - code.stragglers() {
+        return true;
     }
+    // Almost surely no smaller set of random rows spans 1ᵀ.
+    !rows.is_empty() && code.kind() != CodeKind::CyclicRandom && code.decodes(rows)
 }
 
 /// Plays rounds 1 to `rounds` with up to `attempts` attempts each.
@@ -127,27 +111,18 @@ pub fn estimate(
     attempts: u32,
     rounds: u64,
 ) -> Estimate {
-    let decodable = Decodable { code, known: RwLock::default() };
     let blocks: Vec<Estimate> = (0..rounds.div_ceil(BLOCK))
         .into_par_iter()
         .map(|block| {
             let last = rounds.min((block + 1) * BLOCK);
-            (block * BLOCK + 1..=last).fold(Estimate::default(), |sum, round| {
-                sum.add(play(&decodable, links, sizes, attempts, round))
-            })
+            (block * BLOCK + 1..=last)
+                .fold(Estimate::default(), |sum, round| sum.add(play(code, links, sizes, attempts, round)))
         })
         .collect();
     blocks.into_iter().fold(Estimate::default(), Estimate::add)
 }
 
-fn play(
-    decodable: &Decodable<'_>,
-    links: &dyn LinkModel,
-    sizes: Sizes,
-    attempts: u32,
-    round: u64,
-) -> Estimate {
-    let code = decodable.code;
+fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, round: u64) -> Estimate {
     let clients = code.clients();
     let client = |k: usize| PartyId::Client(k as u16);
     let timed = links.deadline(client(0), PartyId::Server).is_some()
@@ -161,21 +136,14 @@ fn play(
         result.attempts += 1;
         rows.clear();
         for row in 0..clients {
-            let arrives = |k: usize| {
+            let share = |k: usize| {
                 let (from, to, bytes) = (client(k), client(row), sizes.share);
-                k == row || links.delivers(LinkUse { round, attempt, phase: 0, from, to, bytes })
+                LinkUse { round, attempt, phase: 0, from, to, bytes }
             };
+            let arrives = |k: usize| k == row || links.delivers(share(k));
             result.bytes_client_client += code.stragglers() as u64 * sizes.share;
             if timed {
-                let senders = code.support(row).iter().filter(|&&k| k != row);
-                uses.extend(senders.map(|&k| LinkUse {
-                    round,
-                    attempt,
-                    phase: 0,
-                    from: client(k),
-                    to: client(row),
-                    bytes: sizes.share,
-                }));
+                uses.extend(code.support(row).iter().filter(|&&k| k != row).map(|&k| share(k)));
             }
             let complete = code.support(row).iter().all(|&k| arrives(k));
             if !complete && !incomplete {
@@ -197,7 +165,7 @@ fn play(
                 }
             }
         }
-        if decodable.holds(&rows) || incomplete && code.recovers(&received) {
+        if decodes(code, &rows) || incomplete && code.recovers(&received) {
             result.recovered = 1;
             break;
         }

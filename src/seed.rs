@@ -13,8 +13,8 @@
 //! assert_eq!(x, Seed::new(7).child("round", 3).child("batches", 0).rng().random::<f64>());
 //! ```
 
+use chacha20::ChaCha8Rng;
 use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
 /// The generator behind every simulated random stream: fast, portable and value-stable.

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::print;
 use crate::error::{Error, Result};
+use crate::record::write_atomically;
 use crate::report::{Best, Pivot, Quantity, Runs, Spread};
 
 pub const EXAMPLES: &str = "Examples:\n  \
@@ -40,6 +41,12 @@ pub struct Args {
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Markdown)]
     format: Format,
+    /// Write it to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print nothing but errors (and the table, without --out)
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -74,9 +81,13 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let pivot = Pivot { rows, columns, quantity: args.value, spread: args.spread, best: args.best };
     let table = pivot.table(&runs)?;
-    match args.format {
-        Format::Markdown => print(&table.markdown()),
-        Format::Latex => print(&table.latex()),
+    let text = match args.format {
+        Format::Markdown => table.markdown(),
+        Format::Latex => table.latex(),
+    };
+    match &args.out {
+        Some(path) => write_atomically(path, text.as_bytes()),
+        None => print(&text),
     }
 }
 

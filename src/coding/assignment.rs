@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::algebra::field::Prime;
 use crate::algebra::linear::{Echelon, inverse, null_space, product};
+use crate::coding::{binomial, next_subset};
 use crate::error::{Error, Result};
 use crate::seed::{Rng, Seed};
 
@@ -269,7 +270,7 @@ impl<F: Prime> ReplicatedCode<F> {
     #[must_use]
     pub fn check(&self, responders: usize, seed: Seed) -> Option<Checked> {
         let n = self.servers();
-        let sets = binomial(n, responders);
+        let sets = binomial(n, responders) as u64;
         let decodes = |set: &[usize]| self.decoding(set).is_some();
         if sets <= ALL_SETS {
             let firsts: Vec<usize> = (0..=n - responders).collect();
@@ -279,12 +280,9 @@ impl<F: Prime> ReplicatedCode<F> {
                     if !decodes(&set) {
                         return false;
                     }
-                    // The next set that begins with `first`.
-                    let Some(i) = (1..responders).rev().find(|&i| set[i] < n - responders + i) else {
+                    if !next_subset(&mut set[1..], n) {
                         return true;
-                    };
-                    set[i] += 1;
-                    (i + 1..responders).for_each(|j| set[j] = set[j - 1] + 1);
+                    }
                 }
             });
             return all.then_some(Checked::All(sets));
@@ -307,12 +305,6 @@ fn unlucky() -> Error {
     )
 }
 
-fn binomial(n: usize, k: usize) -> u64 {
-    let product =
-        (0..k.min(n - k)).try_fold(1u128, |c, i| Some(c.checked_mul((n - i) as u128)? / (i as u128 + 1)));
-    product.and_then(|c| u64::try_from(c).ok()).unwrap_or(u64::MAX)
-}
-
 /// F_k = [I; B_k] with s_n F_k = 0 for all n that are not in `holders`.
 fn columns_of<F: Prime>(rows: &DMatrix<F>, holders: &[usize], reduction: usize) -> Option<DMatrix<F>> {
     let others: Vec<usize> = (0..rows.nrows()).filter(|n| !holders.contains(n)).collect();
@@ -324,10 +316,7 @@ fn columns_of<F: Prime>(rows: &DMatrix<F>, holders: &[usize], reduction: usize) 
     }
     let chosen = null.select_rows(&top.pivots);
     let to_unit = inverse(&chosen.columns(0, reduction).into_owned())?;
-    let h = rows.ncols();
-    let product =
-        |j: usize, i: usize| (0..reduction).fold(F::ZERO, |sum, l| sum + to_unit[(j, l)] * chosen[(l, i)]);
-    Some(DMatrix::from_fn(h, reduction, |i, j| product(j, i)))
+    Some(product(&to_unit, &chosen).transpose())
 }
 
 /// An assignment and rows s_n that fit it, in the coordinates of the construction.

@@ -49,6 +49,9 @@ pub trait ExactViews: Send + Sync {
     /// Every message that was sent, and whether it arrived.
     fn links(&self) -> Vec<(LinkUse, bool)>;
 
+    /// Symbols that `coalition` learns about each client alone, per coordinate of its input.
+    fn about(&self, coalition: &Coalition) -> Vec<f64>;
+
     /// What `coalition` learns.
     fn exposed(&self, coalition: &Coalition) -> Exact;
 
@@ -123,23 +126,26 @@ impl<F: Prime> ExactViews for Views<F> {
         self.messages.iter().map(|message| (message.link, message.delivered)).collect()
     }
 
-    fn exposed(&self, coalition: &Coalition) -> Exact {
+    fn about(&self, coalition: &Coalition) -> Vec<f64> {
         let (len, columns) = (self.len, self.clients * self.len);
-        let view = View::of(self, coalition.clone());
-        let (a, b) = view.matrices();
-        let honest: Vec<usize> = view.honest().collect();
-        let of = |k: usize| k * len..(k + 1) * len;
-
+        let (a, b) = View::of(self, coalition.clone()).matrices();
         let both = |without: Option<usize>| {
-            let kept: Vec<usize> =
-                (0..columns).filter(|j| without.is_none_or(|k| !of(k).contains(j))).collect();
+            let kept: Vec<usize> = (0..columns).filter(|j| without.is_none_or(|k| j / len != k)).collect();
             let inputs = a.select_columns(&kept);
             rank(&DMatrix::from_fn(a.nrows(), kept.len() + b.ncols(), |i, j| {
                 if j < kept.len() { inputs[(i, j)] } else { b[(i, j - kept.len())] }
             }))
         };
         let all = both(None);
-        let about = (0..self.clients).map(|k| (all - both(Some(k))) as f64 / len as f64).collect();
+        (0..self.clients).map(|k| (all - both(Some(k))) as f64 / len as f64).collect()
+    }
+
+    fn exposed(&self, coalition: &Coalition) -> Exact {
+        let (len, columns) = (self.len, self.clients * self.len);
+        let view = View::of(self, coalition.clone());
+        let (a, b) = view.matrices();
+        let honest: Vec<usize> = view.honest().collect();
+        let of = |k: usize| k * len..(k + 1) * len;
 
         let reached = Echelon::of(&b.transpose());
         let unseen = |shift: Vec<F>| reached.reduce(&shift).iter().all(|&x| x == F::ZERO);
@@ -186,7 +192,14 @@ impl<F: Prime> ExactViews for Views<F> {
                 leaks.min_by_key(|row| terms(row)).map_or_else(String::new, |row| combination(row, len))
             }
         });
-        Exact { about, hidden, hidden_beyond_sum, symbols: beyond.rank(), counterexample, sum }
+        Exact {
+            about: self.about(coalition),
+            hidden,
+            hidden_beyond_sum,
+            symbols: beyond.rank(),
+            counterexample,
+            sum,
+        }
     }
 
     fn findings(&self) -> Vec<Finding> {

@@ -15,9 +15,12 @@
 //! Every client trains on each of its M shards by itself and sends one combination of the results, 1/m of an update long, under a key of
 //! the same length from the key dealer. Any N_r transmissions give Σ_k W_k; all N of them, in any number of attempts, show the server
 //! nothing else. Clients who hold a shard know its gradient, and no collusion of clients with the server is covered.
+//!
+//! K a multiple of N is the same scheme: the shard of a client is then the union of K/N datasets, whose gradient is the sum of theirs,
+//! and neither the transmissions nor the keys change.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,7 @@ use super::{Clock, Decoded, Envelope, Input, OverField, Party, PartyId, Protocol
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Symbol};
+use crate::coding::Memory;
 use crate::coding::assignment::{AssignmentKind, ReplicatedCode};
 use crate::error::Result;
 use crate::keys::KeySource;
@@ -94,35 +98,19 @@ impl OverField for SecureGcConfig {
 pub struct SecureGc<F: Prime> {
     /// Assignment and code.
     pub code: Arc<ReplicatedCode<F>>,
-    decoding: Arc<Cache<F>>,
+    decoding: Arc<Memory<usize, Solved<F>>>,
 }
 
 impl<F: Prime> SecureGc<F> {
     /// With this code.
     #[must_use]
     pub fn new(code: ReplicatedCode<F>) -> Self {
-        Self { code: Arc::new(code), decoding: Arc::new(Cache(Mutex::default())) }
+        Self { code: Arc::new(code), decoding: Arc::default() }
     }
 }
 
 /// Weights of the transmissions in each part of the sum, by responders; `None` where those do not decode.
 type Solved<F> = Option<Arc<Vec<Vec<F>>>>;
-
-/// What has been solved; the same clients tend to respond.
-#[derive(Debug)]
-struct Cache<F>(Mutex<HashMap<Vec<usize>, Solved<F>>>);
-
-impl<F: Prime> Cache<F> {
-    fn weights(&self, code: &ReplicatedCode<F>, responders: &[usize]) -> Solved<F> {
-        let mut solved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = solved.get(responders) {
-            return known.clone();
-        }
-        let weights = code.decoding(responders).map(Arc::new);
-        solved.insert(responders.to_vec(), weights.clone());
-        weights
-    }
-}
 
 /// What a party holds before the round.
 pub enum Key<S> {
@@ -152,7 +140,7 @@ pub enum Role<S: Symbol<Scalar: Prime>> {
 /// The server's state.
 pub struct Server<S: Symbol<Scalar: Prime>> {
     code: Arc<ReplicatedCode<S::Scalar>>,
-    decoding: Arc<Cache<S::Scalar>>,
+    decoding: Arc<Memory<usize, Solved<S::Scalar>>>,
     len: usize,
     received: BTreeMap<usize, Arc<Vec<S>>>,
     decoded: Option<Decoded<S>>,
@@ -172,7 +160,8 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
             }
         }
         let responders: Vec<usize> = self.received.keys().copied().collect();
-        let Some(weights) = self.decoding.weights(&self.code, &responders) else {
+        let Some(weights) = self.decoding.get(&responders, || self.code.decoding(&responders).map(Arc::new))
+        else {
             return Decoded::Outage;
         };
         let mut sum = Vec::with_capacity(part * weights.len());

@@ -252,32 +252,7 @@ mod tests {
     use super::*;
 
     fn rows(accuracies: &[Option<f64>]) -> Vec<Row> {
-        let row = |(i, &test_accuracy): (usize, &Option<f64>)| Row {
-            round: i as u64 + 1,
-            attempts: 1,
-            outcome: Outcome::Recovered,
-            cohort: 10,
-            arrivals: 1,
-            recovery_error: None,
-            bytes_client_client: 0,
-            bytes_client_server: 0,
-            bytes_client_helper: None,
-            bytes_helper_helper: None,
-            bytes_helper_server: None,
-            train_loss: 1.0,
-            test_loss: None,
-            test_accuracy,
-            client_accuracy_worst: None,
-            client_accuracy_best: None,
-            client_accuracy_std: None,
-            leakage_link: None,
-            leakage_neighbour: None,
-            leakage_server: None,
-            seconds_local: 0.0,
-            seconds_coding: 0.0,
-            seconds_evaluation: 0.0,
-            seconds_simulated: None,
-        };
+        let row = |(i, &test_accuracy)| Row { test_accuracy, ..Row::blank(i as u64 + 1) };
         accuracies.iter().enumerate().map(row).collect()
     }
 

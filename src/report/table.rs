@@ -16,10 +16,12 @@ const HEADER: [&str; 11] = [
     "time (s)",
 ];
 const TEXT_COLUMNS: [usize; 3] = [0, 1, 3];
+const TO_TARGET: [&str; 3] = ["rounds to target", "MB to target", "seconds to target"];
 
 /// A Markdown table that is aligned for a terminal too: one line per contender, in the order of their first
 /// appearance, mean ± sample standard deviation over the seeds when there are several. 1 MB = 10⁶ bytes; `–`
-/// stands for a value that does not exist. A mean over accuracies is one over the seeds that were tested.
+/// stands for a value that does not exist. A mean over accuracies is one over the seeds that were tested. Where a contender reached
+/// the target accuracy, three columns say at what cost: means over the seeds that did, with their number if it was not all of them.
 #[must_use]
 pub fn table(summaries: &[Summary]) -> String {
     let mut contenders: Vec<(&str, Vec<&Summary>)> = Vec::new();
@@ -29,8 +31,15 @@ pub fn table(summaries: &[Summary]) -> String {
             None => contenders.push((&summary.protocol, vec![summary])),
         }
     }
-    let lines: Vec<_> = contenders.iter().map(|(_, seeds)| cells(seeds)).collect();
-    markdown(&HEADER, &TEXT_COLUMNS, &lines)
+    let targeted = summaries.iter().any(|summary| summary.rounds_to_target.is_some());
+    let mut header = HEADER.to_vec();
+    header.extend(TO_TARGET.iter().filter(|_| targeted));
+    let line = |seeds: &[&Summary]| {
+        let target = targeted.then(|| to_target(seeds));
+        cells(seeds).into_iter().chain(target.into_iter().flatten()).collect::<Vec<_>>()
+    };
+    let lines: Vec<_> = contenders.iter().map(|(_, seeds)| line(seeds)).collect();
+    markdown(&header, &TEXT_COLUMNS, &lines)
 }
 
 /// A Markdown table that is aligned for a terminal too: `text_columns` (indices) to the left, numbers to the right.
@@ -81,6 +90,22 @@ fn cells(seeds: &[&Summary]) -> [String; HEADER.len()] {
         over(1, |seed| seed.bytes_client_client as f64 / 1e6),
         over(1, |seed| seed.bytes_client_server as f64 / 1e6),
         over(1, |seed| seed.seconds),
+    ]
+}
+
+fn to_target(seeds: &[&Summary]) -> [String; TO_TARGET.len()] {
+    let over = |decimals, value: &dyn Fn(&Summary) -> Option<f64>| {
+        let reached: Vec<f64> = seeds.iter().filter_map(|seed| value(seed)).collect();
+        let mean = mean_pm(decimals, Spread::Deviation, reached.iter().copied());
+        match reached.len() {
+            some if 0 < some && some < seeds.len() => format!("{mean} ({some}/{})", seeds.len()),
+            _ => mean,
+        }
+    };
+    [
+        over(0, &|seed| seed.rounds_to_target.map(|rounds| rounds as f64)),
+        over(1, &|seed| seed.bytes_to_target.map(|bytes| bytes as f64 / 1e6)),
+        over(1, &|seed| seed.seconds_to_target),
     ]
 }
 

@@ -27,12 +27,11 @@ impl<R: Fn(LinkUse) -> bool + Send + Sync> LinkModel for Rule<R> {
 pub struct Without(pub KeyStream, pub u16);
 
 impl<F: Prime> KeySource<LinearForm<F>> for Without {
-    fn draw(&self, name: KeyStream, len: usize) -> Vec<LinearForm<F>> {
-        let mut draws: Vec<LinearForm<F>> = FormalKeys.draw(name, len);
+    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [LinearForm<F>]) {
+        FormalKeys.fill(name, chunk, out);
         if name == self.0 {
-            draws[usize::from(self.1)] = LinearForm::zero();
+            out[usize::from(self.1)] = LinearForm::zero();
         }
-        draws
     }
 }
 

@@ -227,11 +227,9 @@ fn broken_variants_are_caught_by_name() {
 struct Without(u16);
 
 impl KeySource<LinearForm> for Without {
-    fn draw(&self, name: KeyStream, len: usize) -> Vec<LinearForm> {
-        if name.a == self.0 || name.b == self.0 {
-            vec![LinearForm::zero(); len]
-        } else {
-            FormalKeys.draw(name, len)
+    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [LinearForm]) {
+        if name.a != self.0 && name.b != self.0 {
+            FormalKeys.fill(name, chunk, out);
         }
     }
 }

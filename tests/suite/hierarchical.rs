@@ -236,30 +236,47 @@ fn view(
     (view, allowed)
 }
 
-/// Every N ≤ 10, N_r and T: T helpers with no, one or all of two clients learn nothing, with the server nothing beyond the sum, even
-/// from the union of what all erasure patterns could bring them. Fewer helpers see less. The two clients are alike.
+/// T helpers with no, one or all of two clients learn nothing, with the server nothing beyond the sum, even from the union of what
+/// all erasure patterns could bring them. Fewer helpers see less. The two clients are alike.
+fn learn_nothing(helpers: usize, threshold: usize, colluding: usize, coalitions: &[Vec<usize>]) {
+    let protocol = Hierarchical::<M31>::new(2, helpers, threshold, colluding).unwrap();
+    let everything = everything_sent(&protocol, &FormalKeys);
+    for coalition in coalitions {
+        for users in [&[][..], &[1], &[0, 1]] {
+            for server in [false, true] {
+                let (view, allowed) = view(&everything, coalition, users, server);
+                let name =
+                    format!("N={helpers} N_r={threshold} T={colluding} {coalition:?} {users:?} {server}");
+                assert_eq!(leakage(&view, &allowed), 0, "{name}");
+            }
+        }
+    }
+}
+
+/// (N, N_r, T) with N in `helpers`.
+fn sizes(helpers: impl Iterator<Item = usize>) -> Vec<(usize, usize, usize)> {
+    helpers.flat_map(|n| (1..=n).flat_map(move |r| (0..r).map(move |t| (n, r, t)))).collect()
+}
+
+/// Every N ≤ 10, N_r and T; for N > 6 six seeded coalitions each.
 #[test]
 fn no_coalition_of_up_to_t_helpers_learns_anything() {
-    let cases: Vec<(usize, usize, usize)> =
-        (2..=10).flat_map(|n| (1..=n).flat_map(move |r| (0..r).map(move |t| (n, r, t)))).collect();
-    cases.par_iter().for_each(|&(helpers, threshold, colluding)| {
-        let protocol = Hierarchical::<M31>::new(2, helpers, threshold, colluding).unwrap();
-        let everything = everything_sent(&protocol, &FormalKeys);
+    sizes(2..=10).par_iter().for_each(|&(helpers, threshold, colluding)| {
         let mut coalitions = subsets(helpers, colluding);
         if helpers > 6 {
             let mut rng = Seed::new(5).child("coalitions", (helpers * 10 + threshold) as u64).rng();
             coalitions = (0..6).map(|_| coalitions[rng.random_range(0..coalitions.len())].clone()).collect();
         }
-        for coalition in coalitions {
-            for users in [&[][..], &[1], &[0, 1]] {
-                for server in [false, true] {
-                    let (view, allowed) = view(&everything, &coalition, users, server);
-                    let name =
-                        format!("N={helpers} N_r={threshold} T={colluding} {coalition:?} {users:?} {server}");
-                    assert_eq!(leakage(&view, &allowed), 0, "{name}");
-                }
-            }
-        }
+        learn_nothing(helpers, threshold, colluding, &coalitions);
+    });
+}
+
+/// The coalitions that the test above only samples.
+#[test]
+#[ignore = "minutes: cargo test --release --test suite every_coalition_of_up_to -- --ignored"]
+fn every_coalition_of_up_to_t_of_ten_helpers_learns_nothing() {
+    sizes(7..=10).par_iter().for_each(|&(helpers, threshold, colluding)| {
+        learn_nothing(helpers, threshold, colluding, &subsets(helpers, colluding));
     });
 }
 

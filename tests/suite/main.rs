@@ -10,6 +10,7 @@ mod cohort;
 mod conformance;
 mod defects;
 mod exhaustive;
+mod experiment;
 mod field;
 mod gc_plus;
 mod hierarchical;

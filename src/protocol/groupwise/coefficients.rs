@@ -1,15 +1,14 @@
 //! The coefficients of groupwise keys: first-round vectors, second-round matrices, decoding matrices.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
 use super::Agreement;
 use crate::algebra::field::Prime;
-use crate::algebra::linear::{Echelon, null_space, rank};
-use crate::coding::{binomial, next_subset};
+use crate::algebra::linear::{Echelon, null_space, product, rank};
+use crate::coding::{Memory, binomial, next_subset};
 use crate::error::{Error, Result};
 use crate::protocol::zhao_sun::check_survivors;
 use crate::seed::Seed;
@@ -87,9 +86,6 @@ pub(super) struct Encoder<F: Prime> {
 /// parts without input.
 pub(super) type Decoder<F> = Vec<Vec<F>>;
 
-/// By U_2.
-type Decoders<F> = HashMap<Vec<u16>, Option<Arc<Decoder<F>>>>;
-
 /// The scheme for fixed K, U and S.
 #[derive(Debug)]
 pub struct Groupwise<F: Prime> {
@@ -104,7 +100,7 @@ pub struct Groupwise<F: Prime> {
     /// The secrets of the groups, unless their keys are drawn.
     pub(super) agreement: Option<Agreement>,
     /// For the U_2 that occurred; `None` for one that does not decode.
-    decoders: Mutex<Decoders<F>>,
+    decoders: Memory<u16, Option<Arc<Decoder<F>>>>,
 }
 
 fn rule(key: &str, rule: String) -> Error {
@@ -200,7 +196,7 @@ impl<F: Prime> Groupwise<F> {
         };
         let encoders: Option<Vec<Encoder<F>>> = (0..clients).into_par_iter().map(encoder).collect();
         let groups = groups.iter().map(|group| group.iter().map(|&k| k as u16).collect()).collect();
-        let decoders = Mutex::default();
+        let decoders = Memory::default();
         let encoders = encoders?;
         Some(Self { clients, survivors, pieces, data, groups, encoders, agreement: None, decoders })
     }
@@ -222,13 +218,7 @@ impl<F: Prime> Groupwise<F> {
 
     /// The decoding matrix for the answers of `from`, U clients.
     pub(super) fn decoder(&self, from: &[u16]) -> Option<Arc<Decoder<F>>> {
-        let cached = || self.decoders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = cached().get(from) {
-            return known.clone();
-        }
-        let decoder = self.invert(from).map(Arc::new);
-        cached().insert(from.to_vec(), decoder.clone());
-        decoder
+        self.decoders.get(from, || self.invert(from).map(Arc::new))
     }
 
     /// S_k as D rows over the parts (piece j, part i) in the order j·U + i.
@@ -274,9 +264,4 @@ fn sparse<F: Prime>(matrix: &DMatrix<F>) -> Rows<F> {
         .row_iter()
         .map(|row| row.iter().copied().enumerate().filter(|(_, c)| *c != F::ZERO).collect())
         .collect()
-}
-
-fn product<F: Prime>(a: &DMatrix<F>, b: &DMatrix<F>) -> DMatrix<F> {
-    let dot = |i, j| (0..a.ncols()).fold(F::ZERO, |sum, l| sum + a[(i, l)] * b[(l, j)]);
-    DMatrix::from_fn(a.nrows(), b.ncols(), dot)
 }

@@ -1,0 +1,325 @@
+//! Experiments: a claim, the commands that test it, and the results that are kept beside it.
+//!
+//! An experiment is a folder with `README.md` and `experiment.toml` ([`Spec`]). Its steps are command lines of this program or of
+//! others; every step writes below one run folder. What is kept is published into the experiment's folder, and the marked parts of
+//! its README are replaced by the tables that the steps left, so that no number there is typed by hand:
+//!
+//! ```markdown
+//! <!-- summary.md -->
+//! …
+//! <!-- end -->
+//! ```
+//!
+//! `<!-- run -->` marks the line that says how long the run took.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::record::write_atomically;
+
+/// `experiment.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// A few words for the index.
+    pub title: String,
+    /// What is claimed.
+    pub claim: String,
+    /// Where: the paper and the section, figure or equation; empty for a claim of this project.
+    #[serde(default)]
+    pub source: String,
+    /// The command lines, in order.
+    pub steps: Vec<Step>,
+    /// Results to publish, as paths below the run folder; they are published under their file names, or as `path as name`.
+    pub keep: Vec<String>,
+}
+
+impl Spec {
+    /// The kept files: where a run leaves them, and their names beside the README.
+    pub fn kept(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.keep.iter().map(|kept| match kept.split_once(" as ") {
+            Some((path, name)) => (path, Path::new(name)),
+            None => (kept.as_str(), Path::new(kept).file_name().map_or(Path::new(kept), Path::new)),
+        })
+    }
+}
+
+/// One command line; `{out}` is the run folder, `{here}` the experiment's folder and `{root}` the one above all experiments.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Arguments of this program, its verb first.
+    #[serde(default)]
+    pub run: Vec<String>,
+    /// Instead: another program and its arguments.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// More arguments of a complete run.
+    #[serde(default)]
+    pub full: Vec<String>,
+    /// More arguments of a quick run.
+    #[serde(default)]
+    pub quick: Vec<String>,
+    /// File below the run folder for what `command` prints.
+    pub save: Option<String>,
+}
+
+/// An experiment that was found.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// Its folder's name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What it does.
+    pub spec: Spec,
+}
+
+/// The program that a step runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Program {
+    /// This one, with these arguments.
+    Own(Vec<String>),
+    /// Another one and its arguments, and where its output goes.
+    Other(Vec<String>, Option<PathBuf>),
+}
+
+impl Experiment {
+    /// Reads the experiment `name` of the folder `experiments`.
+    ///
+    /// # Errors
+    /// No such experiment; an `experiment.toml` that cannot be read or breaks a rule.
+    pub fn load(experiments: &Path, name: &str) -> Result<Self> {
+        let folder = experiments.join(name);
+        let path = folder.join("experiment.toml");
+        if !path.is_file() {
+            let problem = "no such experiment; `seccogc experiment` lists them, --dir names another folder";
+            return Err(Error::file(path, problem));
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let spec: Spec = toml::from_str(&text).map_err(|error| Error::file(&path, error.message()))?;
+        for (i, step) in spec.steps.iter().enumerate() {
+            let refuse = |rule: &str| Err(Error::file(&path, format!("steps[{i}]: {rule}")));
+            if step.run.is_empty() == step.command.is_empty() {
+                return refuse("give either `run`, arguments of seccogc, or `command`, another program");
+            }
+            if step.save.is_some() && step.command.is_empty() {
+                return refuse("only what a `command` prints can be saved");
+            }
+        }
+        Ok(Self { name: name.into(), folder, spec })
+    }
+
+    /// All experiments of a folder, by name.
+    ///
+    /// # Errors
+    /// A folder or an experiment that cannot be read.
+    pub fn all(experiments: &Path) -> Result<Vec<Self>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(experiments).map_err(Error::io("read", experiments))? {
+            let entry = entry.map_err(Error::io("read", experiments))?;
+            if entry.path().join("experiment.toml").is_file() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort_unstable();
+        names.iter().map(|name| Self::load(experiments, name)).collect()
+    }
+
+    /// The command lines of a run into `out`.
+    #[must_use]
+    pub fn programs(&self, out: &Path, quick: bool) -> Vec<Program> {
+        let here = self.folder.display().to_string();
+        let root = self.folder.join("../..").display().to_string();
+        let out_text = out.display().to_string();
+        let fill = |text: &String| {
+            text.replace("{out}", &out_text).replace("{here}", &here).replace("{root}", &root)
+        };
+        let program = |step: &Step| {
+            let more = if quick { &step.quick } else { &step.full };
+            if step.command.is_empty() {
+                Program::Own(step.run.iter().chain(more).map(fill).collect())
+            } else {
+                let save = step.save.as_ref().map(|save| out.join(save));
+                Program::Other(step.command.iter().chain(more).map(fill).collect(), save)
+            }
+        };
+        self.spec.steps.iter().map(program).collect()
+    }
+
+    /// Copies the kept results of the run folder `out` into the experiment's folder and renews its README.
+    ///
+    /// # Errors
+    /// A result that the steps did not leave; files that cannot be read or written.
+    pub fn publish(&self, out: &Path, took: Duration) -> Result<()> {
+        let read = |file: &str| {
+            let path = out.join(file);
+            fs::read(&path).map_err(Error::io("read", &path))
+        };
+        let kept =
+            self.spec.kept().map(|(path, name)| Ok((name, read(path)?))).collect::<Result<Vec<_>>>()?;
+        let path = self.folder.join("README.md");
+        let readme = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let readme = renew(&readme, |mark| match mark {
+            "run" => Ok(self.stamp(took)),
+            file => Ok(String::from_utf8_lossy(&read(file)?).into_owned()),
+        })
+        .map_err(|error| Error::file(&path, error.to_string()))?;
+        for (name, bytes) in kept {
+            write_atomically(&self.folder.join(name), &bytes)?;
+        }
+        write_atomically(&path, readme.as_bytes())
+    }
+
+    fn stamp(&self, took: Duration) -> String {
+        let seconds = took.as_secs();
+        let time = match seconds {
+            0..60 => format!("{seconds} s"),
+            60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+            _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        };
+        let threads = rayon::current_num_threads();
+        let (version, name, system) = (env!("CARGO_PKG_VERSION"), &self.name, std::env::consts::ARCH);
+        format!("`seccogc experiment {name}`: {time} with {threads} threads ({system}, seccogc {version}).\n")
+    }
+}
+
+/// `readme` with what stands between `<!-- MARK -->` and `<!-- end -->` replaced by `text(MARK)`, for every mark that has an end.
+fn renew(readme: &str, text: impl Fn(&str) -> Result<String>) -> Result<String> {
+    const END: &str = "<!-- end -->";
+    let mut renewed = String::new();
+    let mut rest = readme;
+    while let Some((before, mark, after)) = next_mark(rest) {
+        let Some(end) = after.find(END) else { break };
+        let _ = write!(renewed, "{before}<!-- {mark} -->\n{}\n{END}", text(mark)?.trim_end());
+        rest = &after[end + END.len()..];
+    }
+    renewed.push_str(rest);
+    Ok(renewed)
+}
+
+fn next_mark(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, after) = text.split_once("<!-- ")?;
+    let (mark, after) = after.split_once(" -->")?;
+    Some((before, mark, after))
+}
+
+/// The index: every experiment with its claim and its first figure, links relative to the experiments' folder.
+#[must_use]
+pub fn index(experiments: &[Experiment]) -> String {
+    let mut page = String::from(
+        "# Experiments\n\nOne claim each, with the command that tests it: `seccogc experiment NAME`, or `--quick` for a short version.\n",
+    );
+    for experiment in experiments {
+        let Experiment { name, spec, .. } = experiment;
+        let source = if spec.source.is_empty() { String::new() } else { format!(" ({})", spec.source) };
+        let _ = write!(page, "\n## [{}]({name}/README.md)\n\n{}{source}\n", spec.title, spec.claim);
+        let figure =
+            spec.kept().map(|(_, file)| file).find(|file| file.extension().is_some_and(|e| e == "svg"));
+        if let Some(figure) = figure {
+            let _ = write!(page, "\n![{}]({name}/{})\n", spec.title, figure.display());
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(toml: &str, readme: &str) -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("experiments/claim");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("experiment.toml"), toml).unwrap();
+        fs::write(folder.join("README.md"), readme).unwrap();
+        let experiments = root.path().join("experiments");
+        (root, experiments)
+    }
+
+    const TOML: &str = r#"
+        title = "A claim"
+        claim = "Sums are exact."
+        keep = ["run/summary.csv", "run/accuracy.svg as figure.svg"]
+        [[steps]]
+        run = ["compare", "{root}/configs/a.toml", "--out", "{out}/run"]
+        full = ["--seeds", "3"]
+        quick = ["--set", "rounds=2"]
+        [[steps]]
+        command = ["python3", "{here}/a.py"]
+        save = "table.md"
+    "#;
+
+    #[test]
+    fn steps_are_filled_in() {
+        let (_root, experiments) = written(TOML, "");
+        let experiment = Experiment::load(&experiments, "claim").unwrap();
+        let here = experiments.join("claim").display().to_string();
+        let [own, other] = &experiment.programs(Path::new("o"), true)[..] else { panic!("two steps") };
+        let config = format!("{here}/../../configs/a.toml");
+        let words: Vec<String> =
+            ["compare", &config, "--out", "o/run", "--set", "rounds=2"].map(str::to_owned).into();
+        assert_eq!(*own, Program::Own(words));
+        let words = vec!["python3".to_owned(), format!("{here}/a.py")];
+        assert_eq!(*other, Program::Other(words, Some("o/table.md".into())));
+        let Program::Own(full) = &experiment.programs(Path::new("o"), false)[0] else { panic!("own") };
+        assert_eq!(full[4..], ["--seeds", "3"]);
+    }
+
+    #[test]
+    fn results_are_published_and_the_readme_is_renewed() {
+        let readme =
+            "# A\n<!-- run -->\n<!-- end -->\ntext\n<!-- table.md -->\nold\nlines\n<!-- end -->\nlast\n";
+        let (_root, experiments) = written(TOML, readme);
+        let experiment = Experiment::load(&experiments, "claim").unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let missing = experiment.publish(out.path(), Duration::from_secs(61)).unwrap_err().to_string();
+        assert!(missing.contains("summary.csv"), "{missing}");
+        fs::create_dir(out.path().join("run")).unwrap();
+        fs::write(out.path().join("run/summary.csv"), "a,b\n").unwrap();
+        fs::write(out.path().join("run/accuracy.svg"), "<svg/>").unwrap();
+        fs::write(out.path().join("table.md"), "| new |\n\n").unwrap();
+        experiment.publish(out.path(), Duration::from_secs(61)).unwrap();
+        let renewed = fs::read_to_string(experiments.join("claim/README.md")).unwrap();
+        assert!(
+            renewed.starts_with("# A\n<!-- run -->\n`seccogc experiment claim`: 1 min 1 s with "),
+            "{renewed}"
+        );
+        assert!(renewed.ends_with("text\n<!-- table.md -->\n| new |\n<!-- end -->\nlast\n"), "{renewed}");
+        assert_eq!(fs::read_to_string(experiments.join("claim/summary.csv")).unwrap(), "a,b\n");
+        // A second time changes nothing.
+        experiment.publish(out.path(), Duration::from_secs(61)).unwrap();
+        assert_eq!(fs::read_to_string(experiments.join("claim/README.md")).unwrap(), renewed);
+        let page = index(&Experiment::all(&experiments).unwrap());
+        assert!(
+            page.contains("## [A claim](claim/README.md)\n\nSums are exact.\n\n![A claim](claim/figure.svg)")
+        );
+    }
+
+    #[test]
+    fn wrong_specifications_are_refused() {
+        let refusal = |toml: &str| {
+            let (_root, experiments) = written(toml, "");
+            Experiment::load(&experiments, "claim").unwrap_err().to_string()
+        };
+        let start = "title = 'A'\nclaim = 'B'\nkeep = []\n";
+        for (steps, want) in [
+            ("steps = [{}]", "steps[0]: give either `run`"),
+            ("steps = [{ run = ['a'], command = ['b'] }]", "steps[0]: give either `run`"),
+            ("steps = [{ run = ['a'], save = 'b' }]", "steps[0]: only what a `command` prints"),
+            ("steps = [{ runs = ['a'] }]", "unknown field `runs`"),
+        ] {
+            let got = refusal(&format!("{start}{steps}"));
+            assert!(got.contains(want), "{got}");
+        }
+        let (_root, experiments) = written(start, "");
+        assert!(
+            Experiment::load(&experiments, "other").unwrap_err().to_string().contains("no such experiment")
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! `seccogc experiment`: the experiments of the repository hang together, and a small one is carried out and published.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use seccogc::experiment::{Experiment, Program, index};
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn seccogc() -> Command {
+    Command::cargo_bin("seccogc").unwrap()
+}
+
+#[test]
+fn experiments_of_the_repository_are_complete() {
+    let folder = repository().join("experiments");
+    let experiments = Experiment::all(&folder).unwrap();
+    assert!(experiments.len() >= 7);
+    for Experiment { name, folder, spec } in &experiments {
+        let readme = fs::read_to_string(folder.join("README.md")).unwrap();
+        let command = format!("experiment {name}");
+        assert!(readme.contains(&command), "{name}: the README does not say its command");
+        assert!(readme.contains("<!-- run -->"), "{name}: the README does not say how long it takes");
+        for (_, name) in spec.kept() {
+            assert!(folder.join(name).is_file(), "{}", folder.join(name).display());
+        }
+    }
+    for experiment in &experiments {
+        for program in experiment.programs(Path::new("out"), true) {
+            let (Program::Own(words) | Program::Other(words, _)) = program;
+            for word in words.iter().filter(|word| word.contains("/../..") || word.ends_with(".toml")) {
+                assert!(Path::new(word).exists(), "{}: {word}", experiment.name);
+            }
+        }
+    }
+    let page = fs::read_to_string(folder.join("README.md")).unwrap();
+    assert_eq!(page, index(&experiments), "`seccogc experiment NAME --update` writes the index");
+}
+
+const CONFIG: &str = "
+    rounds = 2
+    clients = 4
+    [data]
+    name = 'mnist-subset'
+    [model]
+    kind = 'softmax'
+    [solver]
+    kind = 'sgd'
+    steps = 1
+    [[compare]]
+    name = 'ideal'
+    protocol.kind = 'ideal'
+";
+
+const SPEC: &str = "
+    title = 'Two rounds'
+    claim = 'They can be played.'
+    keep = ['compare/summary.csv']
+    [[steps]]
+    run = ['compare', '{here}/two.toml', '--out', '{out}/compare']
+    quick = ['--set', 'rounds=1']
+";
+
+#[test]
+fn a_small_experiment_is_carried_out_and_published() {
+    let root = tempfile::tempdir().unwrap();
+    let here = root.path().join("experiments/two");
+    fs::create_dir_all(&here).unwrap();
+    fs::write(here.join("two.toml"), CONFIG).unwrap();
+    fs::write(here.join("experiment.toml"), SPEC).unwrap();
+    let readme = "# Two\n<!-- compare/summary.md -->\n<!-- end -->\n<!-- run -->\n<!-- end -->\n";
+    fs::write(here.join("README.md"), readme).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = seccogc();
+        command.current_dir(root.path()).arg("experiment").args(arguments);
+        command.assert()
+    };
+    let listed = run(&[]).success().get_output().stdout.clone();
+    assert_eq!(String::from_utf8(listed).unwrap(), "two  Two rounds\n");
+
+    run(&["two", "--quick", "--quiet"]).success().stderr("").stdout("");
+    let rounds =
+        fs::read_to_string(root.path().join("runs/experiments/two-quick/compare/ideal/seed-1/rounds.csv"));
+    assert_eq!(rounds.unwrap().lines().count(), 2, "a header and one round");
+    assert_eq!(fs::read_to_string(here.join("README.md")).unwrap(), readme, "a quick run publishes nothing");
+
+    run(&["--all", "--update", "--quiet"]).success();
+    let renewed = fs::read_to_string(here.join("README.md")).unwrap();
+    assert!(renewed.contains("| ideal ") && renewed.contains("`seccogc experiment two`: "), "{renewed}");
+    assert!(here.join("summary.csv").is_file());
+    assert!(root.path().join("experiments/README.md").is_file());
+
+    for (arguments, want) in [
+        (
+            &["three"][..],
+            "error: experiments/three/experiment.toml: no such experiment; `seccogc experiment` lists them",
+        ),
+        (&["two", "--dir", "nowhere"], "error: read nowhere: "),
+    ] {
+        let stderr = run(arguments).code(2).get_output().stderr.clone();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert!(stderr.starts_with(want) && stderr.lines().count() == 1, "{stderr}");
+    }
+    let wrong = SPEC.replace("two.toml", "three.toml");
+    fs::write(here.join("experiment.toml"), wrong).unwrap();
+    let stderr = run(&["two", "--quiet"]).code(2).get_output().stderr.clone();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(stderr.contains("experiments/two/experiment.toml: steps[0]: "), "{stderr}");
+}
