@@ -102,4 +102,4 @@ pub fn descend(weight: Tensor<1>, rate: f64, gradient: Tensor<1>) -> Tensor<1> {
 }
 
 #[cfg(all(test, feature = "flex"))]
-mod tests;
+pub(super) mod tests;

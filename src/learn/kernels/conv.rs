@@ -43,9 +43,7 @@ impl Conv {
         let ([rows, columns], [height, width]) = (windows.count, windows.size);
         let line = windows.padded()[1] * channels;
         let starts: Vec<usize> = (0..rows * columns)
-            .map(|at| {
-                at / columns * windows.stride[0] * line + at % columns * windows.stride[1] * channels
-            })
+            .map(|at| at / columns * windows.stride[0] * line + at % columns * windows.stride[1] * channels)
             .collect();
         let runs: Vec<usize> = (0..height).map(|row| row * line).collect();
         let weight = self.filters_last(weight);

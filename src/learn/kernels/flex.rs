@@ -2,6 +2,12 @@
 
 use std::sync::Arc;
 
+use super::{
+    affine,
+    conv::{Conv, Images},
+    pool, simd,
+    window::Windows,
+};
 use burn::{
     backend::{
         Autodiff, DispatchDevice, Flex, TensorMetadata,
@@ -14,12 +20,6 @@ use burn::{
     },
     nn::{Linear, conv::Conv2d, pool::MaxPool2d},
     tensor::{DType, Shape, Tensor, TensorData},
-};
-use super::{
-    affine,
-    conv::{Conv, Images},
-    pool, simd,
-    window::Windows,
 };
 
 /// A tensor without, and one with automatic differentiation.
@@ -256,7 +256,7 @@ impl Backward<Flex, 3> for LinearRelu {
 /// `None` where it is Burn's to compute.
 pub(super) fn cross_entropy(logits: &Tensor<2>, labels: &[u8]) -> Option<Tensor<1>> {
     let [batch, classes] = logits.dims();
-    if lives(logits)? == false || batch == 0 || labels.len() != batch {
+    if !lives(logits)? || batch == 0 || labels.len() != batch {
         return None;
     }
     let (logits, node) = tracked(logits.clone())?.into_parts();
@@ -301,7 +301,9 @@ impl Backward<Flex, 1> for CrossEntropy {
 pub(super) fn descend(weight: Tensor<1>, rate: f64, gradient: Tensor<1>) -> Tensor<1> {
     let (mut weight, gradient) = (ordered_owned(plain(weight)), ordered(&plain(gradient)));
     let rate = rate as f32;
-    simd::for_each_pair(weight.storage_mut(), slice(&gradient), |weight, gradient| *weight -= rate * gradient);
+    simd::for_each_pair(weight.storage_mut(), slice(&gradient), |weight, gradient| {
+        *weight -= rate * gradient
+    });
     Tensor::from_primitive::<Flex>(weight)
 }
 

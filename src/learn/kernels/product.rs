@@ -123,11 +123,22 @@ struct Right<'a> {
 }
 
 impl<'a> Right<'a> {
-    /// The rows from `term` on, each of the width.
+    /// The rows from `term` on: the columns, and what follows in memory.
     #[inline(always)]
     fn from(self, term: usize) -> impl Iterator<Item = &'a [f32]> {
-        let Self { b, columns, column, width } = self;
-        b[term * columns..].chunks_exact(columns).map(move |row| &row[column..][..width])
+        let Self { b, columns, column, .. } = self;
+        (term..).map(move |term| &b[term * columns + column..])
+    }
+
+    /// `W` vectors of a row. Of a part, what lies beyond the columns is of no consequence: it is never stored.
+    #[inline(always)]
+    fn load<S: Simd, const W: usize, const PART: bool>(self, simd: S, row: &[f32]) -> [S::f32s; W] {
+        if PART && row.len() < S::F32_LANES {
+            [simd.partial_load_f32s(&row[..self.width]); W]
+        } else {
+            let (vectors, _) = S::as_simd_f32s(&row[..W * S::F32_LANES]);
+            std::array::from_fn(|j| vectors[j])
+        }
     }
 }
 
@@ -153,8 +164,8 @@ impl Left for Piece<'_> {
     ) -> [[S::f32s; W]; H] {
         let lines: &[Line; H] = self.lines[row - self.first..][..H].try_into().expect("H lines");
         assert!(self.depth <= DEPTH);
-        for (t, b) in (0..self.depth).zip(b.from(self.from)) {
-            let b = load::<S, W, PART>(simd, b);
+        for (t, row) in (0..self.depth).zip(b.from(self.from)) {
+            let b = b.load::<S, W, PART>(simd, row);
             for i in 0..H {
                 let a = simd.splat_f32s(lines[i][t]);
                 for j in 0..W {
@@ -186,8 +197,8 @@ impl Left for Beside<'_> {
     ) -> [[S::f32s; W]; H] {
         for (run, &at) in self.runs.iter().enumerate() {
             let a = &self.a[at + row..];
-            for (t, b) in (0..self.terms).zip(b.from(run * self.terms)) {
-                let b = load::<S, W, PART>(simd, b);
+            for (t, row) in (0..self.terms).zip(b.from(run * self.terms)) {
+                let b = b.load::<S, W, PART>(simd, row);
                 let a: &[f32; H] = a[t * self.step..][..H].try_into().expect("H values");
                 for i in 0..H {
                     let a = simd.splat_f32s(a[i]);
@@ -266,26 +277,26 @@ impl Tiles<'_> {
         match self.start {
             Start::Zero => {}
             Start::Kept => {
-                for i in 0..H {
-                    sum[i] = load::<S, W, PART>(simd, &self.c[(row + i) * columns + column..][..width]);
+                for (i, sum) in sum.iter_mut().enumerate() {
+                    *sum = load::<S, W, PART>(simd, &self.c[(row + i) * columns + column..][..width]);
                 }
             }
             Start::Bias(bias) => sum = [load::<S, W, PART>(simd, &bias[column..][..width]); H],
         }
         let b = Right { b: self.b, columns, column, width };
         sum = left.accumulate::<S, H, W, PART>(simd, row, b, sum);
-        for i in 0..H {
+        for (i, mut sum) in sum.into_iter().enumerate() {
             if self.relu {
-                for j in 0..W {
-                    // Not a maximum: NaN, the sign of divergence, must pass.
-                    sum[i][j] = simd.select_f32s(simd.less_than_f32s(sum[i][j], zero), zero, sum[i][j]);
+                // Not a maximum: NaN, the sign of divergence, must pass.
+                for x in &mut sum {
+                    *x = simd.select_f32s(simd.less_than_f32s(*x, zero), zero, *x);
                 }
             }
             let c = &mut self.c[(row + i) * columns + column..][..width];
             if PART {
-                simd.partial_store_f32s(c, sum[i][0]);
+                simd.partial_store_f32s(c, sum[0]);
             } else {
-                S::as_mut_simd_f32s(c).0.copy_from_slice(&sum[i]);
+                S::as_mut_simd_f32s(c).0.copy_from_slice(&sum);
             }
         }
     }

@@ -1,7 +1,7 @@
 use std::cell::Cell;
 
 use burn::{
-    module::Param,
+    module::{Param, ParamId},
     nn::{
         Linear, LinearConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
@@ -94,8 +94,9 @@ fn convolution(
 ) -> Conv2d {
     let config = Conv2dConfig::new([channels, filters], [height, width]);
     let mut layer = config.with_stride(stride).with_padding(padding.clone()).init(&Device::flex().autodiff());
-    layer.weight = Param::from_tensor(parameters[0].clone().reshape([filters, channels, height, width]));
-    layer.bias = parameters.get(1).cloned().map(Param::from_tensor);
+    layer.weight =
+        Param::initialized(ParamId::new(), parameters[0].clone().reshape([filters, channels, height, width]));
+    layer.bias = parameters.get(1).cloned().map(|bias| Param::initialized(ParamId::new(), bias));
     layer
 }
 
@@ -160,8 +161,8 @@ proptest! {
             parameters.extend(bias.then(|| random([outputs], &mut rng)));
             Outcome::of(x, parameters, seed, |x, parameters| {
                 let mut layer: Linear = LinearConfig::new(inputs, outputs).init(&Device::flex().autodiff());
-                layer.weight = Param::from_tensor(parameters[0].clone().reshape([inputs, outputs]));
-                layer.bias = parameters.get(1).cloned().map(Param::from_tensor);
+                layer.weight = Param::initialized(ParamId::new(), parameters[0].clone().reshape([inputs, outputs]));
+                layer.bias = parameters.get(1).cloned().map(|bias| Param::initialized(ParamId::new(), bias));
                 if relu { linear_relu(x, &layer) } else { linear(x, &layer) }
             })
         });

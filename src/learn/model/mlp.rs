@@ -115,7 +115,7 @@ impl Architecture for MlpConfig {
 
 impl Classifier for Mlp {
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
-        let x = self.hidden.iter().fold(examples.flatten(1, 3), |x, layer| linear_relu(x, layer));
+        let x = self.hidden.iter().fold(examples.flatten(1, 3), linear_relu);
         linear(x, &self.output)
     }
 }
