@@ -6,6 +6,7 @@ Needs a Python with PyTorch. Appends a line per model and setting to history.csv
 import argparse
 import csv
 import datetime
+import json
 import pathlib
 import platform
 import statistics
@@ -17,6 +18,7 @@ ROOT = HERE.parent.parent
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--python", default=sys.executable, help="interpreter that has PyTorch")
+parser.add_argument("--program", help="a build of benches/epoch.rs, to be measured instead of a fresh one")
 parser.add_argument("--repetitions", type=int, default=7)
 parser.add_argument(
     "--models", nargs="+", default=["cnn=640", "mlp=16000", "lenet5=3200", "cifar-cnn=320", "resnet20=160"],
@@ -45,11 +47,12 @@ def text(*command):
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-subprocess.run(["cargo", "bench", "--locked", "--no-run", "--bench", "epoch"], cwd=ROOT, check=True)
-built = subprocess.run(
-    ["cargo", "bench", "--locked", "--no-run", "--bench", "epoch"], cwd=ROOT, check=True, capture_output=True, text=True
-).stderr
-program = built.rsplit("(", 1)[1].split(")")[0]
+program = arguments.program
+if program is None:
+    build = ["cargo", "bench", "--locked", "--no-run", "--bench", "epoch", "--message-format=json"]
+    built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    artifacts = [json.loads(line) for line in built.splitlines()]
+    program = next(a["executable"] for a in artifacts if a.get("executable"))
 loop = [arguments.python, str(HERE / "pytorch_loop.py")]
 # Ours against theirs on one thread, and on two: one process with two threads, two processes with one each.
 ours = {threads: Peer([program, str(threads)]) for threads in (1, 2)}

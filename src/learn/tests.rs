@@ -179,6 +179,8 @@ fn gradients_match_finite_differences() {
 /// Two epochs with momentum, then a test: the kernels against Burn's own operations, to 10⁻⁴ of the largest change.
 #[test]
 fn every_model_trains_as_with_burns_operations() {
+    // Tests on this thread, where the switch between the two is.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
     for (model, shape) in [
         (model("softmax"), [1, 6, 6]),
         (ModelConfig::Mlp(MlpConfig { hidden: Hidden::Several(vec![20, 15]) }), [3, 5, 5]),
@@ -200,8 +202,6 @@ fn every_model_trains_as_with_burns_operations() {
         let (fast, slow) = kernels::tests::both(|| {
             let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
             let end: Vec<f32> = start.iter().zip(&update.delta).map(|(w, x)| w + x).collect();
-            // On this thread, where the switch between the two is.
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
             (update, pool.install(|| learner.evaluate(&end, &data.test)))
         });
         let top = slow.0.delta.iter().fold(0.0_f32, |top, x| top.max(x.abs()));
