@@ -71,10 +71,10 @@ processor = next(
 )
 identity = {
     "date": datetime.date.today().isoformat(),
-    "commit": text("git", "rev-parse", "--short", "HEAD"),
+    "commit": ours[1].version.split()[-1],
     "processor": processor,
     "rust": text("rustc", "--version").split()[1],
-    "ours": ours[1].version,
+    "ours": ours[1].version.rsplit(" ", 1)[0],
     "theirs": next(iter(theirs.values()))[1].version,
 }
 history = HERE / "history.csv"
