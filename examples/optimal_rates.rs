@@ -235,8 +235,8 @@ fn main() -> Result<()> {
     plot_lines(
         &curves,
         ["clients K", "independent key symbols (updates)"],
-        "Keys in all, U = ⌈K/2⌉ + 1",
-        "counted in the keys of the running schemes, as ranks over a prime field",
+        "Keys in all",
+        "U = K/2 + 1, rounded up; ranks of the keys of the running schemes over a prime field",
         &folder.join("randomness_cost"),
     )
 }

@@ -135,7 +135,8 @@ impl Experiment {
     #[must_use]
     pub fn programs(&self, out: &Path, quick: bool) -> Vec<Program> {
         let here = self.folder.display().to_string();
-        let root = self.folder.join("../..").display().to_string();
+        let root = self.folder.parent().and_then(Path::parent).unwrap_or(Path::new(".."));
+        let root = if root.as_os_str().is_empty() { Path::new(".") } else { root }.display().to_string();
         let out_text = out.display().to_string();
         let fill = |text: &String| {
             text.replace("{out}", &out_text).replace("{here}", &here).replace("{root}", &root)
@@ -261,7 +262,7 @@ mod tests {
         let experiment = Experiment::load(&experiments, "claim").unwrap();
         let here = experiments.join("claim").display().to_string();
         let [own, other] = &experiment.programs(Path::new("o"), true)[..] else { panic!("two steps") };
-        let config = format!("{here}/../../configs/a.toml");
+        let config = format!("{}/configs/a.toml", experiments.parent().unwrap().display());
         let words: Vec<String> =
             ["compare", &config, "--out", "o/run", "--set", "rounds=2"].map(str::to_owned).into();
         assert_eq!(*own, Program::Own(words));
