@@ -47,13 +47,14 @@
 //! ```
 
 mod device;
+pub mod kernels;
 mod model;
 mod schedule;
 pub mod solver;
 
 use burn::{
     module::{ModuleMapper, ModuleVisitor, Param},
-    tensor::{Gradients, Int, Tensor, TensorData, activation::log_softmax},
+    tensor::{Gradients, Tensor, TensorData},
 };
 use rand::{RngExt, seq::SliceRandom};
 use rayon::prelude::*;
@@ -390,11 +391,10 @@ impl<M: Classifier> Learner for Trainer<M> {
                 order.shuffle(&mut seed.child("epoch", epoch as u64).rng());
             }
             let batch = &order[at..shard.len().min(at + self.solver.batch_size())];
-            let labels: Vec<i32> = batch.iter().map(|&i| data.labels()[i].into()).collect();
-            let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [batch.len(), 1]), &device);
+            let labels: Vec<u8> = batch.iter().map(|&i| data.labels()[i]).collect();
             let augmentation = Some(seed.child("augmentation", step as u64));
             let logits = model.forward(self.examples(data, batch, augmentation, &device));
-            let loss = log_softmax(logits, 1).gather(1, labels).mean().neg();
+            let loss = kernels::cross_entropy(logits, &labels);
             let gradients = loss.backward();
             losses.push((loss.inner(), batch.len()));
             examples += batch.len();

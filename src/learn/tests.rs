@@ -176,6 +176,43 @@ fn gradients_match_finite_differences() {
     check_gradient(&model("resnet20"), [2, 8, 8], 5.0);
 }
 
+/// Two epochs with momentum, then a test: the kernels against Burn's own operations, to 10⁻⁴ of the largest change.
+#[test]
+fn every_model_trains_as_with_burns_operations() {
+    // Tests on this thread, where the switch between the two is.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
+    for (model, shape) in [
+        (model("softmax"), [1, 6, 6]),
+        (ModelConfig::Mlp(MlpConfig { hidden: Hidden::Several(vec![20, 15]) }), [3, 5, 5]),
+        (model("cnn"), [1, 9, 8]),
+        (model("lenet5"), [1, 12, 13]),
+        (model("cifar-cnn"), [3, 7, 9]),
+        (model("resnet20"), [2, 8, 9]),
+    ] {
+        let data = dataset(40, shape, 4);
+        let config = SgdConfig {
+            batch_size: 16,
+            epochs: Some(2),
+            momentum: 0.5,
+            learning_rate: 0.01,
+            ..SgdConfig::default()
+        };
+        let learner = learner(&model, &sgd(config), &data, cpu()).unwrap();
+        let start = learner.init(Seed::new(1));
+        let (fast, slow) = kernels::tests::both(|| {
+            let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
+            let end: Vec<f32> = start.iter().zip(&update.delta).map(|(w, x)| w + x).collect();
+            (update, pool.install(|| learner.evaluate(&end, &data.test)))
+        });
+        let top = slow.0.delta.iter().fold(0.0_f32, |top, x| top.max(x.abs()));
+        for (a, b) in fast.0.delta.iter().zip(&slow.0.delta) {
+            assert!((a - b).abs() <= 1e-4 * top, "{}: {a} {b}", model.kind());
+        }
+        assert!((fast.0.loss - slow.0.loss).abs() < 1e-5 && fast.0.steps == 6, "{}", model.kind());
+        assert!((fast.1.loss - slow.1.loss).abs() < 1e-4, "{}", model.kind());
+    }
+}
+
 /// Full-batch SGD on a softmax model, in f64 with plain loops.
 fn softmax_by_hand(start: &[f32], data: &Dataset, sgd: &SgdConfig, steps: usize) -> Vec<f64> {
     let (n, classes) = (data.train.len(), data.classes);

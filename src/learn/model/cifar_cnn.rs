@@ -9,13 +9,14 @@ use burn::{
         conv::{Conv2d, Conv2dConfig},
         pool::{MaxPool2d, MaxPool2dConfig},
     },
-    tensor::{Device, Tensor, activation::relu},
+    tensor::{Device, Tensor},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Classifier, at_least};
 use crate::error::Result;
+use crate::learn::kernels::{conv2d, linear, linear_relu, max_pool2d_relu};
 
 /// The CIFAR-10 network of McMahan et al. (2017). It has no options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,9 +62,9 @@ impl Architecture for CifarCnnConfig {
 
 impl Classifier for CifarCnn {
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
-        let x = relu(self.pool.forward(self.conv1.forward(examples)));
-        let x = relu(self.pool.forward(self.conv2.forward(x)));
-        let x = relu(self.hidden1.forward(x.flatten(1, 3)));
-        self.output.forward(relu(self.hidden2.forward(x)))
+        let x = max_pool2d_relu(conv2d(examples, &self.conv1), &self.pool);
+        let x = max_pool2d_relu(conv2d(x, &self.conv2), &self.pool);
+        let x = linear_relu(x.flatten(1, 3), &self.hidden1);
+        linear(linear_relu(x, &self.hidden2), &self.output)
     }
 }

@@ -7,13 +7,14 @@ use burn::{
         conv::{Conv2d, Conv2dConfig},
         pool::{MaxPool2d, MaxPool2dConfig},
     },
-    tensor::{Device, Tensor, activation::relu},
+    tensor::{Device, Tensor},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Classifier, at_least};
 use crate::error::Result;
+use crate::learn::kernels::{conv2d, linear, linear_relu, max_pool2d_relu};
 
 /// The convolutional network of McMahan et al. (2017). It has no options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,9 +54,8 @@ impl Architecture for CnnConfig {
 
 impl Classifier for Cnn {
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
-        // ReLU and maximum commute; after pooling ReLU has a quarter of the work.
-        let x = relu(self.pool.forward(self.conv1.forward(examples)));
-        let x = relu(self.pool.forward(self.conv2.forward(x)));
-        self.output.forward(relu(self.hidden.forward(x.flatten(1, 3))))
+        let x = max_pool2d_relu(conv2d(examples, &self.conv1), &self.pool);
+        let x = max_pool2d_relu(conv2d(x, &self.conv2), &self.pool);
+        linear(linear_relu(x.flatten(1, 3), &self.hidden), &self.output)
     }
 }

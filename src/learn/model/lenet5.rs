@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Classifier, at_least};
 use crate::error::Result;
+use crate::learn::kernels::{conv2d, linear};
 
 /// LeNet-5. It has no options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,9 +64,9 @@ impl Architecture for LeNet5Config {
 
 impl Classifier for LeNet5 {
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
-        let x = self.pool.forward(tanh(self.c1.forward(examples)));
-        let x = self.pool.forward(tanh(self.c3.forward(x)));
-        let x = tanh(self.c5.forward(x.flatten(1, 3)));
-        self.output.forward(tanh(self.f6.forward(x)))
+        let x = self.pool.forward(tanh(conv2d(examples, &self.c1)));
+        let x = self.pool.forward(tanh(conv2d(x, &self.c3)));
+        let x = tanh(linear(x.flatten(1, 3), &self.c5));
+        linear(tanh(linear(x, &self.f6)), &self.output)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use burn::{
     module::Module,
     nn::{Linear, LinearConfig},
-    tensor::{Device, Tensor, activation::relu},
+    tensor::{Device, Tensor},
 };
 use schemars::JsonSchema;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Classifier};
 use crate::error::{Error, Result};
+use crate::learn::kernels::{linear, linear_relu};
 
 /// A perceptron with hidden layers and ReLU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -114,7 +115,7 @@ impl Architecture for MlpConfig {
 
 impl Classifier for Mlp {
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
-        let x = self.hidden.iter().fold(examples.flatten(1, 3), |x, layer| relu(layer.forward(x)));
-        self.output.forward(x)
+        let x = self.hidden.iter().fold(examples.flatten(1, 3), linear_relu);
+        linear(x, &self.output)
     }
 }

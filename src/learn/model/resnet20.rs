@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Classifier, at_least};
 use crate::error::{Error, Result};
+use crate::learn::kernels::{conv2d, linear};
 
 /// ResNet-20 with group normalisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +54,7 @@ impl Unit {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.norm.forward(self.conv.forward(x))
+        self.norm.forward(conv2d(x, &self.conv))
     }
 }
 
@@ -124,6 +125,6 @@ impl Classifier for ResNet20 {
         let x = relu(self.stem.forward(examples));
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         let [batch, channels, ..] = x.dims();
-        self.output.forward(x.mean_dims(&[2, 3]).reshape([batch, channels]))
+        linear(x.mean_dims(&[2, 3]).reshape([batch, channels]), &self.output)
     }
 }

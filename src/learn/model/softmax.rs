@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Classifier};
 use crate::error::Result;
+use crate::learn::kernels::linear;
 
 /// Multinomial logistic regression. It has no options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +37,6 @@ impl Architecture for SoftmaxConfig {
 
 impl Classifier for Softmax {
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
-        self.output.forward(examples.flatten(1, 3))
+        linear(examples.flatten(1, 3), &self.output)
     }
 }

@@ -5,7 +5,10 @@
 use burn::tensor::Tensor;
 
 use super::{LocalSolver, Solver, check_momentum, section};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    learn::kernels::descend,
+};
 
 section! {
     /// Stochastic gradient descent.
@@ -49,7 +52,7 @@ impl Sgd {
 impl LocalSolver for Sgd {
     fn step(&mut self, parameter: usize, weight: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
         if self.momentum == 0.0 {
-            return weight - gradient.mul_scalar(self.rate);
+            return descend(weight, self.rate, gradient);
         }
         if self.velocity.len() <= parameter {
             self.velocity.resize(parameter + 1, None);
@@ -60,6 +63,6 @@ impl LocalSolver for Sgd {
         };
         self.velocity[parameter] = Some(velocity.clone());
         let direction = if self.nesterov { gradient + velocity.mul_scalar(self.momentum) } else { velocity };
-        weight - direction.mul_scalar(self.rate)
+        descend(weight, self.rate, direction)
     }
 }

@@ -1,0 +1,96 @@
+"""Local training of seccogc beside a plain PyTorch loop, interleaved: python3 experiments/performance/run.py
+
+Needs a Python with PyTorch. Appends a line per model and setting to history.csv and prints the table.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--python", default=sys.executable, help="interpreter that has PyTorch")
+parser.add_argument("--program", help="a build of benches/epoch.rs, to be measured instead of a fresh one")
+parser.add_argument("--repetitions", type=int, default=7)
+parser.add_argument(
+    "--models", nargs="+", default=["cnn=640", "mlp=16000", "lenet5=3200", "cifar-cnn=320", "resnet20=160"],
+    help="MODEL=IMAGES of one epoch",
+)
+arguments = parser.parse_args()
+
+
+class Peer:
+    """A program that answers MODEL IMAGES with images per second, or several at the same time."""
+
+    def __init__(self, command, copies=1):
+        pipe = subprocess.PIPE
+        self.copies = [
+            subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) for _ in range(copies)
+        ]
+        self.version = [copy.stdout.readline().strip() for copy in self.copies][0]
+
+    def measure(self, model, images):
+        for copy in self.copies:
+            print(model, images, file=copy.stdin, flush=True)
+        return sum(float(copy.stdout.readline()) for copy in self.copies)
+
+
+def text(*command):
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+program = arguments.program
+if program is None:
+    build = ["cargo", "bench", "--locked", "--no-run", "--bench", "epoch", "--message-format=json"]
+    built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    artifacts = [json.loads(line) for line in built.splitlines()]
+    program = next(a["executable"] for a in artifacts if a.get("executable"))
+loop = [arguments.python, str(HERE / "pytorch_loop.py")]
+# Ours against theirs on one thread, and on two: one process with two threads, two processes with one each.
+ours = {threads: Peer([program, str(threads)]) for threads in (1, 2)}
+theirs = {"1 thread": (1, Peer([*loop, "1"])), "2 threads": (2, Peer([*loop, "2"])),
+          "2 processes": (2, Peer([*loop, "1"], copies=2))}
+
+processor = next(
+    (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
+    platform.processor(),
+)
+identity = {
+    "date": datetime.date.today().isoformat(),
+    "commit": text("git", "rev-parse", "--short", "HEAD"),
+    "processor": processor,
+    "rust": text("rustc", "--version").split()[1],
+    "ours": ours[1].version,
+    "theirs": theirs["1 thread"][1].version,
+}
+history = HERE / "history.csv"
+print("| model | PyTorch on | ours, images/s | PyTorch, images/s | ratio | least – greatest |\n|---|---|---:|---:|---:|---:|")
+for model, images in (model.split("=") for model in arguments.models):
+    measured = {setting: [] for setting in theirs}
+    for _ in range(arguments.repetitions):
+        for setting, (threads, peer) in theirs.items():
+            measured[setting].append((ours[threads].measure(model, images), peer.measure(model, images)))
+    for setting, pairs in measured.items():
+        ratios = sorted(mine / other for mine, other in pairs)
+        mine, other = (statistics.median(rate) for rate in zip(*pairs))
+        row = identity | {
+            "model": model, "setting": setting, "images": images, "repetitions": len(pairs),
+            "ours_images_per_s": round(mine), "theirs_images_per_s": round(other),
+            "ratio": f"{statistics.median(ratios):.2f}", "least": f"{ratios[0]:.2f}", "greatest": f"{ratios[-1]:.2f}",
+        }
+        new = not history.exists()
+        with open(history, "a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        print(f"| {model} | {setting} | {mine:.0f} | {other:.0f} | {row['ratio']} | {row['least']} – {row['greatest']} |",
+              flush=True)
