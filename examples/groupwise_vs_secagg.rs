@@ -41,7 +41,7 @@ struct Point {
     decryption: f64,
     /// The three together.
     aggregation: f64,
-    /// What happens before the round: keys, agreement, shares, on all clients one after the other.
+    /// What happens before the round: keys, shares and decoding matrices, on all clients one after the other.
     set_up: f64,
     /// Bytes that a client sends and receives in the round.
     bytes: u64,
@@ -62,6 +62,7 @@ fn measure<P: Protocol<M31>>(
     part: &Part,
 ) -> Result<Point> {
     let x: Vec<Vector<M31>> = inputs(clients, input_kb * 1000 / 4);
+    let tiny: Vec<Vector<M31>> = inputs(clients, 1);
     let mut point = Point {
         scheme: names[0],
         keys: names[1],
@@ -83,6 +84,9 @@ fn measure<P: Protocol<M31>>(
         let mut rng = Seed::new(7).child("survivors", sample).rng();
         let left = index::sample(&mut rng, clients, survivors).into_vec();
         let lost = |phase, k: u16| phase >= upload && !left.contains(&usize::from(k));
+        // A round of one symbol computes the decoding matrix of these survivors, which does not depend on the inputs: set-up.
+        let matrices = round(protocol, sample + 1, &tiny, lost);
+        let matrices: f64 = matrices.phases[part.from..].iter().map(|phase| phase.server).sum();
         let Timed { deal, prepare, phases, recovered } = round(protocol, sample + 1, &x, lost);
         if !recovered {
             return Err(Error::Refused(format!("{} with {clients} clients: an outage", names[0])));
@@ -98,8 +102,10 @@ fn measure<P: Protocol<M31>>(
         point.encryption += share * (prepare + part.expansion * deal + sum(&|phase| phase.client, during));
         point.decryption += share * sum(&|phase| phase.server, during);
         point.transmission += share * bytes as f64 / RATE;
-        point.set_up +=
-            share * ((1.0 - part.expansion) * deal + sum(&|p| p.client * clients as f64 + p.server, before));
+        point.set_up += share
+            * (matrices
+                + (1.0 - part.expansion) * deal
+                + sum(&|p| p.client * clients as f64 + p.server, before));
         point.bytes = bytes;
     }
     point.aggregation = point.encryption + point.transmission + point.decryption;
