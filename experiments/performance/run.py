@@ -24,6 +24,8 @@ parser.add_argument(
     "--models", nargs="+", default=["cnn=640", "mlp=16000", "lenet5=3200", "cifar-cnn=320", "resnet20=160"],
     help="MODEL=IMAGES of one epoch",
 )
+SETTINGS = ["1 thread", "2 threads", "2 processes"]
+parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS, help="what PyTorch runs on")
 arguments = parser.parse_args()
 
 
@@ -56,8 +58,12 @@ if program is None:
 loop = [arguments.python, str(HERE / "pytorch_loop.py")]
 # Ours against theirs on one thread, and on two: one process with two threads, two processes with one each.
 ours = {threads: Peer([program, str(threads)]) for threads in (1, 2)}
-theirs = {"1 thread": (1, Peer([*loop, "1"])), "2 threads": (2, Peer([*loop, "2"])),
-          "2 processes": (2, Peer([*loop, "1"], copies=2))}
+peers = {"1 thread": (1, "1", 1), "2 threads": (2, "2", 1), "2 processes": (2, "1", 2)}
+theirs = {
+    setting: (threads, Peer([*loop, own], copies))
+    for setting, (threads, own, copies) in peers.items()
+    if setting in arguments.settings
+}
 
 processor = next(
     (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
@@ -65,11 +71,11 @@ processor = next(
 )
 identity = {
     "date": datetime.date.today().isoformat(),
-    "commit": text("git", "rev-parse", "--short", "HEAD"),
+    "commit": ours[1].version.split()[-1],
     "processor": processor,
     "rust": text("rustc", "--version").split()[1],
-    "ours": ours[1].version,
-    "theirs": theirs["1 thread"][1].version,
+    "ours": ours[1].version.rsplit(" ", 1)[0],
+    "theirs": next(iter(theirs.values()))[1].version,
 }
 history = HERE / "history.csv"
 print("| model | PyTorch on | ours, images/s | PyTorch, images/s | ratio | least – greatest |\n|---|---|---:|---:|---:|---:|")

@@ -1,5 +1,7 @@
 //! Labelled examples in memory, and their statistics.
 
+use pulp::{Arch, Simd, WithSimd};
+
 use crate::{Error, Result};
 
 /// Labelled examples of one shape: images with one byte per pixel and channel, or tables of real features.
@@ -14,6 +16,26 @@ pub struct Examples {
 enum Values {
     Pixels(Vec<u8>),
     Features(Vec<f32>),
+}
+
+/// Pixels times `scale` plus `offset`, with the widest vectors of the processor.
+struct Scaled<'a> {
+    from: &'a [u8],
+    to: &'a mut [f32],
+    scale: f32,
+    offset: f32,
+}
+
+impl WithSimd for Scaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { from, to, scale, offset } = self;
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = f32::from(from) * scale + offset;
+        }
+    }
 }
 
 impl Examples {
@@ -122,7 +144,9 @@ impl Examples {
                 Values::Pixels(pixels) => {
                     for (plane, (&mean, &std)) in pixels[place].chunks_exact(group).zip(statistics()) {
                         let (scale, offset) = (1.0 / (255.0 * std), -mean / std);
-                        out.extend(plane.iter().map(|&x| f32::from(x) * scale + offset));
+                        let start = out.len();
+                        out.resize(start + plane.len(), 0.0);
+                        Arch::new().dispatch(Scaled { from: plane, to: &mut out[start..], scale, offset });
                     }
                 }
                 Values::Features(features) => {

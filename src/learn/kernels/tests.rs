@@ -68,11 +68,11 @@ impl Outcome {
         Self(outcome)
     }
 
-    /// Agrees to 10⁻⁵ of the largest value of each part.
+    /// Agrees to 10⁻⁵ of the largest value of each part, or of 1 where that is less: sums may cancel.
     fn agrees(&self, other: &Self) -> bool {
         self.0.len() == other.0.len()
             && self.0.iter().zip(&other.0).all(|(a, b)| {
-                let top = b.iter().fold(1e-3_f32, |top, x| top.max(x.abs()));
+                let top = b.iter().fold(1.0_f32, |top, x| top.max(x.abs()));
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * top)
             })
     }

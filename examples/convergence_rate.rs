@@ -1,0 +1,141 @@
+//! The average squared norm of the gradient over T rounds with learning rate c/√T, against T, on a network that is not convex.
+//!
+//! The gradient of the whole objective is measured, not estimated: one step of every client with learning rate 1 on all of its examples
+//! moves the model by it.
+//!
+//! `cargo run --release --example convergence_rate CONFIG [FOLDER]` writes `convergence_rate.csv`, its table and figure.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use seccogc::config::Config;
+use seccogc::error::{Error, Result};
+use seccogc::record::{to_csv, write_atomically};
+use seccogc::report::{Spread, markdown, plot_lines};
+use seccogc::train::Setting;
+
+const ROUNDS: [u64; 5] = [25, 50, 100, 200, 400];
+const SEEDS: [u64; 3] = [1, 2, 3];
+/// The learning rate is this over √T.
+const RATE: f64 = 0.5;
+/// The gradient is measured before every so many rounds.
+const EVERY: u64 = 5;
+
+const VARIANTS: [(&str, &[&str]); 6] = [
+    ("ideal", &["protocol.kind=ideal"]),
+    ("Fair-SecCoGC, σ = 0.1", &["protocol.key_std=0.1"]),
+    ("Fair-SecCoGC, σ = 100", &["protocol.key_std=100"]),
+    ("the same, FedProx", &["protocol.key_std=100", "solver.kind=fedprox", "solver.steps=5"]),
+    ("the same, SCAFFOLD", &["protocol.key_std=100", "solver.kind=scaffold", "solver.steps=5"]),
+    ("FedAvg", &["protocol.kind=fedavg"]),
+];
+
+/// One run.
+#[derive(Serialize)]
+struct Run {
+    variant: &'static str,
+    seed: u64,
+    rounds: u64,
+    learning_rate: f64,
+    recovered: u64,
+    /// Mean over the rounds of ‖∇F‖² at the global model.
+    mean_squared_gradient: f64,
+}
+
+fn squared_gradient(whole: &Setting, parameters: &[f32]) -> Result<f64> {
+    let run = whole.run(&seccogc::protocol::ProtocolConfig::Ideal(Default::default()))?;
+    let mut state = run.start();
+    state.parameters.copy_from_slice(parameters);
+    run.round(&mut state)?;
+    let step = state.parameters.iter().zip(parameters).map(|(after, before)| f64::from(before - after));
+    Ok(step.map(|g| g * g).sum())
+}
+
+fn measure(config: &Path, variant: (&'static str, &[&str]), rounds: u64, seed: u64) -> Result<Run> {
+    let learning_rate = RATE / (rounds as f64).sqrt();
+    let mut sets: Vec<String> = variant.1.iter().map(|set| (*set).to_owned()).collect();
+    sets.extend([
+        format!("seed={seed}"),
+        format!("rounds={rounds}"),
+        format!("solver.learning_rate={learning_rate}"),
+    ]);
+    let setting = Setting::build(&Config::load(config, &sets)?, "cpu".parse()?)?;
+    let whole = [
+        format!("seed={seed}"),
+        "protocol.kind=ideal".into(),
+        "solver.learning_rate=1".into(),
+        "solver.steps=1".into(),
+        "solver.batch_size=100000".into(),
+    ];
+    let whole = Setting::build(&Config::load(config, &whole)?, "cpu".parse()?)?;
+    let run = setting.run(&Config::load(config, &sets)?.protocol)?;
+    let mut state = run.start();
+    let (mut sum, mut count, mut recovered) = (0.0, 0, 0);
+    for round in 0..rounds {
+        if round % EVERY == 0 {
+            sum += squared_gradient(&whole, &state.parameters)?;
+            count += 1;
+        }
+        let (row, _) = run.round(&mut state)?;
+        recovered += u64::from(row.outcome == seccogc::record::Outcome::Recovered);
+    }
+    let mean_squared_gradient = sum / f64::from(count);
+    Ok(Run { variant: variant.0, seed, rounds, learning_rate, recovered, mean_squared_gradient })
+}
+
+/// The slope of a straight line through points.
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let n = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let products = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>();
+    products / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let config = arguments.next().ok_or_else(|| Error::Refused("give a configuration".into()))?;
+    let folder = arguments.next().unwrap_or_else(|| "runs/convergence_rate".into());
+    std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    let (mut runs, mut lines, mut curves) = (Vec::new(), Vec::new(), Vec::new());
+    for variant in VARIANTS {
+        let mut of_variant = Vec::new();
+        for seed in SEEDS {
+            for rounds in ROUNDS {
+                of_variant.push(measure(&config, variant, rounds, seed)?);
+            }
+        }
+        let logarithms = |seed| {
+            let of_seed = of_variant.iter().filter(|run| run.seed == seed);
+            let point = |run: &Run| ((run.rounds as f64).log10(), run.mean_squared_gradient.log10());
+            of_seed.map(point).collect::<Vec<_>>()
+        };
+        let slopes = SEEDS.map(|seed| slope(&logarithms(seed)));
+        let (mean, half) = Spread::Confidence.of(slopes).unwrap_or_default();
+        let at = |rounds| {
+            let values = of_variant.iter().filter(|run| run.rounds == rounds).map(|run| run.mean_squared_gradient);
+            Spread::Confidence.of(values).unwrap_or_default().0
+        };
+        let numbers = ROUNDS.map(|rounds| format!("{:.4}", at(rounds)));
+        let slope = format!("{mean:.2} ± {:.2}", half.unwrap_or_default());
+        println!("{}: slope {slope}", variant.0);
+        lines.push([vec![variant.0.to_owned()], numbers.into(), vec![slope]].concat());
+        let points = ROUNDS.map(|rounds| ((rounds as f64).log10(), at(rounds).log10()));
+        // The axis begins at 0: 3 + log10 is positive for every norm that occurs.
+        curves.push((variant.0.to_owned(), points.map(|(x, y)| (x, y + 3.0)).to_vec()));
+        runs.extend(of_variant);
+    }
+    let header = ["variant", "T = 25", "50", "100", "200", "400", "slope (95 %)"];
+    let table = markdown(&header, &[0], &lines);
+    println!("{table}");
+    write_atomically(&folder.join("convergence_rate.md"), table.as_bytes())?;
+    write_atomically(&folder.join("convergence_rate.csv"), &to_csv(&runs)?)?;
+    plot_lines(
+        &curves,
+        ["log₁₀ of the rounds T", "3 + log₁₀ of the mean squared gradient"],
+        "How the gradient falls with the number of rounds",
+        "learning rate 0.5/√T; one digit a client, unequal links, mean over three seeds",
+        &folder.join("convergence_rate"),
+    )
+}
