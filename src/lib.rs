@@ -9,6 +9,8 @@ pub mod coding;
 pub mod cohort;
 pub mod config;
 pub mod data;
+#[cfg(feature = "deploy")]
+pub mod deploy;
 pub mod error;
 pub mod keys;
 pub mod learn;
@@ -24,5 +26,6 @@ pub mod server;
 pub mod study;
 pub mod sweep;
 pub mod train;
+pub mod wire;
 
 pub use error::{Error, Result};
