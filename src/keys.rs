@@ -126,22 +126,33 @@ impl KeyKind {
                 });
                 masks
             }
-            Self::Pairwise => {
-                let scale = S::Scalar::deviation(std / (m - 1.0).sqrt());
-                (0..clients)
-                    .into_par_iter()
-                    .map(|k| {
-                        let mut mask = vec![S::zero(); len];
-                        for j in (0..clients).filter(|&j| j != k) {
-                            let sign = if k < j { scale } else { -scale };
-                            S::axpy(&mut mask, sign, &stream(k.min(j), k.max(j)));
-                        }
-                        mask
-                    })
-                    .collect()
-            }
+            Self::Pairwise => (0..clients)
+                .into_par_iter()
+                .map(|k| pairwise_mask(k, clients, len, std, round, source))
+                .collect(),
         }
     }
+}
+
+/// The mask u_k of [`KeyKind::Pairwise`] for one of `clients` ≥ 2 clients. Only streams of pairs that contain `client` are drawn, so
+/// that the client makes it alone, from the secrets that it shares with each other one.
+#[must_use]
+pub fn pairwise_mask<S: Symbol>(
+    client: usize,
+    clients: usize,
+    len: usize,
+    std: f64,
+    round: u64,
+    source: &impl KeySource<S>,
+) -> Vec<S> {
+    let scale = S::Scalar::deviation(std / (clients as f64 - 1.0).sqrt());
+    let mut mask = vec![S::zero(); len];
+    for j in (0..clients).filter(|&j| j != client) {
+        let sign = if client < j { scale } else { -scale };
+        let (a, b) = (client.min(j) as u16, client.max(j) as u16);
+        S::axpy(&mut mask, sign, &source.draw(KeyStream { purpose: "mask", round, a, b }, len));
+    }
+    mask
 }
 
 /// 1/n; n is a number of clients, far below any modulus.
