@@ -3,6 +3,8 @@
 mod attack;
 mod audit;
 mod dashboard;
+#[cfg(feature = "deploy")]
+mod deploy;
 mod model;
 mod plan;
 mod plot;
@@ -91,6 +93,18 @@ enum Verb {
     /// Attack what a neighbour and the server receive: gradient inversion and membership inference
     #[command(after_help = attack::EXAMPLES)]
     Attack(attack::Args),
+    /// Serve a run to clients on machines of their own
+    #[cfg(feature = "deploy")]
+    #[command(after_help = deploy::SERVE_EXAMPLES)]
+    Serve(deploy::Serve),
+    /// Take part in a run that `seccogc serve` serves, with data that stays here
+    #[cfg(feature = "deploy")]
+    #[command(after_help = deploy::JOIN_EXAMPLES)]
+    Join(deploy::Join),
+    /// Make certificates for a trial of `serve` and `join`
+    #[cfg(feature = "deploy")]
+    #[command(subcommand, after_help = deploy::PKI_EXAMPLES)]
+    Pki(deploy::Pki),
     /// List the models, and show the layers of one
     #[command(subcommand, after_help = model::EXAMPLES)]
     Model(model::Model),
@@ -257,6 +271,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Compare(args) => compare(&args)?,
         Verb::Recover(args) => recover::recover(&args)?,
         Verb::Plan(args) => plan::plan(&args)?,
+        #[cfg(feature = "deploy")]
+        Verb::Serve(args) => deploy::serve(&args)?,
+        #[cfg(feature = "deploy")]
+        Verb::Join(args) => deploy::join(&args)?,
+        #[cfg(feature = "deploy")]
+        Verb::Pki(verb) => deploy::pki(&verb)?,
         Verb::Data(verb) => data(&verb)?,
         Verb::Model(verb) => model::run(&verb)?,
         Verb::Plot(args) => plot::run(&args)?,
