@@ -52,7 +52,7 @@ fn point(kind: AssignmentKind, reduction: usize) -> Result<Point> {
         Checked::Sample(sets) => (sets, false),
     };
     let rank = code.rank();
-    let views = formal(&SecureGc::new(code), SERVERS, 1, &FormalKeys, &Perfect, 1)?;
+    let views = formal(&SecureGc::new(code), SERVERS, 1, &FormalKeys, &Perfect, 1);
     if views.decoded == Decoded::Outage {
         return Err(Error::Refused(format!("{} m = {reduction}: no sum from all responders", kind.name())));
     }

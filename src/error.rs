@@ -39,14 +39,6 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A peer sent something that the protocol forbids.
-    #[error("message from {from}: {problem}")]
-    Message {
-        /// The sender.
-        from: String,
-        /// The broken rule.
-        problem: String,
-    },
     /// Anything else that the user asked for and cannot have.
     #[error("{0}")]
     Refused(String),

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod coding;
 pub mod cohort;
 pub mod config;
+pub mod crypto;
 pub mod data;
 #[cfg(feature = "deploy")]
 pub mod deploy;

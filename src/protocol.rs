@@ -1,7 +1,7 @@
 //! Aggregation protocols as sans-I/O parties.
 //!
 //! A [`Protocol`] deals keys and makes one [`Party`] per participant. A party takes a phase and the envelopes that
-//! arrived, and returns the envelopes that it sends; a lost message is simply absent. The same party code runs in the
+//! arrived, and returns the envelopes that it sends; a lost or refused message is simply absent. The same party code runs in the
 //! trainer ([`exchange`]), under test with hand-picked erasures, and under audit with formal symbols
 //! ([`crate::privacy`]).
 //!
@@ -42,7 +42,7 @@ use crate::config::choice;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::seed::Seed;
-pub use exchange::{Aggregate, Aggregator, Formal, Scheme, Traffic, Update, Views};
+pub use exchange::{Aggregate, Aggregator, Formal, Refusal, Scheme, Traffic, Update, Views};
 pub use stragglers::Stragglers;
 
 /// A participant. Clients and helpers are numbered from 0 in code and from 1 in everything that is printed.
@@ -94,8 +94,8 @@ impl fmt::Display for PartyId {
 /// A message on its way.
 #[derive(Clone, Debug)]
 pub struct Envelope<M> {
-    /// The phase in which it is sent.
-    pub phase: u8,
+    /// The moment at which it is sent.
+    pub sent: Clock,
     /// The sender.
     pub from: PartyId,
     /// The receiver.
@@ -165,11 +165,12 @@ pub struct Clock {
 
 /// One participant's state machine for one round.
 pub trait Party<M, S>: Send {
-    /// Consumes what arrived from the previous phase and returns what to send in this one.
-    ///
-    /// # Errors
-    /// A message that the protocol forbids; never a missing one.
-    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<M>>) -> Result<Vec<Envelope<M>>>;
+    /// Which rule of the protocol the body of a message breaks, if any. Its sender, addressee and time are right, and nobody has sent
+    /// two ([`exchange::admit`]); what is refused never reaches [`Party::step`].
+    fn refusal(&self, message: &Envelope<M>) -> Option<String>;
+
+    /// Consumes what arrived from the previous phase and was accepted, and returns what to send in this one.
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<M>>) -> Vec<Envelope<M>>;
 
     /// The server's result after the last step of an attempt; `None` for everybody else.
     fn decoded(&mut self) -> Option<Decoded<S>> {

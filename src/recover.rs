@@ -38,7 +38,7 @@ impl Sizes {
         let measure = |len: usize| -> Result<[u64; 2]> {
             let updates: Vec<Update> =
                 (0..clients).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.0; len]) }).collect();
-            let sent = scheme.aggregate(1, &updates, &Perfect, 1)?.sent;
+            let sent = scheme.aggregate(1, &updates, &Perfect, 1).sent;
             let largest = |to_server: bool| {
                 let of_kind = sent.iter().filter(|(link, _)| (link.to == PartyId::Server) == to_server);
                 of_kind.map(|(link, _)| link.bytes).max().unwrap_or(0)

@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use crate::algebra::Symbol;
 use crate::algebra::field::{M61, Prime, Small};
-use crate::error::{Error, Result};
 use crate::protocol::cogc::CoGcMessage;
 use crate::protocol::exchange::HEADER_BYTES;
 use crate::protocol::uncoded::Upload;
@@ -226,72 +225,21 @@ impl<S: WireSymbol> Wire<S> for CoGcMessage<S> {
     }
 }
 
-/// The header of an envelope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// When it was sent.
-    pub clock: Clock,
-    /// Version, symbols and variant.
-    pub kind: u8,
-    /// The sender, as it says.
-    pub from: PartyId,
-    /// The receiver.
-    pub to: PartyId,
-    /// Bytes of the body.
-    pub length: u32,
-}
-
-impl Header {
-    /// The first [`HEADER_BYTES`] bytes of an envelope.
-    #[must_use]
-    pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut out = [0; HEADER_BYTES];
-        out[..8].copy_from_slice(&self.clock.round.to_le_bytes());
-        out[8..12].copy_from_slice(&self.clock.attempt.to_le_bytes());
-        out[12] = self.clock.phase;
-        out[13] = self.kind;
-        out[14..18].copy_from_slice(&self.from.code().to_le_bytes());
-        out[18..22].copy_from_slice(&self.to.code().to_le_bytes());
-        out[22..].copy_from_slice(&self.length.to_le_bytes());
-        out
-    }
-
-    /// Reads the header at the start of `bytes`.
-    ///
-    /// # Errors
-    /// Bytes that are too few, or a party that does not exist.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let short = || refuse("unknown sender", format!("{} bytes are too few for a header", bytes.len()));
-        let header = bytes.first_chunk::<HEADER_BYTES>().ok_or_else(short)?;
-        let word =
-            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        let party = |at| {
-            let code = word(at);
-            PartyId::from_code(code)
-                .ok_or_else(|| refuse("unknown sender", format!("no party has number {code}")))
-        };
-        let round = u64::from(word(0)) | u64::from(word(4)) << 32;
-        let clock = Clock { round, attempt: word(8), phase: header[12] };
-        Ok(Self { clock, kind: header[13], from: party(14)?, to: party(18)?, length: word(22) })
-    }
-}
-
-fn refuse(from: impl ToString, problem: impl Into<String>) -> Error {
-    Error::Message { from: from.to_string(), problem: problem.into() }
-}
-
 fn kind<S: WireSymbol>(variant: u8) -> u8 {
     VERSION << 5 | S::CODE << 3 | variant
 }
 
-/// The binary form of an envelope, sent in `round` and `attempt`.
+/// The binary form of an envelope.
 #[must_use]
-pub fn encode<S: WireSymbol, M: Wire<S>>(round: u64, attempt: u32, envelope: &Envelope<M>) -> Vec<u8> {
-    let Envelope { phase, from, to, ref body } = *envelope;
-    let clock = Clock { round, attempt, phase };
-    let header = Header { clock, kind: kind::<S>(body.variant()), from, to, length: body.bytes() as u32 };
+pub fn encode<S: WireSymbol, M: Wire<S>>(envelope: &Envelope<M>) -> Vec<u8> {
+    let Envelope { sent: Clock { round, attempt, phase }, from, to, ref body } = *envelope;
     let mut out = Vec::with_capacity(HEADER_BYTES + body.bytes());
-    out.extend_from_slice(&header.encode());
+    out.extend_from_slice(&round.to_le_bytes());
+    out.extend_from_slice(&attempt.to_le_bytes());
+    out.extend_from_slice(&[phase, kind::<S>(body.variant())]);
+    out.extend_from_slice(&from.code().to_le_bytes());
+    out.extend_from_slice(&to.code().to_le_bytes());
+    out.extend_from_slice(&(body.bytes() as u32).to_le_bytes());
     body.put(&mut out);
     out
 }
@@ -299,24 +247,32 @@ pub fn encode<S: WireSymbol, M: Wire<S>>(round: u64, attempt: u32, envelope: &En
 /// Reads an envelope.
 ///
 /// # Errors
-/// [`Error::Message`] with the claimed sender and what is wrong.
-pub fn decode<S: WireSymbol, M: Wire<S>>(bytes: &[u8], form: &Form) -> Result<(Header, Envelope<M>)> {
-    let header = Header::decode(bytes)?;
-    let body = &bytes[HEADER_BYTES..];
-    let problem = |problem: String| refuse(header.from, problem);
-    let version = header.kind >> 5;
+/// What is wrong with it.
+pub fn decode<S: WireSymbol, M: Wire<S>>(bytes: &[u8], form: &Form) -> Result<Envelope<M>, String> {
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(format!("{} bytes are too few for a header", bytes.len()));
+    };
+    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let party = |at| {
+        let code = word(at);
+        PartyId::from_code(code).ok_or_else(|| format!("no party has number {code}"))
+    };
+    let round = u64::from(word(0)) | u64::from(word(4)) << 32;
+    let sent = Clock { round, attempt: word(8), phase: header[12] };
+    let kind = header[13];
+    let version = kind >> 5;
     if version != VERSION {
-        return Err(problem(format!("version {version} of the binary form, here {VERSION}")));
+        return Err(format!("version {version} of the binary form, here {VERSION}"));
     }
-    let symbols = header.kind >> 3 & 0b11;
+    let symbols = kind >> 3 & 0b11;
     if symbols != S::CODE {
-        return Err(problem(format!("symbols of arithmetic {symbols}, here {}", S::CODE)));
+        return Err(format!("symbols of arithmetic {symbols}, here {}", S::CODE));
     }
-    if u64::from(header.length) != body.len() as u64 {
-        return Err(problem(format!("a body of {} bytes that says it has {}", body.len(), header.length)));
+    let (from, to, length) = (party(14)?, party(18)?, word(22));
+    if u64::from(length) != body.len() as u64 {
+        return Err(format!("a body of {} bytes that says it has {length}", body.len()));
     }
-    let body = M::take(header.kind & 0b111, body, form).map_err(problem)?;
-    Ok((header, Envelope { phase: header.clock.phase, from: header.from, to: header.to, body }))
+    Ok(Envelope { sent, from, to, body: M::take(kind & 0b111, body, form)? })
 }
 
 #[cfg(test)]

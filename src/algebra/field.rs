@@ -52,10 +52,8 @@ pub trait Prime: Sample<Scalar = Self> + Scalar + Eq + Ord {
         result
     }
 
-    /// A uniform element.
-    fn uniform(rng: &mut Rng) -> Self {
-        Self::new(rng.random_range(0..Self::MODULUS))
-    }
+    /// A uniform element, by rejection and so without bias.
+    fn uniform(rng: &mut impl RngExt) -> Self;
 }
 
 macro_rules! arithmetic {
@@ -158,7 +156,7 @@ impl Prime for M61 {
         self.0
     }
 
-    fn uniform(rng: &mut Rng) -> Self {
+    fn uniform(rng: &mut impl RngExt) -> Self {
         loop {
             let draw = rng.random::<u64>() >> 3;
             if draw < P61 {
@@ -281,6 +279,15 @@ impl<const P: u32> Prime for Small<P> {
 
     fn residue(self) -> u64 {
         self.0.into()
+    }
+
+    fn uniform(rng: &mut impl RngExt) -> Self {
+        loop {
+            let draw = rng.random::<u32>() >> (P - 1).leading_zeros();
+            if draw < P {
+                return Self(draw);
+            }
+        }
     }
 }
 

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use zenoh::query::Query;
 use zenoh::{Session, Wait};
 
-use super::agreement::{KeyPair, Secrets, TAG_BYTES};
+use super::agreement::{KeyPair, Secrets};
 use super::message::{Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
 use super::seat::{Scheme, Seat, scheme};
 use super::transport::{Identity, Place, Pulled, ROOT, Shelf, ask, open, pull};
 use crate::cohort::fitted;
 use crate::config::{Config, is_name};
+use crate::crypto::TAG_BYTES;
 use crate::data::{Dataset, DatasetName, Normalisation};
 use crate::error::{Error, Result};
 use crate::learn::{Device, Learner, learner};
@@ -70,7 +71,8 @@ pub fn join(options: &Join) -> Result<()> {
         .map_err(transport)?;
     let line = Line { session: &session, options };
     loop {
-        let welcome: Welcome = from_json("server", &line.question("welcome", None)?)?;
+        let welcome: Welcome =
+            line.question("welcome", None)?.and_then(|answer| from_json(&answer)).map_err(of_server)?;
         let member = Participant::new(&line, &shelf, welcome)?;
         if member.take_part()? == End::Over {
             // The server's last questions may still be under way.
@@ -87,18 +89,15 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// Asks the server until it answers.
-    fn question(&self, what: &str, payload: Option<Vec<u8>>) -> Result<Vec<u8>> {
+    /// Asks the server until it answers: with a message, or why it has none.
+    fn question(&self, what: &str, payload: Option<Vec<u8>>) -> Result<Result<Vec<u8>, String>> {
         let selector = format!("{ROOT}/server/{}/{what}", self.options.name);
         let end = Instant::now() + self.options.patience;
         let mut warned = Instant::now();
         loop {
             let until = end.min(Instant::now() + Duration::from_secs(3));
             match ask(self.session, &selector, payload.clone(), until, &AtomicBool::new(false)) {
-                Some((Ok(answer), _)) => return Ok(answer),
-                Some((Err(reason), _)) => {
-                    return Err(Error::Message { from: "server".into(), problem: reason });
-                }
+                Some((answer, _)) => return Ok(answer),
                 None if Instant::now() >= end => {
                     return Err(Error::Refused(format!(
                         "no answer from the server at {} for {} s; does it run, and is `{}` in its deploy.names?",
@@ -143,21 +142,20 @@ struct Participant<'a> {
 
 impl<'a> Participant<'a> {
     fn new(line: &'a Line<'a>, shelf: &'a Shelf, welcome: Welcome) -> Result<Self> {
-        let from_server = |problem: String| Error::Message { from: "server".into(), problem };
         if welcome.version != VERSION {
             let problem = format!(
                 "version {} of the conversation, here {VERSION}; bring both to one release",
                 welcome.version
             );
-            return Err(from_server(problem));
+            return Err(of_server(problem));
         }
         let mut config: Config = toml::from_str(&welcome.config)
-            .map_err(|error| from_server(format!("its configuration: {}", error.message())))?;
-        config.check().map_err(|error| from_server(format!("its configuration: {error}")))?;
+            .map_err(|error| of_server(format!("its configuration: {}", error.message())))?;
+        config.check().map_err(|error| of_server(format!("its configuration: {error}")))?;
         let options = line.options;
         let index = config.deploy.names.iter().position(|name| *name == options.name);
-        let index = index
-            .ok_or_else(|| from_server(format!("its configuration does not know `{}`", options.name)))?;
+        let index =
+            index.ok_or_else(|| of_server(format!("its configuration does not know `{}`", options.name)))?;
         let published = DatasetName::ALL.iter().find(|name| options.data.as_os_str() == name.as_str());
         let (dataset, shard) = match published {
             Some(&name) if name == config.data.name => {
@@ -180,7 +178,7 @@ impl<'a> Participant<'a> {
                     || statistics.iter().any(|s| s.iter().any(|x| !x.is_finite()))
                     || normalisation.std.iter().any(|s| *s <= 0.0)
                 {
-                    return Err(from_server("its statistics do not fit its examples".into()));
+                    return Err(of_server("its statistics do not fit its examples".into()));
                 }
                 let dataset = Dataset {
                     name: config.data.name.as_str(),
@@ -218,15 +216,15 @@ impl<'a> Participant<'a> {
                 other => other?,
             };
             let start = Instant::now();
-            let order = match from_json::<Order>("server", &answer) {
+            let order = match from_json::<Order>(&answer) {
                 Ok(Order::Over) => return Ok(End::Over),
                 Ok(Order::Round { run, round, members }) => self.check(run, round, after, &keys, members),
-                Err(error) => Err(error),
+                Err(problem) => Err(problem),
             };
             let (round, members, own) = match order {
                 Ok(order) => order,
-                Err(error) => {
-                    tracing::warn!("refused: {error}");
+                Err(problem) => {
+                    tracing::warn!("refused from server: {problem}");
                     std::thread::sleep(Duration::from_millis(500));
                     continue;
                 }
@@ -250,8 +248,8 @@ impl<'a> Participant<'a> {
         after: u64,
         keys: &KeyPair,
         members: Vec<Member>,
-    ) -> Result<(u64, Vec<Member>, u16)> {
-        let refuse = |problem: String| Err(Error::Message { from: "server".into(), problem });
+    ) -> Result<(u64, Vec<Member>, u16), String> {
+        let refuse = |problem: String| Err(problem);
         if run != self.run {
             return refuse("an order of another run".into());
         }
@@ -292,7 +290,7 @@ impl<'a> Participant<'a> {
         };
         let update = self.train(round, &global, members, own);
         let mut seat = scheme.client(own, round, &update, &secrets)?;
-        for letter in seat.step()? {
+        for letter in seat.step() {
             let PartyId::Client(to) = letter.to else { continue };
             if let Some(sealed) = secrets.seal(to, &letter.bytes) {
                 let name = &members[usize::from(to)].name;
@@ -302,7 +300,7 @@ impl<'a> Participant<'a> {
         let expected = scheme.sources(own);
         let most = scheme.envelope_bytes(update.delta.len()) + TAG_BYTES;
         let arrived = self.collect(round, members, &expected, &secrets, &mut *seat, most, deadline);
-        match seat.step()?.pop() {
+        match seat.step().pop() {
             Some(letter) => self.shelf.put(self.key("sum", round), letter.bytes),
             None => self.shelf.put_nothing(self.key("sum", round), "shares are missing"),
         }
@@ -315,7 +313,7 @@ impl<'a> Participant<'a> {
     fn model(&self, round: u64, deadline: Instant) -> Result<Option<Vec<f32>>> {
         let d = self.learner.parameters();
         let key = format!("{ROOT}/server/{}/model/{round}", self.line.options.name);
-        let refuse = |problem: String| Err(Error::Message { from: "server".into(), problem });
+        let refuse = |problem: String| Err(of_server(problem));
         let bytes = match pull(self.line.session, &key, 4 * d, deadline, &AtomicBool::new(false)) {
             Pulled::Whole(bytes) => bytes,
             Pulled::Late => return Ok(None),
@@ -380,9 +378,7 @@ impl<'a> Participant<'a> {
                 let name = &members[usize::from(from)].name;
                 let taken = match pulled {
                     Pulled::Whole(sealed) => match secrets.open(from, &sealed) {
-                        Some(bytes) => {
-                            seat.admit(PartyId::Client(from), &bytes).map_err(|error| error.to_string())
-                        }
+                        Some(bytes) => seat.admit(PartyId::Client(from), &bytes),
                         None => {
                             Err("a share that was not sealed by this client for us, or was changed".into())
                         }
@@ -406,6 +402,10 @@ impl<'a> Participant<'a> {
         });
         arrived
     }
+}
+
+fn of_server(problem: String) -> Error {
+    Error::Refused(format!("message from the server: {problem}"))
 }
 
 /// n_k · M / N for each client of a cohort.

@@ -3,8 +3,6 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-
 /// Most bytes of one of these messages.
 pub const MOST: usize = 1 << 22;
 
@@ -107,16 +105,15 @@ pub fn to_json(message: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(message).expect("these messages have a JSON form")
 }
 
-/// A message from bytes that `from` sent.
+/// A message from bytes.
 ///
 /// # Errors
-/// [`Error::Message`] with the place and the rule.
-pub fn from_json<T: DeserializeOwned>(from: &str, bytes: &[u8]) -> Result<T> {
-    let problem = |problem: String| Error::Message { from: from.into(), problem };
+/// The place and the rule.
+pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     if bytes.len() > MOST {
-        return Err(problem(format!("{} bytes where at most {MOST} are expected", bytes.len())));
+        return Err(format!("{} bytes where at most {MOST} are expected", bytes.len()));
     }
-    serde_json::from_slice(bytes).map_err(|error| problem(error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -128,19 +125,19 @@ mod tests {
         let key = Hex(std::array::from_fn(|i| 7 * i as u8));
         let members = vec![Member { name: "ann".into(), public: key, examples: 3 }];
         let order = Order::Round { run: key, round: 4, members };
-        assert_eq!(from_json::<Order>("server", &to_json(&order)).unwrap(), order);
+        assert_eq!(from_json::<Order>(&to_json(&order)).unwrap(), order);
         assert_eq!(to_json(&Order::Over), br#""over""#);
         for bad in ["", "{", "[]", "\"round\"", "{\"round\":{\"run\":\"00\"}}", "\u{1}\n\n"] {
-            let error = from_json::<Order>("ann", bad.as_bytes()).unwrap_err().to_string();
-            assert!(error.starts_with("message from ann: ") && error.lines().count() == 1, "{error}");
+            let error = from_json::<Order>(bad.as_bytes()).unwrap_err();
+            assert_eq!(error.lines().count(), 1, "{error}");
         }
         let ready = Ready { run: key, after: 0, public: key, examples: 1 };
         let text = String::from_utf8(to_json(&ready)).unwrap();
         for (from, to) in
             [("\"after\":0", "\"after\":-1"), ("0007", "07"), ("0007", "é7"), ("{", "{\"x\":1,")]
         {
-            assert!(from_json::<Ready>("ann", text.replacen(from, to, 1).as_bytes()).is_err(), "{from}");
+            assert!(from_json::<Ready>(text.replacen(from, to, 1).as_bytes()).is_err(), "{from}");
         }
-        assert!(from_json::<Ready>("ann", &vec![b' '; MOST + 1]).is_err());
+        assert!(from_json::<Ready>(&vec![b' '; MOST + 1]).is_err());
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::agreement::Secrets;
+use super::agreement::{Secrets, entropy};
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::Quantiser;
 use crate::algebra::{KeyStream, LinearForm, Real, Sample};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
-use crate::protocol::exchange::{Assemble, HEADER_BYTES, Quantised, Setup};
+use crate::protocol::exchange::{Assemble, HEADER_BYTES, Quantised, Setup, admit};
 use crate::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Protocol, ProtocolConfig, Update};
 use crate::seed::Seed;
 use crate::wire::{self, Form, Wire, WireSymbol};
@@ -52,14 +52,11 @@ pub trait Seat: Send {
     /// Takes what `from` sent in the previous phase.
     ///
     /// # Errors
-    /// [`Error::Message`] for what is malformed, of another moment, from or for another party, or here already; it is not taken then.
-    fn admit(&mut self, from: PartyId, bytes: &[u8]) -> Result<()>;
+    /// The broken rule: it is malformed, of another moment, from or for another party, or here already. It is not taken then.
+    fn admit(&mut self, from: PartyId, bytes: &[u8]) -> Result<(), String>;
 
     /// Steps through the next phase with what was admitted.
-    ///
-    /// # Errors
-    /// As [`Party::step`].
-    fn step(&mut self) -> Result<Vec<Letter>>;
+    fn step(&mut self) -> Vec<Letter>;
 
     /// As [`Party::decoded`].
     fn decoded(&mut self) -> Option<Decoded<f64>>;
@@ -214,11 +211,9 @@ where
 
     fn client(&self, client: u16, round: u64, update: &Update, secrets: &Secrets) -> Result<Box<dyn Seat>> {
         let (id, len) = (PartyId::Client(client), update.delta.len());
-        let coins = super::agreement::entropy()?;
-        let input = (self.input)(
-            update,
-            Seed::new(0).child("rounding", u64::from_le_bytes(*coins.first_chunk().expect("32 bytes"))),
-        );
+        let coins = entropy()?;
+        let coins = u64::from_le_bytes(*coins.bytes().first_chunk().expect("a secret has 32 bytes"));
+        let input = (self.input)(update, Seed::new(coins));
         let key = self.protocol.own_key(id, round, len, secrets);
         let key = key.ok_or_else(|| Error::config("keys", "these keys need a dealer"))?;
         let party = self.protocol.party(id, key, Some(&*input));
@@ -248,39 +243,27 @@ where
     S: Sample + WireSymbol,
     P: Protocol<S, Message: Wire<S>>,
 {
-    fn admit(&mut self, from: PartyId, bytes: &[u8]) -> Result<()> {
-        let (header, envelope) = wire::decode::<S, P::Message>(bytes, &self.form)?;
-        let Clock { round, attempt, phase } = self.clock;
-        let moment = Clock { round, attempt, phase: phase.wrapping_sub(1) };
-        let refuse = |problem: String| Err(Error::Message { from: from.to_string(), problem });
-        if header.from != from || header.to != self.id {
-            return refuse(format!("an envelope from {} to {}", header.from, header.to));
-        }
-        if header.clock != moment {
-            let Clock { round, attempt, phase } = header.clock;
-            return refuse(format!(
-                "an envelope of round {round}, attempt {attempt}, phase {phase} in round {}, phase {}",
-                moment.round, moment.phase
-            ));
-        }
+    fn admit(&mut self, from: PartyId, bytes: &[u8]) -> Result<(), String> {
+        let envelope = wire::decode::<S, P::Message>(bytes, &self.form)?;
         if self.inbox.iter().any(|other| other.from == from) {
-            return refuse("a second envelope in one phase".into());
+            return Err("second message in one phase".into());
         }
-        self.inbox.push(envelope);
-        Ok(())
+        let known = |_| true;
+        let (accepted, refused) = admit(&self.party, self.id, self.clock, known, vec![(from, envelope)]);
+        self.inbox.extend(accepted);
+        refused.into_iter().next().map_or(Ok(()), |refusal| Err(refusal.rule))
     }
 
-    fn step(&mut self) -> Result<Vec<Letter>> {
+    fn step(&mut self) -> Vec<Letter> {
         let mut inbox = std::mem::take(&mut self.inbox);
         inbox.sort_by_key(|envelope| envelope.from);
-        let Clock { round, attempt, .. } = self.clock;
-        let sent = self.party.step(self.clock, inbox)?;
+        let sent = self.party.step(self.clock, inbox);
         self.clock.phase += 1;
         let letter = |envelope: &Envelope<P::Message>| Letter {
             to: envelope.to,
-            bytes: wire::encode::<S, _>(round, attempt, envelope),
+            bytes: wire::encode::<S, _>(envelope),
         };
-        Ok(sent.iter().map(letter).collect())
+        sent.iter().map(letter).collect()
     }
 
     fn decoded(&mut self) -> Option<Decoded<f64>> {
@@ -322,7 +305,7 @@ mod tests {
             .collect();
         let mut server = scheme.server(round, len);
         for k in 0..m {
-            for letter in seats[usize::from(k)].step().unwrap() {
+            for letter in seats[usize::from(k)].step() {
                 let PartyId::Client(to) = letter.to else { panic!("phase 0 is among clients") };
                 assert!(scheme.sources(to).contains(&k));
                 assert!(letter.bytes.len() <= scheme.envelope_bytes(len));
@@ -336,13 +319,13 @@ mod tests {
             }
         }
         for k in 0..m {
-            for letter in seats[usize::from(k)].step().unwrap() {
+            for letter in seats[usize::from(k)].step() {
                 if !lost(PartyId::Client(k), letter.to) {
                     server.admit(PartyId::Client(k), &letter.bytes).unwrap();
                 }
             }
         }
-        server.step().unwrap();
+        server.step();
         server.decoded().unwrap()
     }
 
@@ -418,7 +401,7 @@ mod tests {
         let secrets = pair.agree(0, &public, b"").unwrap();
         let update = |x: f32| Update { weight: 1.0, delta: Arc::new(vec![x; 4]) };
         let seat = |round, x| scheme.client(0, round, &update(x), &secrets).unwrap();
-        let first = |mut seat: Box<dyn Seat>| seat.step().unwrap().remove(0);
+        let first = |mut seat: Box<dyn Seat>| seat.step().remove(0);
         let letter = first(seat(5, 1.0));
         let PartyId::Client(to) = letter.to else { panic!() };
         let mut receiver = scheme
@@ -429,15 +412,12 @@ mod tests {
                 pair.agree(to, &public, b"").unwrap()
             })
             .unwrap();
-        receiver.step().unwrap();
-        let mut refusal = |from, bytes: &[u8]| receiver.admit(from, bytes).unwrap_err().to_string();
+        receiver.step();
+        let mut refusal = |from, bytes: &[u8]| receiver.admit(from, bytes).unwrap_err();
         let sender = PartyId::Client(0);
-        assert_eq!(
-            refusal(sender, &first(seat(4, 1.0)).bytes),
-            "message from client 1: an envelope of round 4, attempt 0, phase 0 in round 5, phase 0"
-        );
+        assert_eq!(refusal(sender, &first(seat(4, 1.0)).bytes), "it is from round 4, attempt 1");
         let other = refusal(PartyId::Client(4), &letter.bytes);
-        assert!(other.starts_with("message from client 5: an envelope from client 1 to "), "{other}");
+        assert_eq!(other, "it names client 1 as its sender");
         let huge = refusal(sender, &first(seat(5, 1e9)).bytes);
         assert!(huge.contains("beyond the accepted 1.000e1"), "{huge}");
         refusal(sender, &letter.bytes[..20]);

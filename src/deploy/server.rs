@@ -11,12 +11,13 @@ use zenoh::query::Query;
 use zenoh::sample::SampleKind;
 use zenoh::{Session, Wait};
 
-use super::agreement::{TAG_BYTES, entropy};
+use super::agreement::entropy;
 use super::client::{scheme_of, weights};
 use super::message::{Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
 use super::page::Page;
 use super::transport::{Identity, Place, Pulled, ROOT, Shelf, open, pull, refuse, reply};
 use crate::config::{Config, OutageConfig};
+use crate::crypto::TAG_BYTES;
 use crate::error::{Error, Result};
 use crate::protocol::exchange::HEADER_BYTES;
 use crate::protocol::{Decoded, PartyId};
@@ -37,7 +38,7 @@ impl Journal {
     const FILE: &str = "deploy.json";
 
     fn begin(folder: &Path) -> Result<Self> {
-        let journal = Self { version: 1, run: Hex(*entropy()?), announced: 0 };
+        let journal = Self { version: 1, run: Hex(*entropy()?.bytes()), announced: 0 };
         journal.save(folder)?;
         Ok(journal)
     }
@@ -116,15 +117,15 @@ impl Hub {
 
     fn ready(&self, name: String, question: Query) {
         let payload = question.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
-        let ready = from_json::<Ready>(&name, &payload).and_then(|ready| match ready.examples {
-            0 => Err(Error::Message { from: name.clone(), problem: "no example to train on".into() }),
+        let ready = from_json::<Ready>(&payload).and_then(|ready| match ready.examples {
+            0 => Err("no example to train on".into()),
             _ => Ok(ready),
         });
         let ready = match ready {
             Ok(ready) => ready,
-            Err(error) => {
-                self.refused(&name, &error.to_string());
-                return refuse(question, error.to_string());
+            Err(problem) => {
+                self.refused(&name, &problem);
+                return refuse(question, problem);
             }
         };
         if ready.run != self.run {
@@ -461,7 +462,7 @@ impl Server<'_> {
                         bytes_sums += bytes.len() as u64;
                         match seat.admit(PartyId::Client(k), &bytes) {
                             Ok(()) => arrivals += 1,
-                            Err(error) => self.hub.refused(name, &error.to_string()),
+                            Err(problem) => self.hub.refused(name, &problem),
                         }
                     }
                     Pulled::Refused(problem) => self.hub.refused(name, &problem),
@@ -474,7 +475,7 @@ impl Server<'_> {
                 }
             }
         });
-        seat.step()?;
+        seat.step();
         let decoded = seat.decoded().unwrap_or(Decoded::Outage);
         let list = scheme.list_bytes();
         let bytes_shares = (shares * (HEADER_BYTES + body - list + TAG_BYTES)) as u64;

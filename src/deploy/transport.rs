@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use zenoh::qos::CongestionControl;
+use zenoh::qos::{CongestionControl, Priority};
 use zenoh::query::{ConsolidationMode, Query, Reply};
 use zenoh::{Session, Wait};
 
@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 pub const ROOT: &str = "seccogc";
 
 /// Bytes of a piece.
-const PIECE: usize = 128 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// Longest time that one question stays open; it is asked again until the deadline.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -248,7 +248,8 @@ pub fn ask(
         // Nobody may listen any more.
         .callback(move |reply| drop(send.send(reply)));
     let question = match payload {
-        Some(payload) => question.payload(payload),
+        // Small messages overtake pieces.
+        Some(payload) => question.payload(payload).priority(Priority::InteractiveHigh),
         None => question,
     };
     question.wait().inspect_err(|error| tracing::debug!("{selector}: {error}")).ok()?;

@@ -264,7 +264,7 @@ impl Learned {
 /// Runs the scheme's own party code with formal symbols and measures every layer.
 ///
 /// # Errors
-/// Too many coalitions to examine; a message that the protocol forbids.
+/// Too many coalitions to examine; more formal coordinates than [`AUDITABLE`](crate::protocol::exchange::AUDITABLE).
 pub fn audit(
     name: &str,
     scheme: &dyn Aggregator,

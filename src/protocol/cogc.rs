@@ -300,17 +300,27 @@ impl<S: Symbol> Message<S> for CoGcMessage<S> {
     }
 }
 
-/// A client's keys of one round.
-pub struct Key<S> {
-    /// u_k; empty without keys.
-    mask: Option<Vec<S>>,
-    /// (m, v_mk) for every row m that contains k.
-    links: Vec<(usize, Vec<S>)>,
+/// What a party holds before the round.
+pub enum Key<S> {
+    /// A client's keys.
+    Client {
+        /// u_k; none without keys.
+        mask: Option<Vec<S>>,
+        /// (m, v_mk) for every row m that contains k.
+        links: Vec<(usize, Vec<S>)>,
+    },
+    /// Nothing but the length d of an update.
+    Server(usize),
 }
 
 impl<S: Symbol> Secret<S> for Key<S> {
     fn held(&self) -> Vec<&[S]> {
-        self.mask.iter().chain(self.links.iter().map(|(_, key)| key)).map(Vec::as_slice).collect()
+        match self {
+            Self::Client { mask, links } => {
+                mask.iter().chain(links.iter().map(|(_, key)| key)).map(Vec::as_slice).collect()
+            }
+            Self::Server(_) => Vec::new(),
+        }
     }
 }
 
@@ -346,10 +356,10 @@ impl<S: Symbol<Scalar: Coefficient>> Client<S> {
         }
     }
 
-    fn send_shares(&self, code: &GradientCode<S::Scalar>) -> Vec<Envelope<CoGcMessage<S>>> {
+    fn send_shares(&self, code: &GradientCode<S::Scalar>, sent: Clock) -> Vec<Envelope<CoGcMessage<S>>> {
         let rows = code.holders(self.index).iter().filter(|&&row| row != self.index);
         rows.map(|&row| Envelope {
-            phase: 0,
+            sent,
             from: PartyId::Client(self.index as u16),
             to: PartyId::Client(row as u16),
             body: self.share(code, row),
@@ -357,37 +367,31 @@ impl<S: Symbol<Scalar: Coefficient>> Client<S> {
         .collect()
     }
 
+    fn refusal(&self, message: &Envelope<CoGcMessage<S>>) -> Option<String> {
+        let (PartyId::Client(from), CoGcMessage::Share { vector, .. }) = (message.from, &message.body) else {
+            return Some("clients receive shares of clients only".into());
+        };
+        if !self.codes.first().support(self.index).contains(&usize::from(from)) {
+            return Some("the sender is not in the receiver's code row".into());
+        }
+        let (got, want) = (vector.len(), self.masked.len());
+        (got != want).then(|| format!("the share has {got} symbols instead of {want}"))
+    }
+
     /// S_m when every share of the row is there; with `gc-plus` what there is of it.
     fn sum(
         &self,
         code: &GradientCode<S::Scalar>,
         inbox: Vec<Envelope<CoGcMessage<S>>>,
-    ) -> Result<Option<CoGcMessage<S>>> {
+    ) -> Option<CoGcMessage<S>> {
         let support = code.support(self.index);
         let mut shares: Vec<(usize, CoGcMessage<S>)> = vec![(self.index, self.share(code, self.index))];
-        for envelope in inbox {
-            let refuse =
-                |problem: &str| Error::Message { from: envelope.from.to_string(), problem: problem.into() };
-            let PartyId::Client(from) = envelope.from else {
-                return Err(refuse("only clients send shares"));
-            };
-            let from = usize::from(from);
-            let CoGcMessage::Share { vector, .. } = &envelope.body else {
-                return Err(refuse("clients receive shares only"));
-            };
-            if !support.contains(&from) {
-                return Err(refuse("this client is not in the receiver's code row"));
-            }
-            if shares.iter().any(|(k, _)| *k == from) {
-                return Err(refuse("second share in one attempt"));
-            }
-            if vector.len() != self.masked.len() {
-                return Err(refuse("the share has another length than the model"));
-            }
-            shares.push((from, envelope.body));
-        }
+        shares.extend(inbox.into_iter().filter_map(|envelope| match envelope.from {
+            PartyId::Client(from) => Some((usize::from(from), envelope.body)),
+            PartyId::Helper(_) | PartyId::Server => None,
+        }));
         if shares.len() < support.len() && !self.incomplete {
-            return Ok(None);
+            return None;
         }
         shares.sort_by_key(|(k, _)| *k);
         let terms: Vec<_> = shares
@@ -398,35 +402,38 @@ impl<S: Symbol<Scalar: Coefficient>> Client<S> {
             })
             .collect();
         let sum = Arc::new(S::combine(self.masked.len(), &terms));
-        Ok(Some(if self.incomplete {
+        Some(if self.incomplete {
             let held = support.iter().map(|k| shares.iter().any(|(from, _)| from == k)).collect();
             CoGcMessage::Partial { held, sum }
         } else {
             CoGcMessage::Sum(sum)
-        }))
+        })
     }
 }
 
 impl<S: Symbol<Scalar: Coefficient>> Party<CoGcMessage<S>, S> for Role<S> {
-    fn step(
-        &mut self,
-        clock: Clock,
-        inbox: Vec<Envelope<CoGcMessage<S>>>,
-    ) -> Result<Vec<Envelope<CoGcMessage<S>>>> {
+    fn refusal(&self, message: &Envelope<CoGcMessage<S>>) -> Option<String> {
+        match self {
+            Self::Client(client) => client.refusal(message),
+            Self::Server(server) => server.refusal(message),
+        }
+    }
+
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<CoGcMessage<S>>>) -> Vec<Envelope<CoGcMessage<S>>> {
         let (Self::Client(Client { codes, .. }) | Self::Server(Server { codes, .. })) = &*self;
         let code = codes.of(clock.attempt);
         match (self, clock.phase) {
-            (Self::Client(client), 0) => return Ok(client.send_shares(&code)),
+            (Self::Client(client), 0) => return client.send_shares(&code, clock),
             (Self::Client(client), 1) => {
                 let from = PartyId::Client(client.index as u16);
-                let upload = client.sum(&code, inbox)?;
-                let upload = upload.map(|body| Envelope { phase: 1, from, to: PartyId::Server, body });
-                return Ok(upload.into_iter().collect());
+                let upload = client.sum(&code, inbox);
+                let upload = upload.map(|body| Envelope { sent: clock, from, to: PartyId::Server, body });
+                return upload.into_iter().collect();
             }
-            (Self::Server(server), 2) => server.decoded = Some(server.decode(&code, &inbox)?),
+            (Self::Server(server), 2) => server.decoded = Some(server.decode(&code, &inbox)),
             _ => {}
         }
-        Ok(Vec::new())
+        Vec::new()
     }
 
     fn decoded(&mut self) -> Option<Decoded<S>> {
@@ -453,14 +460,11 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
         let code = self.codes.first();
         let clients = code.clients();
-        let mut keys: Vec<Key<S>> = match self.keys {
-            None => (0..clients).map(|_| Key { mask: None, links: Vec::new() }).collect(),
-            Some((kind, std)) => kind
-                .masks(clients, len, std, round, source)
-                .into_iter()
-                .map(|mask| Key { mask: Some(mask), links: Vec::new() })
-                .collect(),
+        let masks: Vec<Option<Vec<S>>> = match self.keys {
+            None => vec![None; clients],
+            Some((kind, std)) => kind.masks(clients, len, std, round, source).into_iter().map(Some).collect(),
         };
+        let mut links: Vec<Vec<(usize, Vec<S>)>> = vec![Vec::new(); clients];
         if self.link_std > 0.0 && code.stragglers() > 0 {
             let rows: Vec<Vec<Vec<S>>> = (0..clients)
                 .into_par_iter()
@@ -468,44 +472,47 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
                 .collect();
             for (row, row_keys) in rows.into_iter().enumerate() {
                 for (&k, key) in code.support(row).iter().zip(row_keys) {
-                    keys[k].links.push((row, key));
+                    links[k].push((row, key));
                 }
             }
         }
-        keys.push(Key { mask: None, links: Vec::new() });
-        keys
+        let keys = masks.into_iter().zip(links).map(|(mask, links)| Key::Client { mask, links });
+        keys.chain([Key::Server(len)]).collect()
     }
 
     fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
         let mask = match (id, self.keys) {
+            (PartyId::Helper(_) | PartyId::Server, _) => return Some(Key::Server(len)),
+            (PartyId::Client(_), None) => None,
             (PartyId::Client(k), Some((KeyKind::Pairwise, std))) if self.link_std == 0.0 => {
                 let clients = self.codes.first().clients();
                 Some(pairwise_mask(k.into(), clients, len, std, round, source))
             }
             (PartyId::Client(_), Some(_)) => return None,
-            _ => None,
         };
-        Some(Key { mask, links: Vec::new() })
+        Some(Key::Client { mask, links: Vec::new() })
     }
 
     fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> Role<S> {
-        match (id, input) {
-            (PartyId::Client(k), Some(input)) => {
-                let mut masked = key.mask.unwrap_or_else(|| vec![S::zero(); input.len()]);
+        match (id, key, input) {
+            (PartyId::Client(k), Key::Client { mask, links }, Some(input)) => {
+                let mut masked = mask.unwrap_or_else(|| vec![S::zero(); input.len()]);
                 input.add_to(&mut masked);
                 Role::Client(Client {
                     index: usize::from(k),
                     codes: Arc::clone(&self.codes),
                     incomplete: self.codes.takes_incomplete(),
                     masked: Arc::new(masked),
-                    links: key.links,
+                    links,
                 })
             }
-            _ => Role::Server(Server {
+            (_, Key::Server(len), _) => Role::Server(Server {
                 codes: Arc::clone(&self.codes),
+                len,
                 stack: self.codes.stack(),
                 decoded: None,
             }),
+            _ => unreachable!("keys are dealt in the order of the parties"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Messages from the server always arrive: the server's announcements go the way of the global model, which a client must
 //! receive to take part at all.
 
+mod gate;
 mod session;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::network::{LinkModel, LinkUse};
 use crate::privacy::exact::ExactViews;
+pub use gate::{Refusal, admit};
 #[cfg(feature = "deploy")]
 pub(crate) use session::Quantised;
 pub(crate) use session::{Assemble, Simulated};
@@ -129,6 +131,8 @@ pub struct Aggregate {
     pub seconds: Option<f64>,
     /// Every message in the order in which it was sent, and whether it arrived.
     pub sent: Vec<(LinkUse, bool)>,
+    /// The messages that arrived and were not accepted; none among parties that follow the protocol.
+    pub refused: Vec<Refusal>,
 }
 
 impl Aggregate {
@@ -142,6 +146,7 @@ impl Aggregate {
             traffic: Traffic::default(),
             seconds: None,
             sent: Vec::new(),
+            refused: Vec::new(),
         }
     }
 }
@@ -222,27 +227,18 @@ pub struct Scheme {
 /// A protocol behind one face, whatever its messages and symbols: what the round loop knows.
 pub trait Aggregator: Send + Sync {
     /// Runs one round with up to `attempts` attempts over `links`.
-    ///
-    /// # Errors
-    /// A message that the protocol forbids: in one process this is a defect.
-    fn aggregate(
-        &self,
-        round: u64,
-        updates: &[Update],
-        links: &dyn LinkModel,
-        attempts: u32,
-    ) -> Result<Aggregate>;
+    fn aggregate(&self, round: u64, updates: &[Update], links: &dyn LinkModel, attempts: u32) -> Aggregate;
 
     /// Runs the same party code over the same links with formal symbols, on as few coordinates as the scheme can split.
     ///
     /// # Errors
-    /// As [`Aggregator::aggregate`].
+    /// More than [`AUDITABLE`] formal coordinates.
     fn formal(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Formal>;
 
     /// [`Aggregator::formal`] of a scheme over the reals.
     ///
     /// # Errors
-    /// As [`Aggregator::aggregate`]; a scheme over a prime field.
+    /// A scheme over a prime field.
     fn views(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Views> {
         match self.formal(round, links, attempts)? {
             Formal::Real(views) => Ok(views),
@@ -254,7 +250,7 @@ pub trait Aggregator: Send + Sync {
     /// that reached `party`, in the order of [`Aggregator::views`]: what an attack works on.
     ///
     /// # Errors
-    /// As [`Aggregator::aggregate`]; a scheme over a prime field.
+    /// A scheme over a prime field.
     fn received(
         &self,
         round: u64,
@@ -289,9 +285,6 @@ fn over_field() -> Error {
 }
 
 /// Runs one round of a scheme for `clients` clients with formal symbols and the keys of `source`; see [`Aggregator::formal`].
-///
-/// # Errors
-/// As [`run`].
 pub fn formal<K: Scalar, P: Protocol<LinearForm<K>>>(
     protocol: &P,
     clients: usize,
@@ -299,7 +292,7 @@ pub fn formal<K: Scalar, P: Protocol<LinearForm<K>>>(
     source: &impl KeySource<LinearForm<K>>,
     links: &dyn LinkModel,
     attempts: u32,
-) -> Result<Views<K>> {
+) -> Views<K> {
     let len = protocol.formal_len();
     let formal: Vec<FormalInput> =
         (0..clients as u16).map(|client| FormalInput { client, len: len as u16 }).collect();
@@ -312,21 +305,34 @@ pub fn formal<K: Scalar, P: Protocol<LinearForm<K>>>(
         .collect();
     let mut messages = Vec::new();
     let mut announced = None;
-    let (decoded, _) = run(protocol, round, &inputs, source, links, attempts, |sent, delivered, link| {
-        announced = sent.announces().map(<[u16]>::to_vec).or(announced.take());
-        messages.push(Observed { link, delivered, forms: sent.reveals().into_iter().flatten().collect() });
-    })?;
+    let Outcome { decoded, .. } =
+        run(protocol, round, &inputs, source, links, attempts, |sent, delivered, link| {
+            announced = sent.announces().map(<[u16]>::to_vec).or(announced.take());
+            messages.push(Observed {
+                link,
+                delivered,
+                forms: sent.reveals().into_iter().flatten().collect(),
+            });
+        });
     let holds: Vec<Vec<u16>> = (0..clients as u16).map(|k| protocol.holds(k)).collect();
     let replicated = holds.iter().any(|holds| holds.len() > 1);
     let holds = if replicated { holds } else { Vec::new() };
-    Ok(Views { clients, len, holds, messages, keys, announced, decoded })
+    Views { clients, len, holds, messages, keys, announced, decoded }
+}
+
+/// How a round ended.
+#[derive(Clone, Debug)]
+pub struct Outcome<S> {
+    /// The server's result.
+    pub decoded: Decoded<S>,
+    /// Attempts used.
+    pub attempts: u32,
+    /// The messages that were not accepted, over all attempts.
+    pub refused: Vec<Refusal>,
 }
 
 /// One round: deals keys, then repeats attempts until the server decodes or `attempts` are used up. `observe` sees every
-/// message when it is sent. Returns the result and the number of attempts used.
-///
-/// # Errors
-/// A message that the protocol forbids.
+/// message when it is sent.
 pub fn run<S, P>(
     protocol: &P,
     round: u64,
@@ -335,7 +341,7 @@ pub fn run<S, P>(
     links: &dyn LinkModel,
     attempts: u32,
     mut observe: impl FnMut(&P::Message, bool, LinkUse),
-) -> Result<(Decoded<S>, u32)>
+) -> Outcome<S>
 where
     S: Symbol,
     P: Protocol<S>,
@@ -359,31 +365,42 @@ where
         })
         .collect();
 
+    let mut refused = Vec::new();
     for attempt in 0..attempts {
-        let mut inboxes: Vec<Vec<Envelope<P::Message>>> = ids.iter().map(|_| Vec::new()).collect();
+        let mut inboxes: Vec<Vec<(PartyId, Envelope<P::Message>)>> = ids.iter().map(|_| Vec::new()).collect();
         for phase in 0..=protocol.phases() {
             let clock = Clock { round, attempt, phase };
             let sent: Vec<_> = parties
                 .par_iter_mut()
+                .zip(&ids)
                 .zip(std::mem::take(&mut inboxes))
-                .map(|(party, inbox)| party.step(clock, inbox))
-                .collect::<Result<_>>()?;
+                .map(|((party, &id), arrived)| {
+                    let (inbox, refused) = admit(party, id, clock, |id| places.contains_key(&id), arrived);
+                    (party.step(clock, inbox), refused)
+                })
+                .collect();
             inboxes = ids.iter().map(|_| Vec::new()).collect();
-            for envelope in sent.into_iter().flatten() {
-                let Envelope { phase, from, to, ref body } = envelope;
-                let bytes = (HEADER_BYTES + body.bytes()) as u64;
-                let link = LinkUse { round, attempt, phase, from, to, bytes };
-                let delivered = from == PartyId::Server || links.delivers(link);
-                observe(&envelope.body, delivered, link);
-                if let (true, Some(&place)) = (delivered, places.get(&envelope.to)) {
-                    inboxes[place].push(envelope);
+            for (&from, (sent, refusals)) in ids.iter().zip(sent) {
+                for refusal in refusals {
+                    tracing::warn!("{refusal}");
+                    refused.push(refusal);
+                }
+                for envelope in sent {
+                    let to = envelope.to;
+                    let bytes = (HEADER_BYTES + envelope.body.bytes()) as u64;
+                    let link = LinkUse { round, attempt, phase, from, to, bytes };
+                    let delivered = from == PartyId::Server || links.delivers(link);
+                    observe(&envelope.body, delivered, link);
+                    if let (true, Some(&place)) = (delivered, places.get(&to)) {
+                        inboxes[place].push((from, envelope));
+                    }
                 }
             }
         }
         let decoded = parties.iter_mut().find_map(Party::decoded).unwrap_or(Decoded::Outage);
         if decoded != Decoded::Outage || attempt + 1 == attempts {
-            return Ok((decoded, attempt + 1));
+            return Outcome { decoded, attempts: attempt + 1, refused };
         }
     }
-    Ok((Decoded::Outage, attempts))
+    Outcome { decoded: Decoded::Outage, attempts, refused }
 }

@@ -265,8 +265,8 @@ impl<S: Symbol> Message<S> for HierarchicalMessage<S> {
 pub enum Key<S> {
     /// F_{k,1} … F_{k,T}, l symbols each: the client's own randomness.
     Client(Vec<Vec<S>>),
-    /// Z_{i,n}^{(k)}, l symbols each, under (n, k).
-    Helper(BTreeMap<(u16, u16), Vec<S>>),
+    /// Z_{i,n}^{(k)}, l symbols each, under (n, k); and l.
+    Helper(BTreeMap<(u16, u16), Vec<S>>, usize),
     /// Nothing but the length of an input.
     Server(usize),
 }
@@ -275,7 +275,7 @@ impl<S: Symbol> Secret<S> for Key<S> {
     fn held(&self) -> Vec<&[S]> {
         match self {
             Self::Client(parts) => parts.iter().map(Vec::as_slice).collect(),
-            Self::Helper(masks) => masks.values().map(Vec::as_slice).collect(),
+            Self::Helper(masks, _) => masks.values().map(Vec::as_slice).collect(),
             Self::Server(_) => Vec::new(),
         }
     }
@@ -292,36 +292,42 @@ pub enum Role<S: Symbol<Scalar: Prime>> {
 }
 
 impl<S: Symbol<Scalar: Prime>> Party<HierarchicalMessage<S>, S> for Role<S> {
+    fn refusal(&self, message: &Envelope<HierarchicalMessage<S>>) -> Option<String> {
+        match self {
+            Self::Client(..) => Some("clients receive nothing".into()),
+            Self::Helper(helper) => helper.refusal(message),
+            Self::Server(server) => server.refusal(message),
+        }
+    }
+
     fn step(
         &mut self,
         clock: Clock,
         inbox: Vec<Envelope<HierarchicalMessage<S>>>,
-    ) -> Result<Vec<Envelope<HierarchicalMessage<S>>>> {
+    ) -> Vec<Envelope<HierarchicalMessage<S>>> {
         let to_server = |from, body: Option<HierarchicalMessage<S>>| {
-            body.map(|body| Envelope { phase: clock.phase, from, to: PartyId::Server, body })
-                .into_iter()
-                .collect()
+            body.map(|body| Envelope { sent: clock, from, to: PartyId::Server, body }).into_iter().collect()
         };
-        Ok(match (self, clock.phase) {
+        match (self, clock.phase) {
             (Self::Client(k, shares), 0) => (0..)
                 .zip(shares)
                 .map(|(n, share)| Envelope {
-                    phase: 0,
+                    sent: clock,
                     from: PartyId::Client(*k),
                     to: PartyId::Helper(n),
                     body: HierarchicalMessage::Share(Arc::clone(share)),
                 })
                 .collect(),
-            (Self::Helper(helper), 1) => to_server(helper.id(), Some(helper.report(inbox)?)),
-            (Self::Server(server), 2) => server.announce(inbox)?,
-            (Self::Helper(helper), 3) => helper.repairs(inbox)?,
-            (Self::Helper(helper), 4) => to_server(helper.id(), helper.sum(inbox)?),
+            (Self::Helper(helper), 1) => to_server(helper.id(), Some(helper.report(inbox))),
+            (Self::Server(server), 2) => server.announce(inbox, clock),
+            (Self::Helper(helper), 3) => helper.repairs(inbox, clock),
+            (Self::Helper(helper), 4) => to_server(helper.id(), helper.sum(inbox)),
             (Self::Server(server), 5) => {
-                server.decoded = Some(server.decode(inbox)?);
+                server.decoded = Some(server.decode(inbox));
                 Vec::new()
             }
             _ => Vec::new(),
-        })
+        }
     }
 
     fn decoded(&mut self) -> Option<Decoded<S>> {
@@ -382,7 +388,7 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for Hierarchical<S::Scalar> {
                 of_helpers[i].insert((n, k), row);
             }
         }
-        keys.extend(of_helpers.into_iter().map(Key::Helper));
+        keys.extend(of_helpers.into_iter().map(|masks| Key::Helper(masks, part)));
         keys.push(Key::Server(len));
         keys
     }
@@ -412,9 +418,10 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for Hierarchical<S::Scalar> {
                 };
                 Role::Client(k, (0..matrices.helpers()).map(share).collect())
             }
-            (PartyId::Helper(index), Key::Helper(masks), _) => Role::Helper(Helper {
+            (PartyId::Helper(index), Key::Helper(masks, part), _) => Role::Helper(Helper {
                 index,
                 clients,
+                part,
                 matrices,
                 masks,
                 shares: BTreeMap::new(),

@@ -136,13 +136,13 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for LightSecAgg<S::Scalar> {
         others.map(|(k, share)| (k, Symbols(share.clone()))).collect()
     }
 
-    fn keep(&self, key: &mut Key<S>, from: u16, share: &Symbols<S>) -> Option<String> {
+    fn refusal(&self, key: &Key<S>, share: &Symbols<S>) -> Option<String> {
         let (got, want) = (share.0.len(), key.mask.len() / self.0.pieces());
-        if got != want {
-            return Some(format!("the share has {got} symbols instead of {want}"));
-        }
+        (got != want).then(|| format!("the share has {got} symbols instead of {want}"))
+    }
+
+    fn keep(&self, key: &mut Key<S>, from: u16, share: &Symbols<S>) {
         key.received[usize::from(from)].get_or_insert_with(|| share.0.clone());
-        None
     }
 
     fn answer(&self, _: u16, key: &Key<S>, included: &[u16]) -> Option<Symbols<S>> {

@@ -24,12 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 pub use super::uncoded::Upload;
+use super::uncoded::malformed;
 use super::{Clock, Decoded, Envelope, Input, OverField, Party, PartyId, Protocol, Secret};
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Symbol};
 use crate::coding::assignment::{AssignmentKind, ReplicatedCode};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::keys::KeySource;
 use crate::seed::Seed;
 
@@ -158,22 +159,21 @@ pub struct Server<S: Symbol<Scalar: Prime>> {
 }
 
 impl<S: Symbol<Scalar: Prime>> Server<S> {
-    fn decode(&mut self, inbox: Vec<Envelope<Upload<S>>>) -> Result<Decoded<S>> {
-        let part = self.len.div_ceil(self.code.reduction);
+    /// ⌈L/m⌉.
+    fn part(&self) -> usize {
+        self.len.div_ceil(self.code.reduction)
+    }
+
+    fn decode(&mut self, inbox: Vec<Envelope<Upload<S>>>) -> Decoded<S> {
+        let part = self.part();
         for envelope in inbox {
-            match envelope.from {
-                PartyId::Client(n) if envelope.body.0.len() == part => {
-                    self.received.insert(usize::from(n), envelope.body.0);
-                }
-                from => {
-                    let problem = "the server expects transmissions of one part's length from clients".into();
-                    return Err(Error::Message { from: from.to_string(), problem });
-                }
+            if let PartyId::Client(n) = envelope.from {
+                self.received.insert(usize::from(n), envelope.body.0);
             }
         }
         let responders: Vec<usize> = self.received.keys().copied().collect();
         let Some(weights) = self.decoding.weights(&self.code, &responders) else {
-            return Ok(Decoded::Outage);
+            return Decoded::Outage;
         };
         let mut sum = Vec::with_capacity(part * weights.len());
         for weights in weights.iter() {
@@ -182,21 +182,26 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
             sum.extend(S::combine(part, &terms));
         }
         sum.truncate(self.len);
-        Ok(Decoded::Sum { sum, included: (0..self.code.holders.len() as u16).collect() })
+        Decoded::Sum { sum, included: (0..self.code.holders.len() as u16).collect() }
     }
 }
 
 impl<S: Symbol<Scalar: Prime>> Party<Upload<S>, S> for Role<S> {
-    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<Upload<S>>>) -> Result<Vec<Envelope<Upload<S>>>> {
+    fn refusal(&self, message: &Envelope<Upload<S>>) -> Option<String> {
+        let part = if let Self::Server(server) = self { server.part() } else { 0 };
+        malformed(message, part)
+    }
+
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<Upload<S>>>) -> Vec<Envelope<Upload<S>>> {
         match self {
             Self::Client(id, upload) if clock.phase == 1 => {
                 let body = Upload(Arc::clone(upload));
-                return Ok(vec![Envelope { phase: 1, from: *id, to: PartyId::Server, body }]);
+                return vec![Envelope { sent: clock, from: *id, to: PartyId::Server, body }];
             }
-            Self::Server(server) if clock.phase == 2 => server.decoded = Some(server.decode(inbox)?),
+            Self::Server(server) if clock.phase == 2 => server.decoded = Some(server.decode(inbox)),
             _ => {}
         }
-        Ok(Vec::new())
+        Vec::new()
     }
 
     fn decoded(&mut self) -> Option<Decoded<S>> {

@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
 use crate::algebra::{Scalar, Symbol};
-use crate::error::{Error, Result};
 use crate::keys::KeySource;
 
 /// What tells one two-round scheme from another.
@@ -61,10 +60,13 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Keeps a share in the receiver's `key`; of several from one sender the first. Otherwise what is wrong with it.
-    fn keep(&self, _key: &mut Self::Key, _from: u16, _share: &Symbols<S>) -> Option<String> {
+    /// What is wrong with the form of a share that the owner of `key` received, if anything.
+    fn refusal(&self, _key: &Self::Key, _share: &Symbols<S>) -> Option<String> {
         Some("this scheme has no shares".into())
     }
+
+    /// Keeps a share in the receiver's `key`; of several from one sender the first.
+    fn keep(&self, _key: &mut Self::Key, _from: u16, _share: &Symbols<S>) {}
 
     /// The answer of `client` for the survivors `included`, unless it lacks a share.
     fn answer(&self, client: u16, key: &Self::Key, included: &[u16]) -> Option<Self::Answer>;
@@ -250,15 +252,15 @@ pub struct Client<S: Symbol, C: TwoRound<S>> {
 }
 
 impl<S: Symbol, C: TwoRound<S>> Client<S, C> {
-    fn send(&self, phase: u8, body: TwoRoundMessage<S, C::Answer>) -> Vec<Mail<S, C>> {
-        vec![Envelope { phase, from: PartyId::Client(self.index), to: PartyId::Server, body }]
+    fn send(&self, sent: Clock, body: TwoRoundMessage<S, C::Answer>) -> Vec<Mail<S, C>> {
+        vec![Envelope { sent, from: PartyId::Client(self.index), to: PartyId::Server, body }]
     }
 
-    fn share(&self) -> Vec<Mail<S, C>> {
+    fn share(&self, sent: Clock) -> Vec<Mail<S, C>> {
         let shares = self.scheme.shares(self.index, &self.key).into_iter();
         shares
             .map(|(to, share)| Envelope {
-                phase: 0,
+                sent,
                 from: PartyId::Client(self.index),
                 to: PartyId::Client(to),
                 body: TwoRoundMessage::Share(Arc::new(share)),
@@ -266,61 +268,52 @@ impl<S: Symbol, C: TwoRound<S>> Client<S, C> {
             .collect()
     }
 
-    /// Keeps the shares that arrived, those before a refused one included: they are as good as without it.
-    fn keep(&mut self, inbox: &[Mail<S, C>]) -> Result<()> {
-        for envelope in inbox {
-            let clients = self.scheme.clients();
-            let (PartyId::Client(from), TwoRoundMessage::Share(share), 0) =
-                (envelope.from, &envelope.body, envelope.phase)
-            else {
-                return Err(refusal(
-                    envelope.from,
-                    "clients receive shares of clients only in phase 0".into(),
-                ));
-            };
-            if usize::from(from) >= clients || from == self.index {
-                return Err(refusal(envelope.from, "no other client".into()));
-            }
-            if let Some(problem) = self.scheme.keep(&mut self.key, from, share) {
-                return Err(refusal(envelope.from, problem));
-            }
+    fn refusal(&self, message: &Mail<S, C>) -> Option<String> {
+        match (message.sent.phase, message.from, &message.body) {
+            (0, PartyId::Client(_), TwoRoundMessage::Share(share)) => self.scheme.refusal(&self.key, share),
+            (2, PartyId::Server, TwoRoundMessage::Survivors { included, .. }) => self.unanswerable(included),
+            (phase, ..) => Some(format!("no message to a client in phase {phase}")),
         }
-        Ok(())
     }
 
-    /// The announced set, if one came and it may be answered.
-    fn announced(&self, inbox: &[Mail<S, C>]) -> Result<Option<Arc<Vec<u16>>>> {
-        let mut announced = None;
-        for envelope in inbox {
-            let refuse = |problem: String| Err(refusal(envelope.from, problem));
-            let TwoRoundMessage::Survivors { included, .. } = &envelope.body else {
-                return refuse("clients receive survivor sets only".into());
-            };
-            if envelope.from != PartyId::Server || envelope.phase != 2 {
-                return refuse("survivor sets come from the server in phase 2".into());
-            }
-            let clients = self.scheme.clients();
-            if !included.is_sorted_by(|a, b| a < b)
-                || included.last().is_some_and(|&k| usize::from(k) >= clients)
-            {
-                return refuse("the survivor set is not an ascending list of clients".into());
-            }
-            let (size, least) = (included.len(), self.scheme.survivors());
-            if size < least {
-                return refuse(format!(
-                    "{size} survivors are fewer than {least}; their sum must stay masked"
-                ));
-            }
-            if included.binary_search(&self.index).is_err() {
-                return refuse("the survivor set is without the receiver".into());
-            }
-            let known = announced.as_ref().or(self.answered.as_ref().map(|(set, _)| set));
-            if known.is_some_and(|known| known != included) {
-                return refuse("second survivor set in one round; two sums would tell more than one".into());
-            }
-            announced = Some(Arc::clone(included));
+    /// Why the survivor set `included` must not be answered.
+    fn unanswerable(&self, included: &Arc<Vec<u16>>) -> Option<String> {
+        let clients = self.scheme.clients();
+        if !included.is_sorted_by(|a, b| a < b) || included.last().is_some_and(|&k| usize::from(k) >= clients)
+        {
+            return Some("the survivor set is not an ascending list of clients".into());
         }
-        Ok(announced)
+        let (size, least) = (included.len(), self.scheme.survivors());
+        if size < least {
+            return Some(format!("{size} survivors are fewer than {least}; their sum must stay masked"));
+        }
+        if included.binary_search(&self.index).is_err() {
+            return Some("the survivor set is without the receiver".into());
+        }
+        let other = self.answered.as_ref().is_some_and(|(known, _)| known != included);
+        other.then(|| "second survivor set in one round; two sums would tell more than one".into())
+    }
+
+    fn keep(&mut self, inbox: Vec<Mail<S, C>>) {
+        for envelope in inbox {
+            if let (PartyId::Client(from), TwoRoundMessage::Share(share)) = (envelope.from, envelope.body) {
+                self.scheme.keep(&mut self.key, from, &share);
+            }
+        }
+    }
+
+    /// The answer for the announced set, if one came and no share is missing.
+    fn answer(&mut self, inbox: Vec<Mail<S, C>>) -> Option<Arc<C::Answer>> {
+        let included = inbox.into_iter().find_map(|envelope| match envelope.body {
+            TwoRoundMessage::Survivors { included, .. } => Some(included),
+            _ => None,
+        })?;
+        if let Some((_, answer)) = &self.answered {
+            return Some(Arc::clone(answer));
+        }
+        let answer = Arc::new(self.scheme.answer(self.index, &self.key, &included)?);
+        self.answered = Some((included, Arc::clone(&answer)));
+        Some(answer)
     }
 }
 
@@ -338,45 +331,24 @@ pub struct Server<S: Symbol, C: TwoRound<S>> {
 }
 
 impl<S: Symbol, C: TwoRound<S>> Server<S, C> {
-    /// Refuses what no client may send in this phase.
-    fn check(&self, phase: u8, inbox: &[Mail<S, C>]) -> Result<()> {
-        let mut seen = Vec::with_capacity(inbox.len());
-        for envelope in inbox {
-            let refuse = |problem: String| Err(refusal(envelope.from, problem));
-            let client = match envelope.from {
-                PartyId::Client(k) if usize::from(k) < self.scheme.clients() => k,
-                _ => return refuse("no such client".into()),
-            };
-            if envelope.phase != phase {
-                return refuse(format!("a message of phase {} in phase {phase}", envelope.phase));
+    fn refusal(&self, message: &Mail<S, C>) -> Option<String> {
+        match (message.sent.phase, message.from, &message.body, &self.included) {
+            (1, PartyId::Client(_), TwoRoundMessage::Upload(upload), _) => {
+                let (got, want) = (upload.len(), self.scheme.mask_len(self.padded));
+                (got != want).then(|| format!("the upload has {got} symbols instead of {want}"))
             }
-            if seen.contains(&client) {
-                return refuse(format!("second message in phase {phase}"));
-            }
-            seen.push(client);
-            match (&envelope.body, phase, &self.included) {
-                (TwoRoundMessage::Upload(upload), 1, _) => {
-                    let (got, want) = (upload.len(), self.scheme.mask_len(self.padded));
-                    if got != want {
-                        return refuse(format!("the upload has {got} symbols instead of {want}"));
-                    }
+            (3, PartyId::Client(k), TwoRoundMessage::Answer(answer), Some(included)) => {
+                if included.binary_search(&k).is_err() {
+                    return Some("an answer from outside the survivor set".into());
                 }
-                (TwoRoundMessage::Answer(answer), 3, Some(included)) => {
-                    if included.binary_search(&client).is_err() {
-                        return refuse("an answer from outside the survivor set".into());
-                    }
-                    if let Some(problem) = self.scheme.malformed(self.padded, included, answer) {
-                        return refuse(problem);
-                    }
-                }
-                _ => return refuse(format!("not a message of phase {phase}")),
+                self.scheme.malformed(self.padded, included, answer)
             }
+            (phase, ..) => Some(format!("no message to the server in phase {phase}")),
         }
-        Ok(())
     }
 
     /// Takes the uploads of an attempt and announces the survivors whose answers are missing.
-    fn announce(&mut self, inbox: Vec<Mail<S, C>>) -> Vec<Mail<S, C>> {
+    fn announce(&mut self, inbox: Vec<Mail<S, C>>, sent: Clock) -> Vec<Mail<S, C>> {
         if self.included.is_none() {
             for envelope in inbox {
                 if let (PartyId::Client(k), TwoRoundMessage::Upload(upload)) = (envelope.from, envelope.body)
@@ -394,7 +366,7 @@ impl<S: Symbol, C: TwoRound<S>> Server<S, C> {
         let clients = self.scheme.clients();
         missing
             .map(|&k| Envelope {
-                phase: 2,
+                sent,
                 from: PartyId::Server,
                 to: PartyId::Client(k),
                 body: TwoRoundMessage::Survivors { included: Arc::clone(included), clients },
@@ -425,44 +397,33 @@ impl<S: Symbol, C: TwoRound<S>> Server<S, C> {
     }
 }
 
-fn refusal(from: PartyId, problem: String) -> Error {
-    Error::Message { from: from.to_string(), problem }
-}
-
 impl<S: Symbol, C: TwoRound<S>> Party<TwoRoundMessage<S, C::Answer>, S> for Role<S, C> {
-    /// An inbox with a refused message leaves the state as it was, but for the shares before it.
-    fn step(&mut self, clock: Clock, inbox: Vec<Mail<S, C>>) -> Result<Vec<Mail<S, C>>> {
+    fn refusal(&self, message: &Mail<S, C>) -> Option<String> {
+        match self {
+            Self::Client(client) => client.refusal(message),
+            Self::Server(server) => server.refusal(message),
+        }
+    }
+
+    fn step(&mut self, clock: Clock, inbox: Vec<Mail<S, C>>) -> Vec<Mail<S, C>> {
         match (self, clock.phase) {
-            (Self::Client(client), 0) => return Ok(client.share()),
+            (Self::Client(client), 0) => return client.share(clock),
             (Self::Client(client), 1) => {
-                client.keep(&inbox)?;
+                client.keep(inbox);
                 if client.answered.is_none() {
-                    return Ok(client.send(1, TwoRoundMessage::Upload(Arc::clone(&client.masked))));
+                    return client.send(clock, TwoRoundMessage::Upload(Arc::clone(&client.masked)));
                 }
             }
             (Self::Client(client), 3) => {
-                let Some(included) = client.announced(&inbox)? else { return Ok(Vec::new()) };
-                let answer = match &client.answered {
-                    Some((_, answer)) => Arc::clone(answer),
-                    None => match client.scheme.answer(client.index, &client.key, &included) {
-                        Some(answer) => Arc::new(answer),
-                        None => return Ok(Vec::new()),
-                    },
-                };
-                client.answered = Some((included, Arc::clone(&answer)));
-                return Ok(client.send(3, TwoRoundMessage::Answer(answer)));
+                if let Some(answer) = client.answer(inbox) {
+                    return client.send(clock, TwoRoundMessage::Answer(answer));
+                }
             }
-            (Self::Server(server), 2) => {
-                server.check(1, &inbox)?;
-                return Ok(server.announce(inbox));
-            }
-            (Self::Server(server), 4) => {
-                server.check(3, &inbox)?;
-                server.decoded = Some(server.decode(inbox));
-            }
+            (Self::Server(server), 2) => return server.announce(inbox, clock),
+            (Self::Server(server), 4) => server.decoded = Some(server.decode(inbox)),
             _ => {}
         }
-        Ok(Vec::new())
+        Vec::new()
     }
 
     fn decoded(&mut self) -> Option<Decoded<S>> {

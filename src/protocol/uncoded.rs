@@ -210,12 +210,32 @@ impl<S: Symbol> Message<S> for Upload<S> {
     }
 }
 
-/// A client's mask; the server holds none.
-pub struct Key<S>(Option<Vec<S>>);
+/// What a party holds before the round.
+pub enum Key<S> {
+    /// A mask, where there is one.
+    Client(Option<Vec<S>>),
+    /// Nothing but the length d of an update.
+    Server(usize),
+}
 
 impl<S: Symbol> Secret<S> for Key<S> {
     fn held(&self) -> Vec<&[S]> {
-        self.0.iter().map(Vec::as_slice).collect()
+        match self {
+            Self::Client(mask) => mask.iter().map(Vec::as_slice).collect(),
+            Self::Server(_) => Vec::new(),
+        }
+    }
+}
+
+/// What is wrong with an upload to the server that must have `len` symbols.
+pub(super) fn malformed<S>(message: &Envelope<Upload<S>>, len: usize) -> Option<String> {
+    let got = message.body.0.len();
+    match (message.from, message.to) {
+        (PartyId::Client(_), PartyId::Server) if got == len => None,
+        (PartyId::Client(_), PartyId::Server) => {
+            Some(format!("the upload has {got} symbols instead of {len}"))
+        }
+        _ => Some("uploads go from clients to the server".into()),
     }
 }
 
@@ -223,27 +243,32 @@ impl<S: Symbol> Secret<S> for Key<S> {
 pub enum Role<S> {
     /// Sends its masked update in phase 1.
     Client(PartyId, Arc<Vec<S>>),
-    /// Adds what arrives.
-    Server(Option<Decoded<S>>),
+    /// Adds what arrives, d symbols each.
+    Server(usize, Option<Decoded<S>>),
 }
 
 impl<S: Symbol> Party<Upload<S>, S> for Role<S> {
-    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<Upload<S>>>) -> Result<Vec<Envelope<Upload<S>>>> {
+    fn refusal(&self, message: &Envelope<Upload<S>>) -> Option<String> {
+        let len = if let Self::Server(len, _) = self { *len } else { 0 };
+        malformed(message, len)
+    }
+
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<Upload<S>>>) -> Vec<Envelope<Upload<S>>> {
         match self {
             Self::Client(id, masked) if clock.phase == 1 => {
                 let body = Upload(Arc::clone(masked));
-                return Ok(vec![Envelope { phase: 1, from: *id, to: PartyId::Server, body }]);
+                return vec![Envelope { sent: clock, from: *id, to: PartyId::Server, body }];
             }
-            Self::Server(decoded) if clock.phase == 2 => *decoded = Some(sum(&inbox)),
+            Self::Server(_, decoded) if clock.phase == 2 => *decoded = Some(sum(&inbox)),
             _ => {}
         }
-        Ok(Vec::new())
+        Vec::new()
     }
 
     fn decoded(&mut self) -> Option<Decoded<S>> {
         match self {
             Self::Client(..) => None,
-            Self::Server(decoded) => decoded.take(),
+            Self::Server(_, decoded) => decoded.take(),
         }
     }
 }
@@ -286,38 +311,41 @@ impl<S: Symbol> Protocol<S> for Uncoded {
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
         let clients = self.clients;
         let mut keys: Vec<Key<S>> = match self.mask {
-            Mask::None => (0..clients).map(|_| Key(None)).collect(),
+            Mask::None => (0..clients).map(|_| Key::Client(None)).collect(),
             Mask::Gaussian(std) => (0..clients as u16)
                 .into_par_iter()
-                .map(|k| Key(Some(noise(k, std, round, len, source))))
+                .map(|k| Key::Client(Some(noise(k, std, round, len, source))))
                 .collect(),
             Mask::ZeroSum(kind, std) => {
-                kind.masks(clients, len, std, round, source).into_iter().map(|mask| Key(Some(mask))).collect()
+                let masks = kind.masks(clients, len, std, round, source).into_iter();
+                masks.map(|mask| Key::Client(Some(mask))).collect()
             }
         };
-        keys.push(Key(None));
+        keys.push(Key::Server(len));
         keys
     }
 
     fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
-        Some(Key(match (id, self.mask) {
-            (PartyId::Client(_), Mask::None) | (PartyId::Helper(_) | PartyId::Server, _) => None,
-            (PartyId::Client(k), Mask::Gaussian(std)) => Some(noise(k, std, round, len, source)),
+        Some(match (id, self.mask) {
+            (PartyId::Helper(_) | PartyId::Server, _) => Key::Server(len),
+            (PartyId::Client(_), Mask::None) => Key::Client(None),
+            (PartyId::Client(k), Mask::Gaussian(std)) => Key::Client(Some(noise(k, std, round, len, source))),
             (PartyId::Client(k), Mask::ZeroSum(KeyKind::Pairwise, std)) => {
-                Some(pairwise_mask(k.into(), self.clients, len, std, round, source))
+                Key::Client(Some(pairwise_mask(k.into(), self.clients, len, std, round, source)))
             }
             (PartyId::Client(_), Mask::ZeroSum(..)) => return None,
-        }))
+        })
     }
 
     fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> Role<S> {
-        match input {
-            None => Role::Server(None),
-            Some(input) => {
-                let mut masked = key.0.unwrap_or_else(|| vec![S::zero(); input.len()]);
+        match (key, input) {
+            (Key::Client(mask), Some(input)) => {
+                let mut masked = mask.unwrap_or_else(|| vec![S::zero(); input.len()]);
                 input.add_to(&mut masked);
                 Role::Client(id, Arc::new(masked))
             }
+            (Key::Server(len), _) => Role::Server(len, None),
+            (Key::Client(_), None) => unreachable!("clients have inputs"),
         }
     }
 }

@@ -133,19 +133,19 @@ struct FlawedRole<S: Symbol> {
 }
 
 impl<S: Symbol<Scalar: Coefficient>> Party<CoGcMessage<S>, S> for FlawedRole<S> {
-    fn step(
-        &mut self,
-        clock: Clock,
-        inbox: Vec<Envelope<CoGcMessage<S>>>,
-    ) -> seccogc::Result<Vec<Envelope<CoGcMessage<S>>>> {
+    fn refusal(&self, message: &Envelope<CoGcMessage<S>>) -> Option<String> {
+        self.role.refusal(message)
+    }
+
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<CoGcMessage<S>>>) -> Vec<Envelope<CoGcMessage<S>>> {
         let shares: Vec<Vec<S>> = inbox.iter().flat_map(|envelope| envelope.body.reveals()).collect();
-        let sent = self.role.step(clock, inbox)?;
+        let sent = self.role.step(clock, inbox);
         if self.flaw == Flaw::IncompleteSum && clock.phase == 1 && sent.is_empty() && !shares.is_empty() {
             let terms: Vec<_> = shares.iter().map(|share| (S::Scalar::ONE, share.as_slice())).collect();
             let body = CoGcMessage::Sum(S::combine(shares[0].len(), &terms).into());
-            return Ok(vec![Envelope { phase: 1, from: self.id, to: PartyId::Server, body }]);
+            return vec![Envelope { sent: clock, from: self.id, to: PartyId::Server, body }];
         }
-        Ok(sent)
+        sent
     }
 
     fn decoded(&mut self) -> Option<Decoded<S>> {

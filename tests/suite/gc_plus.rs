@@ -114,7 +114,7 @@ fn every_pattern_of_up_to_four_clients_gives_the_sum_or_an_outage() {
                 let lost = lost.map(|(_, (from, to))| 1 << (from * (clients + 1) + to)).sum();
                 let pattern = Scripted { clients, lost };
                 let name = format!("M={clients} {code:?} s={s} lost {lost:b}");
-                let aggregate = scheme.aggregate(1, &updates, &pattern, 1).unwrap();
+                let aggregate = scheme.aggregate(1, &updates, &pattern, 1);
                 let plus = recovered(&name, &updates, &aggregate, 1e-9);
                 let complete = |m: usize| {
                     !pattern.loses(m, clients)
@@ -162,7 +162,7 @@ fn every_set_of_complete_rows_gives_the_sum_or_an_outage() {
                 let rows: Vec<usize> = (0..clients).filter(|m| sample >> m & 1 == 1).collect();
                 let name = format!("M={clients} {code:?} s={s} complete {rows:?} lost {lost:b}");
                 let [standard, plus] = schemes.each_ref().map(|scheme| {
-                    let aggregate = scheme.aggregate(1, &updates, &pattern, 1).unwrap();
+                    let aggregate = scheme.aggregate(1, &updates, &pattern, 1);
                     recovered(&name, &updates, &aggregate, 1e-9)
                 });
                 assert_eq!(standard, matrix.decodes(&rows), "{name}");
@@ -208,7 +208,7 @@ fn recovers_as_often_as_the_reference() {
         let links = Independent { p, q: 0.4, seed: Seed::new(8) };
         let rounds = |decoder| -> Vec<bool> {
             let scheme = scheme(10, config(code, s, decoder));
-            let one = |round| scheme.aggregate(round, &updates, &links, 1).unwrap();
+            let one = |round| scheme.aggregate(round, &updates, &links, 1);
             (1..=trials).map(|round| recovered("one attempt", &updates, &one(round), 1e-9)).collect()
         };
         let (with_standard, with_plus) = (rounds(DecoderKind::Standard), rounds(DecoderKind::GcPlus));
@@ -232,7 +232,7 @@ fn rows_of_several_attempts_add_up_and_never_decode_later_than_standard() {
         let attempts = |decoder| -> Vec<u32> {
             let scheme = scheme(6, config(code, s, decoder));
             let one = |round| {
-                let aggregate = scheme.aggregate(round, &updates, &links, 4).unwrap();
+                let aggregate = scheme.aggregate(round, &updates, &links, 4);
                 let sum = recovered("four attempts", &updates, &aggregate, 1e-7);
                 if sum { aggregate.attempts } else { 5 }
             };
@@ -282,7 +282,7 @@ fn every_client_uploads_and_the_list_of_shares_costs_a_bit_each() {
     let links = Independent { p: 1.0, q: 0.0, seed: Seed::new(3) };
     for (s, list) in [(7, 1), (9, 2)] {
         let scheme = scheme(10, config(CodeKind::CyclicMds, s, DecoderKind::GcPlus));
-        let aggregate = scheme.aggregate(1, &updates, &links, 1).unwrap();
+        let aggregate = scheme.aggregate(1, &updates, &links, 1);
         assert_eq!(aggregate.traffic.client_server, 10 * (HEADER_BYTES + list + 2 * 8) as u64);
         // No share arrives: every client sends b_mm (x_m + u_m), and ten of these are the sum.
         assert_eq!(aggregate.arrivals, 10);
@@ -301,7 +301,7 @@ fn single_precision_keeps_its_own_limit() {
     };
     let scheme = scheme(8, config);
     let sums = (1..=200).filter(|&round| {
-        let aggregate = scheme.aggregate(round, &updates, &links, 2).unwrap();
+        let aggregate = scheme.aggregate(round, &updates, &links, 2);
         recovered("f32", &updates, &aggregate, 2e-3)
     });
     assert!(sums.count() > 100);

@@ -122,7 +122,7 @@ fn check(
 ) -> bool {
     let protocol = Hierarchical::<M31>::new(clients, helpers, threshold, colluding).unwrap();
     let links = Rule(|link: LinkUse| arrives(link.phase, link.from, link.to));
-    let views = exchange::formal(&protocol, clients, 1, &FormalKeys, &links, 1).unwrap();
+    let views = exchange::formal(&protocol, clients, 1, &FormalKeys, &links, 1);
     let want = match expected((clients, helpers, threshold), arrives) {
         None => Decoded::Outage,
         Some(included) => Decoded::Sum { sum: sum(&included, views.len), included },
@@ -190,7 +190,7 @@ fn everything_sent(
     keys: &impl KeySource<LinearForm<M31>>,
 ) -> (Views<M31>, Vec<Sent>) {
     let clients = protocol.clients;
-    let lossless = exchange::formal(protocol, clients, 1, keys, &Perfect, 1).unwrap();
+    let lossless = exchange::formal(protocol, clients, 1, keys, &Perfect, 1);
     let mut sent: Vec<Sent> = Vec::new();
     let add = |views: &Views<M31>, sent: &mut Vec<Sent>| {
         for message in &views.messages {
@@ -208,7 +208,7 @@ fn everything_sent(
             for n in 0..protocol.matrices.helpers() as u16 {
                 let missed = (PartyId::Client(k), PartyId::Helper(n));
                 let links = Rule(move |link: LinkUse| (link.from, link.to) != missed);
-                add(&exchange::formal(protocol, clients, 1, keys, &links, 1).unwrap(), &mut sent);
+                add(&exchange::formal(protocol, clients, 1, keys, &links, 1), &mut sent);
             }
         }
     }
@@ -275,7 +275,7 @@ fn every_pattern_sends_from_the_same_messages() {
                 let ends = u64::from(link.from.code()) << 32 | u64::from(link.to.code());
                 link.phase == 1 || seed.child("link", ends).rng().random::<f64>() > 0.2
             });
-            let views = exchange::formal(&protocol, 2, 1, &FormalKeys, &links, 1).unwrap();
+            let views = exchange::formal(&protocol, 2, 1, &FormalKeys, &links, 1);
             for message in views.messages {
                 for form in message.forms {
                     assert!(sent.contains(&(message.link.from, message.link.to, form)), "{:?}", message.link);
@@ -340,8 +340,8 @@ fn rounds_of_real_updates() {
         (PartyId::Helper(0), PartyId::Server) => link.phase != 4,
         _ => true,
     });
-    let got = scheme.aggregate(1, &updates, &links, 1).unwrap();
-    let want = ideal.aggregate(1, &updates, &links, 1).unwrap();
+    let got = scheme.aggregate(1, &updates, &links, 1);
+    let want = ideal.aggregate(1, &updates, &links, 1);
     assert_eq!(got.decoded, want.decoded);
     let Decoded::Sum { included, .. } = got.decoded else { panic!("four sums arrive") };
     assert_eq!(included, [0, 2, 3]);
@@ -372,9 +372,9 @@ fn retries_show_the_server_one_sum() {
         _ => true,
     });
     let updates = updates(clients, 5);
-    let once = scheme.aggregate(1, &updates, &links, 1).unwrap();
+    let once = scheme.aggregate(1, &updates, &links, 1);
     assert_eq!(once.decoded, Decoded::Outage);
-    let twice = scheme.aggregate(1, &updates, &links, 2).unwrap();
+    let twice = scheme.aggregate(1, &updates, &links, 2);
     let Decoded::Sum { included, .. } = &twice.decoded else { panic!("three sums arrive in all") };
     assert_eq!((included.as_slice(), twice.attempts), (&[0, 1][..], 2));
     let Formal::Field(views) = scheme.formal(1, &links, 2).unwrap() else { panic!("a scheme over a field") };

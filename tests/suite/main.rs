@@ -20,6 +20,7 @@ mod own_data;
 mod plan;
 mod privacy;
 mod recover;
+mod refusals;
 mod reliability;
 mod resume;
 mod secure_gc;

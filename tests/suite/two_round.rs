@@ -43,7 +43,7 @@ fn members(set: u32) -> Vec<u16> {
 }
 
 /// An input of field symbols.
-struct Vector<F>(Vec<F>);
+pub struct Vector<F>(pub Vec<F>);
 
 impl<F: Prime> Input<F> for Vector<F> {
     fn len(&self) -> usize {
@@ -55,7 +55,8 @@ impl<F: Prime> Input<F> for Vector<F> {
     }
 }
 
-fn inputs<F: Prime>(clients: usize, len: usize) -> Vec<Vector<F>> {
+/// Seeded inputs.
+pub fn inputs<F: Prime>(clients: usize, len: usize) -> Vec<Vector<F>> {
     let mut rng = Seed::new(5).rng();
     let mut draw = || {
         let mut x = vec![F::ZERO; len];
@@ -75,7 +76,7 @@ fn sums_for_every_pair<F: Prime, C: TwoRound<F>>(name: &str, scheme: C, len: usi
     for first in 0..1u32 << clients {
         for second in (0..=first).filter(|second| second & !first == 0) {
             let links = Survivors { first, second };
-            let (decoded, _) = run(&protocol, 1, &inputs, &keys, &links, 1, |_, _, _| {}).unwrap();
+            let decoded = run(&protocol, 1, &inputs, &keys, &links, 1, |_, _, _| {}).decoded;
             let want = if second.count_ones() as usize >= survivors {
                 let included = members(first);
                 let mut sum = vec![F::ZERO; len];
@@ -249,7 +250,7 @@ fn who_lacks_a_share_does_not_answer() {
     ] {
         let mut bytes = 0;
         let count = |_: &_, _, link: LinkUse| bytes += if link.phase == 0 { link.bytes as usize } else { 0 };
-        let (decoded, _) = run(&protocol, 1, &inputs, &keys, &Unshared(lost), 1, count).unwrap();
+        let decoded = run(&protocol, 1, &inputs, &keys, &Unshared(lost), 1, count).decoded;
         assert_eq!(decoded, want);
         // d = 5 is padded to 6; K (K − 1) shares of 6/(U − T) symbols.
         assert_eq!(bytes, 4 * 3 * (HEADER_BYTES + 3 * M61::BYTES));
@@ -279,7 +280,7 @@ fn rates<C: TwoRound<M61>>(scheme: C) -> [(usize, usize); 2] {
             _ => assert_eq!(Message::<M61>::bytes(message), clients.div_ceil(8)),
         }
     };
-    run(&Rounds::new(scheme), 1, &inputs, &keys, &Perfect, 1, observe).unwrap();
+    run(&Rounds::new(scheme), 1, &inputs, &keys, &Perfect, 1, observe);
     sent.map(|sizes| {
         assert!(sizes.len() == clients && sizes.iter().all(|size| *size == sizes[0]));
         (sizes[0], len)
@@ -433,7 +434,7 @@ fn attempts_of_a_round_keep_the_survivor_set_and_show_nothing_more() {
             let updates: Vec<_> = (0..4)
                 .map(|k| seccogc::protocol::Update { weight: 1.0, delta: vec![0.25 * k as f32; 7].into() })
                 .collect();
-            let aggregate = scheme.aggregate(1, &updates, &links, 3).unwrap();
+            let aggregate = scheme.aggregate(1, &updates, &links, 3);
             assert_eq!(aggregate.attempts, attempts);
             let Decoded::Sum { sum, included: got } = aggregate.decoded else { panic!("recovered") };
             assert_eq!(got, included);
@@ -460,8 +461,7 @@ fn a_hundred_clients() {
             self.0.erasure(from, to, round)
         }
     }
-    let Decoded::Sum { sum, included } = scheme.aggregate(1, &updates, &Lossy(links), 1).unwrap().decoded
-    else {
+    let Decoded::Sum { sum, included } = scheme.aggregate(1, &updates, &Lossy(links), 1).decoded else {
         panic!("80 uploads and 60 answers arrive")
     };
     assert_eq!(included, (0..100).filter(|k| k % 5 != 0).collect::<Vec<u16>>());

@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{AUDITABLE, Aggregate, Aggregator, Formal, Scheme, Traffic, Update, formal, over_field, run};
+use super::{
+    AUDITABLE, Aggregate, Aggregator, Formal, Outcome, Scheme, Traffic, Update, formal, over_field, run,
+};
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::Quantiser;
 use crate::algebra::{LinearForm, Real, Sample};
@@ -56,24 +58,24 @@ impl Setup {
         links: &dyn LinkModel,
         attempts: u32,
         numbers: impl FnOnce(Vec<S>) -> Vec<f64>,
-    ) -> Result<Aggregate> {
+    ) -> Aggregate {
         let links = self.links(links);
         let mut traffic = Traffic::default();
         let mut arrivals = 0;
         let mut sent = Vec::new();
         let keys = SeededKeys(self.seed);
-        let (decoded, attempts) =
+        let Outcome { decoded, attempts, refused } =
             run(protocol, round, inputs, &keys, links, attempts, |_, delivered, link| {
                 traffic.count(link);
                 arrivals += u64::from(delivered && link.to == PartyId::Server);
                 sent.push((link, delivered));
-            })?;
+            });
         let seconds = round_seconds(links, self.clients, attempts, sent.iter().map(|(link, _)| *link));
         let decoded = match decoded {
             Decoded::Sum { sum, included } => Decoded::Sum { sum: numbers(sum), included },
             Decoded::Outage => Decoded::Outage,
         };
-        Ok(Aggregate { decoded, attempts, arrivals, traffic, seconds, sent })
+        Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
     }
 }
 
@@ -136,7 +138,7 @@ impl<P> Session<P> {
         updates: &[Update],
         links: &dyn LinkModel,
         attempts: u32,
-    ) -> Result<Aggregate>
+    ) -> Aggregate
     where
         P: Protocol<S>,
     {
@@ -149,13 +151,7 @@ impl<P> Aggregator for Session<P>
 where
     P: Protocol<f32> + Protocol<f64> + Protocol<LinearForm>,
 {
-    fn aggregate(
-        &self,
-        round: u64,
-        updates: &[Update],
-        links: &dyn LinkModel,
-        attempts: u32,
-    ) -> Result<Aggregate> {
+    fn aggregate(&self, round: u64, updates: &[Update], links: &dyn LinkModel, attempts: u32) -> Aggregate {
         if self.single {
             self.numeric::<f32>(round, updates, links, attempts)
         } else {
@@ -165,7 +161,7 @@ where
 
     fn formal(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Formal> {
         let links = self.setup.links(links);
-        formal(&self.protocol, self.setup.clients, round, &FormalKeys, links, attempts).map(Formal::Real)
+        Ok(Formal::Real(formal(&self.protocol, self.setup.clients, round, &FormalKeys, links, attempts)))
     }
 
     fn received(
@@ -184,7 +180,7 @@ where
             if delivered && link.to == party {
                 vectors.extend(message.reveals());
             }
-        })?;
+        });
         Ok(vectors)
     }
 
@@ -245,13 +241,7 @@ where
     F: Prime,
     P: Protocol<F> + Protocol<LinearForm<F>>,
 {
-    fn aggregate(
-        &self,
-        round: u64,
-        updates: &[Update],
-        links: &dyn LinkModel,
-        attempts: u32,
-    ) -> Result<Aggregate> {
+    fn aggregate(&self, round: u64, updates: &[Update], links: &dyn LinkModel, attempts: u32) -> Aggregate {
         let coins = self.setup.seed.child("quantise", round);
         let quantised: Vec<Quantised<'_>> = (0..)
             .zip(updates)
@@ -276,7 +266,7 @@ where
             return Err(Error::config("protocol", rule));
         }
         let links = self.setup.links(links);
-        let views = formal::<F, P>(&self.protocol, self.setup.clients, round, &FormalKeys, links, attempts)?;
+        let views = formal::<F, P>(&self.protocol, self.setup.clients, round, &FormalKeys, links, attempts);
         Ok(Formal::Field(Box::new(views)))
     }
 

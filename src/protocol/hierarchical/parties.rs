@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::{HierarchicalMessage, Holdings, Matrices, part_len};
 use crate::algebra::field::Prime;
 use crate::algebra::{Scalar, Symbol};
-use crate::error::{Error, Result};
-use crate::protocol::{Decoded, Envelope, PartyId};
+use crate::protocol::{Clock, Decoded, Envelope, PartyId};
 
 /// A helper's state; what it learned in one attempt it has in the next.
 pub struct Helper<S: Symbol<Scalar: Prime>> {
     pub(super) index: u16,
     pub(super) clients: usize,
+    /// l.
+    pub(super) part: usize,
     pub(super) matrices: Arc<Matrices<S::Scalar>>,
     pub(super) masks: BTreeMap<(u16, u16), Vec<S>>,
     /// X_{k,n}, received or repaired.
@@ -33,8 +34,9 @@ pub struct Server<S: Symbol<Scalar: Prime>> {
     pub(super) decoded: Option<Decoded<S>>,
 }
 
-fn refuse<M>(envelope: &Envelope<M>, problem: &str) -> Error {
-    Error::Message { from: envelope.from.to_string(), problem: problem.into() }
+/// What is wrong with a vector that must have `want` symbols.
+fn length(got: usize, want: usize) -> Option<String> {
+    (got != want).then(|| format!("it has {got} symbols instead of {want}"))
 }
 
 impl<S: Symbol<Scalar: Prime>> Helper<S> {
@@ -42,38 +44,49 @@ impl<S: Symbol<Scalar: Prime>> Helper<S> {
         PartyId::Helper(self.index)
     }
 
-    pub(super) fn report(
-        &mut self,
-        inbox: Vec<Envelope<HierarchicalMessage<S>>>,
-    ) -> Result<HierarchicalMessage<S>> {
-        for envelope in inbox {
-            match (envelope.from, &envelope.body) {
-                (PartyId::Client(k), HierarchicalMessage::Share(share)) => {
-                    self.shares.insert(k, Arc::clone(share));
+    pub(super) fn refusal(&self, message: &Envelope<HierarchicalMessage<S>>) -> Option<String> {
+        let known = |k: u16| usize::from(k) < self.clients;
+        let helper = |n: u16| usize::from(n) < self.matrices.helpers();
+        match (message.sent.phase, message.from, &message.body) {
+            (0, PartyId::Client(_), HierarchicalMessage::Share(share)) => length(share.len(), self.part),
+            (2, PartyId::Server, HierarchicalMessage::Announcement(holdings, _)) => {
+                let ascending = holdings.is_sorted_by(|(a, _), (b, _)| a < b)
+                    && holdings.iter().all(|(_, holders)| holders.is_sorted_by(|a, b| a < b));
+                let exist =
+                    holdings.iter().all(|(k, holders)| known(*k) && holders.iter().all(|&n| helper(n)));
+                (!ascending || !exist).then(|| "it does not list clients and helpers in order".into())
+            }
+            (3, PartyId::Helper(_), HierarchicalMessage::Repair(shares)) => {
+                let clients = shares.is_sorted_by(|(a, _), (b, _)| a < b);
+                if !clients || !shares.iter().all(|(k, _)| known(*k)) {
+                    return Some("it does not list clients in order".into());
                 }
-                _ => return Err(refuse(&envelope, "a helper expects shares of clients in phase 0")),
+                shares.iter().find_map(|(_, share)| length(share.len(), self.part))
+            }
+            (phase, ..) => Some(format!("no message to a helper in phase {phase}")),
+        }
+    }
+
+    pub(super) fn report(&mut self, inbox: Vec<Envelope<HierarchicalMessage<S>>>) -> HierarchicalMessage<S> {
+        for envelope in inbox {
+            if let (PartyId::Client(k), HierarchicalMessage::Share(share)) = (envelope.from, envelope.body) {
+                self.shares.insert(k, share);
             }
         }
-        Ok(HierarchicalMessage::Report(
-            (0..self.clients as u16).map(|k| self.shares.contains_key(&k)).collect(),
-        ))
+        HierarchicalMessage::Report((0..self.clients as u16).map(|k| self.shares.contains_key(&k)).collect())
     }
 
     /// M_{n→i} for every other helper i that takes part.
     pub(super) fn repairs(
         &mut self,
         inbox: Vec<Envelope<HierarchicalMessage<S>>>,
-    ) -> Result<Vec<Envelope<HierarchicalMessage<S>>>> {
-        self.announced = None;
-        for envelope in inbox {
-            match (envelope.from, &envelope.body) {
-                (PartyId::Server, HierarchicalMessage::Announcement(holdings, _)) => {
-                    self.announced = Some(Arc::clone(holdings));
-                }
-                _ => return Err(refuse(&envelope, "a helper expects the server's announcement in phase 2")),
-            }
-        }
-        let Some(holdings) = &self.announced else { return Ok(Vec::new()) };
+        sent: Clock,
+    ) -> Vec<Envelope<HierarchicalMessage<S>>> {
+        self.announced = inbox.into_iter().find_map(|envelope| match envelope.body {
+            HierarchicalMessage::Announcement(holdings, _) => Some(holdings),
+            _ => None,
+        });
+        let Some(holdings) = &self.announced else { return Vec::new() };
         let taking_part: BTreeSet<u16> =
             holdings.iter().flat_map(|(_, holders)| holders.iter().copied()).collect();
         let masked_for = |i: u16| -> Vec<(u16, Vec<S>)> {
@@ -91,46 +104,40 @@ impl<S: Symbol<Scalar: Prime>> Helper<S> {
         };
         let others = taking_part.into_iter().filter(|&i| i != self.index);
         let messages = others.map(|i| (i, masked_for(i))).filter(|(_, shares)| !shares.is_empty());
-        Ok(messages
+        messages
             .map(|(i, shares)| Envelope {
-                phase: 3,
+                sent,
                 from: self.id(),
                 to: PartyId::Helper(i),
                 body: HierarchicalMessage::Repair(shares),
             })
-            .collect())
+            .collect()
     }
 
     /// Y_n once every announced client's share is there.
     pub(super) fn sum(
         &mut self,
         inbox: Vec<Envelope<HierarchicalMessage<S>>>,
-    ) -> Result<Option<HierarchicalMessage<S>>> {
+    ) -> Option<HierarchicalMessage<S>> {
         for envelope in inbox {
-            match (envelope.from, envelope.body) {
-                (PartyId::Helper(from), HierarchicalMessage::Repair(shares)) => {
-                    for (k, share) in shares {
-                        self.received.entry(k).or_default().insert(from, share);
-                    }
-                }
-                (from, _) => {
-                    let problem = "a helper expects other helpers' masked shares in phase 3".into();
-                    return Err(Error::Message { from: from.to_string(), problem });
+            if let (PartyId::Helper(from), HierarchicalMessage::Repair(shares)) =
+                (envelope.from, envelope.body)
+            {
+                for (k, share) in shares {
+                    self.received.entry(k).or_default().insert(from, share);
                 }
             }
         }
-        let Some(holdings) = self.announced.take() else { return Ok(None) };
+        let holdings = self.announced.take()?;
         let threshold = self.matrices.threshold;
         for (k, _) in holdings.iter() {
             if self.shares.contains_key(k) {
                 continue;
             }
-            let Some(received) = self.received.get(k).filter(|received| received.len() >= threshold) else {
-                return Ok(None);
-            };
+            let received = self.received.get(k).filter(|received| received.len() >= threshold)?;
             let chosen = || received.iter().take(threshold);
             let holders: Vec<usize> = chosen().map(|(&n, _)| usize::from(n)).collect();
-            let weights = self.matrices.missing_share(self.index.into(), &holders)?;
+            let weights = self.matrices.missing_share(self.index.into(), &holders).ok()?;
             let terms: Vec<_> = weights
                 .into_iter()
                 .zip(chosen())
@@ -144,25 +151,40 @@ impl<S: Symbol<Scalar: Prime>> Helper<S> {
             .filter_map(|(k, _)| Some((S::Scalar::ONE, self.shares.get(k)?.as_slice())))
             .collect();
         let len = terms.first().map_or(0, |(_, share)| share.len());
-        Ok(Some(HierarchicalMessage::Sum(Arc::new(S::combine(len, &terms)))))
+        Some(HierarchicalMessage::Sum(Arc::new(S::combine(len, &terms))))
     }
 }
 
 impl<S: Symbol<Scalar: Prime>> Server<S> {
+    pub(super) fn refusal(&self, message: &Envelope<HierarchicalMessage<S>>) -> Option<String> {
+        match (message.sent.phase, message.from, &message.body) {
+            (1, PartyId::Helper(_), HierarchicalMessage::Report(held)) => {
+                let (got, want) = (held.len(), self.clients);
+                (got != want).then(|| format!("the report has {got} bits instead of {want}"))
+            }
+            (4, PartyId::Helper(_), HierarchicalMessage::Sum(sum)) => length(sum.len(), self.part()),
+            (phase, ..) => Some(format!("no message to the server in phase {phase}")),
+        }
+    }
+
+    /// l.
+    fn part(&self) -> usize {
+        part_len(self.len, self.matrices.parts())
+    }
+
     /// The clients with enough holders, and who holds their shares.
     pub(super) fn announce(
         &mut self,
         inbox: Vec<Envelope<HierarchicalMessage<S>>>,
-    ) -> Result<Vec<Envelope<HierarchicalMessage<S>>>> {
-        let mut reports: BTreeMap<u16, Vec<bool>> = BTreeMap::new();
-        for envelope in inbox {
-            match (envelope.from, &envelope.body) {
-                (PartyId::Helper(n), HierarchicalMessage::Report(held)) if held.len() == self.clients => {
-                    reports.insert(n, held.clone());
-                }
-                _ => return Err(refuse(&envelope, "the server expects one bit for each client in phase 1")),
-            }
-        }
+        sent: Clock,
+    ) -> Vec<Envelope<HierarchicalMessage<S>>> {
+        let reports: BTreeMap<u16, Vec<bool>> = inbox
+            .into_iter()
+            .filter_map(|envelope| match (envelope.from, envelope.body) {
+                (PartyId::Helper(n), HierarchicalMessage::Report(held)) => Some((n, held)),
+                _ => None,
+            })
+            .collect();
         let holders = |k: u16| -> Vec<u16> {
             reports.iter().filter(|(_, held)| held[usize::from(k)]).map(|(&n, _)| n).collect()
         };
@@ -174,37 +196,32 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
                 self.included = Some(included);
             }
         }
-        let Some(included) = &self.included else { return Ok(Vec::new()) };
+        let Some(included) = &self.included else { return Vec::new() };
         let holdings: Arc<Holdings> = Arc::new(included.iter().map(|&k| (k, holders(k))).collect());
         let helpers = self.matrices.helpers();
         let envelope = |&n: &u16| Envelope {
-            phase: 2,
+            sent,
             from: PartyId::Server,
             to: PartyId::Helper(n),
             body: HierarchicalMessage::Announcement(Arc::clone(&holdings), helpers),
         };
-        Ok(reports.keys().map(envelope).collect())
+        reports.keys().map(envelope).collect()
     }
 
-    pub(super) fn decode(&mut self, inbox: Vec<Envelope<HierarchicalMessage<S>>>) -> Result<Decoded<S>> {
-        let part = part_len(self.len, self.matrices.parts());
+    pub(super) fn decode(&mut self, inbox: Vec<Envelope<HierarchicalMessage<S>>>) -> Decoded<S> {
+        let part = self.part();
         for envelope in inbox {
-            match (envelope.from, &envelope.body) {
-                (PartyId::Helper(n), HierarchicalMessage::Sum(sum)) if sum.len() == part => {
-                    self.sums.insert(n, Arc::clone(sum));
-                }
-                _ => {
-                    return Err(refuse(&envelope, "the server expects sums of one part's length in phase 4"));
-                }
+            if let (PartyId::Helper(n), HierarchicalMessage::Sum(sum)) = (envelope.from, envelope.body) {
+                self.sums.insert(n, sum);
             }
         }
         let threshold = self.matrices.threshold;
         let Some(included) = self.included.as_ref().filter(|_| self.sums.len() >= threshold) else {
-            return Ok(Decoded::Outage);
+            return Decoded::Outage;
         };
         let chosen = || self.sums.iter().take(threshold);
         let holders: Vec<usize> = chosen().map(|(&n, _)| usize::from(n)).collect();
-        let decoding = self.matrices.decoding(&holders)?;
+        let Ok(decoding) = self.matrices.decoding(&holders) else { return Decoded::Outage };
         let mut sum = Vec::with_capacity(part * self.matrices.parts());
         for j in 0..self.matrices.parts() {
             let terms: Vec<_> = decoding
@@ -216,6 +233,6 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
             sum.extend(S::combine(part, &terms));
         }
         sum.truncate(self.len);
-        Ok(Decoded::Sum { sum, included: included.clone() })
+        Decoded::Sum { sum, included: included.clone() }
     }
 }

@@ -1,0 +1,283 @@
+//! Parties that misbehave under every protocol: they send twice, late, again what they sent in the round before, to others, in the name of
+//! others, the wrong kind of message or a body of the wrong form. The honest ones refuse it with a reason, and the server obtains an exact sum
+//! or an outage.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use seccogc::algebra::Scalar;
+use seccogc::algebra::field::M61;
+use seccogc::coding::assignment::{AssignmentKind, ReplicatedCode};
+use seccogc::coding::{CodeKind, Coefficient};
+use seccogc::keys::{KeyKind, KeySource, SeededKeys};
+use seccogc::network::Perfect;
+use seccogc::protocol::cogc::{CoGc, CoGcMessage, Codes};
+use seccogc::protocol::exchange::{Outcome, run};
+use seccogc::protocol::groupwise::Groupwise;
+use seccogc::protocol::hierarchical::{Hierarchical, HierarchicalMessage};
+use seccogc::protocol::light_sec_agg::LightSecAgg;
+use seccogc::protocol::secure_gc::SecureGc;
+use seccogc::protocol::two_round::{Rounds, Symbols, TwoRoundMessage};
+use seccogc::protocol::uncoded::{Mask, Uncoded, Upload};
+use seccogc::protocol::zhao_sun::ZhaoSun;
+use seccogc::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Protocol};
+use seccogc::seed::Seed;
+
+use crate::two_round::{Vector, inputs};
+
+fn sum(inputs: &[Vector<M61>], included: &[u16]) -> Vec<M61> {
+    let mut sum = vec![M61::ZERO; inputs[0].0.len()];
+    included.iter().for_each(|&k| inputs[usize::from(k)].add_to(&mut sum));
+    sum
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Act {
+    /// Sends everything twice.
+    Twice,
+    /// Sends everything one phase late.
+    Late,
+    /// Sends first what it sent at the same time in the round before.
+    Replay,
+    /// Sends everything to the next party too.
+    Astray,
+    /// Sends in the name of another party.
+    Forged,
+    /// Sends what it sent before in this round, with the date of today.
+    Stale,
+    /// One symbol or entry is missing.
+    Truncated,
+    /// One symbol or entry too much.
+    Extended,
+    /// Nothing at all in every vector and list.
+    Empty,
+}
+
+const ACTS: [Act; 9] = [
+    Act::Twice,
+    Act::Late,
+    Act::Replay,
+    Act::Astray,
+    Act::Forged,
+    Act::Stale,
+    Act::Truncated,
+    Act::Extended,
+    Act::Empty,
+];
+
+/// Changes the form of a message.
+pub trait Deform {
+    /// The number of entries becomes what `len` makes of it.
+    fn deform(&mut self, len: &dyn Fn(usize) -> usize);
+}
+
+fn resize<T: Clone>(vector: &mut Vec<T>, len: &dyn Fn(usize) -> usize, fill: T) {
+    vector.resize(len(vector.len()), fill);
+}
+
+fn symbols(vector: &mut Arc<Vec<M61>>, len: &dyn Fn(usize) -> usize) {
+    resize(Arc::make_mut(vector), len, M61::ONE);
+}
+
+impl Deform for Upload<M61> {
+    fn deform(&mut self, len: &dyn Fn(usize) -> usize) {
+        symbols(&mut self.0, len);
+    }
+}
+
+impl Deform for CoGcMessage<M61> {
+    fn deform(&mut self, len: &dyn Fn(usize) -> usize) {
+        match self {
+            Self::Share { vector, .. } | Self::Sum(vector) => symbols(vector, len),
+            Self::Partial { held, .. } => resize(held, len, true),
+        }
+    }
+}
+
+impl Deform for HierarchicalMessage<M61> {
+    fn deform(&mut self, len: &dyn Fn(usize) -> usize) {
+        match self {
+            Self::Share(vector) | Self::Sum(vector) => symbols(vector, len),
+            Self::Report(held) => resize(held, len, true),
+            // A list that is shorter is another list; one client twice is not.
+            Self::Announcement(holdings, _) => {
+                let holdings = Arc::make_mut(holdings);
+                holdings.push(holdings[0].clone());
+            }
+            Self::Repair(shares) => shares.iter_mut().for_each(|(_, share)| resize(share, len, M61::ONE)),
+        }
+    }
+}
+
+impl Deform for TwoRoundMessage<M61, Symbols<M61>> {
+    fn deform(&mut self, len: &dyn Fn(usize) -> usize) {
+        match self {
+            Self::Share(share) | Self::Answer(share) => resize(&mut Arc::make_mut(share).0, len, M61::ONE),
+            Self::Upload(upload) => symbols(upload, len),
+            Self::Survivors { included, .. } => {
+                let included = Arc::make_mut(included);
+                included.push(included[0]);
+            }
+        }
+    }
+}
+
+type Memory<M> = Arc<Mutex<HashMap<(PartyId, u8), Vec<Envelope<M>>>>>;
+
+/// A protocol in which one party, or everybody, misbehaves.
+struct Misbehaving<P: Protocol<M61>> {
+    protocol: P,
+    offender: Option<PartyId>,
+    act: Act,
+    /// What was sent in the round before.
+    memory: Memory<P::Message>,
+}
+
+struct Offender<P: Protocol<M61>> {
+    party: P::Party,
+    id: PartyId,
+    others: Vec<PartyId>,
+    /// `None` behaves.
+    act: Option<Act>,
+    memory: Memory<P::Message>,
+    before: Vec<Envelope<P::Message>>,
+}
+
+impl<P: Protocol<M61, Message: Deform>> Party<P::Message, M61> for Offender<P> {
+    fn refusal(&self, message: &Envelope<P::Message>) -> Option<String> {
+        self.party.refusal(message)
+    }
+
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<P::Message>>) -> Vec<Envelope<P::Message>> {
+        let mut sent = self.party.step(clock, inbox);
+        let Some(act) = self.act else { return sent };
+        let honest = sent.clone();
+        let last = self.memory.lock().unwrap().insert((self.id, clock.phase), honest.clone());
+        let before = std::mem::replace(&mut self.before, honest.clone());
+        let deform = |sent: &mut Vec<Envelope<P::Message>>, len: &dyn Fn(usize) -> usize| {
+            sent.iter_mut().for_each(|envelope| envelope.body.deform(len));
+        };
+        let place = self.others.iter().position(|&id| id == self.id).unwrap();
+        let next = self.others[(place + 1) % self.others.len()];
+        match act {
+            Act::Twice => sent.extend(honest),
+            Act::Late => sent = before,
+            Act::Replay => {
+                let last = last.unwrap_or_default().into_iter();
+                sent = last.filter(|envelope| envelope.sent.round < clock.round).chain(sent).collect();
+            }
+            Act::Astray => sent.extend(honest.into_iter().map(|envelope| Envelope { to: next, ..envelope })),
+            Act::Forged => sent.iter_mut().for_each(|envelope| envelope.from = next),
+            Act::Stale => {
+                let stale = before.into_iter().map(|envelope| Envelope { sent: clock, ..envelope });
+                sent = stale.chain(sent).collect();
+                self.before.clone_from(&sent);
+            }
+            Act::Truncated => deform(&mut sent, &|len| len - 1),
+            Act::Extended => deform(&mut sent, &|len| len + 1),
+            Act::Empty => deform(&mut sent, &|_| 0),
+        }
+        sent
+    }
+
+    fn decoded(&mut self) -> Option<Decoded<M61>> {
+        self.party.decoded()
+    }
+}
+
+impl<P: Protocol<M61, Message: Deform>> Protocol<M61> for Misbehaving<P> {
+    type Message = P::Message;
+    type Key = P::Key;
+    type Party = Offender<P>;
+
+    fn parties(&self) -> Vec<PartyId> {
+        self.protocol.parties()
+    }
+
+    fn phases(&self) -> u8 {
+        self.protocol.phases()
+    }
+
+    fn deal(&self, round: u64, len: usize, source: &impl KeySource<M61>) -> Vec<Self::Key> {
+        self.protocol.deal(round, len, source)
+    }
+
+    fn holds(&self, client: u16) -> Vec<u16> {
+        self.protocol.holds(client)
+    }
+
+    fn party(&self, id: PartyId, key: Self::Key, input: Option<&dyn Input<M61>>) -> Offender<P> {
+        let act = self.offender.is_none_or(|offender| offender == id).then_some(self.act);
+        let memory = Arc::clone(&self.memory);
+        let party = self.protocol.party(id, key, input);
+        Offender { party, id, others: self.protocol.parties(), act, memory, before: Vec::new() }
+    }
+}
+
+/// Runs two rounds for every offender and every act. `survives` says whether the sum must be recovered although this offender's
+/// messages count as lost.
+pub fn withstands<P>(name: &str, scheme: impl Fn() -> P, clients: usize, survives: impl Fn(PartyId) -> bool)
+where
+    P: Protocol<M61, Message: Deform>,
+{
+    let len = 5;
+    let x = inputs::<M61>(clients, len);
+    let inputs: Vec<&dyn Input<M61>> = x.iter().map(|x| x as _).collect();
+    let keys = SeededKeys(Seed::new(4));
+    let offenders = scheme().parties().into_iter().map(Some).chain([None]);
+    for (offender, act) in offenders.flat_map(|offender| ACTS.map(|act| (offender, act))) {
+        let protocol = Misbehaving { protocol: scheme(), offender, act, memory: Memory::default() };
+        let mut refusals = 0;
+        let mut sent = 0;
+        for round in 1..=2 {
+            let count = |_: &_, _, link: seccogc::network::LinkUse| {
+                sent += usize::from(offender.is_none_or(|offender| offender == link.from));
+            };
+            let Outcome { decoded, refused, .. } = run(&protocol, round, &inputs, &keys, &Perfect, 2, count);
+            let name = format!("{name}, {act:?} by {offender:?}, round {round}");
+            refusals += refused.len();
+            let by_offender = refused.iter().all(|r| offender.is_none_or(|offender| r.from == offender));
+            assert!(by_offender, "{name}: {refused:?}");
+            // What is added to honest messages costs nothing.
+            let harmless = matches!(act, Act::Twice | Act::Replay | Act::Astray);
+            match decoded {
+                Decoded::Outage => {
+                    assert!(!harmless && offender.is_none_or(|offender| !survives(offender)), "{name}");
+                }
+                Decoded::Sum { sum: got, included } => {
+                    assert_eq!(got, sum(&x, &included), "{name}: a wrong sum over {included:?}");
+                    assert!(!harmless || included.len() == clients, "{name}");
+                }
+            }
+        }
+        // Stale needs two phases in which the party sends, Late one after it.
+        let silent = sent == 0 || matches!(act, Act::Stale | Act::Late);
+        assert!(refusals > 0 || silent, "{name}: nobody refuses {act:?} by {offender:?}");
+    }
+}
+
+#[test]
+fn schemes_without_answers() {
+    withstands("fedavg", || Uncoded { clients: 4, mask: Mask::None }, 4, |_| true);
+    let code = |stragglers| Arc::new(M61::code(CodeKind::CyclicRandom, 4, stragglers, Seed::new(1)).unwrap());
+    let keys = Some((KeyKind::Fair, 1.0));
+    for stacking in [None, Some((Seed::new(1), f64::INFINITY))] {
+        let scheme = || CoGc { codes: Codes::new(code(2), stacking).into(), keys, link_std: 0.0 };
+        // The lost shares of one client leave one complete row of four, and two are needed.
+        withstands("sec-cogc", scheme, 4, |_| false);
+    }
+    let code = || ReplicatedCode::<M61>::build(AssignmentKind::Cyclic, 5, 4, 2, Seed::new(1)).unwrap().0;
+    withstands("secure-gc", || SecureGc::new(code()), 5, |_| true);
+}
+
+#[test]
+fn schemes_with_announcements() {
+    let client = |id: PartyId| matches!(id, PartyId::Client(_));
+    let hierarchical = || Hierarchical::<M61>::new(3, 4, 3, 1).unwrap();
+    withstands("hierarchical", hierarchical, 3, |id| id != PartyId::Server);
+    withstands("zhao-sun", || Rounds::new(ZhaoSun::<M61>::new(4, 3, 1).unwrap()), 4, client);
+    // Nobody else has the offender's shares, so that nobody can answer for a set with it.
+    withstands("light-sec-agg", || Rounds::new(LightSecAgg::<M61>::new(4, 3, 1).unwrap()), 4, |_| false);
+    let groupwise = || Rounds::new(Groupwise::<M61>::new(4, 3, 2, Seed::new(3)).unwrap());
+    withstands("groupwise", groupwise, 4, client);
+}
