@@ -209,11 +209,9 @@ impl<'a> Participant<'a> {
         loop {
             let ready =
                 Ready { run: self.run, after, public: Hex(keys.public()), examples: self.shard.len() as u64 };
-            let answer = match self.line.question("ready", Some(to_json(&ready))) {
-                Err(Error::Message { problem, .. }) if problem == super::OTHER_RUN => {
-                    return Ok(End::OtherRun);
-                }
-                other => other?,
+            let answer = match self.line.question("ready", Some(to_json(&ready)))? {
+                Err(problem) if problem == super::OTHER_RUN => return Ok(End::OtherRun),
+                answer => answer.map_err(of_server)?,
             };
             let start = Instant::now();
             let order = match from_json::<Order>(&answer) {
