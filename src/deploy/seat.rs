@@ -304,18 +304,14 @@ mod tests {
             })
             .collect();
         let mut server = scheme.server(round, len);
-        for k in 0..m {
-            for letter in seats[usize::from(k)].step() {
-                let PartyId::Client(to) = letter.to else { panic!("phase 0 is among clients") };
-                assert!(scheme.sources(to).contains(&k));
-                assert!(letter.bytes.len() <= scheme.envelope_bytes(len));
-                if !lost(PartyId::Client(k), letter.to) {
-                    seats[usize::from(to)].admit(PartyId::Client(k), &letter.bytes).unwrap();
-                    assert!(
-                        seats[usize::from(to)].admit(PartyId::Client(k), &letter.bytes).is_err(),
-                        "twice"
-                    );
-                }
+        let shares: Vec<Vec<Letter>> = seats.iter_mut().map(|seat| seat.step()).collect();
+        for (k, letter) in (0..m).zip(shares).flat_map(|(k, letters)| letters.into_iter().map(move |l| (k, l))) {
+            let PartyId::Client(to) = letter.to else { panic!("phase 0 is among clients") };
+            assert!(scheme.sources(to).contains(&k));
+            assert_eq!(letter.bytes.len(), scheme.envelope_bytes(len) - scheme.list_bytes());
+            if !lost(PartyId::Client(k), letter.to) {
+                seats[usize::from(to)].admit(PartyId::Client(k), &letter.bytes).unwrap();
+                assert!(seats[usize::from(to)].admit(PartyId::Client(k), &letter.bytes).is_err(), "twice");
             }
         }
         for k in 0..m {

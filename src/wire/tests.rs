@@ -52,7 +52,7 @@ fn a_list_of_shares_is_one_bit_each() {
 #[test]
 fn a_share_travels_scaled() {
     let share = CoGcMessage::Share { scale: -0.5, vector: Arc::new(vec![1.0f64, 2.0, 3.0]) };
-    let (_, read) = decode::<f64, CoGcMessage<f64>>(&encode::<f64, _>(&envelope(share)), &FORM).unwrap();
+    let read = decode::<f64, CoGcMessage<f64>>(&encode::<f64, _>(&envelope(share)), &FORM).unwrap();
     let CoGcMessage::Share { scale, vector } = read.body else { panic!() };
     assert_eq!((scale, &vector[..]), (1.0, &[-0.5, -1.0, -1.5][..]));
 }
