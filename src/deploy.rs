@@ -26,7 +26,7 @@ pub mod page;
 pub mod pki;
 pub mod seat;
 pub mod server;
-mod transport;
+pub mod transport;
 
 pub use client::{Join, join};
 pub use server::{Begin, serve};

@@ -305,7 +305,9 @@ mod tests {
             .collect();
         let mut server = scheme.server(round, len);
         let shares: Vec<Vec<Letter>> = seats.iter_mut().map(|seat| seat.step()).collect();
-        for (k, letter) in (0..m).zip(shares).flat_map(|(k, letters)| letters.into_iter().map(move |l| (k, l))) {
+        for (k, letter) in
+            (0..m).zip(shares).flat_map(|(k, letters)| letters.into_iter().map(move |l| (k, l)))
+        {
             let PartyId::Client(to) = letter.to else { panic!("phase 0 is among clients") };
             assert!(scheme.sources(to).contains(&k));
             assert_eq!(letter.bytes.len(), scheme.envelope_bytes(len) - scheme.list_bytes());

@@ -4,9 +4,17 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use seccogc::deploy::agreement::KeyPair;
+use seccogc::deploy::message::{Hex, Order, Ready, Welcome, from_json, to_json};
+use seccogc::deploy::transport::{Identity, Place, Pulled, Shelf, ask, open, pull};
+use seccogc::protocol::cogc::CoGcMessage;
+use seccogc::protocol::{Clock, Envelope, PartyId};
 use seccogc::record::{Outcome, Row, read_rows};
+use zenoh::Wait;
 
 const SECCOGC: &str = env!("CARGO_BIN_EXE_seccogc");
 
@@ -234,6 +242,97 @@ fn a_killed_server_goes_on_and_announces_no_round_twice() {
         assert!(played.is_sorted_by(|a, b| a < b), "{log}");
     }
     assert!(rows[29].test_accuracy > Some(0.8), "{:?}", rows[29].test_accuracy);
+}
+
+/// What an invited client with bad intentions sends as its sum of `round`, and the reason of the refusal.
+fn bad_sum(round: u64, d: usize) -> (Vec<u8>, &'static str) {
+    let sum = |round, value| {
+        let (from, to) = (PartyId::Client(3), PartyId::Server);
+        let body = CoGcMessage::Sum(Arc::new(vec![value; d]));
+        seccogc::wire::encode::<f64, _>(&Envelope {
+            sent: Clock { round, attempt: 0, phase: 1 },
+            from,
+            to,
+            body,
+        })
+    };
+    match round {
+        1 => (vec![7; 10_000_000], "a message of 10000000 bytes where at most"),
+        2 => (vec![0xee; 26 + 8 * d], "version 7 of the binary form, here 1"),
+        3 => (sum(3, f64::NAN), "a coordinate that is not a finite number"),
+        4 => (sum(4, 1e30), "beyond the accepted 1.000e6"),
+        5 => (sum(1, 0.5), "it is from round 1, attempt 1"),
+        _ => (sum(round, 0.5)[..100].to_vec(), "a body of 74 bytes that says it has 62800"),
+    }
+}
+
+#[test]
+fn an_invited_client_with_bad_intentions_costs_its_rounds_only() {
+    let trial = Trial::new(&["ann", "bob", "cleo", "mal"], SECURE, 9, "");
+    let server = trial.serve();
+    let clients = ["ann", "bob", "cleo"].map(|name| trial.join(name));
+    let pki = trial.path("pki");
+    let identity = Identity { folder: &pki, name: "mal" };
+    let address = format!("localhost:{}", trial.port);
+    let session = open(&identity, &Place::Client(&address), Duration::from_secs(20)).unwrap();
+    let shelf = Shelf::default();
+    let held = shelf.clone();
+    let questions = session.declare_queryable("seccogc/client/mal/**").callback(move |q| held.question(q));
+    let _questions = questions.wait().unwrap();
+    let _alive = session.liveliness().declare_token("seccogc/alive/mal").wait().unwrap();
+    let go = AtomicBool::new(false);
+    let within = |seconds| Instant::now() + Duration::from_secs(seconds);
+    let asked = |what: &str, payload: Vec<u8>| {
+        let end = within(30);
+        while Instant::now() < end {
+            let key = format!("seccogc/server/mal/{what}");
+            if let Some((answer, _)) = ask(&session, &key, Some(payload.clone()), within(3), &go) {
+                return answer;
+            }
+        }
+        panic!("no answer to {what}; {}", trial.log("server.log"));
+    };
+    let welcome: Welcome = from_json(&asked("welcome", Vec::new()).unwrap()).unwrap();
+    // What belongs to others is denied, garbage is refused.
+    assert_eq!(ask(&session, "seccogc/server/ann/welcome", None, within(2), &go), None);
+    assert_eq!(pull(&session, "seccogc/client/ann/share/1/bob", 1 << 20, within(2), &go), Pulled::Late);
+    assert!(asked("ready", b"{}".to_vec()).unwrap_err().contains("missing field"));
+    assert!(asked("secrets", Vec::new()).unwrap_err().contains("no such question"));
+    let mut reasons = Vec::new();
+    for expected in 1..=6 {
+        let public = Hex(KeyPair::generate().unwrap().public());
+        let ready = Ready { run: welcome.run, after: 0, public, examples: 5 };
+        let Order::Round { round, members, .. } =
+            from_json(&asked("ready", to_json(&ready)).unwrap()).unwrap()
+        else {
+            panic!("the run is over")
+        };
+        assert_eq!((round, members.len()), (expected, 4));
+        let (sum, reason) = bad_sum(round, 7850);
+        shelf.begin(round);
+        for name in ["ann", "bob", "cleo"] {
+            shelf.put(format!("seccogc/client/mal/share/{round}/{name}"), vec![1; 26 + 8 * 7850 + 16]);
+        }
+        shelf.put(format!("seccogc/client/mal/sum/{round}"), sum);
+        reasons.push(reason);
+    }
+    trial.wait_for(6);
+    session.close().wait().unwrap();
+    assert!(server.wait(90), "{}", trial.log("server.log"));
+    clients.into_iter().for_each(|client| assert!(client.wait(20)));
+    let log = trial.log("server.log");
+    for reason in reasons {
+        assert!(
+            log.lines().any(|line| line.contains("refused from mal: ") && line.contains(reason)),
+            "{reason} in\n{log}"
+        );
+    }
+    let rows = trial.rows();
+    assert!(rows[..6].iter().all(|row| row.outcome == Outcome::Outage && row.cohort == 4), "{rows:?}");
+    assert!(rows[6..].iter().all(|row| row.outcome == Outcome::Recovered && row.cohort == 3), "{rows:?}");
+    assert!(
+        trial.log("cleo.log").contains("refused from mal: a share that was not sealed by this client for us")
+    );
 }
 
 #[test]
