@@ -58,12 +58,16 @@ pub fn join(options: &Join) -> Result<()> {
     let session = open(&identity, &place, options.patience)?;
     let transport = |error: zenoh::Error| Error::Refused(format!("the transport refuses: {error}"));
     let shelf = Shelf::default();
-    let held = shelf.clone();
-    let _questions = session
-        .declare_queryable(format!("{ROOT}/client/{}/**", options.name))
-        .callback(move |question: Query| held.question(question))
-        .wait()
-        .map_err(transport)?;
+    // Two, because others than the server may ask for shares only.
+    let answers = |what: &str| {
+        let held = shelf.clone();
+        session
+            .declare_queryable(format!("{ROOT}/client/{}/{what}/**", options.name))
+            .callback(move |question: Query| held.question(question))
+            .wait()
+            .map_err(transport)
+    };
+    let _questions = (answers("share")?, answers("sum")?);
     let _alive = session
         .liveliness()
         .declare_token(format!("{ROOT}/alive/{}", options.name))

@@ -99,7 +99,9 @@ pub fn open(identity: &Identity<'_>, place: &Place<'_>, patience: Duration) -> R
     let (mode, listen, connect, access) = match place {
         Place::Router(address, names) => ("router", Some(quic(address)), None, Some(access(names))),
         Place::Client(server) => ("client", None, Some(quic(server)), None),
-        Place::Peer(server, own) => ("peer", Some(quic(own)), Some(quic(server)), None),
+        Place::Peer(server, own) => {
+            ("peer", Some(quic(own)), Some(quic(server)), Some(access_of_peer(identity.name)))
+        }
     };
     let sections = [
         ("mode", json!(mode)),
@@ -171,6 +173,46 @@ fn access(names: &[String]) -> Value {
     }
     json!({
         "enabled": true, "default_permission": "deny", "rules": rules, "subjects": subjects, "policies": policies,
+    })
+}
+
+/// Who may do what at a client that others connect to: everything is between it and the server, but for shares, which are sealed.
+fn access_of_peer(name: &str) -> Value {
+    const ALL: [&str; 9] = [
+        "put",
+        "delete",
+        "declare_subscriber",
+        "query",
+        "reply",
+        "declare_queryable",
+        "liveliness_token",
+        "liveliness_query",
+        "declare_liveliness_subscriber",
+    ];
+    let (own, others) = (format!("{ROOT}/client/{name}/share/**"), format!("{ROOT}/client/*/share/**"));
+    let mine = format!("{ROOT}/client/*/share/*/{name}");
+    let rule = |id: &str, flows: &[&str], messages: &[&str], key: &str| json!({"id": id, "permission": "allow", "flows": flows, "messages": messages, "key_exprs": [key]});
+    let rules = [
+        rule("server", &["ingress", "egress"], &ALL, &format!("{ROOT}/**")),
+        rule("is asked", &["ingress"], &["query"], &own),
+        rule("answers", &["egress"], &["reply", "declare_queryable"], &own),
+        rule("asks", &["egress"], &["query"], &mine),
+        rule("is answered", &["ingress"], &["reply"], &mine),
+        rule("learns who answers", &["ingress"], &["declare_queryable"], &others),
+    ];
+    let shares = ["is asked", "answers", "asks", "is answered", "learns who answers"];
+    json!({
+        "enabled": true,
+        "default_permission": "deny",
+        "rules": rules,
+        "subjects": [
+            {"id": "server", "cert_common_names": ["server"], "link_protocols": ["quic"]},
+            {"id": "anybody", "link_protocols": ["quic"]},
+        ],
+        "policies": [
+            {"rules": ["server"], "subjects": ["server"]},
+            {"rules": shares, "subjects": ["anybody"]},
+        ],
     })
 }
 
