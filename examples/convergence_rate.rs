@@ -114,7 +114,8 @@ fn main() -> Result<()> {
         let slopes = SEEDS.map(|seed| slope(&logarithms(seed)));
         let (mean, half) = Spread::Confidence.of(slopes).unwrap_or_default();
         let at = |rounds| {
-            let values = of_variant.iter().filter(|run| run.rounds == rounds).map(|run| run.mean_squared_gradient);
+            let values =
+                of_variant.iter().filter(|run| run.rounds == rounds).map(|run| run.mean_squared_gradient);
             Spread::Confidence.of(values).unwrap_or_default().0
         };
         let numbers = ROUNDS.map(|rounds| format!("{:.4}", at(rounds)));

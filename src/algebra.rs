@@ -15,8 +15,6 @@ use std::ops::{Add, Mul, Neg, Sub};
 
 use rayon::prelude::*;
 
-use crate::seed::Rng;
-
 /// Coordinates per task of a parallel pass: big enough to amortise the hand-over, small enough for L2.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
@@ -116,7 +114,7 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
 /// A symbol whose key draws are numbers.
 pub trait Sample: Symbol {
     /// Fills `out` with independent key symbols: N(0, 1) over the reals, uniform over a prime field.
-    fn sample(rng: &mut Rng, out: &mut [Self]);
+    fn sample(rng: &mut impl rand::Rng, out: &mut [Self]);
 }
 
 /// A floating-point symbol.
@@ -154,7 +152,7 @@ macro_rules! real_symbol {
         }
 
         impl Sample for $real {
-            fn sample(rng: &mut Rng, out: &mut [Self]) {
+            fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
                 $normal(rng, out);
             }
         }

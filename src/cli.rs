@@ -3,6 +3,8 @@
 mod attack;
 mod audit;
 mod dashboard;
+#[cfg(feature = "deploy")]
+mod deploy;
 mod experiment;
 mod model;
 mod plan;
@@ -96,6 +98,18 @@ enum Verb {
     /// Carry out an experiment: the commands that test a claim, and the results that are kept with it
     #[command(after_help = experiment::EXAMPLES)]
     Experiment(experiment::Args),
+    /// Serve a run to clients on machines of their own
+    #[cfg(feature = "deploy")]
+    #[command(after_help = deploy::SERVE_EXAMPLES)]
+    Serve(deploy::Serve),
+    /// Take part in a run that `seccogc serve` serves, with data that stays here
+    #[cfg(feature = "deploy")]
+    #[command(after_help = deploy::JOIN_EXAMPLES)]
+    Join(deploy::Join),
+    /// Make certificates for a trial of `serve` and `join`
+    #[cfg(feature = "deploy")]
+    #[command(subcommand, after_help = deploy::PKI_EXAMPLES)]
+    Pki(deploy::Pki),
     /// List the models, and show the layers of one
     #[command(subcommand, after_help = model::EXAMPLES)]
     Model(model::Model),
@@ -262,6 +276,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Compare(args) => compare(&args)?,
         Verb::Recover(args) => recover::recover(&args)?,
         Verb::Plan(args) => plan::plan(&args)?,
+        #[cfg(feature = "deploy")]
+        Verb::Serve(args) => deploy::serve(&args)?,
+        #[cfg(feature = "deploy")]
+        Verb::Join(args) => deploy::join(&args)?,
+        #[cfg(feature = "deploy")]
+        Verb::Pki(verb) => deploy::pki(&verb)?,
         Verb::Data(verb) => data(&verb)?,
         Verb::Model(verb) => model::run(&verb)?,
         Verb::Plot(args) => plot::run(&args)?,

@@ -210,7 +210,7 @@ impl Schemes {
 
 /// The protocol for a smaller cohort: a straggler tolerance that would let a single client decode becomes the largest that does
 /// not, and a code that does not exist for the new numbers becomes "auto".
-fn fitted(protocol: &ProtocolConfig, clients: usize) -> ProtocolConfig {
+pub(crate) fn fitted(protocol: &ProtocolConfig, clients: usize) -> ProtocolConfig {
     let mut protocol = protocol.clone();
     let fit = |code: &mut CodeKind, stragglers: &mut Stragglers| {
         if let Stragglers::Count(s) = stragglers {

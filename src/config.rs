@@ -3,6 +3,7 @@
 //! [`Config`] is the file; [`Config::load`] reads it and reports a wrong key or type with its place. Rules that join
 //! several values are checked where the values are used, by [`crate::train::Setting::build`], before anything runs.
 
+mod deploy;
 mod explain;
 mod sections;
 
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use deploy::{DeployConfig, is_name};
 pub use explain::explain;
 pub use sections::{Accumulate, EvaluationConfig, OutageConfig, PrivacyConfig, RecordConfig, Retry, Skip};
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub privacy: PrivacyConfig,
     /// What the run directory receives.
     pub record: RecordConfig,
+    /// Clients in processes of their own: `seccogc serve` and `seccogc join`.
+    pub deploy: DeployConfig,
     /// What `seccogc attack` tries.
     pub attack: AttackConfig,
     /// The aggregation protocol.
@@ -93,6 +97,7 @@ impl Default for Config {
             outage: OutageConfig::default(),
             privacy: PrivacyConfig::default(),
             record: RecordConfig::default(),
+            deploy: DeployConfig::default(),
             attack: AttackConfig::default(),
             protocol: ProtocolConfig::default(),
             study: StudyConfig::default(),
@@ -140,6 +145,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         config.network.resolve_paths(folder);
         config.data.resolve_paths(folder);
+        config.deploy.resolve_paths(folder);
         config.check().map_err(|error| Error::file(path, error.to_string()))?;
         Ok(config)
     }
@@ -198,6 +204,7 @@ impl Config {
         }
         self.cohort.check(self).map_err(|error| error.within("cohort"))?;
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
+        self.deploy.check().map_err(|error| error.within("deploy"))?;
         self.study.check().map_err(|error| error.within("study"))?;
         self.sweep.check().map_err(|error| error.within("sweep"))?;
         self.attack.check().map_err(|error| error.within("attack"))?;

@@ -277,12 +277,37 @@ impl DataConfig {
         self.train.as_deref().unwrap_or(Path::new(""))
     }
 
-    fn load_table(&self) -> Result<(Vec<String>, Examples, Examples)> {
-        let format = Format {
+    /// All examples in `path`, own data of the form that this section describes, with these classes and of this shape.
+    #[cfg(feature = "deploy")]
+    pub(crate) fn load_own(&self, path: &Path, classes: &[String], shape: [usize; 3]) -> Result<Examples> {
+        let examples = match self.name {
+            DatasetName::Table => Table::read(path, &self.format())?.examples(path, classes)?,
+            DatasetName::ImageFolder => Pictures::read(path, classes)?.examples(shape[0] == 1)?,
+            published => {
+                let rule = format!(
+                    "this run learns {published}, of which every client takes the part that `partition` gives it; take --data {published}"
+                );
+                return Err(Error::file(path, rule));
+            }
+        };
+        if examples.shape() == shape {
+            return Ok(examples);
+        }
+        let text = |[channels, height, width]: [usize; 3]| format!("{channels}×{height}×{width}");
+        let (own, wanted) = (text(examples.shape()), text(shape));
+        Err(Error::file(path, format!("examples of {own}, but the run learns from examples of {wanted}")))
+    }
+
+    fn format(&self) -> Format<'_> {
+        Format {
             header: self.header.unwrap_or(true),
             delimiter: self.delimiter.map_or(b',', |delimiter| delimiter as u8),
             label: self.label.as_ref(),
-        };
+        }
+    }
+
+    fn load_table(&self) -> Result<(Vec<String>, Examples, Examples)> {
+        let format = self.format();
         let path = self.own();
         let table = Table::read(path, &format)?;
         let classes = table.classes(path)?;

@@ -180,6 +180,27 @@ fn fair<S: Symbol>(
     })
 }
 
+/// The mask u_k of [`KeyKind::Pairwise`] for one of `clients` ≥ 2 clients. Only streams of pairs that contain `client` are drawn, so
+/// that the client makes it alone, from the secrets that it shares with each other one.
+#[must_use]
+pub fn pairwise_mask<S: Symbol>(
+    client: usize,
+    clients: usize,
+    len: usize,
+    std: f64,
+    round: u64,
+    source: &impl KeySource<S>,
+) -> Vec<S> {
+    let scale = S::Scalar::deviation(std / (clients as f64 - 1.0).sqrt());
+    let mut mask = vec![S::zero(); len];
+    for j in (0..clients).filter(|&j| j != client) {
+        let sign = if client < j { scale } else { -scale };
+        let (a, b) = (client.min(j) as u16, client.max(j) as u16);
+        S::axpy(&mut mask, sign, &source.draw(KeyStream { purpose: "mask", round, a, b }, len));
+    }
+    mask
+}
+
 /// 1/n; n is a number of clients, far below any modulus.
 fn reciprocal<K: Scalar>(n: usize) -> K {
     K::integer(n as i64).inverse().unwrap_or(K::ZERO)

@@ -10,6 +10,8 @@ pub mod cohort;
 pub mod config;
 pub mod crypto;
 pub mod data;
+#[cfg(feature = "deploy")]
+pub mod deploy;
 pub mod error;
 pub mod experiment;
 pub mod keys;
@@ -26,5 +28,6 @@ pub mod server;
 pub mod study;
 pub mod sweep;
 pub mod train;
+pub mod wire;
 
 pub use error::{Error, Result};

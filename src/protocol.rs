@@ -68,6 +68,19 @@ impl PartyId {
             Self::Helper(n) => 1 << 17 | u32::from(n),
         }
     }
+
+    /// The party with this [`PartyId::code`].
+    #[must_use]
+    pub fn from_code(code: u32) -> Option<Self> {
+        match code.checked_sub(1) {
+            None => Some(Self::Server),
+            Some(k) => match (u16::try_from(k), u16::try_from(code ^ 1 << 17)) {
+                (Ok(k), _) => Some(Self::Client(k)),
+                (_, Ok(n)) => Some(Self::Helper(n)),
+                _ => None,
+            },
+        }
+    }
 }
 
 impl fmt::Display for PartyId {
@@ -186,6 +199,13 @@ pub trait Protocol<S: Symbol>: Send + Sync {
     /// Offline phase: fresh keys for one round, one per party in the order of [`Protocol::parties`], for inputs of
     /// `len` coordinates.
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key>;
+
+    /// The key that [`Protocol::deal`] gives to `id`, made by that party alone: only streams of the party itself and of pairs that
+    /// contain it are drawn. `None` where keys need a dealer.
+    fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Self::Key> {
+        let _ = (id, round, len, source);
+        None
+    }
 
     /// Coordinates that an input needs in an audit: 1 where all coordinates are treated alike.
     fn formal_len(&self) -> usize {
@@ -362,6 +382,33 @@ impl ProtocolConfig {
             Self::Groupwise(config) => config.build(clients, seed),
             Self::SecAgg(config) => config.build(clients, seed),
             Self::SecAggPlus(config) => config.build(clients, seed),
+        }
+    }
+
+    /// Makes something of the scheme for `clients` clients whose messages have a binary form.
+    ///
+    /// # Errors
+    /// As [`ProtocolConfig::build`]; a scheme without a binary form.
+    #[cfg(feature = "deploy")]
+    pub(crate) fn assemble<A: exchange::Assemble>(
+        &self,
+        clients: usize,
+        seed: Seed,
+        to: A,
+    ) -> Result<A::Output> {
+        match self {
+            Self::FedAvg(config) => config.assemble(clients, seed, to),
+            Self::Gaussian(config) => config.assemble(clients, seed, to),
+            Self::ZeroSum(config) => config.assemble(clients, seed, to),
+            Self::CoGc(config) => config.assemble(clients, seed, to),
+            Self::SecCoGc(config) => config.assemble(clients, seed, to),
+            other => {
+                let rule = format!(
+                    "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc or sec-cogc",
+                    other.kind()
+                );
+                Err(Error::config("kind", rule))
+            }
         }
     }
 }

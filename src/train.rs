@@ -12,7 +12,7 @@ use crate::cohort::{CohortLinks, Schemes};
 use crate::config::{Config, OutageConfig};
 use crate::data::{Dataset, Examples, partition};
 use crate::error::{Error, Result};
-use crate::learn::{Device, Learner, LocalUpdate, Task, Work, learner};
+use crate::learn::{Device, Learner, LocalUpdate, learner};
 use crate::network::{Network, Replay};
 use crate::plan;
 use crate::privacy::Leakage;
@@ -21,8 +21,8 @@ use crate::protocol::exchange::AUDITABLE;
 use crate::protocol::{Aggregate, Aggregator, Decoded, ProtocolConfig, Update};
 use crate::record::{Checkpoint, ClientRow, Outcome, Row};
 use crate::seed::Seed;
-use clients::Spread;
-pub(crate) use clients::{Division, divide};
+pub(crate) use clients::{Division, LocalRound, divide, mean_count};
+use clients::{Spread, rate};
 
 /// Everything of an experiment but the protocol: runs that share it are paired in partition, batches, initial model and
 /// link states.
@@ -303,37 +303,28 @@ impl Run<'_> {
 
     /// Local training of the round's clients, in parallel, one thread each.
     fn train_clients(&self, state: &State, members: &[u16]) -> (Vec<Update>, Vec<LocalUpdate>) {
-        let Setting { learner, dataset, shards, weights, seed, config, .. } = self.setting;
-        let batches = seed.child("batches", state.round);
-        let solver = config.solver.solver();
-        let factor = config.schedule.factor(state.round, config.rounds);
-        let counts = shards.iter().map(|shard| solver.count(config.solver.steps(shard.len())));
-        let mean_count =
-            weights.iter().zip(counts).map(|(w, count)| w * count).sum::<f64>() / weights.iter().sum::<f64>();
+        let Setting { learner, dataset, shards, weights, config, .. } = self.setting;
+        let mean_count = mean_count(config, shards.iter().map(Vec::len), weights);
         members
             .par_iter()
             .map(|&k| usize::from(k))
             .map(|k| {
-                let shard = &shards[k];
-                let global = &state.parameters;
-                let carried = state.carried.get(k);
-                let start = carried.map(|carried| global.iter().zip(carried).map(|(p, c)| p + c).collect());
-                let start: &Vec<f32> = start.as_ref().unwrap_or(global);
-                let correction = match state.controls.get(k) {
-                    Some(own) => solver.correction(&state.control, own),
-                    None => Vec::new(),
+                let work = LocalRound {
+                    config,
+                    learner: &**learner,
+                    examples: &dataset.train,
+                    shard: &shards[k],
+                    client: k,
+                    round: state.round,
+                    global: &state.parameters,
+                    carried: state.carried.get(k).map(Vec::as_slice),
+                    control: &state.control,
+                    own_control: state.controls.get(k).map(Vec::as_slice),
+                    mean_count,
+                    // Every holder of a replicated shard trains on it; the same batches give all of them the same update.
+                    copies: self.aggregator.holders().map_or(1, |holders| holders[k].len()),
                 };
-                let task = Task { start, global, correction: &correction, rate: factor };
-                let batches = batches.child("client", k as u64);
-                let solve = || learner.solve(&task, &dataset.train, shard, batches);
-                // Every holder of a replicated shard trains on it; the same batches give all of them the same update.
-                let copies = self.aggregator.holders().map_or(1, |holders| holders[k].len());
-                (1..copies).for_each(|_| drop(solve()));
-                let mut trained = solve();
-                let mut delta = std::mem::take(&mut trained.delta);
-                delta.iter_mut().zip(carried.into_iter().flatten()).for_each(|(delta, c)| *delta += c);
-                let work = Work { steps: trained.steps, rate: self.rate(state.round), mean_count };
-                let sent = solver.encode(delta, work, &state.control);
+                let (sent, trained) = work.train();
                 (Update { weight: weights[k], delta: Arc::new(sent) }, trained)
             })
             .unzip()
@@ -343,12 +334,6 @@ impl Run<'_> {
     fn test_clients(&self, parameters: &[f32]) -> Vec<f64> {
         let Setting { learner, held_out, .. } = self.setting;
         held_out.par_iter().map(|examples| learner.evaluate(parameters, examples).accuracy).collect()
-    }
-
-    /// The clients' learning rate in `round`.
-    fn rate(&self, round: u64) -> f64 {
-        let Setting { config, .. } = self.setting;
-        config.solver.solver().shared().learning_rate * config.schedule.factor(round, config.rounds)
     }
 
     /// The server's step, and the clients' when they learn whose updates entered the sum. Returns the outcome and the relative
@@ -390,10 +375,9 @@ impl Run<'_> {
             }
             return (Outcome::Outage, None);
         };
-        let (solver, rate) = (config.solver.solver(), self.rate(state.round));
+        let (solver, rate) = (config.solver.solver(), rate(config, state.round));
         let share = weight / weights.iter().sum::<f64>();
-        let direction = solver.direction(&mut state.control, mean, share, rate);
-        config.server.step(&mut state.parameters, &mut state.moments, &direction);
+        self.step(state, mean, share);
         for i in included.iter().map(|&i| usize::from(i)) {
             if let Some(own) = state.controls.get_mut(usize::from(members[i])) {
                 solver.advance(own, &updates[i].delta, rate);
@@ -402,6 +386,19 @@ impl Run<'_> {
         state.carried.clear();
         let all = included.len() == updates.len();
         (if all { Outcome::Recovered } else { Outcome::Partial }, Some(error))
+    }
+
+    /// The server's step along the `mean` of clients with this `share` of the weight.
+    pub(crate) fn step(&self, state: &mut State, mean: Vec<f64>, share: f64) {
+        let Setting { config, .. } = self.setting;
+        let rate = rate(config, state.round);
+        let direction = config.solver.solver().direction(&mut state.control, mean, share, rate);
+        config.server.step(&mut state.parameters, &mut state.moments, &direction);
+    }
+
+    #[cfg(feature = "deploy")]
+    pub(crate) fn setting(&self) -> &Setting {
+        self.setting
     }
 
     fn leakage(&self, cohort: &Cohort, round: u64, aggregate: &Aggregate) -> Result<Option<Leakage>> {

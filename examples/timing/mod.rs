@@ -48,6 +48,7 @@ pub struct Phase {
 #[derive(Debug)]
 pub struct Timed {
     /// Seconds in which all keys were dealt.
+    #[allow(dead_code, reason = "the benchmark does not time it")]
     pub deal: f64,
     /// Seconds in which a client masked its input before the first phase, the mean.
     pub prepare: f64,

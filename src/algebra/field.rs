@@ -16,7 +16,6 @@ use rand::RngExt;
 use rayon::prelude::*;
 
 use super::{CHUNK, Sample, Scalar, Symbol};
-use crate::seed::Rng;
 
 /// Coordinates whose double-width sums are held at once, 16 KiB.
 const BLOCK: usize = 1024;
@@ -88,7 +87,7 @@ macro_rules! arithmetic {
         }
 
         impl<$($generic)*> Sample for $field {
-            fn sample(rng: &mut Rng, out: &mut [Self]) {
+            fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
                 out.fill_with(|| Self::uniform(rng));
             }
         }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::exchange::{Aggregator, FieldSession, Scheme, Session, Setup};
+use super::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
 use super::uncoded::{check_clients_for_keys, check_std};
 use super::{
     Arithmetic, Clock, Decoded, Envelope, Input, Message, Numbers, Party, PartyId, Protocol, Secret,
@@ -40,8 +40,9 @@ use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
 use crate::algebra::{Scalar, Symbol};
 use crate::coding::{Code, CodeKind, Coefficient, GradientCode};
 use crate::error::{Error, Result};
-use crate::keys::{KeyKind, KeySource, link_keys};
+use crate::keys::{KeyKind, KeySource, link_keys, pairwise_mask};
 use crate::seed::Seed;
+use crate::wire::WireSymbol;
 pub use server::Server;
 pub use stack::Codes;
 use stack::amplification_limit;
@@ -149,12 +150,20 @@ impl Default for SecCoGcConfig {
 
 impl CoGcConfig {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        build(self, None, 0.0, clients, seed)
+        self.assemble(clients, seed, Simulated)
+    }
+
+    pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
+        assemble(self, None, 0.0, clients, seed, to)
     }
 }
 
 impl SecCoGcConfig {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, Simulated)
+    }
+
+    pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         check_std("link_key_std", self.link_key_std)?;
         check_clients_for_keys(clients)?;
@@ -174,45 +183,47 @@ impl SecCoGcConfig {
             arithmetic: self.arithmetic,
             quantisation: self.quantisation.clone(),
         };
-        build(&coding, Some((self.keys, self.key_std)), self.link_key_std, clients, seed)
+        assemble(&coding, Some((self.keys, self.key_std)), self.link_key_std, clients, seed, to)
     }
 }
 
-fn build(
+fn assemble<A: Assemble>(
     coding: &CoGcConfig,
     keys: Option<(KeyKind, f64)>,
     link_std: f64,
     clients: usize,
     seed: Seed,
-) -> Result<Box<dyn Aggregator>> {
+    to: A,
+) -> Result<A::Output> {
     let numbers = coding.arithmetic.numbers(coding.quantisation.as_ref(), clients)?;
     Ok(match numbers {
         Numbers::Real(single) => {
             let limit = amplification_limit(single);
             let (protocol, setup) = protocol::<f64>(coding, keys, link_std, limit, clients, seed)?;
-            Box::new(Session { protocol, single, setup })
+            to.real(protocol, single, setup)
         }
         Numbers::Field(modulus, quantiser) => {
             let keys = keys.map(|(kind, _)| (kind, 1.0));
             match modulus {
-                Modulus::M61 => field::<M61>(coding, keys, quantiser, clients, seed)?,
-                Modulus::M31 => field::<M31>(coding, keys, quantiser, clients, seed)?,
+                Modulus::M61 => field::<M61, A>(coding, keys, quantiser, clients, seed, to)?,
+                Modulus::M31 => field::<M31, A>(coding, keys, quantiser, clients, seed, to)?,
             }
         }
     })
 }
 
-fn field<F: Prime>(
+fn field<F: Prime + WireSymbol, A: Assemble>(
     coding: &CoGcConfig,
     keys: Option<(KeyKind, f64)>,
     quantiser: Quantiser,
     clients: usize,
     seed: Seed,
-) -> Result<Box<dyn Aggregator>> {
+    to: A,
+) -> Result<A::Output> {
     // Nothing is rounded, so that every decoding vector is as good as any other.
     let (protocol, mut setup) = protocol::<F>(coding, keys, 0.0, f64::INFINITY, clients, seed)?;
     setup.scheme.key_std = None;
-    Ok(Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup)))
+    Ok(to.field::<F, _>(protocol, quantiser, setup))
 }
 
 fn protocol<K: Coefficient>(
@@ -467,6 +478,19 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
         }
         let keys = masks.into_iter().zip(links).map(|(mask, links)| Key::Client { mask, links });
         keys.chain([Key::Server(len)]).collect()
+    }
+
+    fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
+        let mask = match (id, self.keys) {
+            (PartyId::Helper(_) | PartyId::Server, _) => return Some(Key::Server(len)),
+            (PartyId::Client(_), None) => None,
+            (PartyId::Client(k), Some((KeyKind::Pairwise, std))) if self.link_std == 0.0 => {
+                let clients = self.codes.first().clients();
+                Some(pairwise_mask(k.into(), clients, len, std, round, source))
+            }
+            (PartyId::Client(_), Some(_)) => return None,
+        };
+        Some(Key::Client { mask, links: Vec::new() })
     }
 
     fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> Role<S> {

@@ -19,6 +19,9 @@ use crate::keys::KeySource;
 use crate::network::{LinkModel, LinkUse};
 use crate::privacy::exact::ExactViews;
 pub use gate::{Refusal, admit};
+#[cfg(feature = "deploy")]
+pub(crate) use session::Quantised;
+pub(crate) use session::{Assemble, Simulated};
 pub use session::{FieldSession, Session, Setup};
 
 /// Bytes of an envelope's header: round (8), attempt (4), phase (1), kind (1), from (4), to (4), length (4).

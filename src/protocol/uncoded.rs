@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::exchange::{Aggregator, FieldSession, Scheme, Session, Setup};
+use super::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
 use super::{
     Arithmetic, Clock, Decoded, Envelope, Input, Message, Numbers, Party, PartyId, Protocol, Secret,
 };
@@ -23,7 +23,7 @@ use crate::algebra::field::{M31, M61};
 use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::error::{Error, Result};
-use crate::keys::{KeyKind, KeySource};
+use crate::keys::{KeyKind, KeySource, pairwise_mask};
 use crate::seed::Seed;
 
 /// Plain FedAvg over links that never fail.
@@ -117,29 +117,41 @@ impl Ideal {
 
 impl FedAvg {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, Simulated)
+    }
+
+    pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
-        Ok(session(Mask::None, numbers, Setup::new(clients, seed, Scheme::default())))
+        Ok(assemble(Mask::None, numbers, Setup::new(clients, seed, Scheme::default()), to))
     }
 }
 
 impl Gaussian {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, Simulated)
+    }
+
+    pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         let scheme = Scheme { key_std: Some(self.key_std), ..Scheme::default() };
         let numbers = real(self.arithmetic, "Gaussian noise does not exist over a field")?;
-        Ok(session(Mask::Gaussian(self.key_std), numbers, Setup::new(clients, seed, scheme)))
+        Ok(assemble(Mask::Gaussian(self.key_std), numbers, Setup::new(clients, seed, scheme), to))
     }
 }
 
 impl ZeroSum {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, Simulated)
+    }
+
+    pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         check_clients_for_keys(clients)?;
         let scheme =
             Scheme { keys: self.keys.name().into(), key_std: Some(self.key_std), ..Scheme::default() };
         let rule = "one lost upload would leave a mask that is uniform over the field";
         let numbers = real(self.arithmetic, rule)?;
-        Ok(session(Mask::ZeroSum(self.keys, self.key_std), numbers, Setup::new(clients, seed, scheme)))
+        Ok(assemble(Mask::ZeroSum(self.keys, self.key_std), numbers, Setup::new(clients, seed, scheme), to))
     }
 }
 
@@ -152,15 +164,15 @@ pub(super) fn real(arithmetic: Arithmetic, rule: &str) -> Result<Numbers> {
 }
 
 pub(super) fn session(mask: Mask, numbers: Numbers, setup: Setup) -> Box<dyn Aggregator> {
+    assemble(mask, numbers, setup, Simulated)
+}
+
+fn assemble<A: Assemble>(mask: Mask, numbers: Numbers, setup: Setup, to: A) -> A::Output {
     let protocol = Uncoded { clients: setup.clients, mask };
     match numbers {
-        Numbers::Real(single) => Box::new(Session { protocol, single, setup }),
-        Numbers::Field(Modulus::M61, quantiser) => {
-            Box::new(FieldSession::<_, M61>::new(protocol, quantiser, setup))
-        }
-        Numbers::Field(Modulus::M31, quantiser) => {
-            Box::new(FieldSession::<_, M31>::new(protocol, quantiser, setup))
-        }
+        Numbers::Real(single) => to.real(protocol, single, setup),
+        Numbers::Field(Modulus::M61, quantiser) => to.field::<M61, _>(protocol, quantiser, setup),
+        Numbers::Field(Modulus::M31, quantiser) => to.field::<M31, _>(protocol, quantiser, setup),
     }
 }
 
@@ -276,6 +288,13 @@ fn sum<S: Symbol>(inbox: &[Envelope<Upload<S>>]) -> Decoded<S> {
     }
 }
 
+/// Client k's noise.
+fn noise<S: Symbol>(k: u16, std: f64, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<S> {
+    let mut noise = source.draw(KeyStream { purpose: "noise", round, a: k, b: k }, len);
+    S::scale(&mut noise, S::Scalar::deviation(std));
+    noise
+}
+
 impl<S: Symbol> Protocol<S> for Uncoded {
     type Message = Upload<S>;
     type Key = Key<S>;
@@ -295,11 +314,7 @@ impl<S: Symbol> Protocol<S> for Uncoded {
             Mask::None => (0..clients).map(|_| Key::Client(None)).collect(),
             Mask::Gaussian(std) => (0..clients as u16)
                 .into_par_iter()
-                .map(|k| {
-                    let mut noise = source.draw(KeyStream { purpose: "noise", round, a: k, b: k }, len);
-                    S::scale(&mut noise, S::Scalar::deviation(std));
-                    Key::Client(Some(noise))
-                })
+                .map(|k| Key::Client(Some(noise(k, std, round, len, source))))
                 .collect(),
             Mask::ZeroSum(kind, std) => {
                 let masks = kind.masks(clients, len, std, round, source).into_iter();
@@ -308,6 +323,18 @@ impl<S: Symbol> Protocol<S> for Uncoded {
         };
         keys.push(Key::Server(len));
         keys
+    }
+
+    fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
+        Some(match (id, self.mask) {
+            (PartyId::Helper(_) | PartyId::Server, _) => Key::Server(len),
+            (PartyId::Client(_), Mask::None) => Key::Client(None),
+            (PartyId::Client(k), Mask::Gaussian(std)) => Key::Client(Some(noise(k, std, round, len, source))),
+            (PartyId::Client(k), Mask::ZeroSum(KeyKind::Pairwise, std)) => {
+                Key::Client(Some(pairwise_mask(k.into(), self.clients, len, std, round, source)))
+            }
+            (PartyId::Client(_), Mask::ZeroSum(..)) => return None,
+        })
     }
 
     fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> Role<S> {

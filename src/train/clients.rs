@@ -1,8 +1,9 @@
 //! What every client holds, and how a figure differs between clients.
 
 use crate::config::Config;
-use crate::data::{Dataset, partition};
+use crate::data::{Dataset, Examples, partition};
 use crate::error::{Error, Result};
+use crate::learn::{Learner, LocalUpdate, Task, Work};
 use crate::seed::Seed;
 
 /// What every client holds: indices into the training set.
@@ -46,6 +47,63 @@ pub(crate) fn divide(config: &Config, dataset: &Dataset) -> Result<Division> {
     let examples: usize = shards.iter().map(Vec::len).sum();
     let weights = shards.iter().map(|shard| shard.len() as f64 * clients as f64 / examples as f64).collect();
     Ok(Division { shards, held_out, weights })
+}
+
+/// The clients' learning rate in `round`.
+pub(crate) fn rate(config: &Config, round: u64) -> f64 {
+    config.solver.solver().shared().learning_rate * config.schedule.factor(round, config.rounds)
+}
+
+/// Σ_k w_k a_k / Σ_k w_k for clients with so many examples and these weights; see [`Work::mean_count`].
+pub(crate) fn mean_count(config: &Config, examples: impl Iterator<Item = usize>, weights: &[f64]) -> f64 {
+    let solver = config.solver.solver();
+    let counts = examples.map(|examples| solver.count(config.solver.steps(examples)));
+    weights.iter().zip(counts).map(|(w, count)| w * count).sum::<f64>() / weights.iter().sum::<f64>()
+}
+
+/// What one client does in a round, from the global model to the vector that it sends.
+pub(crate) struct LocalRound<'a> {
+    pub config: &'a Config,
+    pub learner: &'a dyn Learner,
+    pub examples: &'a Examples,
+    /// The client's own ones among the examples.
+    pub shard: &'a [usize],
+    pub client: usize,
+    pub round: u64,
+    /// The global model, d parameters.
+    pub global: &'a [f32],
+    /// The local model of the last round − the global model, where the client goes on from it.
+    pub carried: Option<&'a [f32]>,
+    /// The server's control vector.
+    pub control: &'a [f32],
+    /// The client's control vector.
+    pub own_control: Option<&'a [f32]>,
+    /// See [`Work::mean_count`].
+    pub mean_count: f64,
+    /// How many clients do the same work.
+    pub copies: usize,
+}
+
+impl LocalRound<'_> {
+    /// Trains. Returns what is sent, and how the training went.
+    pub fn train(&self) -> (Vec<f32>, LocalUpdate) {
+        let Self { config, global, .. } = *self;
+        let solver = config.solver.solver();
+        let start = self.carried.map(|carried| global.iter().zip(carried).map(|(p, c)| p + c).collect());
+        let start: &[f32] = start.as_ref().map_or(global, |start: &Vec<f32>| start);
+        let correction = self.own_control.map_or_else(Vec::new, |own| solver.correction(self.control, own));
+        let factor = config.schedule.factor(self.round, config.rounds);
+        let task = Task { start, global, correction: &correction, rate: factor };
+        let batches = Seed::new(config.seed).child("batches", self.round).child("client", self.client as u64);
+        let solve = || self.learner.solve(&task, self.examples, self.shard, batches);
+        (1..self.copies).for_each(|_| drop(solve()));
+        let mut trained = solve();
+        let mut delta = std::mem::take(&mut trained.delta);
+        delta.iter_mut().zip(self.carried.into_iter().flatten()).for_each(|(delta, c)| *delta += c);
+        let rate = rate(config, self.round);
+        let work = Work { steps: trained.steps, rate, mean_count: self.mean_count };
+        (solver.encode(delta, work, self.control), trained)
+    }
 }
 
 /// How a figure differs between clients.

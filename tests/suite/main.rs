@@ -9,6 +9,8 @@ mod cli;
 mod cohort;
 mod conformance;
 mod defects;
+#[cfg(feature = "deploy")]
+mod deploy;
 mod exhaustive;
 mod experiment;
 mod field;

@@ -9,9 +9,9 @@ use burn::{
     },
     tensor::{Device, Tensor, TensorData},
 };
+use chacha20::ChaCha8Rng;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
-use rand_chacha::ChaCha8Rng;
 
 use super::*;
 

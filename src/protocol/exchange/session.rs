@@ -15,6 +15,7 @@ use crate::keys::{FormalKeys, SeededKeys};
 use crate::network::{LinkModel, Perfect, round_seconds};
 use crate::protocol::{Decoded, Input, Message, PartyId, Protocol};
 use crate::seed::Seed;
+use crate::wire::{Wire, WireSymbol};
 
 /// What all schemes in simulation have.
 pub struct Setup {
@@ -75,6 +76,48 @@ impl Setup {
             Decoded::Outage => Decoded::Outage,
         };
         Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
+    }
+}
+
+/// What is made of a scheme whose messages have a binary form, once its numbers are known: a session in simulation, or the parties of a
+/// deployment.
+pub(crate) trait Assemble {
+    /// What is made.
+    type Output;
+
+    /// From a scheme over the reals, in `single` precision or double.
+    fn real<P>(self, protocol: P, single: bool, setup: Setup) -> Self::Output
+    where
+        P: Protocol<f32, Message: Wire<f32>>
+            + Protocol<f64, Message: Wire<f64>>
+            + Protocol<LinearForm>
+            + 'static;
+
+    /// From a scheme over a prime field.
+    fn field<F, P>(self, protocol: P, quantiser: Quantiser, setup: Setup) -> Self::Output
+    where
+        F: Prime + WireSymbol,
+        P: Protocol<F, Message: Wire<F>> + Protocol<LinearForm<F>> + 'static;
+}
+
+/// Makes sessions in simulation.
+pub(crate) struct Simulated;
+
+impl Assemble for Simulated {
+    type Output = Box<dyn Aggregator>;
+
+    fn real<P>(self, protocol: P, single: bool, setup: Setup) -> Self::Output
+    where
+        P: Protocol<f32> + Protocol<f64> + Protocol<LinearForm> + 'static,
+    {
+        Box::new(Session { protocol, single, setup })
+    }
+
+    fn field<F: Prime, P>(self, protocol: P, quantiser: Quantiser, setup: Setup) -> Self::Output
+    where
+        P: Protocol<F> + Protocol<LinearForm<F>> + 'static,
+    {
+        Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup))
     }
 }
 
@@ -174,10 +217,13 @@ impl<P, F> FieldSession<P, F> {
 }
 
 /// An update as field symbols.
-struct Quantised<'a> {
-    quantiser: Quantiser,
-    update: &'a Update,
-    seed: Seed,
+pub(crate) struct Quantised<'a> {
+    /// How it becomes symbols.
+    pub quantiser: Quantiser,
+    /// The update.
+    pub update: &'a Update,
+    /// Feeds stochastic rounding.
+    pub seed: Seed,
 }
 
 impl<F: Prime> Input<F> for Quantised<'_> {

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Server and eight clients in network namespaces of their own: 10 % packet loss, 20 Mbit/s, one direction cut, one slow uplink.
+
+Usage, as root, from the repository: cargo build --release --features deploy && python3 experiments/deployment/run.py
+Needs ip, tc and iptables; without them, or without the right to make namespaces, it says so and ends with code 77.
+"""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SECCOGC = os.environ.get("SECCOGC", str(ROOT / "target/release/seccogc"))
+CLIENTS = [f"c{k}" for k in range(1, 9)]
+LOSS = float(os.environ.get("LOSS", "0.1"))
+RATE = "20mbit"
+SLOW = "100kbit"  # from c8 to the server only
+ROUNDS = int(os.environ.get("ROUNDS", "40"))
+PROTOCOLS = {
+    "sec-cogc": 'kind = "sec-cogc"\nkeys = "pairwise"\nkey_std = 1.0\nstragglers = 3\n',
+    "fedavg": 'kind = "fedavg"\n',
+}
+
+
+def sh(command, **more):
+    return subprocess.run(command, shell=True, check=True, text=True, capture_output=True, **more).stdout
+
+
+def skip(reason):
+    print(f"SKIPPED: {reason}")
+    sys.exit(77)
+
+
+def address(name):
+    return "10.77.0.1" if name == "server" else f"10.77.0.{10 + int(name[1:])}"
+
+
+def clean():
+    for name in ["server", "bridge", *CLIENTS]:
+        subprocess.run(f"ip netns del sg-{name}", shell=True, capture_output=True)
+
+
+def network():
+    """A bridge, and a link from it to every party, shaped in both directions; every party loses incoming packets."""
+    sh("ip netns add sg-bridge && ip -n sg-bridge link add br0 type bridge && ip -n sg-bridge link set br0 up")
+    for name in ["server", *CLIENTS]:
+        ns, port = f"sg-{name}", f"p-{name}"
+        sh(f"ip netns add {ns} && ip -n {ns} link set lo up")
+        sh(f"ip link add eth0 netns {ns} type veth peer name {port} netns sg-bridge")
+        sh(f"ip -n sg-bridge link set {port} master br0 up")
+        sh(f"ip -n {ns} addr add {address(name)}/24 dev eth0 && ip -n {ns} link set eth0 up")
+        sh(f"tc -n sg-bridge qdisc add dev {port} root tbf rate {RATE} burst 32kbit latency 200ms")
+        if name == "c8":
+            sh(f"tc -n {ns} qdisc add dev eth0 root handle 1: htb default 1")
+            sh(f"tc -n {ns} class add dev eth0 parent 1: classid 1:1 htb rate {RATE}")
+            sh(f"tc -n {ns} class add dev eth0 parent 1: classid 1:2 htb rate {SLOW}")
+            match = f"match ip dst {address('server')}/32"
+            sh(f"tc -n {ns} filter add dev eth0 parent 1: protocol ip u32 {match} flowid 1:2")
+        else:
+            sh(f"tc -n {ns} qdisc add dev eth0 root tbf rate {RATE} burst 32kbit latency 200ms")
+        drop = "-m statistic --mode random --probability"
+        sh(f"ip netns exec {ns} iptables -A INPUT -i eth0 {drop} {LOSS} -j DROP")
+    # Nothing from c1 reaches c2; the other direction works.
+    sh(f"ip netns exec sg-c2 iptables -I INPUT -s {address('c1')} -j DROP")
+
+
+def config(folder, protocol):
+    names = ", ".join(f'"{name}"' for name in CLIENTS)
+    (folder / "run.toml").write_text(
+        f"""seed = 1
+rounds = {ROUNDS}
+clients = {len(CLIENTS)}
+[partition]
+kind = "classes-per-client"
+classes = 2
+[model]
+kind = "mlp"
+hidden = 64
+[solver]
+kind = "sgd"
+learning_rate = 0.05
+steps = 5
+batch_size = 64
+[network.client_client]
+kind = "bernoulli"
+erasure = 0.0
+[network.client_server]
+kind = "bernoulli"
+erasure = 0.0
+[evaluation]
+every = 1
+[deploy]
+listen = "{address('server')}:7447"
+names = [{names}]
+pki = "pki"
+page = ""
+share_deadline = 10.0
+upload_deadline = 14.0
+[protocol]
+{protocol}"""
+    )
+
+
+def received(name):
+    text = sh(f"ip netns exec sg-{name} cat /sys/class/net/eth0/statistics/rx_bytes")
+    return int(text)
+
+
+def sent(name):
+    return int(sh(f"ip netns exec sg-{name} cat /sys/class/net/eth0/statistics/tx_bytes"))
+
+
+def peak(process):
+    """Peak resident memory in MB."""
+    try:
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+def start(name, arguments, folder):
+    log = open(folder / f"{name}.log", "w")
+    command = ["ip", "netns", "exec", f"sg-{name}", SECCOGC, *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+
+
+def play(label, protocol, work):
+    folder = work / label
+    folder.mkdir(parents=True)
+    shutil.copytree(work / "pki", folder / "pki")
+    config(folder, protocol)
+    clean()
+    network()
+    before = {name: (received(name), sent(name)) for name in ["server", *CLIENTS]}
+    clock = time.time()
+    server = start("server", ["serve", "run.toml", "--out", "out"], folder)
+    time.sleep(2)
+    clients = []
+    for name in CLIENTS:
+        arguments = ["join", "--server", f"{address('server')}:7447", "--name", name, "--data", "mnist-subset"]
+        clients.append(start(name, [*arguments, "--listen", f"{address(name)}:7448"], folder))
+    memory = {"server": 0.0, "client": 0.0}
+    try:
+        while server.poll() is None and time.time() - clock < 30 * ROUNDS:
+            memory["server"] = max(memory["server"], peak(server))
+            memory["client"] = max([memory["client"], *map(peak, clients)])
+            time.sleep(0.5)
+    finally:
+        wire = {name: (received(name) - rx, sent(name) - tx) for name, (rx, tx) in before.items()}
+        for process in [server, *clients]:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in [server, *clients]:
+            process.wait()
+        clean()
+    rows = list(csv.DictReader(open(folder / "out/rounds.csv")))
+    count = lambda outcome: sum(row["outcome"] == outcome for row in rows)
+    counted = sum(int(row["bytes_client_client"]) + int(row["bytes_client_server"]) for row in rows)
+    models = 4 * 50_890 * sum(int(row["cohort"]) for row in rows)
+    return {
+        "protocol": label,
+        "rounds": len(rows),
+        "recovered": count("recovered"),
+        "partial": count("partial"),
+        "outages": count("outage"),
+        "mean_arrivals": round(sum(int(row["arrivals"]) for row in rows) / len(rows), 2),
+        "test_accuracy": rows[-1]["test_accuracy"],
+        "seconds_per_round": round((time.time() - clock) / len(rows), 2),
+        "counted_mb_per_round": round((counted + models) / len(rows) / 1e6, 3),
+        "wire_mb_per_round": round(sum(tx for _, tx in wire.values()) / len(rows) / 1e6, 3),
+        "server_memory_mb": round(memory["server"], 1),
+        "client_memory_mb": round(memory["client"], 1),
+    }
+
+
+def alone(protocol, work):
+    folder = work / "in-process"
+    folder.mkdir()
+    config(folder, protocol)
+    sh(f"{SECCOGC} train run.toml --quiet --out out", cwd=folder)
+    rows = list(csv.DictReader(open(folder / "out/rounds.csv")))
+    recovered = sum(row["outcome"] == "recovered" for row in rows)
+    return {
+        "protocol": "sec-cogc, one process",
+        "rounds": len(rows),
+        "recovered": recovered,
+        "test_accuracy": rows[-1]["test_accuracy"],
+    }
+
+
+def main():
+    if os.geteuid() != 0:
+        skip("network namespaces need root")
+    for tool in ["ip", "tc", "iptables"]:
+        if shutil.which(tool) is None:
+            skip(f"{tool} is missing")
+    try:
+        clean()
+        network()
+    except subprocess.CalledProcessError as error:
+        skip(f"{error.cmd}: {error.stderr.strip()}")
+    finally:
+        clean()
+    work = ROOT / "target" / "deployment"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    sh(f"{SECCOGC} pki init --pki {work}/pki --host {address('server')}")
+    for name in CLIENTS:
+        sh(f"{SECCOGC} pki issue {name} --pki {work}/pki --host {address(name)}")
+    results = [alone(PROTOCOLS["sec-cogc"], work)]
+    for label, protocol in PROTOCOLS.items():
+        results.append(play(label, protocol, work))
+        print(results[-1], flush=True)
+    keys = list(results[-1])
+    with open(HERE / "deployment.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, keys)
+        writer.writeheader()
+        writer.writerows(results)
+    print((HERE / "deployment.csv").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+//! `seccogc serve`, `seccogc join` and `seccogc pki`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use super::progress::{Progress, View};
+use super::{Common, load, stem};
+use crate::deploy::{self, Begin};
+use crate::error::{Error, Result};
+use crate::record::{Row, free_name, read_rows};
+use crate::report::plot_run;
+use crate::train::Setting;
+
+pub const SERVE_EXAMPLES: &str = "Examples:\n  \
+    seccogc pki init\n  \
+    seccogc serve configs/deploy.toml\n  \
+    seccogc serve --resume runs/deploy                   after an interruption: the clients that are there go on\n\n\
+    SECCOGC_LOG sets what is logged, e.g. SECCOGC_LOG=debug or SECCOGC_LOG=seccogc=info,zenoh=debug";
+
+pub const JOIN_EXAMPLES: &str = "Examples:\n  \
+    seccogc pki issue ann\n  \
+    seccogc join --server localhost:7447 --name ann --data mnist-subset    the part that the configuration gives ann\n  \
+    seccogc join --server fl.example.org:7447 --name ann --data flowers.csv --pki ~/pki";
+
+pub const PKI_EXAMPLES: &str = "Examples:\n  \
+    seccogc pki init --host fl.example.org\n  \
+    seccogc pki issue ann";
+
+#[derive(Args)]
+pub struct Serve {
+    /// The configuration, a TOML file with a [deploy] section
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Go on with an interrupted run folder, with its own configuration
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed"])]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct Join {
+    /// Where the server listens
+    #[arg(long, value_name = "HOST:PORT")]
+    server: String,
+    /// This client's name, as in its certificate and in the server's configuration
+    #[arg(long)]
+    name: String,
+    /// A CSV file or a folder of images, of the form that the server's [data] section describes; or the name of a published dataset,
+    /// for the part that the configuration gives this client
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Folder with ca.crt, NAME.crt and NAME.key
+    #[arg(long, value_name = "DIR", default_value = "pki")]
+    pki: PathBuf,
+    /// Let other clients that listen connect directly to this address, instead of through the server
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Give up after this many seconds without an answer from the server
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+    patience: u64,
+    /// Where the neural network computes: cpu (flex), ndarray or wgpu, as built in
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Pki {
+    /// Make an authority and the server's certificate
+    Init {
+        /// Folder for the certificates; must be new or empty
+        #[arg(long, value_name = "DIR", default_value = "pki")]
+        pki: PathBuf,
+        /// Name or address under which clients reach the server; may be repeated
+        #[arg(long = "host", value_name = "HOST", default_values = ["localhost", "127.0.0.1"])]
+        hosts: Vec<String>,
+    },
+    /// Make a client's certificate
+    Issue {
+        /// The client's name
+        name: String,
+        /// Folder of the authority
+        #[arg(long, value_name = "DIR", default_value = "pki")]
+        pki: PathBuf,
+        /// Name or address under which other clients reach this one; may be repeated
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<String>,
+    },
+}
+
+/// Logs to standard error; nothing but errors when quiet.
+fn log(quiet: bool) {
+    let usual = if quiet { "error" } else { "seccogc=info,zenoh=error,zenoh_link_tls=warn,warn" };
+    let filter = EnvFilter::try_from_env("SECCOGC_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A second call in one process keeps the first log.
+    let _ = log.try_init();
+}
+
+pub fn serve(args: &Serve) -> Result<()> {
+    let common = &args.common;
+    log(common.quiet);
+    let (config, directory) = match (&args.resume, &args.config) {
+        (Some(run), _) => (load(&run.join("config.toml"), common)?, run.clone()),
+        (None, Some(path)) => {
+            let config = load(path, common)?;
+            let name = format!("{}-{}-seed{}", stem(path), config.protocol.kind(), config.seed);
+            (config, common.out.clone().unwrap_or_else(|| free_name(&PathBuf::from("runs").join(name))))
+        }
+        (None, None) => {
+            return Err(Error::Refused("give a configuration, or --resume with a run folder".into()));
+        }
+    };
+    let device = common.device.as_deref().unwrap_or("cpu").parse()?;
+    deploy::server::check(&config)?;
+    let setting = Setting::build(&config, device)?;
+    let run = setting.run(&config.protocol)?;
+    let begin = if args.resume.is_some() { Begin::Resume(&directory) } else { Begin::New(&directory) };
+    let mut progress = Progress::new(config.protocol.kind(), config.rounds, View::of(common.quiet, false));
+    let end = deploy::serve(&run, &begin, &mut |row| progress.row(row))?;
+    progress.finish(&end);
+    let rows: Vec<Row> = read_rows(&directory.join("rounds.csv"))?;
+    plot_run(&rows, &stem(&directory), &directory.join("accuracy"))?;
+    if !common.quiet {
+        eprintln!("results in {}", directory.display());
+    }
+    if common.csv {
+        super::print(&String::from_utf8_lossy(&crate::record::to_csv(&rows)?))?;
+    }
+    Ok(())
+}
+
+pub fn join(args: &Join) -> Result<()> {
+    log(args.quiet);
+    deploy::join(&deploy::Join {
+        server: args.server.clone(),
+        name: args.name.clone(),
+        pki: args.pki.clone(),
+        data: args.data.clone(),
+        listen: args.listen.clone(),
+        device: args.device.parse()?,
+        patience: Duration::from_secs(args.patience),
+    })
+}
+
+pub fn pki(verb: &Pki) -> Result<()> {
+    match verb {
+        Pki::Init { pki, hosts } => deploy::pki::init(pki, hosts),
+        Pki::Issue { name, pki, hosts } => deploy::pki::issue(pki, name, hosts),
+    }
+}

@@ -1,0 +1,103 @@
+//! `[deploy]`: what `seccogc serve` and its clients agree on.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A run with clients in processes of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeployConfig {
+    /// Where the server listens for clients, HOST:PORT; "0.0.0.0:7447" for every network of the machine.
+    pub listen: String,
+    /// The clients who may take part, by the names in their certificates, as many as `clients`; everybody else is denied. Letters,
+    /// digits, "-" and "_".
+    pub names: Vec<String>,
+    /// Folder with `ca.crt`, `server.crt` and `server.key`. Relative to the configuration file.
+    pub pki: PathBuf,
+    /// Seconds after the announcement of a round by which a client must have trained and the shares of its neighbours must have arrived;
+    /// greater than 0. A later share is a lost one.
+    #[schemars(range(min = 0.0))]
+    pub share_deadline: f64,
+    /// Seconds after the announcement of a round by which the sums must have arrived at the server; greater than `share_deadline`.
+    #[schemars(range(min = 0.0))]
+    pub upload_deadline: f64,
+    /// Seconds that a round waits for clients who are connected and not ready yet, at least 0; the first round waits for all.
+    #[schemars(range(min = 0.0))]
+    pub gather: f64,
+    /// Largest root mean square of a received vector's coordinates, greater than 0; a larger one is refused. Not with arithmetic = "field".
+    #[schemars(range(min = 0.0))]
+    pub largest: f64,
+    /// Where the server shows its page and, under /metrics, its numbers for Prometheus, HOST:PORT; "" for nowhere. Everybody who reaches the
+    /// address sees them.
+    pub page: String,
+}
+
+impl Default for DeployConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7447".into(),
+            names: Vec::new(),
+            pki: "pki".into(),
+            share_deadline: 20.0,
+            upload_deadline: 30.0,
+            gather: 10.0,
+            largest: 1e6,
+            page: "127.0.0.1:9447".into(),
+        }
+    }
+}
+
+/// Whether a name can stand in a certificate and in a key of the transport.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=63).contains(&name.len()) && name.chars().all(fits)
+}
+
+impl DeployConfig {
+    /// Checks the values on their own.
+    pub(super) fn check(&self) -> Result<()> {
+        for (i, name) in self.names.iter().enumerate() {
+            let refuse = |rule: &str| Err(Error::config(format!("names[{i}]"), format!("`{name}` {rule}")));
+            if !is_name(name) {
+                return refuse("is not a name; give 1 to 63 letters, digits, \"-\" and \"_\"");
+            }
+            if name == "server" || self.names[..i].contains(name) {
+                return refuse("is taken; give every client another name");
+            }
+        }
+        let positive = [
+            ("share_deadline", self.share_deadline),
+            ("upload_deadline", self.upload_deadline),
+            ("largest", self.largest),
+        ];
+        if let Some((key, value)) =
+            positive.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite()))
+        {
+            return Err(Error::config(key, format!("{value} must be a finite number greater than 0")));
+        }
+        if self.upload_deadline <= self.share_deadline {
+            let rule = format!(
+                "{} must be greater than share_deadline, {}: sums are sent when the shares are there",
+                self.upload_deadline, self.share_deadline
+            );
+            return Err(Error::config("upload_deadline", rule));
+        }
+        if !(self.gather >= 0.0 && self.gather.is_finite()) {
+            return Err(Error::config(
+                "gather",
+                format!("{} must be a finite number, at least 0", self.gather),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes the path absolute: it is relative to the configuration's `folder`.
+    pub(super) fn resolve_paths(&mut self, folder: &Path) {
+        let joined = folder.join(&self.pki);
+        self.pki = std::path::absolute(&joined).unwrap_or(joined);
+    }
+}

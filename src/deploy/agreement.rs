@@ -1,0 +1,196 @@
+//! Secrets of pairs of clients without a dealer, made of [`crate::crypto`].
+//!
+//! Every client makes a key pair from the operating system's randomness for one round and sends the public key with its
+//! readiness for the round; the announcement of the round carries the public keys of the cohort. From what client k shares with client
+//! j, bound to the run, the round and both public keys, both derive
+//!
+//! | label | use |
+//! |---|---|
+//! | `mask` | the seed of the draw g_kj of `pairwise` keys ([`crate::keys::pairwise_mask`]) |
+//! | `share` | the key that seals the one share from k to j, and another for the one from j to k |
+//!
+//! Secrets are erased when they are dropped. The server hands on the public keys, so that shares are secret from every router and
+//! eavesdropper, and from a server that follows the protocol; one that replaces keys could read them.
+
+use chacha20::ChaCha20Rng;
+use rand::SeedableRng;
+
+use crate::algebra::{KeyStream, Sample};
+use crate::crypto::{self, KEY_BYTES, Secret};
+use crate::error::{Error, Result};
+use crate::keys::KeySource;
+
+/// 256 bits of the operating system's randomness.
+///
+/// # Errors
+/// A system without randomness.
+pub fn entropy() -> Result<Secret> {
+    let mut bytes = [0; KEY_BYTES];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Refused(format!("the operating system gives no randomness: {error}")))?;
+    let secret = Secret::new(bytes);
+    zeroize::Zeroize::zeroize(&mut bytes);
+    Ok(secret)
+}
+
+/// A client's key pair for one round.
+pub struct KeyPair(crypto::KeyPair);
+
+impl KeyPair {
+    /// A fresh pair.
+    ///
+    /// # Errors
+    /// A system without randomness.
+    pub fn generate() -> Result<Self> {
+        Ok(Self(crypto::KeyPair::new(&entropy()?)))
+    }
+
+    /// The public key.
+    #[must_use]
+    pub fn public(&self) -> [u8; KEY_BYTES] {
+        self.0.public()
+    }
+
+    /// The secrets that client `own` of a cohort shares with every other one. `public` holds everybody's public keys, `context` names run and
+    /// round.
+    ///
+    /// # Errors
+    /// A public key of small order, which would make the shared secret public.
+    pub fn agree(&self, own: u16, public: &[[u8; KEY_BYTES]], context: &[u8]) -> Result<Secrets> {
+        let mine = self.public();
+        let pairs = (0..).zip(public).map(|(peer, theirs): (u16, _)| {
+            if peer == own {
+                return Ok(None);
+            }
+            let (low, high) = if own < peer { (&mine, theirs) } else { (theirs, &mine) };
+            let shared = self.0.agree(theirs, &[context, low, high].concat());
+            let small = || Error::Refused(format!("the public key of client {} is of small order", peer + 1));
+            shared.map(Some).ok_or_else(small)
+        });
+        Ok(Secrets { own, noise: entropy()?, pairs: pairs.collect::<Result<_>>()? })
+    }
+}
+
+/// What a client shares with the others of its cohort in one round, and its own noise.
+pub struct Secrets {
+    own: u16,
+    noise: Secret,
+    pairs: Vec<Option<Secret>>,
+}
+
+impl Secrets {
+    fn pair(&self, peer: u16) -> Option<&Secret> {
+        self.pairs.get(usize::from(peer))?.as_ref()
+    }
+
+    fn share(&self, from: u16, to: u16) -> Option<Secret> {
+        let pair = self.pair(if from == self.own { to } else { from })?;
+        Some(pair.derive(&crypto::context("share", 0, from, to)))
+    }
+
+    /// Encrypts an envelope for client `to`. `None` for a stranger.
+    #[must_use]
+    pub fn seal(&self, to: u16, envelope: &[u8]) -> Option<Vec<u8>> {
+        Some(crypto::seal(&self.share(self.own, to)?, envelope))
+    }
+
+    /// Decrypts what client `from` sealed for this one. `None` when anybody else made it, or anything in it was changed.
+    #[must_use]
+    pub fn open(&self, from: u16, sealed: &[u8]) -> Option<Vec<u8>> {
+        crypto::open(&self.share(from, self.own)?, sealed)
+    }
+}
+
+impl<S: Sample> KeySource<S> for Secrets {
+    /// # Panics
+    /// For a stream of other clients, which nobody but they can draw.
+    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
+        let KeyStream { purpose, round, a, b } = name;
+        let secret = match (a == self.own, b == self.own) {
+            (true, true) => Some(&self.noise),
+            (true, false) => self.pair(b),
+            (false, true) => self.pair(a),
+            (false, false) => None,
+        };
+        let secret = secret.expect("own_key draws streams of the client and its pairs only");
+        let seed = secret.derive(&crypto::context(purpose, round, a, b));
+        let mut rng = ChaCha20Rng::from_seed(*seed.bytes());
+        rng.set_stream(chunk as u64);
+        S::sample(&mut rng, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::TAG_BYTES;
+    use crate::keys::{KeyKind, pairwise_mask};
+
+    fn cohort(context: &[u8]) -> Vec<Secrets> {
+        let pairs: Vec<KeyPair> = (0..5).map(|_| KeyPair::generate().unwrap()).collect();
+        let public: Vec<[u8; 32]> = pairs.iter().map(KeyPair::public).collect();
+        (0..).zip(&pairs).map(|(k, pair)| pair.agree(k, &public, context).unwrap()).collect()
+    }
+
+    /// Every stream of a cohort, from whichever of its two clients comes first: the dealer who knows all secrets.
+    struct Dealer<'a>(&'a [Secrets]);
+
+    impl<S: Sample> KeySource<S> for Dealer<'_> {
+        fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
+            self.0[usize::from(name.a)].fill(name, chunk, out);
+        }
+    }
+
+    #[test]
+    fn own_masks_are_those_of_a_dealer_and_cancel() {
+        let secrets = cohort(b"run 1, round 3");
+        let dealt = KeyKind::Pairwise.masks::<f64>(5, 40, 2.0, 3, &Dealer(&secrets));
+        for (k, own) in secrets.iter().enumerate() {
+            assert_eq!(pairwise_mask::<f64>(k, 5, 40, 2.0, 3, own), dealt[k]);
+        }
+        for i in 0..40 {
+            let sum: f64 = dealt.iter().map(|mask| mask[i]).sum();
+            assert!(sum.abs() < 1e-12 && dealt.iter().all(|mask| mask[i] != 0.0));
+        }
+        let other = cohort(b"run 1, round 3");
+        assert_ne!(pairwise_mask::<f64>(0, 5, 40, 2.0, 3, &other[0]), dealt[0], "fresh in every agreement");
+    }
+
+    #[test]
+    fn a_share_opens_for_its_receiver_only_and_only_whole() {
+        let secrets = cohort(b"round 1");
+        let envelope: Vec<u8> = (0..100).collect();
+        let sealed = secrets[1].seal(3, &envelope).unwrap();
+        assert_eq!(sealed.len(), envelope.len() + TAG_BYTES);
+        assert_eq!(secrets[3].open(1, &sealed).unwrap(), envelope);
+        for other in [0, 2, 4] {
+            assert_eq!(secrets[other].open(1, &sealed), None);
+            assert_eq!(secrets[3].open(other as u16, &sealed), None);
+        }
+        assert_eq!(secrets[1].open(3, &sealed), None, "not sent back");
+        for place in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[place] ^= 1;
+            assert_eq!(secrets[3].open(1, &changed), None, "{place}");
+            assert_eq!(secrets[3].open(1, &sealed[..place]), None);
+        }
+        assert!(secrets[1].seal(1, &envelope).is_none() && secrets[1].seal(9, &envelope).is_none());
+    }
+
+    #[test]
+    fn other_context_other_secrets() {
+        let pairs = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
+        let public = [pairs[0].public(), pairs[1].public()];
+        let mut seen = Vec::new();
+        for context in [&b"run 1, round 1"[..], b"run 1, round 2", b"run 2, round 1"] {
+            let (a, b) =
+                (pairs[0].agree(0, &public, context).unwrap(), pairs[1].agree(1, &public, context).unwrap());
+            let secret = *a.pair(1).unwrap().bytes();
+            assert_eq!(&secret, b.pair(0).unwrap().bytes());
+            assert!(!seen.contains(&secret));
+            seen.push(secret);
+        }
+        let zero = pairs[0].agree(0, &[public[0], [0; 32]], b"").err().unwrap().to_string();
+        assert_eq!(zero, "the public key of client 2 is of small order");
+    }
+}

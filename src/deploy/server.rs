@@ -1,0 +1,527 @@
+//! `seccogc serve`: the server of a run, with the router that its clients connect to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use zenoh::query::Query;
+use zenoh::sample::SampleKind;
+use zenoh::{Session, Wait};
+
+use super::agreement::entropy;
+use super::client::{scheme_of, weights};
+use super::message::{Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
+use super::page::Page;
+use super::transport::{Identity, Place, Pulled, ROOT, Shelf, open, pull, refuse, reply};
+use crate::config::{Config, OutageConfig};
+use crate::crypto::TAG_BYTES;
+use crate::error::{Error, Result};
+use crate::protocol::exchange::HEADER_BYTES;
+use crate::protocol::{Decoded, PartyId};
+use crate::record::{End, Outcome, Row, RunDir, write_atomically};
+use crate::train::{Run, State};
+
+/// What the server writes down before it announces a round: a round number is announced once, even by a server that is killed and
+/// started again, so that no client answers for one round in two cohorts.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Journal {
+    version: u32,
+    run: Hex,
+    announced: u64,
+}
+
+impl Journal {
+    const FILE: &str = "deploy.json";
+
+    fn begin(folder: &Path) -> Result<Self> {
+        let journal = Self { version: 1, run: Hex(*entropy()?.bytes()), announced: 0 };
+        journal.save(folder)?;
+        Ok(journal)
+    }
+
+    fn load(folder: &Path) -> Result<Self> {
+        let path = folder.join(Self::FILE);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let journal: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::file(&path, format!("not the journal of `seccogc serve`: {error}")))?;
+        match journal.version {
+            1 => Ok(journal),
+            other => Err(Error::file(&path, format!("version {other} of the journal, here 1"))),
+        }
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        write_atomically(&folder.join(Self::FILE), &to_json(self))
+    }
+}
+
+/// A client that waits for the next round.
+struct Waiting {
+    ready: Ready,
+    question: Query,
+}
+
+#[derive(Default)]
+struct Lobby {
+    alive: BTreeSet<String>,
+    ready: BTreeMap<String, Waiting>,
+    /// The round that was announced last: its cohort, and the announcement.
+    announced: Option<(Vec<Member>, Arc<Vec<u8>>)>,
+    over: bool,
+}
+
+/// What the callbacks of the transport share with the rounds.
+struct Hub {
+    run: Hex,
+    names: Vec<String>,
+    welcome: Arc<Vec<u8>>,
+    lobby: Mutex<Lobby>,
+    changed: Condvar,
+    models: Shelf,
+    page: Page,
+}
+
+impl Hub {
+    fn lobby(&self) -> MutexGuard<'_, Lobby> {
+        self.lobby.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self, who: &str, problem: &str) {
+        tracing::warn!("refused from {who}: {problem}");
+        self.page.update(|status| *status.refused.entry(who.into()).or_default() += 1);
+    }
+
+    fn question(&self, question: Query) {
+        let key = question.key_expr().to_string();
+        let mut chunks = key.split('/').skip(2);
+        let (Some(name), Some(what)) = (chunks.next(), chunks.next()) else { return };
+        let name = name.to_owned();
+        if !self.names.contains(&name) {
+            self.refused(&name, "not among deploy.names");
+            return;
+        }
+        match what {
+            "welcome" => reply(question, Arc::clone(&self.welcome)),
+            "model" => self.models.question(question),
+            "ready" => self.ready(name, question),
+            other => {
+                self.refused(&name, &format!("a question for `{other}`"));
+                refuse(question, "no such question".into());
+            }
+        }
+    }
+
+    fn ready(&self, name: String, question: Query) {
+        let payload = question.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
+        let ready = from_json::<Ready>(&payload).and_then(|ready| match ready.examples {
+            0 => Err("no example to train on".into()),
+            _ => Ok(ready),
+        });
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(problem) => {
+                self.refused(&name, &problem);
+                return refuse(question, problem);
+            }
+        };
+        if ready.run != self.run {
+            return refuse(question, super::OTHER_RUN.into());
+        }
+        let mut lobby = self.lobby();
+        if lobby.over {
+            return reply(question, Arc::new(to_json(&Order::Over)));
+        }
+        // An announcement that was lost on its way is repeated.
+        let again = lobby.announced.as_ref().filter(|(members, _)| {
+            members.iter().any(|member| member.name == name && member.public == ready.public)
+        });
+        if let Some((_, order)) = again {
+            return reply(question, Arc::clone(order));
+        }
+        lobby.alive.insert(name.clone());
+        lobby.ready.insert(name, Waiting { ready, question });
+        self.changed.notify_all();
+    }
+
+    fn lives(&self, name: &str, alive: bool) {
+        let mut lobby = self.lobby();
+        if alive {
+            lobby.alive.insert(name.into());
+        } else {
+            lobby.alive.remove(name);
+            lobby.ready.remove(name);
+        }
+        let now: Vec<String> = lobby.alive.iter().cloned().collect();
+        drop(lobby);
+        tracing::info!("{name} {}", if alive { "is here" } else { "is gone" });
+        self.page.update(|status| status.alive = now);
+        self.changed.notify_all();
+    }
+
+    /// Waits for a cohort: for everybody at the start, later for who is connected, at most `gather` longer than for the `least` clients.
+    fn gather(&self, first: bool, least: usize, gather: Duration) -> Vec<Member> {
+        let mut lobby = self.lobby();
+        let mut since = Instant::now();
+        let mut told = Instant::now();
+        loop {
+            let enough = lobby.ready.len() >= least;
+            if !enough {
+                since = Instant::now();
+            }
+            let expected = |name: &String| first || lobby.alive.contains(name);
+            let complete =
+                self.names.iter().filter(|name| expected(name)).all(|name| lobby.ready.contains_key(name));
+            if enough && (complete || since.elapsed() >= gather) {
+                break;
+            }
+            if told.elapsed() > Duration::from_secs(10) {
+                told = Instant::now();
+                let absent: Vec<&str> = self
+                    .names
+                    .iter()
+                    .filter(|name| !lobby.ready.contains_key(*name))
+                    .map(String::as_str)
+                    .collect();
+                tracing::info!("{} clients are ready, waiting for {}", lobby.ready.len(), absent.join(", "));
+            }
+            let pause = Duration::from_millis(100);
+            lobby = self.changed.wait_timeout(lobby, pause).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let of = |name: &String| {
+            let Ready { public, examples, .. } = lobby.ready.get(name)?.ready;
+            Some(Member { name: name.clone(), public, examples })
+        };
+        self.names.iter().filter_map(of).collect()
+    }
+
+    /// Tells the cohort that its round begins, and the others who wait nothing.
+    fn announce(&self, round: u64, members: &[Member]) {
+        let order = Order::Round { run: self.run, round, members: members.to_vec() };
+        let order = Arc::new(to_json(&order));
+        let mut lobby = self.lobby();
+        lobby.announced = Some((members.to_vec(), Arc::clone(&order)));
+        for member in members {
+            // A key that came after the cohort was formed is for the next round.
+            if lobby.ready.get(&member.name).is_some_and(|waiting| waiting.ready.public == member.public)
+                && let Some(waiting) = lobby.ready.remove(&member.name)
+            {
+                reply(waiting.question, Arc::clone(&order));
+            }
+        }
+    }
+
+    /// Tells everybody that there are no more rounds.
+    fn close(&self) {
+        let mut lobby = self.lobby();
+        lobby.over = true;
+        let over = Arc::new(to_json(&Order::Over));
+        for waiting in std::mem::take(&mut lobby.ready).into_values() {
+            reply(waiting.question, Arc::clone(&over));
+        }
+    }
+}
+
+/// What `seccogc serve` found at the start.
+pub enum Begin<'a> {
+    /// A new run in this folder.
+    New(&'a Path),
+    /// The run in this folder goes on.
+    Resume(&'a Path),
+}
+
+/// Checks what a deployment cannot do.
+///
+/// # Errors
+/// The key and the rule.
+pub fn check(config: &Config) -> Result<()> {
+    let refuse = |key: &str, rule: &str| Err(Error::config(key, rule));
+    if config.deploy.names.len() != config.clients {
+        let rule = format!(
+            "{} names for {} clients (`clients`); name every client that may take part",
+            config.deploy.names.len(),
+            config.clients
+        );
+        return Err(Error::config("deploy.names", rule));
+    }
+    if config.solver.solver().has_controls() {
+        return refuse(
+            "solver.kind",
+            "solvers with control vectors run in simulation only; take another one",
+        );
+    }
+    if !matches!(config.outage, OutageConfig::Skip(_)) {
+        return refuse("outage.policy", "a deployed round has one attempt; take \"skip\"");
+    }
+    if !config.cohort.is_everybody() {
+        let rule =
+            "who takes part is decided by who is connected; remove sample and drop_after, `least` counts";
+        return refuse("cohort", rule);
+    }
+    if config.evaluation.client_share > 0.0 {
+        return refuse("evaluation.client_share", "the server has no examples of clients to test on; take 0");
+    }
+    scheme_of(config, config.clients).map(drop)
+}
+
+/// Serves a run to its end; `observe` sees every row.
+///
+/// # Errors
+/// A configuration that cannot be deployed, certificates or run folders that cannot be read or written, an address in use.
+pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) -> Result<End> {
+    let config = run.config();
+    check(&config)?;
+    let (state, directory, journal) = match begin {
+        Begin::New(folder) => {
+            let (state, directory) = run.create(folder)?;
+            (state, directory, Journal::begin(folder)?)
+        }
+        Begin::Resume(folder) => {
+            let (state, directory) = run.resume(folder)?;
+            (state, directory, Journal::load(folder)?)
+        }
+    };
+    let page = Page::open(&config, journal.run)?;
+    let hub = Arc::new(Hub {
+        run: journal.run,
+        names: config.deploy.names.clone(),
+        welcome: Arc::new(to_json(&welcome(run, &config, journal.run)?)),
+        lobby: Mutex::default(),
+        changed: Condvar::new(),
+        models: Shelf::default(),
+        page,
+    });
+    let identity = Identity { folder: &config.deploy.pki, name: "server" };
+    let place = Place::Router(&config.deploy.listen, &config.deploy.names);
+    let session = open(&identity, &place, Duration::from_secs(1))?;
+    let transport = |error: zenoh::Error| Error::Refused(format!("the transport refuses: {error}"));
+    let listener = Arc::clone(&hub);
+    let _questions = session
+        .declare_queryable(format!("{ROOT}/server/**"))
+        .callback(move |question: Query| listener.question(question))
+        .wait()
+        .map_err(transport)?;
+    let listener = Arc::clone(&hub);
+    let _members = session
+        .liveliness()
+        .declare_subscriber(format!("{ROOT}/alive/*"))
+        .history(true)
+        .callback(move |sample| {
+            if let Some(name) = sample.key_expr().as_str().rsplit('/').next() {
+                listener.lives(name, sample.kind() == SampleKind::Put);
+            }
+        })
+        .wait()
+        .map_err(transport)?;
+    tracing::info!("listening on {}", config.deploy.listen);
+    let mut server = Server { run, config, hub, session: &session, directory, journal };
+    let end = server.rounds(state, observe)?;
+    server.hub.close();
+    // Whoever is in its last round asks once more.
+    std::thread::sleep(Duration::from_secs(1));
+    session.close().wait().map_err(transport)?;
+    Ok(end)
+}
+
+fn welcome(run: &Run<'_>, config: &Config, id: Hex) -> Result<Welcome> {
+    let dataset = run.setting().dataset();
+    let mut config = config.clone();
+    // Where the server keeps its own files is nobody's business.
+    config.data.dir = None;
+    for path in [&mut config.data.train, &mut config.data.test].into_iter().flatten() {
+        *path = "own".into();
+    }
+    config.deploy.pki = "pki".into();
+    Ok(Welcome {
+        version: VERSION,
+        run: id,
+        config: config.to_toml()?,
+        classes: dataset.class_names.clone(),
+        shape: dataset.train.shape(),
+        mean: dataset.normalisation.mean.clone(),
+        std: dataset.normalisation.std.clone(),
+    })
+}
+
+struct Server<'a> {
+    run: &'a Run<'a>,
+    config: Config,
+    hub: Arc<Hub>,
+    session: &'a Session,
+    directory: RunDir,
+    journal: Journal,
+}
+
+/// What became of a round on the links.
+struct Exchange {
+    decoded: Decoded<f64>,
+    arrivals: u64,
+    /// Bytes of shares that the cohort sent, if all of it did.
+    bytes_shares: u64,
+    /// Bytes of the sums that came, refused ones included.
+    bytes_sums: u64,
+}
+
+impl Server<'_> {
+    fn rounds(&mut self, mut state: State, observe: &mut dyn FnMut(&Row)) -> Result<End> {
+        let stop = self.config.evaluation.target.filter(|_| self.config.evaluation.stop_at_target);
+        let reached = |row: &Row| stop.is_some_and(|accuracy| row.reaches(accuracy));
+        self.hub.page.update(|status| status.round = state.round);
+        for row in self.directory.rows()? {
+            self.hub.page.update(|status| status.row(row));
+        }
+        // A round that was announced and not finished is lost: it is never announced again.
+        while state.round < self.journal.announced {
+            state.round += 1;
+            tracing::warn!("round {} was interrupted: an outage", state.round);
+            let row = self.row(&state, 0, None, Outcome::Outage, 0.0);
+            self.keep(&state, &row, observe)?;
+        }
+        let mut over = state.round >= self.config.rounds || self.directory.rows()?.iter().any(reached);
+        let mut first = state.round == 0;
+        while !over {
+            let row = self.round(&mut state, first)?;
+            first = false;
+            over = state.round >= self.config.rounds || reached(&row);
+            self.keep(&state, &row, observe)?;
+        }
+        self.directory.finish(self.config.evaluation.target)
+    }
+
+    fn keep(&mut self, state: &State, row: &Row, observe: &mut dyn FnMut(&Row)) -> Result<()> {
+        self.directory.append(row, &[])?;
+        state.save(&self.directory.path().join("checkpoint.bin"), &self.run.fingerprint())?;
+        self.hub.page.update(|status| status.row(row.clone()));
+        observe(row);
+        Ok(())
+    }
+
+    fn round(&mut self, state: &mut State, first: bool) -> Result<Row> {
+        let deploy = &self.config.deploy;
+        let least = self.config.cohort.least.min(self.config.clients);
+        let members = self.hub.gather(first, least, Duration::from_secs_f64(deploy.gather));
+        state.round += 1;
+        let round = state.round;
+        self.journal.announced = round;
+        self.journal.save(self.directory.path())?;
+
+        let clock = Instant::now();
+        self.hub.page.update(|status| {
+            status.round = round;
+            status.cohort = members.iter().map(|member| member.name.clone()).collect();
+        });
+        let model: Vec<u8> = state.parameters.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.hub.models.begin(round);
+        for member in &members {
+            self.hub.models.put(format!("{ROOT}/server/{}/model/{round}", member.name), model.clone());
+        }
+        self.hub.announce(round, &members);
+        let exchange = self.exchange(round, &members, clock)?;
+        self.hub.lobby().announced = None;
+        let seconds = clock.elapsed().as_secs_f64();
+
+        let outcome = match &exchange.decoded {
+            Decoded::Outage => Outcome::Outage,
+            Decoded::Sum { sum, included } => {
+                let weights = weights(&members);
+                let weight: f64 = included.iter().map(|&k| weights[usize::from(k)]).sum();
+                let mean = sum.iter().map(|s| weight.recip() * s).collect();
+                self.run.step(state, mean, weight / weights.iter().sum::<f64>());
+                if included.len() == members.len() { Outcome::Recovered } else { Outcome::Partial }
+            }
+        };
+        Ok(self.row(state, members.len(), Some(exchange), outcome, seconds))
+    }
+
+    /// Pulls the sums of the cohort until they suffice, all are here, or the deadline has passed.
+    fn exchange(&self, round: u64, members: &[Member], start: Instant) -> Result<Exchange> {
+        let len = self.run.setting().coordinates();
+        let scheme = scheme_of(&self.config, members.len())?;
+        let deadline = start + Duration::from_secs_f64(self.config.deploy.upload_deadline);
+        let most = scheme.envelope_bytes(len);
+        let shares: usize = (0..members.len() as u16).map(|k| scheme.sources(k).len()).sum();
+        let body = most - HEADER_BYTES;
+        let mut seat = scheme.server(round, len);
+        let (mut arrivals, mut bytes_sums) = (0u64, 0);
+        let stop = AtomicBool::new(false);
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            for (k, member) in (0u16..).zip(members) {
+                let key = format!("{ROOT}/client/{}/sum/{round}", member.name);
+                let (send, stop, session) = (send.clone(), &stop, self.session);
+                scope.spawn(move || drop(send.send((k, pull(session, &key, most, deadline, stop)))));
+            }
+            drop(send);
+            for (k, pulled) in receive {
+                let name = &members[usize::from(k)].name;
+                match pulled {
+                    Pulled::Whole(bytes) => {
+                        bytes_sums += bytes.len() as u64;
+                        match seat.admit(PartyId::Client(k), &bytes) {
+                            Ok(()) => arrivals += 1,
+                            Err(problem) => self.hub.refused(name, &problem),
+                        }
+                    }
+                    Pulled::Refused(problem) => self.hub.refused(name, &problem),
+                    Pulled::Nothing(reason) => tracing::info!("round {round}: no sum of {name}: {reason}"),
+                    Pulled::Late if stop.load(Ordering::Relaxed) => {}
+                    Pulled::Late => tracing::info!("round {round}: the sum of {name} is late"),
+                }
+                if scheme.enough().is_some_and(|enough| arrivals >= enough as u64) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        seat.step();
+        let decoded = seat.decoded().unwrap_or(Decoded::Outage);
+        let list = scheme.list_bytes();
+        let bytes_shares = (shares * (HEADER_BYTES + body - list + TAG_BYTES)) as u64;
+        Ok(Exchange { decoded, arrivals, bytes_shares, bytes_sums })
+    }
+
+    fn row(
+        &self,
+        state: &State,
+        cohort: usize,
+        exchange: Option<Exchange>,
+        outcome: Outcome,
+        seconds: f64,
+    ) -> Row {
+        let round = state.round;
+        let clock = Instant::now();
+        let tested = exchange.is_some()
+            && (round.is_multiple_of(self.config.evaluation.every) || round == self.config.rounds);
+        let setting = self.run.setting();
+        let test = tested.then(|| setting.learner().evaluate(&state.parameters, &setting.dataset().test));
+        Row {
+            round,
+            attempts: 1,
+            outcome,
+            cohort,
+            arrivals: exchange.as_ref().map_or(0, |exchange| exchange.arrivals),
+            recovery_error: None,
+            bytes_client_client: exchange.as_ref().map_or(0, |exchange| exchange.bytes_shares),
+            bytes_client_server: exchange.as_ref().map_or(0, |exchange| exchange.bytes_sums),
+            bytes_client_helper: None,
+            bytes_helper_helper: None,
+            bytes_helper_server: None,
+            // Clients do not tell.
+            train_loss: f64::NAN,
+            test_loss: test.as_ref().map(|test| test.loss),
+            test_accuracy: test.as_ref().map(|test| test.accuracy),
+            client_accuracy_worst: None,
+            client_accuracy_best: None,
+            client_accuracy_std: None,
+            leakage_link: None,
+            leakage_neighbour: None,
+            leakage_server: None,
+            seconds_simulated: None,
+            seconds_local: 0.0,
+            seconds_coding: seconds,
+            seconds_evaluation: clock.elapsed().as_secs_f64(),
+        }
+    }
+}

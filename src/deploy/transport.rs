@@ -1,0 +1,475 @@
+//! Envelopes over Zenoh: sessions with mutual TLS and an access list by certificate name, and messages that are pulled in pieces.
+//!
+//! The links are QUIC, never TLS over TCP: zenoh-link-tls 1.10.2 reads and writes one TLS connection from two threads without a lock
+//! (eclipse-zenoh/zenoh#2557) and crashes within seconds under our load; QUIC has a stream for either direction.
+//!
+//! | key | held by | asked by |
+//! |---|---|---|
+//! | `seccogc/server/NAME/welcome`, `…/ready`, `…/model/ROUND` | the server | client NAME |
+//! | `seccogc/client/NAME/share/ROUND/OTHER` | client NAME | client OTHER |
+//! | `seccogc/client/NAME/sum/ROUND` | client NAME | the server |
+//! | `seccogc/alive/NAME` | the liveliness token of client NAME | the server |
+//!
+//! The router denies everything but this. Nothing is pushed: whoever needs a message asks for it, piece by piece, until its deadline has
+//! passed. A message that did not come by then is lost, as on any other link, and a slow link carries at most one piece in vain.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use zenoh::qos::{CongestionControl, Priority};
+use zenoh::query::{ConsolidationMode, Query, Reply};
+use zenoh::{Session, Wait};
+
+use crate::error::{Error, Result};
+
+/// The first chunk of every key.
+pub const ROOT: &str = "seccogc";
+
+/// Bytes of a piece.
+const PIECE: usize = 64 * 1024;
+
+/// Longest time that one question stays open; it is asked again until the deadline.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Pause before a question that nobody took is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Silence after which a connection counts as broken.
+const LEASE: Duration = Duration::from_secs(4);
+
+/// Questions that may wait for an item at the same time, and answers that may be under way.
+const WAITING: usize = 4096;
+
+/// Certificates of one party.
+pub struct Identity<'a> {
+    /// Folder with `ca.crt`, `NAME.crt` and `NAME.key`.
+    pub folder: &'a Path,
+    /// The party's name.
+    pub name: &'a str,
+}
+
+impl Identity<'_> {
+    fn tls(&self) -> Result<Value> {
+        let file = |name: String| {
+            let path = self.folder.join(name);
+            match std::fs::metadata(&path) {
+                Ok(_) => Ok(std::path::absolute(&path).unwrap_or(path).display().to_string()),
+                Err(_) => {
+                    let problem = format!(
+                        "there is no such file; `seccogc pki issue {}` makes it for a trial, or put your own there",
+                        self.name
+                    );
+                    Err(Error::file(&path, problem))
+                }
+            }
+        };
+        let (certificate, key) = (file(format!("{}.crt", self.name))?, file(format!("{}.key", self.name))?);
+        Ok(json!({
+            "root_ca_certificate": file("ca.crt".into())?,
+            "listen_certificate": certificate,
+            "listen_private_key": key,
+            "connect_certificate": certificate,
+            "connect_private_key": key,
+            "enable_mtls": true,
+        }))
+    }
+}
+
+/// What a session does in the network.
+pub enum Place<'a> {
+    /// Routes between the clients of these names, and listens here, HOST:PORT.
+    Router(&'a str, &'a [String]),
+    /// Connects to a router, HOST:PORT.
+    Client(&'a str),
+    /// Connects to a router, and directly to the other clients that listen; the second address is its own.
+    Peer(&'a str, &'a str),
+}
+
+/// Opens a session; a client that cannot connect tries again for `patience`.
+///
+/// # Errors
+/// Missing certificates; an address that cannot be listened on or reached.
+pub fn open(identity: &Identity<'_>, place: &Place<'_>, patience: Duration) -> Result<Session> {
+    let quic = |address: &str| format!("quic/{address}");
+    let (mode, listen, connect, access) = match place {
+        Place::Router(address, names) => ("router", Some(quic(address)), None, Some(access(names))),
+        Place::Client(server) => ("client", None, Some(quic(server)), None),
+        Place::Peer(server, own) => {
+            ("peer", Some(quic(own)), Some(quic(server)), Some(access_of_peer(identity.name)))
+        }
+    };
+    let sections = [
+        ("mode", json!(mode)),
+        ("listen/endpoints", json!(listen.into_iter().collect::<Vec<_>>())),
+        ("connect/endpoints", json!(connect.into_iter().collect::<Vec<_>>())),
+        ("connect/timeout_ms", json!(patience.as_millis() as u64)),
+        (
+            "connect/retry",
+            json!({"period_init_ms": 200, "period_max_ms": 2000, "period_increase_factor": 1.5}),
+        ),
+        ("scouting/multicast/enabled", json!(false)),
+        ("transport/link/protocols", json!(["quic"])),
+        ("transport/link/tls", identity.tls()?),
+        ("transport/link/tx/lease", json!(LEASE.as_millis() as u64)),
+        // A slow link is late, not broken.
+        ("transport/link/tx/queue/congestion_control/block/wait_before_close", json!(60_000_000)),
+        ("transport/link/rx/max_message_size", json!(MOST_ON_THE_WIRE)),
+        ("transport/unicast/max_sessions", json!(70_000)),
+    ];
+    let mut config = zenoh::Config::default();
+    let all = sections.into_iter().chain(access.map(|access| ("access_control", access)));
+    for (key, value) in all {
+        config
+            .insert_json5(key, &value.to_string())
+            .map_err(|error| Error::Refused(format!("the transport refuses {key} = {value}: {error}")))?;
+    }
+    let where_to = match place {
+        Place::Router(address, _) => format!("listen on {address}"),
+        Place::Client(server) | Place::Peer(server, _) => format!("connect to {server}"),
+    };
+    zenoh::open(config)
+        .wait()
+        .map_err(|error| Error::Refused(format!("cannot {where_to}: {}", first_line(&*error))))
+}
+
+/// Most bytes of one message of the transport: a piece, or one of the small messages.
+const MOST_ON_THE_WIRE: usize = super::message::MOST + 2 * PIECE;
+
+fn first_line(error: &dyn std::error::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// Who may do what at the router: everybody else, and everything else, is denied.
+fn access(names: &[String]) -> Value {
+    let mut rules = Vec::new();
+    let mut subjects = Vec::new();
+    let mut policies = Vec::new();
+    for name in names {
+        let own = [format!("{ROOT}/client/{name}/**")];
+        let asked = [format!("{ROOT}/server/{name}/**"), format!("{ROOT}/client/*/share/*/{name}")];
+        let alive = [format!("{ROOT}/alive/{name}")];
+        let mut ids = Vec::new();
+        let mut rule = |what: &str, flow: &str, messages: &[&str], keys: &[String]| {
+            let id = format!("{name} {what} {flow}");
+            ids.push(id.clone());
+            rules.push(json!({
+                "id": id, "permission": "allow", "flows": [flow], "messages": messages, "key_exprs": keys,
+            }));
+        };
+        rule("asks", "ingress", &["query"], &asked);
+        rule("is answered", "egress", &["reply"], &asked);
+        rule("is asked", "egress", &["query"], &own);
+        rule("answers", "ingress", &["reply", "declare_queryable"], &own);
+        rule("lives", "ingress", &["liveliness_token"], &alive);
+        rule("learns who answers", "egress", &["declare_queryable"], &[format!("{ROOT}/**")]);
+        let subject = format!("client {name}");
+        subjects.push(json!({"id": subject, "cert_common_names": [name], "link_protocols": ["quic"]}));
+        policies.push(json!({"rules": ids, "subjects": [subject]}));
+    }
+    json!({
+        "enabled": true, "default_permission": "deny", "rules": rules, "subjects": subjects, "policies": policies,
+    })
+}
+
+/// Who may do what at a client that others connect to: everything is between it and the server, but for shares, which are sealed.
+fn access_of_peer(name: &str) -> Value {
+    const ALL: [&str; 9] = [
+        "put",
+        "delete",
+        "declare_subscriber",
+        "query",
+        "reply",
+        "declare_queryable",
+        "liveliness_token",
+        "liveliness_query",
+        "declare_liveliness_subscriber",
+    ];
+    let (own, others) = (format!("{ROOT}/client/{name}/share/**"), format!("{ROOT}/client/*/share/**"));
+    let mine = format!("{ROOT}/client/*/share/*/{name}");
+    let rule = |id: &str, flows: &[&str], messages: &[&str], key: &str| json!({"id": id, "permission": "allow", "flows": flows, "messages": messages, "key_exprs": [key]});
+    let rules = [
+        rule("server", &["ingress", "egress"], &ALL, &format!("{ROOT}/**")),
+        rule("is asked", &["ingress"], &["query"], &own),
+        rule("answers", &["egress"], &["reply", "declare_queryable"], &own),
+        rule("asks", &["egress"], &["query"], &mine),
+        rule("is answered", &["ingress"], &["reply"], &mine),
+        rule("learns who answers", &["ingress"], &["declare_queryable"], &others),
+    ];
+    let shares = ["is asked", "answers", "asks", "is answered", "learns who answers"];
+    json!({
+        "enabled": true,
+        "default_permission": "deny",
+        "rules": rules,
+        "subjects": [
+            {"id": "server", "cert_common_names": ["server"], "link_protocols": ["quic"]},
+            {"id": "anybody", "link_protocols": ["quic"]},
+        ],
+        "policies": [
+            {"rules": ["server"], "subjects": ["server"]},
+            {"rules": shares, "subjects": ["anybody"]},
+        ],
+    })
+}
+
+/// What became of a message that was asked for.
+#[derive(Debug, PartialEq)]
+pub enum Pulled {
+    /// It is here.
+    Whole(Vec<u8>),
+    /// Its holder says that there is none, and why.
+    Nothing(String),
+    /// The deadline has passed, or `stop` was raised.
+    Late,
+    /// It is larger than it may be, or its pieces do not fit.
+    Refused(String),
+}
+
+/// Pulls the message at `key`, of at most `most` bytes, until `deadline`.
+pub fn pull(session: &Session, key: &str, most: usize, deadline: Instant, stop: &AtomicBool) -> Pulled {
+    let mut whole: Vec<u8> = Vec::new();
+    let mut part = 0;
+    loop {
+        let now = Instant::now();
+        if now >= deadline || stop.load(Ordering::Relaxed) {
+            return Pulled::Late;
+        }
+        let until = deadline.min(now + PATIENCE);
+        let Some((bytes, total)) = ask(session, &format!("{key}?part={part}"), None, until, stop) else {
+            if Instant::now() < until {
+                std::thread::sleep(PAUSE.min(until - now));
+            }
+            continue;
+        };
+        let piece = match bytes {
+            Ok(piece) => piece,
+            Err(reason) => return Pulled::Nothing(reason),
+        };
+        let total = total.unwrap_or(usize::MAX);
+        if total > most {
+            return Pulled::Refused(format!("a message of {total} bytes where at most {most} are expected"));
+        }
+        let rest = total.saturating_sub(whole.len());
+        if piece.len() != rest.min(PIECE) {
+            return Pulled::Refused(format!(
+                "a piece of {} bytes where {} are expected",
+                piece.len(),
+                rest.min(PIECE)
+            ));
+        }
+        whole.extend_from_slice(&piece);
+        part += 1;
+        if whole.len() == total {
+            return Pulled::Whole(whole);
+        }
+    }
+}
+
+/// The content of an answer, or the reason why there is none; and the bytes of the whole message where the answer is a piece of one.
+type Answer = (Result<Vec<u8>, String>, Option<usize>);
+
+/// Asks once; `None` when nobody answers until then.
+pub fn ask(
+    session: &Session,
+    selector: &str,
+    payload: Option<Vec<u8>>,
+    until: Instant,
+    stop: &AtomicBool,
+) -> Option<Answer> {
+    let timeout = until.saturating_duration_since(Instant::now());
+    let (send, replies) = mpsc::channel();
+    let question = session
+        .get(selector)
+        .timeout(timeout)
+        .consolidation(ConsolidationMode::None)
+        .congestion_control(CongestionControl::Block)
+        // Nobody may listen any more.
+        .callback(move |reply| drop(send.send(reply)));
+    let question = match payload {
+        // Small messages overtake pieces.
+        Some(payload) => question.payload(payload).priority(Priority::InteractiveHigh),
+        None => question,
+    };
+    question.wait().inspect_err(|error| tracing::debug!("{selector}: {error}")).ok()?;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match replies.recv_timeout(left.min(Duration::from_millis(200))) {
+            Ok(reply) => return Some(read(reply)),
+            Err(RecvTimeoutError::Timeout) if !left.is_zero() && !stop.load(Ordering::Relaxed) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+fn read(reply: Reply) -> Answer {
+    match reply.result() {
+        Ok(sample) => {
+            let total = sample.attachment().and_then(|total| total.to_bytes().first_chunk().copied());
+            let total = total.and_then(|total| usize::try_from(u64::from_le_bytes(total)).ok());
+            (Ok(sample.payload().to_bytes().into_owned()), total)
+        }
+        Err(error) => {
+            let reason = String::from_utf8_lossy(&error.payload().to_bytes()).chars().take(200).collect();
+            (Err(reason), None)
+        }
+    }
+}
+
+/// What a party holds for others to pull.
+#[derive(Clone, Default)]
+pub struct Shelf(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    round: u64,
+    items: BTreeMap<String, Item>,
+    /// Questions for what is not there yet, by selector.
+    waiting: BTreeMap<String, Query>,
+}
+
+#[derive(Clone)]
+enum Item {
+    Message(Arc<Vec<u8>>),
+    Nothing(&'static str),
+}
+
+impl Shelf {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what belongs to other rounds.
+    pub fn begin(&self, round: u64) {
+        let mut held = self.lock();
+        held.round = round;
+        held.items.retain(|key, _| round_of(key) == Some(round));
+        held.waiting.retain(|key, _| round_of(key) >= Some(round));
+    }
+
+    /// Puts a message at `key`; whoever waits for it gets it. What is there already stays.
+    pub fn put(&self, key: String, message: Vec<u8>) {
+        self.place(key, Item::Message(Arc::new(message)));
+    }
+
+    /// Tells everybody who asks for `key` why there is nothing.
+    pub fn put_nothing(&self, key: String, reason: &'static str) {
+        self.place(key, Item::Nothing(reason));
+    }
+
+    fn place(&self, key: String, item: Item) {
+        let mut held = self.lock();
+        let mut waiting = std::mem::take(&mut held.waiting);
+        held.waiting = waiting.split_off(&format!("{key}@"));
+        let questions = waiting.split_off(&format!("{key}?"));
+        held.waiting.append(&mut waiting);
+        let item = held.items.entry(key).or_insert(item).clone();
+        drop(held);
+        questions.into_values().for_each(|question| answer(question, &item));
+    }
+
+    /// Answers a question now, or when its item is there.
+    pub fn question(&self, question: Query) {
+        let key = question.key_expr().to_string();
+        let mut held = self.lock();
+        if let Some(item) = held.items.get(&key).cloned() {
+            drop(held);
+            return answer(question, &item);
+        }
+        if round_of(&key).is_none_or(|round| round < held.round) {
+            drop(held);
+            return answer(question, &Item::Nothing("there is no such message any more"));
+        }
+        let selector = format!("{key}?{}", question.parameters().as_str());
+        if held.waiting.len() < WAITING {
+            held.waiting.insert(selector, question);
+        }
+    }
+}
+
+/// The round in a key: its fifth chunk.
+fn round_of(key: &str) -> Option<u64> {
+    key.split(['/', '?']).nth(4)?.parse().ok()
+}
+
+/// Answers in a thread of its own, lest one dead receiver starve the others.
+fn answer(question: Query, item: &Item) {
+    static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+    if UNDER_WAY.fetch_add(1, Ordering::Relaxed) >= WAITING {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+        return;
+    }
+    let item = item.clone();
+    std::thread::spawn(move || {
+        let result = match item {
+            Item::Message(message) => {
+                let part: usize =
+                    question.parameters().get("part").and_then(|part| part.parse().ok()).unwrap_or(0);
+                let start = part.saturating_mul(PIECE).min(message.len());
+                let piece = &message[start..message.len().min(start.saturating_add(PIECE))];
+                let total = (message.len() as u64).to_le_bytes();
+                question.reply(question.key_expr(), piece).attachment(total.to_vec()).wait()
+            }
+            Item::Nothing(reason) => question.reply_err(reason).wait(),
+        };
+        if let Err(error) = result {
+            tracing::debug!("{}: {error}", question.key_expr());
+        }
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+    });
+}
+
+/// Answers with a small message.
+pub fn reply(question: Query, message: Arc<Vec<u8>>) {
+    answer_whole(question, Ok(message));
+}
+
+/// Answers that there is nothing, and why.
+pub fn refuse(question: Query, reason: String) {
+    answer_whole(question, Err(reason));
+}
+
+fn answer_whole(question: Query, content: Result<Arc<Vec<u8>>, String>) {
+    std::thread::spawn(move || {
+        let result = match content {
+            Ok(message) => question.reply(question.key_expr(), message.as_slice()).wait(),
+            Err(reason) => question.reply_err(reason).wait(),
+        };
+        if let Err(error) = result {
+            tracing::debug!("{}: {error}", question.key_expr());
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_access_list_names_every_client_and_denies_the_rest() {
+        let list = access(&["ann".into(), "bob".into()]);
+        assert_eq!(list["default_permission"], "deny");
+        let text = list.to_string();
+        assert!(text.contains("seccogc/client/*/share/*/bob") && !text.contains("\"**\""));
+        let may_ask: Vec<&Value> = list["rules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|rule| rule["id"] == "ann asks ingress")
+            .map(|rule| &rule["key_exprs"])
+            .collect();
+        assert_eq!(*may_ask[0], json!(["seccogc/server/ann/**", "seccogc/client/*/share/*/ann"]));
+    }
+
+    #[test]
+    fn keys_tell_their_round() {
+        assert_eq!(round_of("seccogc/client/ann/share/12/bob"), Some(12));
+        assert_eq!(round_of("seccogc/client/ann/sum/7?part=3"), Some(7));
+        assert_eq!(round_of("seccogc/server/ann/model/3"), Some(3));
+        assert_eq!(round_of("seccogc/client/ann/sum"), None);
+        assert_eq!(round_of("seccogc/client/ann/sum/x"), None);
+    }
+}
