@@ -221,7 +221,7 @@ fn main() -> Result<()> {
             &lines,
             ["clients K", "aggregation time (ms)"],
             &format!("Groupwise keys against SecAgg, {keys} keys"),
-            "U = ⌊(K + 1)/2⌋ survivors, groups of S = K − U; links of 100 MB/s",
+            "U = (K + 1)/2 survivors, rounded down, groups of S = K − U; links of 100 MB/s",
             &folder.join(format!("groupwise_vs_secagg_{keys}")),
         )?;
     }
