@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn key_agreement_of_the_rfc() {
         let alice =
-            KeyPair::new(&Secret(key("77076d0a7318a57d3c16c17251b26645df4c2f92ebc099c0fb3b2fa6bb0e2c1a")));
+            KeyPair::new(&Secret(key("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")));
         assert_eq!(alice.public(), key("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"));
         let bob =
             KeyPair::new(&Secret(key("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")));
