@@ -228,7 +228,9 @@ struct Without(u16);
 
 impl KeySource<LinearForm> for Without {
     fn fill(&self, name: KeyStream, chunk: usize, out: &mut [LinearForm]) {
-        if name.a != self.0 && name.b != self.0 {
+        if name.a == self.0 || name.b == self.0 {
+            out.fill(LinearForm::zero());
+        } else {
             FormalKeys.fill(name, chunk, out);
         }
     }

@@ -98,7 +98,7 @@ fn a_small_experiment_is_carried_out_and_published() {
             &["three"][..],
             "error: experiments/three/experiment.toml: no such experiment; `seccogc experiment` lists them",
         ),
-        (&["two", "--dir", "nowhere"], "error: read nowhere: "),
+        (&["two", "--dir", "nowhere"], "error: nowhere: cannot read: "),
     ] {
         let stderr = run(arguments).code(2).get_output().stderr.clone();
         let stderr = String::from_utf8(stderr).unwrap();
