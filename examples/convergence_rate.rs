@@ -60,7 +60,8 @@ fn measure(config: &Path, variant: (&'static str, &[&str]), rounds: u64, seed: u
         format!("rounds={rounds}"),
         format!("solver.learning_rate={learning_rate}"),
     ]);
-    let setting = Setting::build(&Config::load(config, &sets)?, "cpu".parse()?)?;
+    let own = Config::load(config, &sets)?;
+    let setting = Setting::build(&own, "cpu".parse()?)?;
     let whole = [
         format!("seed={seed}"),
         "protocol.kind=ideal".into(),
@@ -69,7 +70,7 @@ fn measure(config: &Path, variant: (&'static str, &[&str]), rounds: u64, seed: u
         "solver.batch_size=100000".into(),
     ];
     let whole = Setting::build(&Config::load(config, &whole)?, "cpu".parse()?)?;
-    let run = setting.run(&Config::load(config, &sets)?.protocol)?;
+    let run = setting.run(&own.protocol)?;
     let mut state = run.start();
     let (mut sum, mut count, mut recovered) = (0.0, 0, 0);
     for round in 0..rounds {

@@ -385,19 +385,36 @@ fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
 }
 
-fn train(args: &Train) -> Result<()> {
-    let common = &args.common;
-    let (config, directory) = match (&args.resume, &args.config) {
-        (Some(run), _) => (load(&run.join("config.toml"), common)?, run.clone()),
+/// Configuration and folder of one run: of a new one, or of the run to go on with.
+fn begin(config: Option<&Path>, resume: Option<&Path>, common: &Common) -> Result<(Config, PathBuf)> {
+    match (resume, config) {
+        (Some(run), _) => Ok((load(&run.join("config.toml"), common)?, run.to_owned())),
         (None, Some(path)) => {
             let config = load(path, common)?;
             let name = format!("{}-{}-seed{}", stem(path), config.protocol.kind(), config.seed);
-            (config, common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(name))))
+            let directory = common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(name)));
+            Ok((config, directory))
         }
-        (None, None) => {
-            return Err(Error::Refused("give a configuration, or --resume with a run folder".into()));
-        }
-    };
+        (None, None) => Err(Error::Refused("give a configuration, or --resume with a run folder".into())),
+    }
+}
+
+/// Draws the run that ended in `directory` and says where it is.
+fn finish(directory: &Path, common: &Common) -> Result<()> {
+    let rows: Vec<Row> = read_rows(&directory.join("rounds.csv"))?;
+    plot_run(&rows, &stem(directory), &directory.join("accuracy"))?;
+    if !common.quiet {
+        eprintln!("results in {}", directory.display());
+    }
+    if common.csv {
+        print(&String::from_utf8_lossy(&to_csv(&rows)?))?;
+    }
+    Ok(())
+}
+
+fn train(args: &Train) -> Result<()> {
+    let common = &args.common;
+    let (config, directory) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
     let device = match (&common.device, &args.resume) {
         (Some(device), _) => device.parse()?,
         (None, Some(run)) => crate::record::RunInfo::load(&run.join("run.json"))?.device.parse()?,
@@ -414,15 +431,7 @@ fn train(args: &Train) -> Result<()> {
         Progress::new(config.protocol.kind(), config.rounds, View::of(common.quiet, args.dashboard));
     let (_, end) = run.record(state, &mut recording, &mut |row| progress.row(row))?;
     progress.finish(&end);
-    let rows: Vec<Row> = read_rows(&directory.join("rounds.csv"))?;
-    plot_run(&rows, &stem(&directory), &directory.join("accuracy"))?;
-    if !common.quiet {
-        eprintln!("results in {}", directory.display());
-    }
-    if common.csv {
-        print(&String::from_utf8_lossy(&to_csv(&rows)?))?;
-    }
-    Ok(())
+    finish(&directory, common)
 }
 
 fn compare(args: &Compare) -> Result<()> {

@@ -16,7 +16,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::algebra::field::Prime;
-use crate::algebra::{KeyStream, LinearForm, Scalar, Symbol};
+use crate::algebra::{CHUNK, KeyStream, LinearForm, Scalar, Symbol};
 use crate::keys::KeySource;
 
 /// Bytes of a secret, of a public key and of a shared key.
@@ -24,9 +24,6 @@ pub const KEY_BYTES: usize = 32;
 
 /// Bytes that sealing adds to a message.
 pub const TAG_BYTES: usize = 16;
-
-/// Symbols that come from one keystream: a task of a parallel pass.
-const CHUNK: usize = 16 * 1024;
 
 /// Symbols of a chunk that are expanded at once, so that the masks of several secrets meet in the first-level cache.
 const BLOCK: usize = 1024;

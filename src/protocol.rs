@@ -283,35 +283,23 @@ impl Arithmetic {
     }
 }
 
-/// A scheme that exists over every prime field.
+/// The configuration of a scheme that exists over every prime field.
 trait OverField {
+    /// How updates become field symbols.
+    fn quantisation(&self) -> &Quantisation;
+
     /// The scheme over `F`.
     fn over<F: Prime>(&self, quantiser: Quantiser, clients: usize, seed: Seed)
     -> Result<Box<dyn Aggregator>>;
 
-    /// The scheme over the field of `modulus`.
-    fn over_modulus(
-        &self,
-        modulus: Modulus,
-        quantiser: Quantiser,
-        clients: usize,
-        seed: Seed,
-    ) -> Result<Box<dyn Aggregator>> {
-        match modulus {
+    /// The scheme over the field that [`OverField::quantisation`] names, which is checked for the sum of `clients` updates.
+    fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        let quantisation = self.quantisation();
+        let quantiser = quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
+        match quantisation.modulus {
             Modulus::M61 => self.over::<M61>(quantiser, clients, seed),
             Modulus::M31 => self.over::<M31>(quantiser, clients, seed),
         }
-    }
-
-    /// The scheme over the field that `quantisation` names, which is checked for the sum of `clients` updates.
-    fn build_over(
-        &self,
-        quantisation: &Quantisation,
-        clients: usize,
-        seed: Seed,
-    ) -> Result<Box<dyn Aggregator>> {
-        let quantiser = quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
-        self.over_modulus(quantisation.modulus, quantiser, clients, seed)
     }
 }
 

@@ -135,9 +135,9 @@ pub struct ClientRow {
     pub leakage_server: Option<f64>,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "deploy"))]
 impl Row {
-    /// A round in which nothing was measured, sent or lost.
+    /// A recovered round in which nothing was measured, sent or lost.
     pub(crate) fn blank(round: u64) -> Self {
         Self {
             round,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use crate::algebra::CHUNK;
 use crate::cohort::{CohortLinks, Schemes};
 use crate::config::{Config, OutageConfig};
 use crate::data::{Dataset, Examples, partition};
@@ -449,7 +450,6 @@ fn mean_loss(trained: &[LocalUpdate]) -> f64 {
 /// ‖sum/weight − mean‖₂ / ‖mean‖₂ for the weighted mean of all updates; coordinates in order, so that the value does not
 /// depend on the number of threads.
 pub(crate) fn relative_error(sum: &[f64], weight: f64, updates: &[Update]) -> f64 {
-    const CHUNK: usize = 16 * 1024;
     let total: f64 = updates.iter().map(|update| update.weight).sum();
     let parts: Vec<(f64, f64)> = sum
         .par_chunks(CHUNK)

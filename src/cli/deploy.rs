@@ -7,11 +7,9 @@ use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use super::progress::{Progress, View};
-use super::{Common, load, stem};
+use super::{Common, begin, finish};
 use crate::deploy::{self, Begin};
-use crate::error::{Error, Result};
-use crate::record::{Row, free_name, read_rows};
-use crate::report::plot_run;
+use crate::error::Result;
 use crate::train::Setting;
 
 pub const SERVE_EXAMPLES: &str = "Examples:\n  \
@@ -106,34 +104,16 @@ fn log(quiet: bool) {
 pub fn serve(args: &Serve) -> Result<()> {
     let common = &args.common;
     log(common.quiet);
-    let (config, directory) = match (&args.resume, &args.config) {
-        (Some(run), _) => (load(&run.join("config.toml"), common)?, run.clone()),
-        (None, Some(path)) => {
-            let config = load(path, common)?;
-            let name = format!("{}-{}-seed{}", stem(path), config.protocol.kind(), config.seed);
-            (config, common.out.clone().unwrap_or_else(|| free_name(&PathBuf::from("runs").join(name))))
-        }
-        (None, None) => {
-            return Err(Error::Refused("give a configuration, or --resume with a run folder".into()));
-        }
-    };
+    let (config, directory) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
     let device = common.device.as_deref().unwrap_or("cpu").parse()?;
     deploy::server::check(&config)?;
     let setting = Setting::build(&config, device)?;
     let run = setting.run(&config.protocol)?;
-    let begin = if args.resume.is_some() { Begin::Resume(&directory) } else { Begin::New(&directory) };
+    let start = if args.resume.is_some() { Begin::Resume(&directory) } else { Begin::New(&directory) };
     let mut progress = Progress::new(config.protocol.kind(), config.rounds, View::of(common.quiet, false));
-    let end = deploy::serve(&run, &begin, &mut |row| progress.row(row))?;
+    let end = deploy::serve(&run, &start, &mut |row| progress.row(row))?;
     progress.finish(&end);
-    let rows: Vec<Row> = read_rows(&directory.join("rounds.csv"))?;
-    plot_run(&rows, &stem(&directory), &directory.join("accuracy"))?;
-    if !common.quiet {
-        eprintln!("results in {}", directory.display());
-    }
-    if common.csv {
-        super::print(&String::from_utf8_lossy(&crate::record::to_csv(&rows)?))?;
-    }
-    Ok(())
+    finish(&directory, common)
 }
 
 pub fn join(args: &Join) -> Result<()> {

@@ -354,7 +354,10 @@ impl<'a> Participant<'a> {
     }
 
     /// Pulls the shares that the seat waits for until the deadline. Returns how many came and were taken.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what one round knows; a structure for a single call would say it twice"
+    )]
     fn collect(
         &self,
         round: u64,

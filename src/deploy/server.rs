@@ -497,31 +497,18 @@ impl Server<'_> {
         let setting = self.run.setting();
         let test = tested.then(|| setting.learner().evaluate(&state.parameters, &setting.dataset().test));
         Row {
-            round,
-            attempts: 1,
             outcome,
             cohort,
             arrivals: exchange.as_ref().map_or(0, |exchange| exchange.arrivals),
-            recovery_error: None,
             bytes_client_client: exchange.as_ref().map_or(0, |exchange| exchange.bytes_shares),
             bytes_client_server: exchange.as_ref().map_or(0, |exchange| exchange.bytes_sums),
-            bytes_client_helper: None,
-            bytes_helper_helper: None,
-            bytes_helper_server: None,
             // Clients do not tell.
             train_loss: f64::NAN,
             test_loss: test.as_ref().map(|test| test.loss),
             test_accuracy: test.as_ref().map(|test| test.accuracy),
-            client_accuracy_worst: None,
-            client_accuracy_best: None,
-            client_accuracy_std: None,
-            leakage_link: None,
-            leakage_neighbour: None,
-            leakage_server: None,
-            seconds_simulated: None,
-            seconds_local: 0.0,
             seconds_coding: seconds,
             seconds_evaluation: clock.elapsed().as_secs_f64(),
+            ..Row::blank(round)
         }
     }
 }

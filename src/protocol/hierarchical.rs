@@ -75,13 +75,11 @@ impl Default for HierarchicalConfig {
     }
 }
 
-impl HierarchicalConfig {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.build_over(&self.quantisation, clients, seed)
-    }
-}
-
 impl OverField for HierarchicalConfig {
+    fn quantisation(&self) -> &Quantisation {
+        &self.quantisation
+    }
+
     fn over<F: Prime>(
         &self,
         quantiser: Quantiser,

@@ -49,13 +49,11 @@ impl Default for LightSecAggConfig {
     }
 }
 
-impl LightSecAggConfig {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.build_over(&self.quantisation, clients, seed)
-    }
-}
-
 impl OverField for LightSecAggConfig {
+    fn quantisation(&self) -> &Quantisation {
+        &self.quantisation
+    }
+
     fn over<F: Prime>(
         &self,
         quantiser: Quantiser,

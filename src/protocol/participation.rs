@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::exchange::{Aggregator, Scheme, Setup, Update};
 use super::uncoded::{Mask, real, session};
 use super::{Arithmetic, ProtocolConfig};
-use crate::algebra::Real;
+use crate::algebra::{CHUNK, Real};
 use crate::error::{Error, Result};
 use crate::seed::Seed;
 
@@ -199,7 +199,6 @@ fn remembered<'a>(memory: &'a [Vec<f32>], updates: &[Update], total: f64) -> Vec
 
 /// Σ factor · vector, in order.
 fn sum(terms: &[(f64, &[f32])]) -> Vec<f64> {
-    const CHUNK: usize = 16 * 1024;
     let mut sum = vec![0.0f64; terms.first().map_or(0, |(_, vector)| vector.len())];
     sum.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| {
         for (factor, vector) in terms {

@@ -105,19 +105,11 @@ impl Default for SecAggPlusConfig {
     }
 }
 
-impl SecAggConfig {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.build_over(&self.quantisation, clients, seed)
-    }
-}
-
-impl SecAggPlusConfig {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.build_over(&self.quantisation, clients, seed)
-    }
-}
-
 impl OverField for SecAggConfig {
+    fn quantisation(&self) -> &Quantisation {
+        &self.quantisation
+    }
+
     fn over<F: Prime>(
         &self,
         quantiser: Quantiser,
@@ -129,6 +121,10 @@ impl OverField for SecAggConfig {
 }
 
 impl OverField for SecAggPlusConfig {
+    fn quantisation(&self) -> &Quantisation {
+        &self.quantisation
+    }
+
     fn over<F: Prime>(
         &self,
         quantiser: Quantiser,

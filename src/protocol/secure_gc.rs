@@ -67,13 +67,11 @@ impl Default for SecureGcConfig {
     }
 }
 
-impl SecureGcConfig {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.build_over(&self.quantisation, clients, seed)
-    }
-}
-
 impl OverField for SecureGcConfig {
+    fn quantisation(&self) -> &Quantisation {
+        &self.quantisation
+    }
+
     fn over<F: Prime>(
         &self,
         quantiser: Quantiser,

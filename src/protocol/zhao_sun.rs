@@ -51,13 +51,11 @@ impl Default for ZhaoSunConfig {
     }
 }
 
-impl ZhaoSunConfig {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.build_over(&self.quantisation, clients, seed)
-    }
-}
-
 impl OverField for ZhaoSunConfig {
+    fn quantisation(&self) -> &Quantisation {
+        &self.quantisation
+    }
+
     fn over<F: Prime>(
         &self,
         quantiser: Quantiser,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::pivot::difference;
 use super::plot::{self, Figure};
-use super::table::{mean_pm, short};
+use super::table::{mean_of_some, mean_pm, short};
 use super::{Measures, Recorded, Runs, Series, Spread};
 use crate::error::{Error, Result};
 use crate::privacy::audit::Entry;
@@ -127,13 +127,12 @@ fn summary(groups: &[Group], spread: Spread) -> String {
             over(1, &|m| m.seconds),
         ];
         if targets {
-            let reached = measures.iter().filter(|m| m.rounds_to_target.is_some()).count();
-            let rounds = over(1, &|m| m.rounds_to_target.map_or(f64::NAN, |rounds| rounds as f64));
-            cells.push(match (group.runs[0].target(), reached) {
-                (None, _) => "–".into(),
-                (_, 0) => "never".into(),
-                (_, some) if some < measures.len() => format!("{rounds} ({some}/{})", measures.len()),
-                _ => rounds,
+            let rounds = measures.iter().map(|m| m.rounds_to_target.map(|rounds| rounds as f64));
+            let never = measures.iter().all(|m| m.rounds_to_target.is_none());
+            cells.push(match group.runs[0].target() {
+                None => "–".into(),
+                Some(_) if never => "never".into(),
+                Some(_) => mean_of_some(1, spread, rounds),
             });
         }
         Block { names: vec![group.name.clone()], rows: vec![cells] }

@@ -95,12 +95,7 @@ fn cells(seeds: &[&Summary]) -> [String; HEADER.len()] {
 
 fn to_target(seeds: &[&Summary]) -> [String; TO_TARGET.len()] {
     let over = |decimals, value: &dyn Fn(&Summary) -> Option<f64>| {
-        let reached: Vec<f64> = seeds.iter().filter_map(|seed| value(seed)).collect();
-        let mean = mean_pm(decimals, Spread::Deviation, reached.iter().copied());
-        match reached.len() {
-            some if 0 < some && some < seeds.len() => format!("{mean} ({some}/{})", seeds.len()),
-            _ => mean,
-        }
+        mean_of_some(decimals, Spread::Deviation, seeds.iter().map(|seed| value(seed)))
     };
     [
         over(0, &|seed| seed.rounds_to_target.map(|rounds| rounds as f64)),
@@ -116,6 +111,18 @@ pub(super) fn mean_pm(decimals: usize, spread: Spread, values: impl Iterator<Ite
         Some((mean, None)) => format!("{mean:.decimals$}"),
         Some((mean, Some(std))) => format!("{mean:.decimals$} ± {std:.decimals$}"),
     }
+}
+
+/// [`mean_pm`] of the values that there are, with their number when it is not all.
+pub(super) fn mean_of_some(
+    decimals: usize,
+    spread: Spread,
+    values: impl Iterator<Item = Option<f64>>,
+) -> String {
+    let values: Vec<Option<f64>> = values.collect();
+    let some = values.iter().flatten().count();
+    let mean = mean_pm(decimals, spread, values.iter().flatten().copied());
+    if 0 < some && some < values.len() { format!("{mean} ({some}/{})", values.len()) } else { mean }
 }
 
 /// A cell of Markdown: `|` would end it, a line break would end the row.

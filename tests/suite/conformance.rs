@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::scripted::Scripted;
 use rand::RngExt;
 use seccogc::algebra::quantise::{Modulus, Quantisation};
 use seccogc::algebra::{LinearForm, Unknown};
@@ -14,34 +15,6 @@ use seccogc::protocol::{Aggregator, Arithmetic, Decoded, Formal, PartyId, Protoc
 use seccogc::seed::Seed;
 
 const DIMENSION: usize = 3;
-
-/// Links that lose exactly the messages whose bit is set: bit (sender · (M+1) + receiver), the server being receiver M.
-struct Scripted {
-    clients: usize,
-    lost: u64,
-}
-
-impl Scripted {
-    fn bit(&self, from: usize, to: usize) -> u64 {
-        1 << (from * (self.clients + 1) + to)
-    }
-}
-
-impl LinkModel for Scripted {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let PartyId::Client(from) = link.from else { return true };
-        let to = match link.to {
-            PartyId::Client(to) => usize::from(to),
-            PartyId::Helper(_) => return true,
-            PartyId::Server => self.clients,
-        };
-        self.lost & self.bit(usize::from(from), to) == 0
-    }
-
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
-        0.5
-    }
-}
 
 fn updates(clients: usize) -> Vec<Update> {
     let mut rng = Seed::new(11).rng();
@@ -198,9 +171,8 @@ fn coded_schemes_give_the_exact_sum_or_an_outage_for_every_pattern() {
             let tally = conforms(&name, &*scheme, clients, &patterns, tolerance);
             assert!(tally.recovered > 0 && tally.recovered + tally.outages == patterns.len(), "{name}");
             let complete = |links: &Scripted| -> Vec<usize> {
-                let all_shares =
-                    |m: usize| code.support(m).iter().all(|&k| k == m || links.lost & links.bit(k, m) == 0);
-                (0..clients).filter(|&m| links.lost & links.bit(m, clients) == 0 && all_shares(m)).collect()
+                let all_shares = |m: usize| code.support(m).iter().all(|&k| k == m || !links.loses(k, m));
+                (0..clients).filter(|&m| !links.loses(m, clients) && all_shares(m)).collect()
             };
             let rows: Vec<Vec<usize>> = patterns.iter().map(complete).collect();
             let enough = rows.iter().filter(|rows| rows.len() >= clients - stragglers).count();

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::scripted::Scripted;
 use rand::RngExt;
 use rayon::prelude::*;
 use seccogc::algebra::{LinearForm, Unknown};
@@ -16,34 +17,6 @@ use seccogc::protocol::{Aggregate, Aggregator, Arithmetic, Decoded, PartyId, Pro
 use seccogc::seed::Seed;
 
 const FAMILIES: [CodeKind; 3] = [CodeKind::CyclicRandom, CodeKind::CyclicMds, CodeKind::FractionalRepetition];
-
-/// Links that lose the messages whose bit is set, in every attempt: bit `from · (M+1) + to`, the server being M.
-struct Scripted {
-    clients: usize,
-    lost: u64,
-}
-
-impl Scripted {
-    fn loses(&self, from: usize, to: usize) -> bool {
-        self.lost >> (from * (self.clients + 1) + to) & 1 == 1
-    }
-}
-
-impl LinkModel for Scripted {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let PartyId::Client(from) = link.from else { return true };
-        let to = match link.to {
-            PartyId::Client(to) => usize::from(to),
-            PartyId::Helper(_) => return true,
-            PartyId::Server => self.clients,
-        };
-        !self.loses(usize::from(from), to)
-    }
-
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
-        0.5
-    }
-}
 
 /// Independent losses with probability p between clients and q to the server.
 struct Independent {

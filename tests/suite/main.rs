@@ -24,6 +24,7 @@ mod recover;
 mod refusals;
 mod reliability;
 mod resume;
+mod scripted;
 mod sec_agg;
 mod secure_gc;
 mod solvers;
