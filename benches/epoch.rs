@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Cargo adds `--bench`.
     let clients = std::env::args().find_map(|argument| argument.parse::<usize>().ok()).unwrap_or(1);
     rayon::ThreadPoolBuilder::new().num_threads(clients).build_global()?;
-    println!("seccogc {} {}", env!("CARGO_PKG_VERSION"), env!("SECCOGC_COMMIT"));
+    println!("seccogc {}", env!("CARGO_PKG_VERSION"));
     for line in io::stdin().lines() {
         let line = line?;
         let (name, images) = line.split_once(' ').ok_or("expected MODEL IMAGES")?;

@@ -255,7 +255,7 @@ impl RunInfo {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
-            commit: env!("SECCOGC_COMMIT").into(),
+            commit: source_commit().unwrap_or_else(|| "unknown".into()),
             device: device.into(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: rayon::current_num_threads(),
@@ -270,6 +270,16 @@ impl RunInfo {
         let json = serde_json::to_vec_pretty(self).map_err(|error| Error::Refused(error.to_string()))?;
         write_atomically(path, &json)
     }
+}
+
+/// The commit of the checkout that this program was built in and still lies in, as it is now: asked when a run starts, so that a commit
+/// does not make the program out of date.
+fn source_commit() -> Option<String> {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::env::current_exe().ok()?.strip_prefix(checkout).ok()?;
+    let describe = ["describe", "--always", "--dirty", "--abbrev=12"];
+    let output = std::process::Command::new("git").current_dir(checkout).args(describe).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// A run directory that is being written.

@@ -71,10 +71,10 @@ processor = next(
 )
 identity = {
     "date": datetime.date.today().isoformat(),
-    "commit": ours[1].version.split()[-1],
+    "commit": text("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"),
     "processor": processor,
     "rust": text("rustc", "--version").split()[1],
-    "ours": ours[1].version.rsplit(" ", 1)[0],
+    "ours": ours[1].version,
     "theirs": next(iter(theirs.values()))[1].version,
 }
 history = HERE / "history.csv"
