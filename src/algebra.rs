@@ -9,11 +9,10 @@ mod gaussian;
 pub mod linear;
 pub mod quantise;
 
+use crate::parallel;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::ops::{Add, Mul, Neg, Sub};
-
-use rayon::prelude::*;
 
 /// Coordinates per task of a parallel pass: big enough to amortise the hand-over, small enough for L2.
 pub(crate) const CHUNK: usize = 16 * 1024;
@@ -102,7 +101,7 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
 
     /// `y += Σ_i a_i x_i`, one pass over `y`; see [`Symbol::combine`].
     fn accumulate(y: &mut [Self], terms: &[(Self::Scalar, &[Self])]) {
-        y.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
+        parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(index, chunk)| {
             let start = index * CHUNK;
             for &(a, x) in terms {
                 Self::axpy(chunk, a, &x[start..start + chunk.len()]);

@@ -10,7 +10,6 @@ use chacha20poly1305::aead::Aead;
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
 use hkdf::Hkdf;
 use rand::SeedableRng;
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -18,6 +17,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::algebra::field::Prime;
 use crate::algebra::{CHUNK, KeyStream, LinearForm, Scalar, Symbol};
 use crate::keys::KeySource;
+use crate::parallel;
 
 /// Bytes of a secret, of a public key and of a shared key.
 pub const KEY_BYTES: usize = 32;
@@ -146,7 +146,7 @@ pub fn open(key: &Secret, sealed: &[u8]) -> Option<Vec<u8>> {
 /// `y += Σ ± PRG(secret)` with ChaCha20 as the generator, one pass over `y`; the terms are (whether to subtract, secret). The keystream
 /// becomes uniform symbols by rejection, without bias.
 pub fn add_masks<F: Prime>(y: &mut [F], terms: &[(bool, &Secret)]) {
-    y.par_chunks_mut(CHUNK).enumerate().for_each(|(stream, chunk)| {
+    parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(stream, chunk)| {
         let mut streams: Vec<(bool, ChaCha20Rng)> =
             terms.iter().map(|(subtract, secret)| (*subtract, secret.keystream(stream as u64))).collect();
         for block in chunk.chunks_mut(BLOCK) {

@@ -14,10 +14,10 @@
 //! Over a prime field g is uniform, σ and the roots fall away, and all three constructions have one law: uniform on the
 //! vectors of sum zero.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::algebra::{KeyStream, LinearForm, Sample, Scalar, Symbol, Unknown};
+use crate::parallel;
 use crate::seed::Seed;
 
 /// Symbols of a stream that are drawn at a time: those of one place for all clients fit a core's cache.
@@ -32,7 +32,7 @@ pub trait KeySource<S: Symbol>: Sync {
     /// The first `len` symbols of the stream `name`.
     fn draw(&self, name: KeyStream, len: usize) -> Vec<S> {
         let mut draws = vec![S::zero(); len];
-        draws.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| self.fill(name, chunk, out));
+        parallel::for_each(draws.chunks_mut(CHUNK).enumerate(), |(chunk, out)| self.fill(name, chunk, out));
         draws
     }
 }
@@ -151,7 +151,7 @@ fn chunkwise<S: Symbol>(
     let mut parts: Vec<_> = vectors.iter_mut().map(|vector| vector.chunks_mut(CHUNK)).collect();
     let chunks: Vec<Vec<&mut [S]>> =
         (0..len.div_ceil(CHUNK)).map(|_| parts.iter_mut().filter_map(Iterator::next).collect()).collect();
-    chunks.into_par_iter().enumerate().for_each(|(chunk, mut parts)| fill(chunk, &mut parts));
+    parallel::for_each(chunks.into_iter().enumerate(), |(chunk, mut parts)| fill(chunk, &mut parts));
     vectors
 }
 

@@ -17,6 +17,7 @@ pub mod experiment;
 pub mod keys;
 pub mod learn;
 pub mod network;
+pub mod parallel;
 pub mod plan;
 pub mod privacy;
 pub mod protocol;

@@ -12,10 +12,9 @@
 
 use std::ops::{Add, Mul, Neg, Sub};
 
-use rand::RngExt;
-use rayon::prelude::*;
-
 use super::{CHUNK, Sample, Scalar, Symbol};
+use crate::parallel;
+use rand::RngExt;
 
 /// Coordinates whose double-width sums are held at once, 16 KiB.
 const BLOCK: usize = 1024;
@@ -96,7 +95,7 @@ macro_rules! arithmetic {
 
 /// Runs `block(start, y)` over blocks of `y`, in parallel over chunks.
 fn blocks<T: Send>(y: &mut [T], block: impl Fn(usize, &mut [T]) + Sync) {
-    y.par_chunks_mut(CHUNK).enumerate().for_each(|(index, chunk)| {
+    parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(index, chunk)| {
         for (i, part) in chunk.chunks_mut(BLOCK).enumerate() {
             block(index * CHUNK + i * BLOCK, part);
         }

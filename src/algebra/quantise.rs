@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::CHUNK;
 use super::field::Prime;
 use crate::error::{Error, Result};
+use crate::parallel;
 use crate::seed::Seed;
 
 /// How a coordinate becomes a multiple of the step.
@@ -115,7 +116,7 @@ impl Quantiser {
     /// is not a number counts as 0.
     pub fn add_to<F: Prime>(&self, y: &mut [F], weight: f64, x: &[f32], seed: Seed) {
         let (scale, bound) = (weight / self.step(), self.levels as f64);
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(index, (y, x))| {
+        parallel::for_each(y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).enumerate(), |(index, (y, x))| {
             let mut rng = seed.child("rounding", index as u64).rng();
             for (y, &x) in y.iter_mut().zip(x) {
                 let exact = (f64::from(x) * scale).clamp(-bound, bound);

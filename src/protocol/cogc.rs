@@ -26,7 +26,6 @@ pub mod stack;
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
@@ -41,6 +40,7 @@ use crate::algebra::{Scalar, Symbol};
 use crate::coding::{Code, CodeKind, Coefficient, GradientCode};
 use crate::error::{Error, Result};
 use crate::keys::{KeyKind, KeySource, link_keys, pairwise_mask};
+use crate::parallel;
 use crate::seed::Seed;
 use crate::wire::WireSymbol;
 pub use server::Server;
@@ -466,10 +466,9 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
         };
         let mut links: Vec<Vec<(usize, Vec<S>)>> = vec![Vec::new(); clients];
         if self.link_std > 0.0 && code.stragglers() > 0 {
-            let rows: Vec<Vec<Vec<S>>> = (0..clients)
-                .into_par_iter()
-                .map(|row| link_keys(row, code.support(row), len, self.link_std, round, source))
-                .collect();
+            let rows: Vec<Vec<Vec<S>>> = parallel::map(0..clients, |row| {
+                link_keys(row, code.support(row), len, self.link_std, round, source)
+            });
             for (row, row_keys) in rows.into_iter().enumerate() {
                 for (&k, key) in code.support(row).iter().zip(row_keys) {
                     links[k].push((row, key));

@@ -9,14 +9,13 @@ mod session;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
 use crate::algebra::{LinearForm, Real, Scalar, Symbol, Unknown};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::network::{LinkModel, LinkUse};
+use crate::parallel;
 use crate::privacy::exact::ExactViews;
 pub use gate::{Refusal, admit};
 #[cfg(feature = "deploy")]
@@ -355,30 +354,22 @@ where
         }
         PartyId::Helper(_) | PartyId::Server => None,
     };
-    let mut parties: Vec<P::Party> = protocol
-        .deal(round, len, source)
-        .into_par_iter()
-        .zip(&ids)
-        .map(|(key, &id)| {
-            let input = input_of(id);
-            protocol.party(id, key, input.as_ref().map(|input| input as &dyn Input<S>))
-        })
-        .collect();
+    let keys = protocol.deal(round, len, source).into_iter();
+    let mut parties: Vec<P::Party> = parallel::map(keys.zip(&ids), |(key, &id)| {
+        let input = input_of(id);
+        protocol.party(id, key, input.as_ref().map(|input| input as &dyn Input<S>))
+    });
 
     let mut refused = Vec::new();
     for attempt in 0..attempts {
         let mut inboxes: Vec<Vec<(PartyId, Envelope<P::Message>)>> = ids.iter().map(|_| Vec::new()).collect();
         for phase in 0..=protocol.phases() {
             let clock = Clock { round, attempt, phase };
-            let sent: Vec<_> = parties
-                .par_iter_mut()
-                .zip(&ids)
-                .zip(std::mem::take(&mut inboxes))
-                .map(|((party, &id), arrived)| {
-                    let (inbox, refused) = admit(party, id, clock, |id| places.contains_key(&id), arrived);
-                    (party.step(clock, inbox), refused)
-                })
-                .collect();
+            let stepping = parties.iter_mut().zip(&ids).zip(std::mem::take(&mut inboxes));
+            let sent: Vec<_> = parallel::map(stepping, |((party, &id), arrived)| {
+                let (inbox, refused) = admit(party, id, clock, |id| places.contains_key(&id), arrived);
+                (party.step(clock, inbox), refused)
+            });
             inboxes = ids.iter().map(|_| Vec::new()).collect();
             for (&from, (sent, refusals)) in ids.iter().zip(sent) {
                 for refusal in refusals {

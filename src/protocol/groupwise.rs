@@ -32,7 +32,6 @@
 mod agreement;
 mod coefficients;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
@@ -44,6 +43,7 @@ use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::crypto::Expand;
 use crate::error::Result;
 use crate::keys::KeySource;
+use crate::parallel;
 use crate::seed::Seed;
 pub use agreement::Agreement;
 pub use coefficients::{Groupwise, coefficients};
@@ -132,17 +132,12 @@ impl<S: Expand<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
-        let keys: Vec<Vec<Arc<Vec<S>>>> = self
-            .groups
-            .par_iter()
-            .enumerate()
-            .map(|(v, group)| {
-                let stream = |k: u16| KeyStream { purpose: "group", round, a: v as u16, b: k };
-                let root = self.agreement.as_ref().map(|agreement| &agreement.secrets[v]);
-                let key = |&k: &u16| Arc::new(S::expand(root, stream(k), len / self.data, source));
-                group.iter().map(key).collect()
-            })
-            .collect();
+        let keys: Vec<Vec<Arc<Vec<S>>>> = parallel::map(self.groups.iter().enumerate(), |(v, group)| {
+            let stream = |k: u16| KeyStream { purpose: "group", round, a: v as u16, b: k };
+            let root = self.agreement.as_ref().map(|agreement| &agreement.secrets[v]);
+            let key = |&k: &u16| Arc::new(S::expand(root, stream(k), len / self.data, source));
+            group.iter().map(key).collect()
+        });
         let of = |k: usize| self.encoders[k].groups.iter().map(|&v| keys[v].clone()).collect();
         (0..self.clients).map(|k| Key { groups: of(k) }).collect()
     }
@@ -158,7 +153,7 @@ impl<S: Expand<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
             .collect();
         let piece = own.first().map_or(0, |key| key.len());
         let mut mask = vec![S::zero(); piece * self.pieces];
-        mask.par_chunks_mut(piece).zip(&encoder.upload).for_each(|(mask, row)| {
+        parallel::for_each(mask.chunks_mut(piece).zip(&encoder.upload), |(mask, row)| {
             let terms: Vec<_> = row.iter().map(|&(v, c)| (c, own[v])).collect();
             S::accumulate(mask, &terms);
         });
@@ -169,35 +164,26 @@ impl<S: Expand<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
         let encoder = &self.encoders[usize::from(client)];
         let piece = key.groups.first().and_then(|key| key.first()).map_or(0, |key| key.len());
         // Z_V^{U_1} for the groups of this client.
-        let sums: Vec<Vec<S>> = encoder
-            .groups
-            .par_iter()
-            .zip(&key.groups)
-            .map(|(&v, key)| {
-                let members = self.groups[v].iter().zip(key);
-                let terms: Vec<_> = members
-                    .filter(|(k, _)| included.binary_search(k).is_ok())
-                    .map(|(_, key)| (S::Scalar::ONE, key.as_slice()))
-                    .collect();
-                S::combine(piece, &terms)
-            })
-            .collect();
+        let sums: Vec<Vec<S>> = parallel::map(encoder.groups.iter().zip(&key.groups), |(&v, key)| {
+            let members = self.groups[v].iter().zip(key);
+            let terms: Vec<_> = members
+                .filter(|(k, _)| included.binary_search(k).is_ok())
+                .map(|(_, key)| (S::Scalar::ONE, key.as_slice()))
+                .collect();
+            S::combine(piece, &terms)
+        });
         // s_{k,r} F, all U pieces at once.
-        let known: Vec<Vec<S>> = encoder
-            .answer
-            .par_iter()
-            .map(|row| {
-                let terms: Vec<_> = row.iter().map(|&(v, c)| (c, sums[v].as_slice())).collect();
-                S::combine(piece, &terms)
-            })
-            .collect();
+        let known: Vec<Vec<S>> = parallel::map(&encoder.answer, |row| {
+            let terms: Vec<_> = row.iter().map(|&(v, c)| (c, sums[v].as_slice())).collect();
+            S::combine(piece, &terms)
+        });
         let small = piece / self.survivors;
         let combination = |column: usize| {
             let (i, r) = (column / known.len(), column % known.len());
             &known[r][i * small..(i + 1) * small]
         };
         let mut answer = vec![S::zero(); self.data * small];
-        answer.par_chunks_mut(small).enumerate().for_each(|(d, answer)| {
+        parallel::for_each(answer.chunks_mut(small).enumerate(), |(d, answer)| {
             let mixed = encoder.mixing.row(d);
             let mixed = mixed.iter().enumerate().map(|(c, &m)| (m, combination(self.data + c)));
             let terms: Vec<_> = [(S::Scalar::ONE, combination(d))].into_iter().chain(mixed).collect();
@@ -222,7 +208,7 @@ impl<S: Expand<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
             .map(|part| (-S::Scalar::ONE, part))
             .chain(keys.chunks(small).map(|part| (S::Scalar::ONE, part)))
             .collect();
-        data.par_chunks_mut(small).zip(decoder.par_iter()).for_each(|(data, weights)| {
+        parallel::for_each(data.chunks_mut(small).zip(decoder.iter()), |(data, weights)| {
             let terms: Vec<_> =
                 weights.iter().zip(&told).map(|(&w, &(sign, part))| (w * sign, part)).collect();
             S::accumulate(data, &terms);

@@ -38,7 +38,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nalgebra::DMatrix;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
@@ -49,6 +48,7 @@ use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Symbol};
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
+use crate::parallel;
 use crate::seed::Seed;
 pub use parties::{Helper, Server};
 
@@ -356,30 +356,26 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for Hierarchical<S::Scalar> {
         let part = part_len(len, self.matrices.parts());
         let split =
             |symbols: Vec<S>| -> Vec<Vec<S>> { symbols.chunks(part.max(1)).map(<[S]>::to_vec).collect() };
-        let clients = (0..self.clients as u16).into_par_iter().map(|k| {
+        let mut keys: Vec<Key<S>> = parallel::map(0..self.clients as u16, |k| {
             let name = KeyStream { purpose: "blind", round, a: k, b: k };
             Key::Client(split(source.draw(name, colluding * part)))
         });
-        let mut keys: Vec<Key<S>> = clients.collect();
         // Fresh for every client and every helper that may miss its share; with N_r = N nobody who misses one takes part.
         let targets: Vec<(u16, u16)> = (0..helpers as u16)
             .filter(|_| *threshold < helpers)
             .flat_map(|n| (0..self.clients as u16).map(move |k| (n, k)))
             .collect();
-        let dealt: Vec<Vec<Vec<S>>> = targets
-            .par_iter()
-            .map(|&(n, k)| {
-                let name = KeyStream { purpose: "repair", round, a: n, b: k };
-                let draws = split(source.draw(name, (threshold - 1) * part));
-                let row = |i: usize| {
-                    let weights = masks[usize::from(n)].row(i);
-                    let terms: Vec<_> =
-                        weights.iter().zip(&draws).map(|(&weight, draw)| (weight, draw.as_slice())).collect();
-                    S::combine(part, &terms)
-                };
-                (0..helpers).map(row).collect()
-            })
-            .collect();
+        let dealt: Vec<Vec<Vec<S>>> = parallel::map(&targets, |&(n, k)| {
+            let name = KeyStream { purpose: "repair", round, a: n, b: k };
+            let draws = split(source.draw(name, (threshold - 1) * part));
+            let row = |i: usize| {
+                let weights = masks[usize::from(n)].row(i);
+                let terms: Vec<_> =
+                    weights.iter().zip(&draws).map(|(&weight, draw)| (weight, draw.as_slice())).collect();
+                S::combine(part, &terms)
+            };
+            (0..helpers).map(row).collect()
+        });
         let mut of_helpers: Vec<BTreeMap<(u16, u16), Vec<S>>> = vec![BTreeMap::new(); helpers];
         for ((n, k), rows) in targets.into_iter().zip(dealt) {
             for (i, row) in rows.into_iter().enumerate().filter(|(i, _)| *i != usize::from(n)) {

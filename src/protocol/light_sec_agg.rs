@@ -16,7 +16,6 @@
 //!
 //! Promise: as [`super::zhao_sun`]. The links between clients must be encrypted when T = 0: a share then is a combination of the mask.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
@@ -28,6 +27,7 @@ use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{Scalar, Symbol};
 use crate::error::Result;
 use crate::keys::KeySource;
+use crate::parallel;
 use crate::seed::Seed;
 
 /// LightSecAgg.
@@ -114,15 +114,12 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for LightSecAgg<S::Scalar> {
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
         let clients = TwoRound::<S>::clients(self);
-        (0..clients)
-            .into_par_iter()
-            .map(|k| {
-                let (mask, own) = self.0.share(k as u16, round, len, source);
-                let mut received = vec![None; clients];
-                received[k] = Some(own[k].clone());
-                Key { mask, own, received }
-            })
-            .collect()
+        parallel::map(0..clients, |k| {
+            let (mask, own) = self.0.share(k as u16, round, len, source);
+            let mut received = vec![None; clients];
+            received[k] = Some(own[k].clone());
+            Key { mask, own, received }
+        })
     }
 
     fn mask(&self, _: u16, key: &Key<S>) -> Vec<S> {

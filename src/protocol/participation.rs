@@ -13,7 +13,6 @@
 //! counts in the intervals. All three need to see whose vector is which: schemes that show the server a sum only (`sec-cogc`) exclude
 //! them by design, and have no use for them, since their sum holds every client.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, Scheme, Setup, Update};
@@ -21,6 +20,7 @@ use super::uncoded::{Mask, real, session};
 use super::{Arithmetic, ProtocolConfig};
 use crate::algebra::{CHUNK, Real};
 use crate::error::{Error, Result};
+use crate::parallel;
 use crate::seed::Seed;
 
 /// Estimates the mean over all clients from the vectors of some, with a memory of each client.
@@ -200,7 +200,7 @@ fn remembered<'a>(memory: &'a [Vec<f32>], updates: &[Update], total: f64) -> Vec
 /// Σ factor · vector, in order.
 fn sum(terms: &[(f64, &[f32])]) -> Vec<f64> {
     let mut sum = vec![0.0f64; terms.first().map_or(0, |(_, vector)| vector.len())];
-    sum.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| {
+    parallel::for_each(sum.chunks_mut(CHUNK).enumerate(), |(chunk, part)| {
         for (factor, vector) in terms {
             f64::axpy_f32(part, *factor, &vector[chunk * CHUNK..][..part.len()]);
         }

@@ -22,7 +22,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
@@ -36,6 +35,7 @@ use crate::coding::Memory;
 use crate::coding::assignment::{AssignmentKind, ReplicatedCode};
 use crate::error::Result;
 use crate::keys::KeySource;
+use crate::parallel;
 use crate::seed::Seed;
 
 /// Secure gradient coding with replicated data.
@@ -219,10 +219,9 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for SecureGc<S::Scalar> {
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
         let (m, h) = (self.code.reduction, self.code.rank());
         let part = len.div_ceil(m);
-        let sources: Vec<Vec<S>> = (0..(h - m) as u16)
-            .into_par_iter()
-            .map(|i| source.draw(KeyStream { purpose: "source", round, a: i, b: i }, part))
-            .collect();
+        let sources: Vec<Vec<S>> = parallel::map(0..(h - m) as u16, |i| {
+            source.draw(KeyStream { purpose: "source", round, a: i, b: i }, part)
+        });
         let key = |n: usize| {
             let terms: Vec<_> =
                 sources.iter().enumerate().map(|(i, q)| (self.code.rows[(n, m + i)], q.as_slice())).collect();

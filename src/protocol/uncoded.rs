@@ -12,7 +12,6 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
@@ -24,6 +23,7 @@ use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::error::{Error, Result};
 use crate::keys::{KeyKind, KeySource, pairwise_mask};
+use crate::parallel;
 use crate::seed::Seed;
 
 /// Plain FedAvg over links that never fail.
@@ -312,10 +312,9 @@ impl<S: Symbol> Protocol<S> for Uncoded {
         let clients = self.clients;
         let mut keys: Vec<Key<S>> = match self.mask {
             Mask::None => (0..clients).map(|_| Key::Client(None)).collect(),
-            Mask::Gaussian(std) => (0..clients as u16)
-                .into_par_iter()
-                .map(|k| Key::Client(Some(noise(k, std, round, len, source))))
-                .collect(),
+            Mask::Gaussian(std) => {
+                parallel::map(0..clients as u16, |k| Key::Client(Some(noise(k, std, round, len, source))))
+            }
             Mask::ZeroSum(kind, std) => {
                 let masks = kind.masks(clients, len, std, round, source).into_iter();
                 masks.map(|mask| Key::Client(Some(mask))).collect()

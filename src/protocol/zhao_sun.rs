@@ -18,7 +18,6 @@
 //! Promise: the server with up to T clients learns Σ_{U_1} W_k and nothing more, even when lost messages reach it after all.
 
 use nalgebra::DMatrix;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
@@ -30,6 +29,7 @@ use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
+use crate::parallel;
 use crate::seed::Seed;
 
 /// Secure aggregation by Zhao and Sun.
@@ -171,8 +171,8 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for ZhaoSun<S::Scalar> {
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
         let clients = self.sharing.nrows();
-        let shared = (0..clients as u16).into_par_iter().map(|k| self.share(k, round, len, source));
-        let dealt: Vec<(Vec<S>, Vec<Vec<S>>)> = shared.collect();
+        let dealt: Vec<(Vec<S>, Vec<Vec<S>>)> =
+            parallel::map(0..clients as u16, |k| self.share(k, round, len, source));
         let (masks, rows): (Vec<_>, Vec<_>) = dealt.into_iter().unzip();
         let mut keys: Vec<Key<S>> =
             masks.into_iter().map(|mask| Key { mask, shares: Vec::with_capacity(clients) }).collect();

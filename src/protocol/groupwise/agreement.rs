@@ -7,11 +7,10 @@
 
 use std::fmt;
 
-use rand::Rng;
-use rayon::prelude::*;
-
 use crate::crypto::{self, KEY_BYTES, KeyPair, Secret, TAG_BYTES, context};
+use crate::parallel;
 use crate::seed::Seed;
+use rand::Rng;
 
 /// What the groups agreed on.
 #[derive(Clone)]
@@ -49,10 +48,9 @@ impl Agreement {
                 pairs[usize::from(me)].agree(&public, &context("group", 0, me.min(other), me.max(other)));
             key.expect("the keys of this session have no small order")
         };
-        let channels: Vec<Vec<Option<Secret>>> = (0..clients as u16)
-            .into_par_iter()
-            .map(|me| (0..clients as u16).map(|other| (other != me).then(|| channel(me, other))).collect())
-            .collect();
+        let channels: Vec<Vec<Option<Secret>>> = parallel::map(0..clients as u16, |me| {
+            (0..clients as u16).map(|other| (other != me).then(|| channel(me, other))).collect()
+        });
         let secret = |(v, group): (usize, &Vec<u16>)| {
             // What the first member computes; the channels are symmetric, so that all compute the same.
             let receiver = group[0];
@@ -74,7 +72,7 @@ impl Agreement {
             }
             Secret::extract(&material, &context("group key", v as u64, 0, 0))
         };
-        let secrets = groups.par_iter().enumerate().map(secret).collect();
+        let secrets = parallel::map(groups.iter().enumerate(), secret);
         let advertised = clients * KEY_BYTES * clients;
         let contributed: usize =
             groups.iter().map(|group| group.len() * (group.len() - 1) * (KEY_BYTES + TAG_BYTES)).sum();

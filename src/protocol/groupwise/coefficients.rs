@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use nalgebra::DMatrix;
-use rayon::prelude::*;
-
 use super::Agreement;
 use crate::algebra::field::Prime;
 use crate::algebra::linear::{Echelon, null_space, product, rank};
 use crate::coding::{Memory, binomial, next_subset};
 use crate::error::{Error, Result};
+use crate::parallel;
 use crate::protocol::zhao_sun::check_survivors;
 use crate::seed::Seed;
+use nalgebra::DMatrix;
 
 /// Largest U·D: a decoding matrix has (U·D)² entries and costs (U·D)³ multiplications for every U_2 that occurs.
 const LARGEST: usize = 2048;
@@ -194,7 +193,7 @@ impl<F: Prime> Groupwise<F> {
             let answer = sparse(&product(&known, &own));
             Some(Encoder { groups: with, upload: sparse(&own), known, answer, mixing })
         };
-        let encoders: Option<Vec<Encoder<F>>> = (0..clients).into_par_iter().map(encoder).collect();
+        let encoders: Option<Vec<Encoder<F>>> = parallel::map(0..clients, encoder).into_iter().collect();
         let groups = groups.iter().map(|group| group.iter().map(|&k| k as u16).collect()).collect();
         let decoders = Memory::default();
         let encoders = encoders?;

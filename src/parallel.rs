@@ -1,0 +1,71 @@
+//! Work on all cores.
+//!
+//! Schemes, symbols and keys are generic, and every parallel iterator over them would be compiled anew for each combination; here is
+//! one loop for all. Its results are in the order of its items, whatever the number of threads.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+/// `work` of every item.
+pub fn map<T: Send, R: Send>(
+    items: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> R + Send + Sync,
+) -> Vec<R> {
+    let places: Vec<Mutex<Place<T, R>>> =
+        items.into_iter().map(|item| Mutex::new(Place::Waits(item))).collect();
+    each(places.len(), &|i| {
+        let mut place = places[i].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Place::Waits(item) = std::mem::replace(&mut *place, Place::Taken) {
+            *place = Place::Done(work(item));
+        }
+    });
+    let done = |place: Mutex<Place<T, R>>| match place.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Place::Done(result) => Some(result),
+        Place::Waits(_) | Place::Taken => None,
+    };
+    places.into_iter().filter_map(done).collect()
+}
+
+/// Does `work` to every item.
+pub fn for_each<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + Send + Sync) {
+    map(items, work);
+}
+
+enum Place<T, R> {
+    Waits(T),
+    Taken,
+    Done(R),
+}
+
+/// Returns when `work` is done for all of 0..`count`; a panic of one of them is passed on.
+fn each(count: usize, work: &(dyn Fn(usize) + Sync)) {
+    if count == 1 {
+        work(0);
+    } else {
+        (0..count).into_par_iter().for_each(work);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_keep_the_order_of_their_items() {
+        for count in [0, 1, 2, 1000] {
+            let words: Vec<String> = (0..count).map(|i| i.to_string()).collect();
+            let lengths = map(&words, |word| (word.clone(), word.len()));
+            assert_eq!(lengths, words.iter().map(|word| (word.clone(), word.len())).collect::<Vec<_>>());
+        }
+        let mut values = vec![1; 100];
+        for_each(values.chunks_mut(7).enumerate(), |(i, chunk)| chunk.fill(i));
+        assert_eq!(values, (0..100).map(|i| i / 7).collect::<Vec<_>>());
+    }
+
+    #[test]
+    #[should_panic(expected = "the third")]
+    fn panics_are_passed_on() {
+        for_each(0..9, |i| assert_ne!(i, 2, "the third"));
+    }
+}
