@@ -9,6 +9,8 @@
 //! |---|---|
 //! | [`conv2d`] | `layer.forward(x)` |
 //! | [`max_pool2d_relu`] | `relu(layer.forward(x))` |
+//! | [`avg_pool2d`] | `layer.forward(x)` |
+//! | [`tanh`] | `activation::tanh(x)` |
 //! | [`linear`], [`linear_relu`] | `layer.forward(x)`, and `relu` of it |
 //! | [`cross_entropy`] | the mean of `-log_softmax(logits)` at the labels |
 //! | [`descend`] | `weight - gradient * rate` |
@@ -31,10 +33,14 @@ mod simd;
 mod window;
 
 use burn::{
-    nn::{Linear, conv::Conv2d, pool::MaxPool2d},
+    nn::{
+        Linear,
+        conv::Conv2d,
+        pool::{AvgPool2d, MaxPool2d},
+    },
     tensor::{
         Int, Tensor, TensorData,
-        activation::{log_softmax, relu},
+        activation::{self, log_softmax, relu},
     },
 };
 
@@ -56,6 +62,26 @@ pub fn max_pool2d_relu(x: Tensor<4>, layer: &MaxPool2d) -> Tensor<4> {
         return y;
     }
     relu(layer.forward(x))
+}
+
+/// The mean pooling `layer` of `x` `[batch, channels, height, width]`.
+#[must_use]
+pub fn avg_pool2d(x: Tensor<4>, layer: &AvgPool2d) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::avg_pool2d(&x, layer) {
+        return y;
+    }
+    layer.forward(x)
+}
+
+/// The hyperbolic tangent of every element.
+#[must_use]
+pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::tanh(&x) {
+        return y;
+    }
+    activation::tanh(x)
 }
 
 /// The linear `layer` of `x` `[batch, inputs]`.

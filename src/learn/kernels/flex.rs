@@ -18,7 +18,11 @@ use burn::{
         },
         tensor::FloatTensor,
     },
-    nn::{Linear, conv::Conv2d, pool::MaxPool2d},
+    nn::{
+        Linear,
+        conv::Conv2d,
+        pool::{AvgPool2d, MaxPool2d},
+    },
     tensor::{DType, Shape, Tensor, TensorData},
 };
 
@@ -183,6 +187,96 @@ impl Backward<Flex, 1> for MaxPool {
         if let [Some(node)] = ops.parents {
             let x = pool::backward(slice(&gradient), &places, &windows, channels);
             gradients.register::<Flex>(node.id, images(x, channels, windows.image));
+        }
+    }
+}
+
+/// `None` where the layer is Burn's to compute.
+pub(super) fn avg_pool2d(x: &Tensor<4>, layer: &AvgPool2d) -> Option<Tensor<4>> {
+    let [_, channels, height, width] = x.dims();
+    let windows = Windows::new([height, width], layer.kernel_size, layer.stride, &layer.padding)?;
+    let place = lives(x)?;
+    if windows.padded() != windows.image || layer.ceil_mode || channels == 0 {
+        return None;
+    }
+    let pool =
+        |x: &Plain| images(pool::mean(slice(&together(x)), &windows, channels), channels, windows.count);
+    if !place {
+        return Some(Tensor::from_primitive::<Flex>(pool(&plain(x.clone()))));
+    }
+    let (x, node) = tracked(x.clone())?.into_parts();
+    let y = pool(&x);
+    let y = match AvgPool.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish((windows, channels), y),
+        OpsKind::UnTracked(prepared) => prepared.finish(y),
+    };
+    Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
+}
+
+#[derive(Debug)]
+struct AvgPool;
+
+impl Backward<Flex, 1> for AvgPool {
+    type State = (Windows, usize);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let (windows, channels) = ops.state;
+        let gradient = together(&gradients.consume::<Flex>(&ops.node));
+        if let [Some(node)] = ops.parents {
+            let x = pool::mean_backward(slice(&gradient), &windows, channels);
+            gradients.register::<Flex>(node.id, images(x, channels, windows.image));
+        }
+    }
+}
+
+/// Applies `compute` to the values of `x` and those of `other` in the same order; images in the order that the kernels keep them in.
+fn elementwise(x: &Plain, other: &Plain, compute: impl FnOnce(&[f32], &[f32]) -> Vec<f32>) -> Plain {
+    match x.shape()[..] {
+        [_, channels, height, width] => {
+            images(compute(slice(&together(x)), slice(&together(other))), channels, [height, width])
+        }
+        _ => tensor(compute(slice(&ordered(x)), slice(&ordered(other))), x.shape()),
+    }
+}
+
+/// `None` where it is Burn's to compute.
+pub(super) fn tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+    let place = lives(x)?;
+    let forward = |x: &Plain| {
+        elementwise(x, x, |x, _| {
+            let mut y = vec![0.0; x.len()];
+            simd::for_each_pair(&mut y, x, |y, x| *y = simd::tanh(x));
+            y
+        })
+    };
+    if !place {
+        return Some(Tensor::from_primitive::<Flex>(forward(&plain(x.clone()))));
+    }
+    let (x, node) = tracked(x.clone())?.into_parts();
+    let y = forward(&x);
+    let y = match Tanh.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(y.clone(), y),
+        OpsKind::UnTracked(prepared) => prepared.finish(y),
+    };
+    Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
+}
+
+#[derive(Debug)]
+struct Tanh;
+
+impl Backward<Flex, 1> for Tanh {
+    /// The output.
+    type State = Plain;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            let x = elementwise(&gradient, &ops.state, |gradient, y| {
+                let mut x = gradient.to_vec();
+                simd::for_each_pair(&mut x, y, |x, y| *x *= 1.0 - y * y);
+                x
+            });
+            gradients.register::<Flex>(node.id, x);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Max pooling of images whose channels lie together, ReLU included.
+//! Pooling of images whose channels lie together: the maximum with ReLU included, and the mean.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -76,6 +76,72 @@ impl WithSimd for Back<'_> {
                     for ((image, &gradient), &at) in image.iter_mut().zip(gradient).zip(places) {
                         *image += if at == place { gradient } else { 0.0 };
                     }
+                });
+            }
+        }
+    }
+}
+
+/// `[batch, rows, columns, channels]`: the mean of each window, none of which reaches over the edge.
+pub(super) fn mean(images: &[f32], windows: &Windows, channels: usize) -> Vec<f32> {
+    let mut output = vec![0.0; images.len() / windows.pixels() * windows.windows()];
+    Arch::new().dispatch(Mean { images, output: &mut output, windows, channels });
+    output
+}
+
+struct Mean<'a> {
+    images: &'a [f32],
+    output: &'a mut [f32],
+    windows: &'a Windows,
+    channels: usize,
+}
+
+impl WithSimd for Mean<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { images, output, windows, channels } = self;
+        let share = 1.0 / (windows.size[0] * windows.size[1]) as f32;
+        let mut outputs = output.chunks_exact_mut(channels);
+        for image in images.chunks_exact(windows.pixels() * channels) {
+            for (window, output) in (0..windows.windows()).zip(&mut outputs) {
+                for_each_pixel(windows, window, |_, pixel| {
+                    let image = &image[pixel * channels..][..channels];
+                    output.iter_mut().zip(image).for_each(|(sum, value)| *sum += value * share);
+                });
+            }
+        }
+    }
+}
+
+/// The gradient of the images, `[batch, height, width, channels]`.
+pub(super) fn mean_backward(gradient: &[f32], windows: &Windows, channels: usize) -> Vec<f32> {
+    let mut images = vec![0.0; gradient.len() / windows.windows() * windows.pixels()];
+    Arch::new().dispatch(MeanBack { gradient, images: &mut images, windows, channels });
+    images
+}
+
+struct MeanBack<'a> {
+    gradient: &'a [f32],
+    images: &'a mut [f32],
+    windows: &'a Windows,
+    channels: usize,
+}
+
+impl WithSimd for MeanBack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { gradient, images, windows, channels } = self;
+        let share = 1.0 / (windows.size[0] * windows.size[1]) as f32;
+        let mut outputs = gradient.chunks_exact(channels);
+        for image in images.chunks_exact_mut(windows.pixels() * channels) {
+            for (window, gradient) in (0..windows.windows()).zip(&mut outputs) {
+                for_each_pixel(windows, window, |_, pixel| {
+                    let image = &mut image[pixel * channels..][..channels];
+                    image.iter_mut().zip(gradient).for_each(|(image, gradient)| *image += gradient * share);
                 });
             }
         }

@@ -5,7 +5,7 @@ use burn::{
     nn::{
         Linear, LinearConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
-        pool::{MaxPool2d, MaxPool2dConfig},
+        pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig},
     },
     tensor::{Device, Tensor, TensorData},
 };
@@ -149,6 +149,35 @@ proptest! {
     }
 
     #[test]
+    fn mean_pooling_equals_burns(
+        (batch, channels) in (1..4_usize, 1..20_usize),
+        image in [1..14_usize, 1..14_usize],
+        size in [1..5_usize, 1..5_usize],
+        stride in [1..4_usize, 1..4_usize],
+        seed: u64,
+    ) {
+        prop_assume!(size[0] <= image[0] && size[1] <= image[1]);
+        let layer: AvgPool2d = AvgPool2dConfig::new(size).with_strides(stride).init();
+        let (fast, slow) = both(|| {
+            let x = random([batch, channels, image[0], image[1]], &mut ChaCha8Rng::seed_from_u64(seed));
+            Outcome::of(x, vec![], seed, |x, _| avg_pool2d(x, &layer))
+        });
+        prop_assert!(fast.agrees(&slow), "{fast:?} {slow:?}");
+    }
+
+    #[test]
+    fn tanh_equals_burns(shape in [1..4_usize, 1..7_usize, 1..9_usize, 1..9_usize], factor in 0.01..30.0, seed: u64) {
+        let (fast, slow) = both(|| {
+            let x = random(shape, &mut ChaCha8Rng::seed_from_u64(seed)).mul_scalar(factor);
+            let x = Tensor::from_inner(together_in_memory(x.inner()));
+            let of_images = Outcome::of(x.clone(), vec![], seed, |x, _| tanh(x));
+            let of_rows = Outcome::of(x.flatten::<2>(1, 3), vec![], seed, |x, _| tanh(x));
+            Outcome([of_images.0, of_rows.0].concat())
+        });
+        prop_assert!(fast.agrees(&slow), "{fast:?} {slow:?}");
+    }
+
+    #[test]
     fn linear_layers_equal_burns(
         (batch, inputs, outputs) in (1..70_usize, 1..300_usize, 1..70_usize),
         (bias, relu) in any::<(bool, bool)>(),
@@ -211,6 +240,8 @@ fn kernels_serve_plain_and_tracked_tensors() {
     let layer = convolution(shape, [1, 1], &PaddingConfig2d::Same, &parameters);
     let y = flex::conv2d(&x, &layer).unwrap();
     assert!(flex::max_pool2d_relu(&y, &MaxPool2dConfig::new([2, 2]).init()).is_some());
+    assert!(flex::avg_pool2d(&y, &AvgPool2dConfig::new([2, 2]).init()).is_some());
+    assert!(flex::tanh(&y).is_some());
     let linear: Linear = LinearConfig::new(75, 2).init(&Device::flex().autodiff());
     let logits = flex::linear(&x.clone().reshape([2, 75]), &linear, true).unwrap();
     assert!(flex::cross_entropy(&logits, &[0, 1]).is_some());
@@ -235,8 +266,23 @@ fn pooling_by_hand() {
 }
 
 #[test]
+fn tanh_by_known_values() {
+    for (x, want) in
+        [(0.0_f64, 0.0_f64), (0.5, 0.462_117_157), (1.0, 0.761_594_156), (-3.0, -0.995_054_754), (40.0, 1.0)]
+    {
+        assert!((f64::from(simd::tanh(x as f32)) - want).abs() < 2e-7, "{x}");
+    }
+    for i in -200_000..200_000 {
+        let x = f64::from(i) * 5e-5;
+        let (got, want) = (f64::from(simd::tanh(x as f32)), f64::from(x as f32).tanh());
+        assert!((got - want).abs() <= 4.0 * f64::from(f32::EPSILON) * want.abs(), "{x}: {got} {want}");
+    }
+}
+
+#[test]
 fn nan_passes() {
     let device = Device::flex();
+    assert!(simd::tanh(f32::NAN).is_nan());
     let x = Tensor::<4>::full([1, 1, 2, 2], f32::NAN, &device);
     assert!(read(max_pool2d_relu(x.clone(), &MaxPool2dConfig::new([2, 2]).init()))[0].is_nan());
     let layer = LinearConfig::new(4, 3).init(&device);

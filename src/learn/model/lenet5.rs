@@ -8,14 +8,14 @@ use burn::{
         conv::{Conv2d, Conv2dConfig},
         pool::{AvgPool2d, AvgPool2dConfig},
     },
-    tensor::{Device, Tensor, activation::tanh},
+    tensor::{Device, Tensor},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Classifier, at_least};
 use crate::error::Result;
-use crate::learn::kernels::{conv2d, linear};
+use crate::learn::kernels::{avg_pool2d, conv2d, linear, tanh};
 
 /// LeNet-5. It has no options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -64,8 +64,8 @@ impl Architecture for LeNet5Config {
 
 impl Classifier for LeNet5 {
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
-        let x = self.pool.forward(tanh(conv2d(examples, &self.c1)));
-        let x = self.pool.forward(tanh(conv2d(x, &self.c3)));
+        let x = avg_pool2d(tanh(conv2d(examples, &self.c1)), &self.pool);
+        let x = avg_pool2d(tanh(conv2d(x, &self.c3)), &self.pool);
         let x = tanh(linear(x.flatten(1, 3), &self.c5));
         linear(tanh(linear(x, &self.f6)), &self.output)
     }
