@@ -12,10 +12,10 @@ use serde::Serialize;
 use seccogc::config::Config;
 use seccogc::error::{Error, Result};
 use seccogc::record::{to_csv, write_atomically};
-use seccogc::report::{Spread, markdown, plot_lines};
+use seccogc::report::{Graph, Scale, Spread, Trace, markdown, plot_graphs};
 use seccogc::train::Setting;
 
-const ROUNDS: [u64; 5] = [25, 50, 100, 200, 400];
+const ROUNDS: [u64; 7] = [25, 50, 100, 200, 400, 800, 1600];
 const SEEDS: [u64; 3] = [1, 2, 3];
 /// The learning rate is this over √T.
 const RATE: f64 = 0.5;
@@ -99,7 +99,7 @@ fn main() -> Result<()> {
     let config = arguments.next().ok_or_else(|| Error::Refused("give a configuration".into()))?;
     let folder = arguments.next().unwrap_or_else(|| "runs/convergence_rate".into());
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-    let (mut runs, mut lines, mut curves) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut runs, mut lines, mut traces) = (Vec::new(), Vec::new(), Vec::new());
     for variant in VARIANTS {
         let mut of_variant = Vec::new();
         for seed in SEEDS {
@@ -117,27 +117,40 @@ fn main() -> Result<()> {
         let at = |rounds| {
             let values =
                 of_variant.iter().filter(|run| run.rounds == rounds).map(|run| run.mean_squared_gradient);
-            Spread::Confidence.of(values).unwrap_or_default().0
+            Spread::Confidence.of(values).unwrap_or_default()
         };
-        let numbers = ROUNDS.map(|rounds| format!("{:.4}", at(rounds)));
+        let numbers = ROUNDS.map(|rounds| format!("{:.4}", at(rounds).0));
         let slope = format!("{mean:.2} ± {:.2}", half.unwrap_or_default());
         println!("{}: slope {slope}", variant.0);
         lines.push([vec![variant.0.to_owned()], numbers.into(), vec![slope]].concat());
-        let points = ROUNDS.map(|rounds| ((rounds as f64).log10(), at(rounds).log10()));
-        // The axis begins at 0: 3 + log10 is positive for every norm that occurs.
-        curves.push((variant.0.to_owned(), points.map(|(x, y)| (x, y + 3.0)).to_vec()));
+        let points = ROUNDS.map(|rounds| {
+            let (mean, half) = at(rounds);
+            (rounds as f64, mean, half.map(|half| (mean - half, mean + half)))
+        });
+        traces.push(Trace { name: variant.0.to_owned(), points: points.to_vec() });
         runs.extend(of_variant);
     }
-    let header = ["variant", "T = 25", "50", "100", "200", "400", "slope (95 %)"];
+    // The claim's slope, through the first point of `ideal`.
+    if let Some(&(x, y, _)) = traces[0].points.first() {
+        let points = ROUNDS.map(|rounds| (rounds as f64, y * (x / rounds as f64).sqrt(), None));
+        traces.push(Trace { name: "slope −0.5".into(), points: points.to_vec() });
+    }
+    let rounds = ROUNDS.map(|rounds| format!("T = {rounds}"));
+    let header: Vec<&str> =
+        ["variant"].into_iter().chain(rounds.iter().map(String::as_str)).chain(["slope (95 %)"]).collect();
     let table = markdown(&header, &[0], &lines);
     println!("{table}");
     write_atomically(&folder.join("convergence_rate.md"), table.as_bytes())?;
     write_atomically(&folder.join("convergence_rate.csv"), &to_csv(&runs)?)?;
-    plot_lines(
-        &curves,
-        ["log₁₀ of the rounds T", "3 + log₁₀ of the mean squared gradient"],
+    let graph = Graph {
+        x: ("rounds T".into(), Scale::Logarithmic),
+        y: ("mean squared norm of the gradient".into(), Scale::Logarithmic),
+        traces,
+    };
+    plot_graphs(
+        &[graph],
         "How the gradient falls with the number of rounds",
-        "learning rate 0.5/√T; one digit a client, unequal links, mean over three seeds",
+        "learning rate 0.5/√T; one digit a client, unequal links; mean and 95 % interval over three seeds",
         &folder.join("convergence_rate"),
     )
 }

@@ -22,8 +22,8 @@ pub use measures::Measures;
 pub use pivot::{Best, Pivot, Quantity, Table};
 pub use plot::heatmap::HeatMap;
 pub use plot::{
-    plot_accuracy, plot_images, plot_leakage, plot_lines, plot_privacy, plot_recovery, plot_roc, plot_run,
-    plot_sweep,
+    Graph, Measured, Scale, Trace, plot_accuracy, plot_graphs, plot_images, plot_leakage, plot_lines,
+    plot_privacy, plot_recovery, plot_roc, plot_run, plot_sweep,
 };
 pub use runs::{Recorded, Runs};
 pub use spread::Spread;

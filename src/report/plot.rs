@@ -19,7 +19,7 @@ use plotters::style::RGBColor;
 pub use self::attack::{plot_images, plot_roc};
 pub(super) use self::draw::Figure;
 use self::draw::{Axis, Band, Curve, Fill, Panel, Stroke};
-pub use self::lines::plot_lines;
+pub use self::lines::{Graph, Measured, Scale, Trace, plot_graphs, plot_lines};
 #[cfg(test)]
 pub(super) use self::raster::png;
 pub use self::study::{plot_leakage, plot_privacy, plot_recovery};
