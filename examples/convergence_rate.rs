@@ -22,12 +22,14 @@ const RATE: f64 = 0.5;
 /// The gradient is measured before every so many rounds.
 const EVERY: u64 = 5;
 
-const VARIANTS: [(&str, &[&str]); 6] = [
+const VARIANTS: [(&str, &[&str]); 8] = [
     ("ideal", &["protocol.kind=ideal"]),
     ("Fair-SecCoGC, σ = 0.1", &["protocol.key_std=0.1"]),
     ("Fair-SecCoGC, σ = 100", &["protocol.key_std=100"]),
     ("the same, FedProx", &["protocol.key_std=100", "solver.kind=fedprox", "solver.steps=5"]),
     ("the same, SCAFFOLD", &["protocol.key_std=100", "solver.kind=scaffold", "solver.steps=5"]),
+    ("ideal, one local step", &["protocol.kind=ideal", "solver.steps=1"]),
+    ("Fair-SecCoGC, one local step", &["protocol.key_std=100", "solver.steps=1"]),
     ("FedAvg", &["protocol.kind=fedavg"]),
 ];
 
