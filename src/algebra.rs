@@ -309,6 +309,23 @@ mod tests {
     }
 
     #[test]
+    fn products_are_combinations_row_by_row() {
+        // So many vectors that their coordinates are taken in three blocks, and a row of zeros.
+        let (count, len) = (600, 250);
+        let x: Vec<Vec<f64>> = (0..count).map(|j| (0..len).map(|i| f64::from(i * 7 + j)).collect()).collect();
+        let x: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
+        let matrix: Vec<Vec<f64>> =
+            (0..4).map(|row| (0..count).map(|j| f64::from(j % 5 * row)).collect()).collect();
+        let mut y = vec![1.0; 4 * len as usize];
+        f64::add_product(y.chunks_mut(len as usize).collect(), &matrix, &x);
+        for (y, row) in y.chunks(len as usize).zip(&matrix) {
+            let terms: Vec<_> = row.iter().copied().zip(x.iter().copied()).collect();
+            let want = f64::combine(len as usize, &terms);
+            assert!(y.iter().zip(want).all(|(y, want)| *y == want + 1.0));
+        }
+    }
+
+    #[test]
     fn forms_cancel_exactly() {
         let key = LinearForm::unknown(Unknown::Key(KeyStream { purpose: "mask", round: 0, a: 0, b: 0 }, 0));
         let x = LinearForm::unknown(Unknown::Input(3, 0));
