@@ -9,7 +9,8 @@ mod timing;
 use std::time::Instant;
 
 use rayon::prelude::*;
-use seccogc::algebra::field::{M31, M61, Prime};
+use seccogc::algebra::extension::F7Pow5;
+use seccogc::algebra::field::{Field, M31, M61, Prime};
 use seccogc::crypto::{Secret, add_masks};
 use seccogc::protocol::Protocol;
 use seccogc::protocol::groupwise::Groupwise;
@@ -42,7 +43,7 @@ fn seconds(work: impl FnMut()) -> f64 {
     median(times.collect())
 }
 
-fn bench<F: Prime, P: Protocol<F>>(name: &str, protocol: &P, upload: u8, keystreams: usize) {
+fn bench<F: Field, P: Protocol<F>>(name: &str, protocol: &P, upload: u8, keystreams: usize) {
     let x = inputs::<F>(K, D);
     let lost = |phase: u8, k: u16| phase == upload && k < 2 || phase == upload + 2 && k < 4;
     let rounds: Vec<Timed> = (1..=ROUNDS).map(|number| round(protocol, number, &x, lost)).collect();
@@ -68,7 +69,7 @@ fn bench<F: Prime, P: Protocol<F>>(name: &str, protocol: &P, upload: u8, keystre
     let rest = (server - expansion).max(0.0) / memcpy;
     println!(
         "| {name} | {} | {:.0} | {:.0} | {:.1} | {:.1} | {:.0} | {rest:.1} |",
-        F::MODULUS.ilog2() + 1,
+        F::ORDER.ilog2() + 1,
         1e3 * client,
         1e3 * server,
         received as f64 / 1e6,
@@ -105,4 +106,6 @@ fn main() {
     println!("|---|--:|--:|--:|--:|--:|--:|--:|");
     all::<M61>();
     all::<M31>();
+    let scheme = Groupwise::<F7Pow5>::new(K, 6, 5, Seed::new(1)).expect("parameters exist");
+    bench::<F7Pow5, _>("groupwise over F_7^5, U = 6, S = 5", &Rounds::new(scheme), 1, 0);
 }

@@ -4,6 +4,7 @@
 //! ([`field`]) integers; with [`LinearForm`] it computes *formal* combinations of inputs and key draws, so that the view
 //! of any party is read off the code that runs (see [`crate::privacy`]).
 
+pub mod extension;
 pub mod field;
 mod gaussian;
 pub mod linear;
@@ -16,6 +17,9 @@ use std::ops::{Add, Mul, Neg, Sub};
 
 /// Coordinates per task of a parallel pass: big enough to amortise the hand-over, small enough for L2.
 pub(crate) const CHUNK: usize = 16 * 1024;
+
+/// Bytes of a second-level cache that the vectors of a product may fill.
+const CACHE: usize = 512 * 1024;
 
 /// A formal coefficient that a sum reduces to this fraction of its last term is the rounding of a cancellation: it becomes
 /// zero, lest keys that cancel count as very weak keys.
@@ -102,11 +106,32 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// `y += Σ_i a_i x_i`, one pass over `y`; see [`Symbol::combine`].
     fn accumulate(y: &mut [Self], terms: &[(Self::Scalar, &[Self])]) {
         parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(index, chunk)| {
-            let start = index * CHUNK;
-            for &(a, x) in terms {
-                Self::axpy(chunk, a, &x[start..start + chunk.len()]);
+            Self::add_terms(chunk, index * CHUNK, terms);
+        });
+    }
+
+    /// `y_i += Σ_j a_ij x_j` for vectors of equal length and a `matrix` with a row for every `y_i` and a column for every `x_j`. The
+    /// coordinates are taken in blocks of which all `x_j` stay in cache, in parallel.
+    fn add_product(mut y: Vec<&mut [Self]>, matrix: &[Vec<Self::Scalar>], x: &[&[Self]]) {
+        let len = y.first().map_or(0, |y| y.len());
+        let block = (CACHE / (size_of::<Self>() * x.len().max(1))).clamp(64, CHUNK);
+        let mut parts: Vec<_> = y.iter_mut().map(|y| y.chunks_mut(block)).collect();
+        let blocks: Vec<Vec<&mut [Self]>> =
+            (0..len.div_ceil(block)).map(|_| parts.iter_mut().filter_map(Iterator::next).collect()).collect();
+        parallel::for_each(blocks.into_iter().enumerate(), |(index, parts)| {
+            for (y, row) in parts.into_iter().zip(matrix) {
+                let terms = row.iter().copied().zip(x.iter().copied());
+                let terms: Vec<_> = terms.filter(|(a, _)| *a != Self::Scalar::ZERO).collect();
+                Self::add_terms(y, index * block, &terms);
             }
         });
+    }
+
+    /// `y += Σ_i a_i x_i` on one thread, for the coordinates from `start` on: as many as `y` has.
+    fn add_terms(y: &mut [Self], start: usize, terms: &[(Self::Scalar, &[Self])]) {
+        for &(a, x) in terms {
+            Self::axpy(y, a, &x[start..start + y.len()]);
+        }
     }
 }
 
@@ -280,6 +305,23 @@ mod tests {
         let sum = f64::combine(len, &[(2.0, &x), (-0.5, &y)]);
         for i in [0, CHUNK - 1, CHUNK, len - 1] {
             assert_eq!(sum[i], 2.0 * x[i] + -0.5 * y[i]);
+        }
+    }
+
+    #[test]
+    fn products_are_combinations_row_by_row() {
+        // So many vectors that their coordinates are taken in three blocks, and a row of zeros.
+        let (count, len) = (600, 250);
+        let x: Vec<Vec<f64>> = (0..count).map(|j| (0..len).map(|i| f64::from(i * 7 + j)).collect()).collect();
+        let x: Vec<&[f64]> = x.iter().map(Vec::as_slice).collect();
+        let matrix: Vec<Vec<f64>> =
+            (0..4).map(|row| (0..count).map(|j| f64::from(j % 5 * row)).collect()).collect();
+        let mut y = vec![1.0; 4 * len as usize];
+        f64::add_product(y.chunks_mut(len as usize).collect(), &matrix, &x);
+        for (y, row) in y.chunks(len as usize).zip(&matrix) {
+            let terms: Vec<_> = row.iter().copied().zip(x.iter().copied()).collect();
+            let want = f64::combine(len as usize, &terms);
+            assert!(y.iter().zip(want).all(|(y, want)| *y == want + 1.0));
         }
     }
 

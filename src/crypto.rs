@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::algebra::field::Prime;
+use crate::algebra::field::Field;
 use crate::algebra::{CHUNK, KeyStream, LinearForm, Scalar, Symbol};
 use crate::keys::KeySource;
 use crate::parallel;
@@ -40,11 +40,11 @@ impl Secret {
     }
 
     /// A secret of full entropy from uniform key symbols: the hash of 512 bits of them or more.
-    pub fn draw<F: Prime>(name: KeyStream, source: &impl KeySource<F>) -> Self {
-        let symbols: Vec<F> = source.draw(name, 512usize.div_ceil(F::MODULUS.ilog2() as usize));
+    pub fn draw<F: Field>(name: KeyStream, source: &impl KeySource<F>) -> Self {
+        let symbols: Vec<F> = source.draw(name, 512usize.div_ceil(F::ORDER.ilog2() as usize));
         let mut hash = Sha256::new();
         for symbol in symbols {
-            hash.update(symbol.residue().to_le_bytes());
+            hash.update(symbol.index().to_le_bytes());
         }
         Self(hash.finalize().into())
     }
@@ -145,7 +145,7 @@ pub fn open(key: &Secret, sealed: &[u8]) -> Option<Vec<u8>> {
 
 /// `y += Σ ± PRG(secret)` with ChaCha20 as the generator, one pass over `y`; the terms are (whether to subtract, secret). The keystream
 /// becomes uniform symbols by rejection, without bias.
-pub fn add_masks<F: Prime>(y: &mut [F], terms: &[(bool, &Secret)]) {
+pub fn add_masks<F: Field>(y: &mut [F], terms: &[(bool, &Secret)]) {
     parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(stream, chunk)| {
         let mut streams: Vec<(bool, ChaCha20Rng)> =
             terms.iter().map(|(subtract, secret)| (*subtract, secret.keystream(stream as u64))).collect();
@@ -169,7 +169,7 @@ pub trait Expand: Symbol {
     -> Vec<Self>;
 }
 
-impl<F: Prime> Expand for F {
+impl<F: Field> Expand for F {
     fn expand(root: Option<&Secret>, name: KeyStream, len: usize, source: &impl KeySource<F>) -> Vec<F> {
         let Some(root) = root else { return source.draw(name, len) };
         let mut symbols = vec![F::ZERO; len];
@@ -188,7 +188,7 @@ impl<K: Scalar> Expand for LinearForm<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::algebra::field::{M31, M61, Small};
+    use crate::algebra::field::{M31, M61, Prime, Small};
     use crate::keys::SeededKeys;
     use crate::seed::Seed;
     use rand::Rng;

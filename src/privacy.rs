@@ -41,6 +41,11 @@
 //! With `arithmetic = "field"` keys are uniform and views are judged by rank alone ([`exact`]): 0 symbols beyond the sum is perfect
 //! privacy for inputs of any law, LMIP is stated for uniform inputs (the sum then tells nothing about one of them), and ε is 0 or ∞.
 //!
+//! Where keys are agreed (`keys = "agreement"`), the audited symbols are drawn for every agreed name: agreed keys, their expansions and
+//! ciphertexts count as independent uniform symbols. The audit then proves what the scheme does with its keys, and names the idealisation
+//! ([`audit::Audit::idealised`]); that the keys themselves are secret rests on Curve25519, HKDF-SHA-256 and ChaCha20, and on
+//! [`groupwise::Agreement`](crate::protocol::groupwise::Agreement) and [`sec_agg`](crate::protocol::sec_agg) using them rightly.
+//!
 //! # Losses
 //!
 //! A view that is contained in another reveals no more. The worst case over losses is therefore no loss, unless a scheme sends

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use seccogc::algebra::field::Prime;
+use seccogc::algebra::field::Field;
 use seccogc::keys::SeededKeys;
 use seccogc::protocol::exchange::admit;
 use seccogc::protocol::{Clock, Decoded, Input, Message, Party, PartyId, Protocol};
@@ -11,7 +11,7 @@ use seccogc::seed::Seed;
 /// An input of field symbols.
 pub struct Vector<F>(pub Vec<F>);
 
-impl<F: Prime> Input<F> for Vector<F> {
+impl<F: Field> Input<F> for Vector<F> {
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -22,7 +22,7 @@ impl<F: Prime> Input<F> for Vector<F> {
 }
 
 /// Seeded uniform inputs.
-pub fn inputs<F: Prime>(clients: usize, len: usize) -> Vec<Vector<F>> {
+pub fn inputs<F: Field>(clients: usize, len: usize) -> Vec<Vector<F>> {
     let input = |k| {
         let mut x = vec![F::ZERO; len];
         F::sample(&mut Seed::new(5).child("input", k).rng(), &mut x);
@@ -62,7 +62,7 @@ pub struct Timed {
 ///
 /// # Panics
 /// If a message of the honest parties is refused.
-pub fn round<F: Prime, P: Protocol<F>>(
+pub fn round<F: Field, P: Protocol<F>>(
     protocol: &P,
     number: u64,
     inputs: &[Vector<F>],

@@ -1,4 +1,4 @@
-//! Prime fields: exact arithmetic for the protocols that need it.
+//! Finite fields: exact arithmetic for the protocols that need it. This file holds the prime fields, [`super::extension`] the others.
 //!
 //! | field | p | bytes on the wire |
 //! |---|---|---|
@@ -6,35 +6,27 @@
 //! | [`M31`] | 2³¹ − 1 | 4 |
 //! | [`Small<P>`] | any prime below 2³¹, e.g. the F₇ of the papers' examples | ⌈log₂ p / 8⌉ |
 //!
-//! Sums of products are reduced lazily: [`Symbol::accumulate`] keeps double-width sums of a block that fits the first-level
-//! cache and reduces each coordinate once, so that a pass over k vectors costs k multiplications a coordinate and one
-//! reduction. `experiments/field_mode` holds the throughput next to a memcpy and to `f64`.
+//! Sums of products are reduced lazily: [`Symbol::add_terms`] adds up to three products before it reduces, in words of 64 bits and with
+//! the widest vectors of the processor. `experiments/field_mode` holds the throughput next to a memcpy and to `f64`.
 
+use std::fmt::{self, Display};
 use std::ops::{Add, Mul, Neg, Sub};
 
-use super::{CHUNK, Sample, Scalar, Symbol};
-use crate::parallel;
+use pulp::{Arch, NullaryFnOnce};
 use rand::RngExt;
 
-/// Coordinates whose double-width sums are held at once, 16 KiB.
-const BLOCK: usize = 1024;
+use super::{Sample, Scalar, Symbol};
 
-/// An element of a prime field, kept as its residue in 0..p.
-pub trait Prime: Sample<Scalar = Self> + Scalar + Eq + Ord {
-    /// p.
-    const MODULUS: u64;
+/// An element of a finite field.
+pub trait Field: Sample<Scalar = Self> + Scalar + Eq + Ord + Display {
+    /// Number of elements q.
+    const ORDER: u64;
 
-    /// The element n mod p.
-    fn new(n: u64) -> Self;
+    /// The element with this number in 0..q; 0 is 0, and 1 is 1.
+    fn element(n: u64) -> Self;
 
-    /// The residue in 0..p.
-    fn residue(self) -> u64;
-
-    /// The representative in −(p−1)/2 ..= (p−1)/2.
-    fn centred(self) -> i64 {
-        let residue = self.residue();
-        if residue > Self::MODULUS / 2 { -((Self::MODULUS - residue) as i64) } else { residue as i64 }
-    }
+    /// The number of the element, as which it travels.
+    fn index(self) -> u64;
 
     /// selfⁿ.
     #[must_use]
@@ -52,6 +44,24 @@ pub trait Prime: Sample<Scalar = Self> + Scalar + Eq + Ord {
 
     /// A uniform element, by rejection and so without bias.
     fn uniform(rng: &mut impl RngExt) -> Self;
+}
+
+/// An element of a prime field, kept as its residue in 0..p.
+pub trait Prime: Field {
+    /// p.
+    const MODULUS: u64;
+
+    /// The element n mod p.
+    fn new(n: u64) -> Self;
+
+    /// The residue in 0..p.
+    fn residue(self) -> u64;
+
+    /// The representative in −(p−1)/2 ..= (p−1)/2.
+    fn centred(self) -> i64 {
+        let residue = self.residue();
+        if residue > Self::MODULUS / 2 { -((Self::MODULUS - residue) as i64) } else { residue as i64 }
+    }
 }
 
 macro_rules! arithmetic {
@@ -85,6 +95,30 @@ macro_rules! arithmetic {
             }
         }
 
+        impl<$($generic)*> Field for $field {
+            const ORDER: u64 = Self::MODULUS;
+
+            fn element(n: u64) -> Self {
+                Self::new(n)
+            }
+
+            fn index(self) -> u64 {
+                self.residue()
+            }
+
+            fn uniform(rng: &mut impl RngExt) -> Self {
+                Self::draw(rng)
+            }
+        }
+
+        impl<$($generic)*> Display for $field {
+            /// The centred representative.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let n = self.centred();
+                write!(f, "{}{}", if n < 0 { "−" } else { "" }, n.unsigned_abs())
+            }
+        }
+
         impl<$($generic)*> Sample for $field {
             fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
                 out.fill_with(|| Self::uniform(rng));
@@ -93,13 +127,33 @@ macro_rules! arithmetic {
     };
 }
 
-/// Runs `block(start, y)` over blocks of `y`, in parallel over chunks.
-fn blocks<T: Send>(y: &mut [T], block: impl Fn(usize, &mut [T]) + Sync) {
-    parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(index, chunk)| {
-        for (i, part) in chunk.chunks_mut(BLOCK).enumerate() {
-            block(index * CHUNK + i * BLOCK, part);
+/// Coordinates that stay in the first-level cache while all terms are added.
+const BLOCK: usize = 1024;
+
+/// `y += Σ a_i x_i`, reduced once.
+struct Products<'a, F, const N: usize>(&'a mut [F], [(F, &'a [F]); N]);
+
+macro_rules! by_threes {
+    () => {
+        fn add_terms(y: &mut [Self], start: usize, terms: &[(Self, &[Self])]) {
+            let arch = Arch::new();
+            for (i, y) in y.chunks_mut(BLOCK).enumerate() {
+                let part = start + i * BLOCK..start + i * BLOCK + y.len();
+                for terms in terms.chunks(3) {
+                    match *terms {
+                        [(a, x), (b, z), (c, w)] => {
+                            let terms = [(a, &x[part.clone()]), (b, &z[part.clone()]), (c, &w[part.clone()])];
+                            arch.dispatch(Products(y, terms));
+                        }
+                        [(a, x), (b, z)] => {
+                            arch.dispatch(Products(y, [(a, &x[part.clone()]), (b, &z[part.clone()])]));
+                        }
+                        _ => terms.iter().for_each(|(a, x)| Self::axpy(y, *a, &x[part.clone()])),
+                    }
+                }
+            }
         }
-    });
+    };
 }
 
 /// F_p for p = 2⁶¹ − 1.
@@ -153,8 +207,10 @@ impl Prime for M61 {
     fn residue(self) -> u64 {
         self.0
     }
+}
 
-    fn uniform(rng: &mut impl RngExt) -> Self {
+impl M61 {
+    fn draw(rng: &mut impl RngExt) -> Self {
         loop {
             let draw = rng.random::<u64>() >> 3;
             if draw < P61 {
@@ -190,29 +246,35 @@ impl Symbol for M61 {
         }
     }
 
-    fn accumulate(y: &mut [Self], terms: &[(Self, &[Self])]) {
-        // 122-bit products and a residue: 63 of them fit 128 bits.
-        blocks(y, |start, y| {
-            for terms in terms.chunks(63) {
-                if let [(a, x)] = terms {
-                    Self::axpy(y, *a, &x[start..start + y.len()]);
-                    continue;
-                }
-                let mut sums = [0u128; BLOCK];
-                for (sum, y) in sums.iter_mut().zip(&*y) {
-                    *sum = y.0.into();
-                }
-                for (a, x) in terms {
-                    let a = u128::from(a.0);
-                    for (sum, x) in sums.iter_mut().zip(&x[start..start + y.len()]) {
-                        *sum += a * u128::from(x.0);
-                    }
-                }
-                for (y, sum) in y.iter_mut().zip(&sums) {
-                    y.0 = reduce61(*sum);
-                }
+    by_threes!();
+}
+
+impl<const N: usize> NullaryFnOnce for Products<'_, M61, N> {
+    type Output = ();
+
+    /// With halves of 31 and 30 bits Σ a x = l + 2³¹ m + 2⁶² h, and 2⁶² ≡ 2: for up to three terms l and m fit 64 bits, and the sum of
+    /// what is left of them after folding does, too.
+    #[inline(always)]
+    fn call(self) {
+        const LOW: u64 = (1 << 31) - 1;
+        const HIGH: u64 = (1 << 30) - 1;
+        let Self(y, terms) = self;
+        let halves = terms.map(|(a, _)| (a.0 & LOW, a.0 >> 31 & HIGH));
+        let x = terms.map(|(_, x)| &x[..y.len()]);
+        for i in 0..y.len() {
+            let (mut l, mut m, mut h) = (0, 0, 0);
+            for n in 0..N {
+                let ((a0, a1), x) = (halves[n], x[n][i].0);
+                let (x0, x1) = (x & LOW, x >> 31 & HIGH);
+                l += a0 * x0;
+                m += a0 * x1 + a1 * x0;
+                h += a1 * x1;
             }
-        });
+            let sum = y[i].0 + (l & P61) + (l >> 61) + ((m & HIGH) << 31) + (m >> 30) + 2 * h;
+            let folded = (sum & P61) + (sum >> 61);
+            // min is branchless: a wrapped difference is large.
+            y[i].0 = folded.min(folded.wrapping_sub(P61));
+        }
     }
 }
 
@@ -237,6 +299,15 @@ impl<const P: u32> Small<P> {
             folded.min(folded.wrapping_sub(P))
         } else {
             (n % u64::from(P)) as u32
+        }
+    }
+
+    fn draw(rng: &mut impl RngExt) -> Self {
+        loop {
+            let draw = rng.random::<u32>() >> (P - 1).leading_zeros();
+            if draw < P {
+                return Self(draw);
+            }
         }
     }
 }
@@ -278,15 +349,6 @@ impl<const P: u32> Prime for Small<P> {
     fn residue(self) -> u64 {
         self.0.into()
     }
-
-    fn uniform(rng: &mut impl RngExt) -> Self {
-        loop {
-            let draw = rng.random::<u32>() >> (P - 1).leading_zeros();
-            if draw < P {
-                return Self(draw);
-            }
-        }
-    }
 }
 
 impl<const P: u32> Symbol for Small<P> {
@@ -313,36 +375,32 @@ impl<const P: u32> Symbol for Small<P> {
         }
     }
 
-    fn accumulate(y: &mut [Self], terms: &[(Self, &[Self])]) {
-        // 62-bit products: three and a residue fit 64 bits.
-        blocks(y, |start, y| {
-            let end = start + y.len();
-            for terms in terms.chunks(3) {
-                match *terms {
-                    [(a, x), (b, z), (c, w)] => {
-                        let (a, b, c) = (u64::from(a.0), u64::from(b.0), u64::from(c.0));
-                        let rows = x[start..end].iter().zip(&z[start..end]).zip(&w[start..end]);
-                        for (y, ((x, z), w)) in y.iter_mut().zip(rows) {
-                            let sum = a * u64::from(x.0) + b * u64::from(z.0) + c * u64::from(w.0);
-                            y.0 = Self::reduce(sum + u64::from(y.0));
-                        }
-                    }
-                    [(a, x), (b, z)] => {
-                        let (a, b) = (u64::from(a.0), u64::from(b.0));
-                        for (y, (x, z)) in y.iter_mut().zip(x[start..end].iter().zip(&z[start..end])) {
-                            y.0 = Self::reduce(a * u64::from(x.0) + b * u64::from(z.0) + u64::from(y.0));
-                        }
-                    }
-                    _ => terms.iter().for_each(|(a, x)| Self::axpy(y, *a, &x[start..end])),
-                }
+    by_threes!();
+}
+
+impl<const P: u32, const N: usize> NullaryFnOnce for Products<'_, Small<P>, N> {
+    type Output = ();
+
+    /// 62-bit products: three and a residue fit 64 bits.
+    #[inline(always)]
+    fn call(self) {
+        let Self(y, terms) = self;
+        let a = terms.map(|(a, _)| u64::from(a.0));
+        let x = terms.map(|(_, x)| &x[..y.len()]);
+        for i in 0..y.len() {
+            let mut sum = u64::from(y[i].0);
+            for n in 0..N {
+                sum += a[n] * u64::from(x[n][i].0);
             }
-        });
+            y[i].0 = Small::<P>::reduce(sum);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::algebra::CHUNK;
     use crate::seed::Seed;
     use proptest::prelude::*;
 

@@ -1,19 +1,19 @@
-//! Linear algebra over a prime field, by Gaussian elimination: exact, so that ranks and solutions need no tolerance.
+//! Linear algebra over a finite field, by Gaussian elimination: exact, so that ranks and solutions need no tolerance.
 
 use nalgebra::DMatrix;
 
-use super::field::Prime;
+use super::field::{Field, Prime};
 
 /// A matrix in reduced row echelon form, with the combination of the original rows that each row is.
 #[derive(Clone, Debug)]
-pub struct Echelon<F: Prime> {
+pub struct Echelon<F: Field> {
     /// The non-zero rows; row i has 1 in column `pivots[i]` and 0 in the other pivot columns.
     pub rows: DMatrix<F>,
     /// Ascending.
     pub pivots: Vec<usize>,
 }
 
-impl<F: Prime> Echelon<F> {
+impl<F: Field> Echelon<F> {
     /// Of any matrix; rows and columns may be 0.
     #[must_use]
     pub fn of(matrix: &DMatrix<F>) -> Self {
@@ -66,7 +66,7 @@ impl<F: Prime> Echelon<F> {
 
 /// The rank of a matrix.
 #[must_use]
-pub fn rank<F: Prime>(matrix: &DMatrix<F>) -> usize {
+pub fn rank<F: Field>(matrix: &DMatrix<F>) -> usize {
     Echelon::of(matrix).rank()
 }
 
@@ -75,7 +75,7 @@ pub fn rank<F: Prime>(matrix: &DMatrix<F>) -> usize {
 /// # Panics
 /// If `target` does not have as many entries as `matrix` has columns.
 #[must_use]
-pub fn solve_left<F: Prime>(matrix: &DMatrix<F>, target: &[F]) -> Option<Vec<F>> {
+pub fn solve_left<F: Field>(matrix: &DMatrix<F>, target: &[F]) -> Option<Vec<F>> {
     let (n, columns) = matrix.shape();
     assert_eq!(target.len(), columns, "one entry for each column");
     // Bᵀ a = target, as rows [Bᵀ | target].
@@ -93,7 +93,7 @@ pub fn solve_left<F: Prime>(matrix: &DMatrix<F>, target: &[F]) -> Option<Vec<F>>
 
 /// A basis of {x : `matrix` · x = 0}, one vector a row.
 #[must_use]
-pub fn null_space<F: Prime>(matrix: &DMatrix<F>) -> DMatrix<F> {
+pub fn null_space<F: Field>(matrix: &DMatrix<F>) -> DMatrix<F> {
     let echelon = Echelon::of(matrix);
     let columns = matrix.ncols();
     let free: Vec<usize> = (0..columns).filter(|j| echelon.pivots.binary_search(j).is_err()).collect();
@@ -112,7 +112,7 @@ pub fn null_space<F: Prime>(matrix: &DMatrix<F>) -> DMatrix<F> {
 /// # Panics
 /// If `matrix` is not square.
 #[must_use]
-pub fn inverse<F: Prime>(matrix: &DMatrix<F>) -> Option<DMatrix<F>> {
+pub fn inverse<F: Field>(matrix: &DMatrix<F>) -> Option<DMatrix<F>> {
     let n = matrix.nrows();
     assert!(matrix.is_square(), "only square matrices have inverses");
     let unit = |i, j| if i == j { F::ONE } else { F::ZERO };
@@ -137,7 +137,7 @@ pub fn cauchy<F: Prime>(rows: usize, columns: usize) -> Option<DMatrix<F>> {
 /// # Panics
 /// If `a` does not have as many entries as `b` has rows.
 #[must_use]
-pub fn row_times<F: Prime>(a: &[F], b: &DMatrix<F>) -> Vec<F> {
+pub fn row_times<F: Field>(a: &[F], b: &DMatrix<F>) -> Vec<F> {
     assert_eq!(a.len(), b.nrows(), "one entry for each row");
     b.column_iter()
         .map(|column| a.iter().zip(column.iter()).fold(F::ZERO, |sum, (&a, &b)| sum + a * b))
@@ -149,7 +149,7 @@ pub fn row_times<F: Prime>(a: &[F], b: &DMatrix<F>) -> Vec<F> {
 /// # Panics
 /// If `a` does not have as many columns as `b` has rows.
 #[must_use]
-pub fn product<F: Prime>(a: &DMatrix<F>, b: &DMatrix<F>) -> DMatrix<F> {
+pub fn product<F: Field>(a: &DMatrix<F>, b: &DMatrix<F>) -> DMatrix<F> {
     assert_eq!(a.ncols(), b.nrows(), "one row for each column");
     DMatrix::from_fn(a.nrows(), b.ncols(), |i, j| {
         (0..a.ncols()).fold(F::ZERO, |sum, k| sum + a[(i, k)] * b[(k, j)])

@@ -177,6 +177,9 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
         )
     };
     let mut text = format!("{}: {}\n{assumed}\n", audit.protocol, audit.erasures);
+    if let Some(idealised) = audit.idealised {
+        text += &format!("{idealised}\n");
+    }
     let mut lines = vec![
         [
             "adversary",

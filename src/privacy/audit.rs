@@ -15,11 +15,15 @@ use super::view::{Coalition, View};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::network::{LinkModel, Perfect};
-use crate::protocol::{Aggregator, Formal, PartyId};
+use crate::protocol::{Aggregator, Formal, PartyId, SharedKeys};
 use crate::seed::Seed;
 
 /// Rounds whose views are held at once.
 const BLOCK: usize = 64;
+
+/// What an audit of agreed keys takes for granted: formal symbols have no cryptography.
+const AGREED: &str = "agreed keys, what is expanded from them and ciphertexts count as independent uniform symbols: X25519, \
+                      HKDF-SHA-256, ChaCha20 and ChaCha20-Poly1305 are taken for perfect";
 
 /// Coalitions of one layer that an audit examines at most.
 const COALITIONS: usize = 20_000;
@@ -142,6 +146,10 @@ pub struct Audit {
     pub erasures: String,
     /// Whether the scheme computes over a prime field, so that LMIP is for uniform inputs and ε is 0 or infinite.
     pub exact: bool,
+    /// What stands in for the cryptography of the scheme; `None` where it has none. Whatever an attack on that would tell, and a wrong
+    /// agreement that gives two groups one secret, is beyond this audit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idealised: Option<&'static str>,
     /// Defects, none for a sound scheme.
     pub findings: Vec<Finding>,
     /// Layers in order, clients in order.
@@ -334,7 +342,9 @@ pub fn audit(
     });
     let entries = entries.collect();
     let exact = matches!(lossless, Formal::Field(_));
-    Ok(Audit { protocol: name.to_owned(), erasures, exact, findings: first_of_each(findings), entries })
+    let idealised = (scheme.scheme().keys == SharedKeys::Agreement.name()).then_some(AGREED);
+    let findings = first_of_each(findings);
+    Ok(Audit { protocol: name.to_owned(), erasures, exact, idealised, findings, entries })
 }
 
 /// The lines of an audit in which nothing is lost, without coalitions: a run's `leakage.csv`.

@@ -1,6 +1,6 @@
-//! Exact privacy: what a view over a prime field determines, by rank alone.
+//! Exact privacy: what a view over a finite field determines, by rank alone.
 //!
-//! A view is V = A W + B K with keys K uniform over F_p. Whatever the law of the inputs W, it tells about them what
+//! A view is V = A W + B K with keys K uniform over F_q. Whatever the law of the inputs W, it tells about them what
 //!
 //! ```text
 //! leakage = rank [[A, B], [C, 0]] − rank B − rank C
@@ -15,7 +15,7 @@ use nalgebra::DMatrix;
 
 use super::defect::{Defect, Finding};
 use super::view::{Coalition, View};
-use crate::algebra::field::Prime;
+use crate::algebra::field::Field;
 use crate::algebra::linear::{Echelon, rank};
 use crate::algebra::{LinearForm, Unknown};
 use crate::network::LinkUse;
@@ -38,12 +38,12 @@ pub struct Exact {
     pub sum: bool,
 }
 
-/// The views of one round over some prime field.
+/// The views of one round over some finite field.
 pub trait ExactViews: Send + Sync {
     /// Number of clients.
     fn clients(&self) -> usize;
 
-    /// log₂ p.
+    /// log₂ q.
     fn symbol_bits(&self) -> f64;
 
     /// Every message that was sent, and whether it arrived.
@@ -62,7 +62,7 @@ pub trait ExactViews: Send + Sync {
     fn keys(&self) -> BTreeSet<Unknown>;
 }
 
-impl<F: Prime> Views<F> {
+impl<F: Field> Views<F> {
     /// The clients whose sum is allowed to be known.
     fn included(&self) -> Vec<u16> {
         match &self.decoded {
@@ -93,12 +93,12 @@ impl<F: Prime> Views<F> {
     }
 }
 
-fn stacked<F: Prime>(rows: &[Vec<F>], columns: usize) -> DMatrix<F> {
+fn stacked<F: Field>(rows: &[Vec<F>], columns: usize) -> DMatrix<F> {
     DMatrix::from_fn(rows.len(), columns, |i, j| rows[i][j])
 }
 
 /// A basis of the combinations of inputs that [A, B] shows without any key.
-fn bare<F: Prime>(a: &DMatrix<F>, b: &DMatrix<F>) -> Vec<Vec<F>> {
+fn bare<F: Field>(a: &DMatrix<F>, b: &DMatrix<F>) -> Vec<Vec<F>> {
     let keys = b.ncols();
     let both =
         DMatrix::from_fn(
@@ -113,13 +113,13 @@ fn bare<F: Prime>(a: &DMatrix<F>, b: &DMatrix<F>) -> Vec<Vec<F>> {
     (free..echelon.rank()).map(|i| echelon.rows.row(i).iter().skip(keys).copied().collect()).collect()
 }
 
-impl<F: Prime> ExactViews for Views<F> {
+impl<F: Field> ExactViews for Views<F> {
     fn clients(&self) -> usize {
         self.clients
     }
 
     fn symbol_bits(&self) -> f64 {
-        (F::MODULUS as f64).log2()
+        (F::ORDER as f64).log2()
     }
 
     fn links(&self) -> Vec<(LinkUse, bool)> {
@@ -210,13 +210,13 @@ impl<F: Prime> ExactViews for Views<F> {
                     let want = i64::from(included.contains(&k));
                     let got = form.coefficient(Unknown::Input(k, i as u16));
                     if got != F::integer(want) {
-                        let evidence = format!("x{} is decoded {} times, not {want}", k + 1, got.centred());
+                        let evidence = format!("x{} is decoded {got} times, not {want}", k + 1);
                         findings.push(Finding { defect: Defect::WrongSum, evidence });
                     }
                 }
                 if let Some((key, c)) = form.terms().find(|(unknown, _)| matches!(unknown, Unknown::Key(..)))
                 {
-                    let evidence = format!("the sum keeps {} {key}", c.centred());
+                    let evidence = format!("the sum keeps {c} {key}");
                     findings.push(Finding { defect: Defect::KeysNotZeroSum, evidence });
                 }
             }
@@ -244,18 +244,24 @@ impl<F: Prime> ExactViews for Views<F> {
 }
 
 /// `x1 − 2 x2`.
-fn combination<F: Prime>(row: &[F], len: usize) -> String {
+fn combination<F: Field>(row: &[F], len: usize) -> String {
     let mut text = String::new();
     for (j, c) in row.iter().enumerate().filter(|(_, c)| **c != F::ZERO) {
-        let c = c.centred();
-        text += match (text.is_empty(), c < 0) {
+        let c = c.to_string();
+        // A sum of powers of α keeps its signs.
+        let (negative, size) = match c.strip_prefix('−') {
+            _ if c.contains(' ') => (false, format!("({c})")),
+            Some(size) => (true, size.to_owned()),
+            None => (false, c),
+        };
+        text += match (text.is_empty(), negative) {
             (true, true) => "−",
             (true, false) => "",
             (false, true) => " − ",
             (false, false) => " + ",
         };
-        if c.abs() != 1 {
-            text += &format!("{} ", c.abs());
+        if size != "1" {
+            text += &format!("{size} ");
         }
         text += &Unknown::Input((j / len) as u16, (j % len) as u16).to_string();
     }

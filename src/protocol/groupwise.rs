@@ -11,16 +11,20 @@
 //! | a_V | a column of [`coefficients`] | N |
 //! | X_{k,j} | piece j of the upload; the pieces from D on hold no input (24) | L/D |
 //! | s_{k,r} | `Encoder::known` | C(K−2, S−2) × N |
-//! | S_k | `Encoder::mixing` · (1_U ⊗ s_k) | D × U N |
+//! | S_k | rows of 1_U ⊗ s_k, combined by `Encoder::direct` and `Encoder::mixed` | D × U N |
 //! | Y_k | [`Symbols`] | L/U |
 //!
 //! Keys are plain: every group agrees on its own, nobody deals. An upload is W_k + Σ a_V Z_{V,k}; what remains of the keys in the sum over
 //! U_1, F = Σ_V a_V Z_V^{U_1}, is what the answers tell. The alternating rule (25) aligns what client k does not know, so that it
-//! can compute C(K−2, S−2) combinations s_{k,r} F; of U pieces of them it sends D mixtures.
+//! can compute C(K−2, S−2) combinations s_{k,r} F; of the U parts of each it sends D mixtures, most of them of one part alone, which
+//! makes decoding cheap.
 //!
 //! The first vectors a_V, 1 ∈ V, are [1 0; B 1] with B uniform, (N−D) × D. That is the paper's uniform choice up to a change of basis:
 //! invertible combinations among the pieces of either kind, and multiples of the pieces without input on the others, change
 //! neither who can compute what nor what can be decoded. It makes the coefficients of inputs 0 and ±1.
+//!
+//! Coefficients need a field that is not too small; [`Groupwise`] says how large, and how the second round is made. Inputs over a prime as
+//! small as the paper's 7 run over an [`Extension`](crate::algebra::extension::Extension), whose sums are those of the packed inputs.
 //!
 //! With `keys = "agreement"` the groups agree on a secret each before the first round ([`Agreement`]) and expand the keys of a round from
 //! it: the promise then holds against adversaries who cannot break Diffie–Hellman on Curve25519, HKDF-SHA-256 and ChaCha20, and the audit
@@ -37,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 use super::two_round::{Rounds, Symbols, TwoRound};
 use super::{OverField, Secret, SharedKeys};
-use crate::algebra::field::Prime;
+use crate::algebra::field::{Field, Prime};
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::crypto::Expand;
@@ -111,7 +115,7 @@ impl<S: Symbol> Secret<S> for Key<S> {
     }
 }
 
-impl<S: Expand<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
+impl<S: Expand<Scalar: Field>> TwoRound<S> for Groupwise<S::Scalar> {
     type Key = Key<S>;
     type Answer = Symbols<S>;
 
@@ -178,17 +182,13 @@ impl<S: Expand<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
             S::combine(piece, &terms)
         });
         let small = piece / self.survivors;
-        let combination = |column: usize| {
-            let (i, r) = (column / known.len(), column % known.len());
-            &known[r][i * small..(i + 1) * small]
-        };
+        let known: Vec<&[S]> = known.iter().map(Vec::as_slice).collect();
+        let parts: Vec<&[S]> =
+            known[encoder.direct.len()..].iter().flat_map(|known| known.chunks(small)).collect();
         let mut answer = vec![S::zero(); self.data * small];
-        parallel::for_each(answer.chunks_mut(small).enumerate(), |(d, answer)| {
-            let mixed = encoder.mixing.row(d);
-            let mixed = mixed.iter().enumerate().map(|(c, &m)| (m, combination(self.data + c)));
-            let terms: Vec<_> = [(S::Scalar::ONE, combination(d))].into_iter().chain(mixed).collect();
-            S::accumulate(answer, &terms);
-        });
+        let (direct, mixed) = answer.split_at_mut(encoder.direct.len() * piece);
+        S::add_product(direct.chunks_mut(piece).collect(), &encoder.direct, &known);
+        S::add_product(mixed.chunks_mut(small).collect(), &encoder.mixed, &parts);
         Some(Symbols(answer))
     }
 
@@ -200,19 +200,23 @@ impl<S: Expand<Scalar: Prime>> TwoRound<S> for Groupwise<S::Scalar> {
         let answers = &answers[..self.survivors];
         let from: Vec<u16> = answers.iter().map(|(k, _)| *k).collect();
         let Some(decoder) = self.decoder(&from) else { return false };
-        let small = sum.len() / (self.pieces * self.survivors);
-        let (data, keys) = sum.split_at_mut(self.data * self.survivors * small);
-        // F in the pieces with input: what the answers tell less what the pieces without input tell.
-        let told = answers.iter().flat_map(|(_, answer)| answer.0.chunks(small));
-        let told: Vec<(S::Scalar, &[S])> = told
-            .map(|part| (-S::Scalar::ONE, part))
-            .chain(keys.chunks(small).map(|part| (S::Scalar::ONE, part)))
-            .collect();
-        parallel::for_each(data.chunks_mut(small).zip(decoder.iter()), |(data, weights)| {
-            let terms: Vec<_> =
-                weights.iter().zip(&told).map(|(&w, &(sign, part))| (w * sign, part)).collect();
-            S::accumulate(data, &terms);
-        });
+        let piece = sum.len() / self.pieces;
+        let small = piece / self.survivors;
+        let (data, keys) = sum.split_at_mut(self.data * piece);
+        let (direct, mixed): (Vec<&[S]>, Vec<&[S]>) =
+            answers.iter().map(|(_, answer)| answer.0.split_at(self.data / self.survivors * piece)).unzip();
+        let known = [direct, vec![&*keys]].concat();
+        let mut free = vec![S::zero(); decoder.free.len() * piece];
+        let parts: Vec<&[S]> = mixed.iter().chain(&known).flat_map(|rows| rows.chunks(small)).collect();
+        S::add_product(free.chunks_mut(small).collect(), &decoder.mixed, &parts);
+        let pieces: Vec<&[S]> =
+            known.iter().copied().chain([free.as_slice()]).flat_map(|rows| rows.chunks(piece)).collect();
+        let data = data.chunks_mut(piece).enumerate();
+        let (rest, solved): (Vec<_>, Vec<_>) = data.partition(|(j, _)| decoder.free.contains(j));
+        S::add_product(solved.into_iter().map(|(_, data)| data).collect(), &decoder.direct, &pieces);
+        for ((_, data), free) in rest.into_iter().zip(free.chunks(piece)) {
+            S::accumulate(data, &[(-S::Scalar::ONE, free)]);
+        }
         true
     }
 }

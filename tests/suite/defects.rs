@@ -13,15 +13,22 @@ use seccogc::network::{LinkUse, Perfect};
 use seccogc::privacy::audit::{Adversaries, Assumptions, Erasures, audit};
 use seccogc::privacy::defect::{self, Defect};
 use seccogc::privacy::erasures::Lost;
+use seccogc::privacy::exact::ExactViews;
 use seccogc::privacy::rank::Determined;
 use seccogc::privacy::view::{Coalition, View};
 use seccogc::protocol::cogc::{CoGc, CoGcMessage, Codes, Key, Role, SecCoGcConfig};
-use seccogc::protocol::exchange::{FieldSession, Observed, Session, Setup};
+use seccogc::protocol::exchange::{FieldSession, Observed, Session, Setup, formal};
+use seccogc::protocol::groupwise::{Groupwise, GroupwiseConfig};
+use seccogc::protocol::light_sec_agg::LightSecAgg;
+use seccogc::protocol::sec_agg::{Cryptographic, SecAgg, SecAggConfig, SecAggPlusConfig};
+use seccogc::protocol::two_round::Rounds;
 use seccogc::protocol::{
     Aggregator, Arithmetic, Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol,
-    ProtocolConfig, Scheme, Views, uncoded,
+    ProtocolConfig, Scheme, SharedKeys, Views, uncoded,
 };
 use seccogc::seed::Seed;
+
+use crate::by_rank::Rule;
 
 const KINDS: [KeyKind; 3] = [KeyKind::Plain, KeyKind::Fair, KeyKind::Pairwise];
 
@@ -221,6 +228,166 @@ fn broken_variants_are_caught_by_name() {
         let broken = FieldSession::<_, M61>::new(flawed::<M61>(flaw, 0.0), quantiser, setup());
         assert_eq!(named(&broken, &one_share), want);
     }
+}
+
+/// What is wrong with the keys of a scheme that is otherwise left as it is.
+#[derive(Clone, Copy)]
+enum Broken {
+    /// Deals the first round's keys in every round.
+    Reused,
+    /// One client's keys are from another draw, so that masks shared with it do not cancel.
+    Mismatched,
+    /// The draws with this name are the constant 0.
+    Constant(&'static str),
+}
+
+struct Keyed<P>(P, Broken);
+
+struct Altered<'a, K>(&'a K, Broken);
+
+impl<S: Symbol, K: KeySource<S>> KeySource<S> for Altered<'_, K> {
+    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
+        match self.1 {
+            Broken::Constant(purpose) if purpose == name.purpose => out.fill(S::zero()),
+            _ => self.0.fill(name, chunk, out),
+        }
+    }
+}
+
+impl<S: Symbol, P: Protocol<S>> Protocol<S> for Keyed<P> {
+    type Message = P::Message;
+    type Key = P::Key;
+    type Party = P::Party;
+
+    fn parties(&self) -> Vec<PartyId> {
+        self.0.parties()
+    }
+
+    fn phases(&self) -> u8 {
+        self.0.phases()
+    }
+
+    fn formal_len(&self) -> usize {
+        self.0.formal_len()
+    }
+
+    fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<P::Key> {
+        let deal = |round| self.0.deal(round, len, &Altered(source, self.1));
+        let mut keys = deal(if matches!(self.1, Broken::Reused) { 1 } else { round });
+        if matches!(self.1, Broken::Mismatched) {
+            std::mem::swap(&mut keys[0], &mut deal(round + 1000)[0]);
+        }
+        keys
+    }
+
+    fn party(&self, id: PartyId, key: P::Key, input: Option<&dyn Input<S>>) -> P::Party {
+        self.0.party(id, key, input)
+    }
+}
+
+/// The audit of five clients over a field, with the server and up to two of them as adversaries: the defects, and how many clients must
+/// join the server to learn something beyond the sum.
+fn examined<P>(protocol: P, lost: &Lost) -> (Vec<Defect>, Option<usize>)
+where
+    P: Protocol<M61> + Protocol<LinearForm<M61>>,
+{
+    let setup = Setup::new(5, Seed::new(1), Scheme::default());
+    let scheme = FieldSession::<_, M61>::new(protocol, Quantisation::default().quantiser(5).unwrap(), setup);
+    let adversaries = Adversaries { all: 2, coalition: None };
+    let audit = audit("a", &scheme, Erasures::These(lost), 1, &adversaries, &assumptions(5)).unwrap();
+    let colluders = (0..3).find(|size| {
+        let layer = match size {
+            0 => "server".to_owned(),
+            1 => "server + 1 client".to_owned(),
+            size => format!("server + {size} clients"),
+        };
+        let mut entries = audit.entries.iter().filter(|entry| entry.layer == layer).peekable();
+        assert!(entries.peek().is_some(), "no layer {layer}");
+        entries.any(|entry| entry.symbols > 0)
+    });
+    (audit.findings.iter().map(|finding| finding.defect).collect(), colluders)
+}
+
+/// SecAgg with t = 3, and SecAgg+ with t = 3 among four neighbours each.
+#[test]
+fn broken_keys_of_secagg_are_caught() {
+    let nobody = Lost([].into());
+    for degree in [None, Some(4)] {
+        let scheme = || SecAgg::<Cryptographic>::new(5, degree, Some(3), Seed::new(1)).unwrap();
+        let broken = |broken| Keyed(scheme(), broken);
+        assert_eq!(examined(scheme(), &nobody), (vec![], None));
+        assert_eq!(examined(broken(Broken::Reused), &nobody).0, [Defect::ReusedKey]);
+        assert_eq!(examined(broken(Broken::Mismatched), &nobody).0, [Defect::KeysNotZeroSum]);
+        // Polynomials of degree 0: every share is the secret, and one colluder reads everything.
+        assert_eq!(examined(broken(Broken::Constant("noise")), &nobody), (vec![], Some(1)));
+        // Without encryption of the shares the server, which forwards them, needs nobody.
+        let (defects, colluders) = examined(broken(Broken::Constant("pad")), &nobody);
+        assert_eq!((defects, colluders), (vec![Defect::BeyondSum], Some(0)));
+        // Without masks of the pairs only self masks are left, and those of survivors the server removes.
+        assert_eq!(examined(broken(Broken::Constant("pair")), &nobody), (vec![Defect::BeyondSum], Some(0)));
+    }
+}
+
+/// Agreed and uniform keys have one formal view; only the audit of the former rests on cryptography, and says so.
+#[test]
+fn the_audit_of_agreed_keys_names_its_idealisation() {
+    let of = |keys| {
+        let groupwise = GroupwiseConfig { survivors: 3, group_size: 3, keys, ..Default::default() };
+        let plus = SecAggPlusConfig { neighbours: 4, keys, ..Default::default() };
+        [
+            ProtocolConfig::Groupwise(groupwise),
+            ProtocolConfig::SecAgg(SecAggConfig { keys, ..Default::default() }),
+            ProtocolConfig::SecAggPlus(plus),
+        ]
+    };
+    for (agreed, uniform) in of(SharedKeys::Agreement).into_iter().zip(of(SharedKeys::Uniform)) {
+        let [agreed, uniform] = [agreed, uniform].map(|config| {
+            let scheme = config.build(5, Seed::new(1)).unwrap();
+            let lost = Lost([(0, PartyId::Client(1), PartyId::Server)].into());
+            let erasures = Erasures::These(&lost);
+            audit("a", &*scheme, erasures, 1, &Adversaries::default(), &assumptions(5)).unwrap()
+        });
+        assert_eq!((&agreed.findings, &agreed.entries), (&uniform.findings, &uniform.entries));
+        assert_eq!(agreed.findings, []);
+        let server = agreed.entries.iter().filter(|entry| entry.layer == "server");
+        assert!(server.clone().count() == 5 && server.clone().all(|entry| entry.symbols == 0));
+        let named = agreed.idealised.unwrap();
+        assert!(named.contains("independent uniform symbols") && named.contains("X25519"), "{named}");
+        assert_eq!(uniform.idealised, None);
+        assert!(serde_json::to_string(&agreed).unwrap().contains("independent uniform symbols"));
+    }
+}
+
+/// Self masks protect a client who counts as a drop-out but whose upload arrives after all: the server has learned its pair keys.
+#[test]
+fn a_missing_self_mask_is_caught_where_an_upload_comes_late() {
+    let late = Rule(|link: LinkUse| link.phase != 4 || link.from != PartyId::Client(4));
+    let adversary =
+        Coalition { parties: vec![PartyId::Server], links: vec![(PartyId::Client(4), PartyId::Server)] };
+    let leaked = |broken| {
+        let scheme = SecAgg::<Cryptographic>::new(5, None, Some(3), Seed::new(1)).unwrap();
+        let views = formal::<M61, _>(&Keyed(scheme, broken), 5, 1, &FormalKeys, &late, 1);
+        assert!(matches!(&views.decoded, Decoded::Sum { included, .. } if included[..] == [0, 1, 2, 3]));
+        views.exposed(&adversary)
+    };
+    assert_eq!(leaked(Broken::Constant("nothing")).symbols, 0);
+    let exposed = leaked(Broken::Constant("self"));
+    assert!(exposed.symbols > 0, "{exposed:?}");
+}
+
+#[test]
+fn broken_group_keys_and_shared_masks_are_caught() {
+    let nobody = Lost([].into());
+    let groupwise = || Rounds::new(Groupwise::<M61>::new(5, 3, 3, Seed::new(1)).unwrap());
+    assert_eq!(examined(groupwise(), &nobody), (vec![], Some(1)), "no collusion is covered");
+    assert_eq!(examined(Keyed(groupwise(), Broken::Reused), &nobody).0, [Defect::ReusedKey]);
+    assert_eq!(examined(Keyed(groupwise(), Broken::Mismatched), &nobody).0, [Defect::KeysNotZeroSum]);
+    let constant = examined(Keyed(groupwise(), Broken::Constant("group")), &nobody);
+    assert_eq!(constant, (vec![Defect::BeyondSum], Some(0)));
+    let shared = || Rounds::new(LightSecAgg::<M61>::new(5, 4, 2).unwrap());
+    assert_eq!(examined(shared(), &nobody), (vec![], None));
+    assert_eq!(examined(Keyed(shared(), Broken::Reused), &nobody).0, [Defect::ReusedKey]);
+    assert_eq!(examined(Keyed(shared(), Broken::Constant("noise")), &nobody).1, Some(1));
 }
 
 /// The pairwise keys of a round in which one client is left out: nobody adds the draws shared with it.

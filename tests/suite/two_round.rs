@@ -3,14 +3,16 @@
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;
-use seccogc::algebra::field::{M31, M61, Prime, Small};
+use seccogc::algebra::extension::F7Pow5;
+use seccogc::algebra::field::{Field, M31, M61, Small};
 use seccogc::algebra::linear::rank;
 use seccogc::algebra::{LinearForm, Scalar, Symbol};
 use seccogc::keys::{FormalKeys, SeededKeys};
 use seccogc::network::{LinkModel, LinkUse, Perfect};
+use seccogc::privacy::exact::ExactViews;
 use seccogc::privacy::view::Coalition;
 use seccogc::protocol::Message;
-use seccogc::protocol::exchange::{HEADER_BYTES, run};
+use seccogc::protocol::exchange::{HEADER_BYTES, formal, run};
 use seccogc::protocol::groupwise::{Groupwise, GroupwiseConfig, coefficients};
 use seccogc::protocol::light_sec_agg::{LightSecAgg, LightSecAggConfig};
 use seccogc::protocol::two_round::{Rounds, TwoRound};
@@ -45,7 +47,7 @@ fn members(set: u32) -> Vec<u16> {
 /// An input of field symbols.
 pub struct Vector<F>(pub Vec<F>);
 
-impl<F: Prime> Input<F> for Vector<F> {
+impl<F: Field> Input<F> for Vector<F> {
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -56,7 +58,7 @@ impl<F: Prime> Input<F> for Vector<F> {
 }
 
 /// Seeded inputs.
-pub fn inputs<F: Prime>(clients: usize, len: usize) -> Vec<Vector<F>> {
+pub fn inputs<F: Field>(clients: usize, len: usize) -> Vec<Vector<F>> {
     let mut rng = Seed::new(5).rng();
     let mut draw = || {
         let mut x = vec![F::ZERO; len];
@@ -67,7 +69,7 @@ pub fn inputs<F: Prime>(clients: usize, len: usize) -> Vec<Vector<F>> {
 }
 
 /// Every (U_1, U_2), also those below U: the exact sum over U_1 if both have U members, else an outage.
-fn sums_for_every_pair<F: Prime, C: TwoRound<F>>(name: &str, scheme: C, len: usize) {
+fn sums_for_every_pair<F: Field, C: TwoRound<F>>(name: &str, scheme: C, len: usize) {
     let (clients, survivors) = (scheme.clients(), scheme.survivors());
     let inputs = inputs::<F>(clients, len);
     let inputs: Vec<&dyn Input<F>> = inputs.iter().map(|x| x as _).collect();
@@ -117,6 +119,7 @@ fn exact_sum_over_u1_for_every_u1_u2_and_all_parameters_up_to_six_clients() {
         let seed = Seed::new(3);
         sums_for_every_pair::<M61, _>(&name, Groupwise::<M61>::new(k, u, s, seed).unwrap(), 7);
         sums_for_every_pair::<M31, _>(&name, Groupwise::<M31>::new(k, u, s, seed).unwrap(), 53);
+        sums_for_every_pair::<F7Pow5, _>(&name, Groupwise::<F7Pow5>::new(k, u, s, seed).unwrap(), 11);
     });
 }
 
@@ -136,7 +139,39 @@ fn small_fields_work_where_their_points_and_draws_suffice() {
         10,
     );
     let error = Groupwise::<Small<2>>::new(6, 3, 3, Seed::new(1)).unwrap_err().to_string();
-    assert!(error.starts_with("quantisation.modulus: 256 draws over a field of 2 elements"), "{error}");
+    assert!(error.starts_with("quantisation.modulus: 2048 draws over a field of 2 elements"), "{error}");
+}
+
+/// The paper's inputs over F_7, packed by fives: (K, U, S) of its example and of two more shapes, every U_1.
+#[test]
+fn sums_over_f_7_of_packed_symbols() {
+    let len = 33;
+    for [k, u, s] in [[5, 2, 3], [5, 4, 2], [6, 3, 4]] {
+        let plain = inputs::<F7>(k, len);
+        let packed: Vec<Vector<F7Pow5>> = plain.iter().map(|x| Vector(F7Pow5::pack(&x.0))).collect();
+        let packed: Vec<&dyn Input<F7Pow5>> = packed.iter().map(|x| x as _).collect();
+        let protocol = Rounds::new(Groupwise::<F7Pow5>::new(k, u, s, Seed::new(3)).unwrap());
+        for first in (0..1u32 << k).filter(|first| first.count_ones() as usize >= u) {
+            let links = Survivors { first, second: first };
+            let keys = SeededKeys(Seed::new(9));
+            let mut uploads = Vec::new();
+            let observe = |_: &_, _, link: LinkUse| {
+                if link.phase == 1 {
+                    uploads.push(link.bytes as usize - HEADER_BYTES);
+                }
+            };
+            let decoded = run(&protocol, 1, &packed, &keys, &links, 1, observe).decoded;
+            let Decoded::Sum { sum, included } = decoded else { panic!("{k} {u} {s} {first:b}") };
+            assert_eq!(included, members(first));
+            let terms: Vec<_> =
+                included.iter().map(|&k| (F7::ONE, plain[usize::from(k)].0.as_slice())).collect();
+            assert_eq!(F7Pow5::unpack(&sum)[..len], F7::combine(len, &terms));
+            // Seven packed symbols of two bytes, padded to U D and R1 times as many.
+            let scheme = protocol.scheme();
+            let padded = 7usize.next_multiple_of(TwoRound::<F7Pow5>::unit(scheme));
+            assert_eq!(uploads, vec![2 * TwoRound::<F7Pow5>::mask_len(scheme, padded); k]);
+        }
+    }
 }
 
 fn zhao_sun(clients: usize, survivors: usize, colluders: usize) -> Box<dyn Aggregator> {
@@ -163,19 +198,22 @@ fn with_server(clients: usize, colluders: u32) -> Coalition {
     }
 }
 
+fn field_views(scheme: &dyn Aggregator, links: &Survivors) -> Box<dyn ExactViews> {
+    let Formal::Field(views) = scheme.formal(1, links, 1).unwrap() else { panic!("a scheme over a field") };
+    views
+}
+
 /// Leakage in field symbols for every U_1 and every coalition of server and clients that leaves `honest` or more, and of the clients
 /// alone. `promised(T)` says whether a coalition with T clients must learn nothing; otherwise it must learn something.
 fn audit(
     name: &str,
-    scheme: &dyn Aggregator,
+    views: impl Fn(&Survivors) -> Box<dyn ExactViews>,
     [clients, survivors]: [usize; 2],
     promised: impl Fn(u32) -> bool,
 ) {
     let all = (1u32 << clients) - 1;
     for first in (0..=all).filter(|first| first.count_ones() as usize >= survivors) {
-        let Formal::Field(views) = scheme.formal(1, &Survivors { first, second: first }, 1).unwrap() else {
-            panic!("{name} is a scheme over a field")
-        };
+        let views = views(&Survivors { first, second: first });
         assert_eq!(views.findings(), [], "{name}");
         for colluders in (0..=all).filter(|colluders| (all & !colluders).count_ones() >= 2) {
             let count = colluders.count_ones();
@@ -204,9 +242,9 @@ fn audit(
 fn the_server_with_t_clients_learns_the_sum_alone_and_with_one_more_something() {
     let (zhao, _) = parameters(6);
     zhao.into_par_iter().for_each(|[k, u, t]| {
-        audit(&format!("zhao-sun K={k} U={u} T={t}"), &*zhao_sun(k, u, t), [k, u], |count| {
-            count as usize <= t
-        });
+        let scheme = zhao_sun(k, u, t);
+        let views = |links: &_| field_views(&*scheme, links);
+        audit(&format!("zhao-sun K={k} U={u} T={t}"), views, [k, u], |count| count as usize <= t);
     });
 }
 
@@ -215,7 +253,8 @@ fn masks_shared_without_a_dealer_protect_as_much() {
     let (shared, _) = parameters(5);
     shared.into_par_iter().for_each(|[k, u, t]| {
         let scheme = light_sec_agg(k, u, t);
-        audit(&format!("light-sec-agg K={k} U={u} T={t}"), &*scheme, [k, u], |count| count as usize <= t);
+        let views = |links: &_| field_views(&*scheme, links);
+        audit(&format!("light-sec-agg K={k} U={u} T={t}"), views, [k, u], |count| count as usize <= t);
     });
 }
 
@@ -261,7 +300,26 @@ fn who_lacks_a_share_does_not_answer() {
 fn groupwise_keys_hide_all_but_the_sum_from_the_server_and_cover_no_collusion() {
     let (_, group) = parameters(5);
     group.into_par_iter().for_each(|[k, u, s]| {
-        audit(&format!("groupwise K={k} U={u} S={s}"), &*groupwise(k, u, s), [k, u], |count| count == 0);
+        let scheme = groupwise(k, u, s);
+        audit(
+            &format!("groupwise K={k} U={u} S={s}"),
+            |links| field_views(&*scheme, links),
+            [k, u],
+            |count| count == 0,
+        );
+    });
+}
+
+#[test]
+fn groupwise_keys_over_an_extension_field_hide_as_much() {
+    let (_, mut group) = parameters(4);
+    group.push([5, 2, 3]);
+    group.into_par_iter().for_each(|[k, u, s]| {
+        let protocol = Rounds::new(Groupwise::<F7Pow5>::new(k, u, s, Seed::new(1)).unwrap());
+        let views = |links: &Survivors| -> Box<dyn ExactViews> {
+            Box::new(formal::<F7Pow5, _>(&protocol, k, 1, &FormalKeys, links, 1))
+        };
+        audit(&format!("groupwise over F_7^5 K={k} U={u} S={s}"), views, [k, u], |count| count == 0);
     });
 }
 
