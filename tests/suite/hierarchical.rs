@@ -2,7 +2,7 @@
 //!
 //! What is exhaustive: for N ≤ 10 every N_r and T, every set of N_r helpers and every helper that misses a share; for N ≤ 3 and two
 //! clients every pattern of lost uploads and lost sums. Views: for N ≤ 10 every N_r and T, over *all* patterns at once, since the union
-//! of what T helpers can receive under any pattern is one view; all sets of T helpers for N ≤ 6, six seeded ones above.
+//! of what T helpers can receive under any pattern is one view; all sets of T helpers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -258,24 +258,10 @@ fn sizes(helpers: impl Iterator<Item = usize>) -> Vec<(usize, usize, usize)> {
     helpers.flat_map(|n| (1..=n).flat_map(move |r| (0..r).map(move |t| (n, r, t)))).collect()
 }
 
-/// Every N ≤ 10, N_r and T; for N > 6 six seeded coalitions each.
+/// Every N ≤ 10, N_r and T, and every coalition.
 #[test]
 fn no_coalition_of_up_to_t_helpers_learns_anything() {
     sizes(2..=10).par_iter().for_each(|&(helpers, threshold, colluding)| {
-        let mut coalitions = subsets(helpers, colluding);
-        if helpers > 6 {
-            let mut rng = Seed::new(5).child("coalitions", (helpers * 10 + threshold) as u64).rng();
-            coalitions = (0..6).map(|_| coalitions[rng.random_range(0..coalitions.len())].clone()).collect();
-        }
-        learn_nothing(helpers, threshold, colluding, &coalitions);
-    });
-}
-
-/// The coalitions that the test above only samples.
-#[test]
-#[ignore = "minutes: cargo test --release --test suite every_coalition_of_up_to -- --ignored"]
-fn every_coalition_of_up_to_t_of_ten_helpers_learns_nothing() {
-    sizes(7..=10).par_iter().for_each(|&(helpers, threshold, colluding)| {
         learn_nothing(helpers, threshold, colluding, &subsets(helpers, colluding));
     });
 }
