@@ -12,7 +12,7 @@ use serde::Serialize;
 use seccogc::config::Config;
 use seccogc::error::{Error, Result};
 use seccogc::record::{to_csv, write_atomically};
-use seccogc::report::{Graph, Scale, Spread, Trace, markdown, plot_graphs};
+use seccogc::report::{Graph, Scale, Spread, Trace, markdown, plot_graphs, slope};
 use seccogc::train::Setting;
 
 const ROUNDS: [u64; 7] = [25, 50, 100, 200, 400, 800, 1600];
@@ -85,15 +85,6 @@ fn measure(config: &Path, variant: (&'static str, &[&str]), rounds: u64, seed: u
     }
     let mean_squared_gradient = sum / f64::from(count);
     Ok(Run { variant: variant.0, seed, rounds, learning_rate, recovered, mean_squared_gradient })
-}
-
-/// The slope of a straight line through points.
-fn slope(points: &[(f64, f64)]) -> f64 {
-    let n = points.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
-    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
-    let products = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>();
-    products / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()
 }
 
 fn main() -> Result<()> {

@@ -16,7 +16,7 @@ use seccogc::error::{Error, Result};
 use seccogc::network::Perfect;
 use seccogc::protocol::{Decoded, ProtocolConfig, Update};
 use seccogc::record::{to_csv, write_atomically};
-use seccogc::report::{Graph, Scale, Trace, markdown, plot_graphs};
+use seccogc::report::{Graph, Scale, Trace, markdown, plot_graphs, slope};
 use seccogc::seed::Seed;
 
 #[global_allocator]
@@ -101,13 +101,9 @@ fn measure(index: usize, clients: usize, parameters: usize) -> Result<Point> {
     Ok(Point { scheme, clients, parameters, seconds, memory: peak - start, needed })
 }
 
-/// The slope of a straight line through the logarithms of points.
+/// The exponent of the power law through points.
 fn exponent(points: &[(f64, f64)]) -> f64 {
-    let logs: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
-    let n = logs.len() as f64;
-    let (x, y) = (logs.iter().map(|p| p.0).sum::<f64>() / n, logs.iter().map(|p| p.1).sum::<f64>() / n);
-    logs.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>()
-        / logs.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()
+    slope(&points.iter().map(|(x, y)| (x.ln(), y.ln())).collect::<Vec<_>>())
 }
 
 /// What is varied: its name, the sizes (M, d), and which of the two it is.

@@ -112,13 +112,9 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
 
     /// `y_i += Σ_j a_ij x_j` for vectors of equal length and a `matrix` with a row for every `y_i` and a column for every `x_j`. The
     /// coordinates are taken in blocks of which all `x_j` stay in cache, in parallel.
-    fn add_product(mut y: Vec<&mut [Self]>, matrix: &[Vec<Self::Scalar>], x: &[&[Self]]) {
-        let len = y.first().map_or(0, |y| y.len());
+    fn add_product(y: Vec<&mut [Self]>, matrix: &[Vec<Self::Scalar>], x: &[&[Self]]) {
         let block = (CACHE / (size_of::<Self>() * x.len().max(1))).clamp(64, CHUNK);
-        let mut parts: Vec<_> = y.iter_mut().map(|y| y.chunks_mut(block)).collect();
-        let blocks: Vec<Vec<&mut [Self]>> =
-            (0..len.div_ceil(block)).map(|_| parts.iter_mut().filter_map(Iterator::next).collect()).collect();
-        parallel::for_each(blocks.into_iter().enumerate(), |(index, parts)| {
+        parallel::for_each_block(y, block, |index, parts| {
             for (y, row) in parts.into_iter().zip(matrix) {
                 let terms = row.iter().copied().zip(x.iter().copied());
                 let terms: Vec<_> = terms.filter(|(a, _)| *a != Self::Scalar::ZERO).collect();

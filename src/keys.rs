@@ -148,10 +148,8 @@ fn chunkwise<S: Symbol>(
     fill: impl Fn(usize, &mut [&mut [S]]) + Sync,
 ) -> Vec<Vec<S>> {
     let mut vectors = vec![vec![S::zero(); len]; count];
-    let mut parts: Vec<_> = vectors.iter_mut().map(|vector| vector.chunks_mut(CHUNK)).collect();
-    let chunks: Vec<Vec<&mut [S]>> =
-        (0..len.div_ceil(CHUNK)).map(|_| parts.iter_mut().filter_map(Iterator::next).collect()).collect();
-    parallel::for_each(chunks.into_iter().enumerate(), |(chunk, mut parts)| fill(chunk, &mut parts));
+    let all = vectors.iter_mut().map(Vec::as_mut_slice);
+    parallel::for_each_block(all, CHUNK, |chunk, mut parts| fill(chunk, &mut parts));
     vectors
 }
 

@@ -32,6 +32,18 @@ pub fn for_each<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + 
     map(items, work);
 }
 
+/// Does `work` to every block of `block` coordinates of `vectors`, which are equally long: its number, and its part of each of them.
+pub fn for_each_block<'a, T: Send + 'a>(
+    vectors: impl IntoIterator<Item = &'a mut [T]>,
+    block: usize,
+    work: impl Fn(usize, Vec<&'a mut [T]>) + Send + Sync,
+) {
+    let mut parts: Vec<_> = vectors.into_iter().map(|vector| vector.chunks_mut(block)).collect();
+    let count = parts.first().map_or(0, ExactSizeIterator::len);
+    let blocks: Vec<_> = (0..count).map(|_| parts.iter_mut().filter_map(Iterator::next).collect()).collect();
+    for_each(blocks.into_iter().enumerate(), |(number, parts)| work(number, parts));
+}
+
 enum Place<T, R> {
     Waits(T),
     Taken,
@@ -61,6 +73,17 @@ mod tests {
         let mut values = vec![1; 100];
         for_each(values.chunks_mut(7).enumerate(), |(i, chunk)| chunk.fill(i));
         assert_eq!(values, (0..100).map(|i| i / 7).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn blocks_are_parts_of_all_vectors() {
+        let mut vectors = vec![vec![0; 10], vec![0; 10], vec![0; 10]];
+        for_each_block(vectors.iter_mut().map(Vec::as_mut_slice), 4, |number, parts| {
+            parts.into_iter().enumerate().for_each(|(k, part)| part.fill(10 * number + k));
+        });
+        let want = |k| [vec![k; 4], vec![10 + k; 4], vec![20 + k; 2]].concat();
+        assert_eq!(vectors, [want(0), want(1), want(2)]);
+        for_each_block(std::iter::empty::<&mut [u8]>(), 4, |_, _| unreachable!());
     }
 
     #[test]

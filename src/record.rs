@@ -18,6 +18,7 @@ pub mod tensorboard;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -255,7 +256,7 @@ impl RunInfo {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
-            commit: source_commit().unwrap_or_else(|| "unknown".into()),
+            commit: COMMIT.clone(),
             device: device.into(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: rayon::current_num_threads(),
@@ -271,6 +272,9 @@ impl RunInfo {
         write_atomically(path, &json)
     }
 }
+
+/// [`source_commit`], asked once however many runs a sweep has.
+static COMMIT: LazyLock<String> = LazyLock::new(|| source_commit().unwrap_or_else(|| "unknown".into()));
 
 /// The commit of the checkout that this program was built in and still lies in, as it is now: asked when a run starts, so that a commit
 /// does not make the program out of date.

@@ -26,7 +26,7 @@ pub use plot::{
     plot_privacy, plot_recovery, plot_roc, plot_run, plot_sweep,
 };
 pub use runs::{Recorded, Runs};
-pub use spread::Spread;
+pub use spread::{Spread, slope};
 pub(crate) use table::short;
 pub use table::{markdown, table};
 

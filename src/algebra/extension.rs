@@ -17,7 +17,7 @@ use std::ops::{Add, Mul, Neg, Sub};
 
 use rand::RngExt;
 
-use super::field::{Field, Prime, Small};
+use super::field::{Field, Prime, Small, arithmetic};
 use super::{Sample, Scalar, Symbol};
 
 /// F_{p^m} for a prime p and m ≥ 2 with m (p − 1)² < 2^(64/m), among others F_{7^m} for m ≤ 7.
@@ -185,14 +185,6 @@ impl<const P: u32, const M: usize> Neg for Extension<P, M> {
     }
 }
 
-impl<const P: u32, const M: usize> Sub for Extension<P, M> {
-    type Output = Self;
-    #[inline]
-    fn sub(self, other: Self) -> Self {
-        self + -other
-    }
-}
-
 impl<const P: u32, const M: usize> Mul for Extension<P, M> {
     type Output = Self;
     #[inline]
@@ -201,26 +193,7 @@ impl<const P: u32, const M: usize> Mul for Extension<P, M> {
     }
 }
 
-impl<const P: u32, const M: usize> Scalar for Extension<P, M> {
-    const ZERO: Self = Self(0);
-    const ONE: Self = Self(1);
-
-    fn integer(n: i64) -> Self {
-        Self(Small::<P>::integer(n).residue())
-    }
-
-    fn inverse(self) -> Option<Self> {
-        (self.0 != 0).then(|| self.power(Self::ORDER - 2))
-    }
-
-    fn deviation(_: f64) -> Self {
-        Self::ONE
-    }
-
-    fn cancelled(_: Self, _: Self) -> bool {
-        false
-    }
-}
+arithmetic!([const P: u32, const M: usize] Extension<P, M>);
 
 impl<const P: u32, const M: usize> fmt::Display for Extension<P, M> {
     /// A polynomial in α, a root of the irreducible polynomial: `2 − 3α + α²`.
@@ -249,6 +222,7 @@ impl<const P: u32, const M: usize> fmt::Display for Extension<P, M> {
 
 impl<const P: u32, const M: usize> Field for Extension<P, M> {
     const ORDER: u64 = Self::P.pow(M as u32);
+    const CHARACTERISTIC: u64 = Self::P;
 
     fn element(mut n: u64) -> Self {
         let digit = |_| {
@@ -272,12 +246,6 @@ impl<const P: u32, const M: usize> Field for Extension<P, M> {
                 return Self::element(draw % Self::ORDER);
             }
         }
-    }
-}
-
-impl<const P: u32, const M: usize> Sample for Extension<P, M> {
-    fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
-        out.fill_with(|| Self::uniform(rng));
     }
 }
 

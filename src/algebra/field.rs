@@ -22,6 +22,9 @@ pub trait Field: Sample<Scalar = Self> + Scalar + Eq + Ord + Display {
     /// Number of elements q.
     const ORDER: u64;
 
+    /// The prime p of which q is a power.
+    const CHARACTERISTIC: u64;
+
     /// The element with this number in 0..q; 0 is 0, and 1 is 1.
     fn element(n: u64) -> Self;
 
@@ -64,10 +67,12 @@ pub trait Prime: Field {
     }
 }
 
+/// What follows from [`Field`], addition, negation and multiplication for a tuple struct of one number.
 macro_rules! arithmetic {
     ([$($generic:tt)*] $field:ty) => {
         impl<$($generic)*> Sub for $field {
             type Output = Self;
+            #[inline]
             fn sub(self, other: Self) -> Self {
                 self + -other
             }
@@ -78,12 +83,12 @@ macro_rules! arithmetic {
             const ONE: Self = Self(1);
 
             fn integer(n: i64) -> Self {
-                let size = Self::new(n.unsigned_abs() % Self::MODULUS);
+                let size = Self::element(n.unsigned_abs() % Self::CHARACTERISTIC);
                 if n < 0 { -size } else { size }
             }
 
             fn inverse(self) -> Option<Self> {
-                (self.0 != 0).then(|| self.power(Self::MODULUS - 2))
+                (self.0 != 0).then(|| self.power(Self::ORDER - 2))
             }
 
             fn deviation(_: f64) -> Self {
@@ -95,8 +100,23 @@ macro_rules! arithmetic {
             }
         }
 
+        impl<$($generic)*> Sample for $field {
+            fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
+                out.fill_with(|| Self::uniform(rng));
+            }
+        }
+    };
+}
+
+pub(super) use arithmetic;
+
+macro_rules! residues {
+    ([$($generic:tt)*] $field:ty) => {
+        arithmetic!([$($generic)*] $field);
+
         impl<$($generic)*> Field for $field {
             const ORDER: u64 = Self::MODULUS;
+            const CHARACTERISTIC: u64 = Self::MODULUS;
 
             fn element(n: u64) -> Self {
                 Self::new(n)
@@ -116,12 +136,6 @@ macro_rules! arithmetic {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let n = self.centred();
                 write!(f, "{}{}", if n < 0 { "−" } else { "" }, n.unsigned_abs())
-            }
-        }
-
-        impl<$($generic)*> Sample for $field {
-            fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
-                out.fill_with(|| Self::uniform(rng));
             }
         }
     };
@@ -195,7 +209,7 @@ impl Mul for M61 {
     }
 }
 
-arithmetic!([] M61);
+residues!([] M61);
 
 impl Prime for M61 {
     const MODULUS: u64 = P61;
@@ -337,7 +351,7 @@ impl<const P: u32> Mul for Small<P> {
     }
 }
 
-arithmetic!([const P: u32] Small<P>);
+residues!([const P: u32] Small<P>);
 
 impl<const P: u32> Prime for Small<P> {
     const MODULUS: u64 = P as u64;

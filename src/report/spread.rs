@@ -44,6 +44,16 @@ impl Spread {
     }
 }
 
+/// The slope of the least-squares line through `points` (x, y); NaN for fewer than two different x.
+#[must_use]
+pub fn slope(points: &[(f64, f64)]) -> f64 {
+    let n = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let products = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>();
+    products / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +69,14 @@ mod tests {
         let ten = Spread::Confidence.of((0..10).map(f64::from)).unwrap().1.unwrap();
         let std = (82.5f64 / 9.0).sqrt();
         assert!((ten - 2.2622 * std / 10.0f64.sqrt()).abs() < 1e-4, "{ten}");
+    }
+
+    #[test]
+    fn slopes_by_hand() {
+        assert_eq!(slope(&[(0.0, 1.0), (2.0, 5.0)]), 2.0);
+        // Deviations −1, 0, 1 in x and −1, 1, 0 in y.
+        assert_eq!(slope(&[(1.0, 0.0), (2.0, 2.0), (3.0, 1.0)]), 0.5);
+        assert!(slope(&[(1.0, 1.0)]).is_nan());
     }
 
     #[test]

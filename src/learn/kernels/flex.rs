@@ -89,6 +89,18 @@ fn with_images<T>(x: &Plain, compute: impl FnOnce(Images<'_>) -> T) -> T {
     }
 }
 
+/// `y` as the outcome of an operation that keeps `state` for its backward pass.
+fn finish<O: Backward<Flex, N>, C, const N: usize, const D: usize>(
+    prepared: OpsKind<O, Flex, O::State, C, N>,
+    state: O::State,
+    y: Plain,
+) -> Tensor<D> {
+    Tensor::from_primitive::<Autodiff<Flex>>(match prepared {
+        OpsKind::Tracked(prepared) => prepared.finish(state, y),
+        OpsKind::UnTracked(prepared) => prepared.finish(y),
+    })
+}
+
 fn convolve(conv: &Conv, x: &Plain, weight: &Plain, bias: Option<&Plain>) -> Plain {
     let (weight, bias) = (ordered(weight), bias.map(ordered));
     let y = with_images(x, |x| conv.forward(x, slice(&weight), bias.as_ref().map(slice)));
@@ -117,12 +129,9 @@ pub(super) fn conv2d(x: &Tensor<4>, layer: &Conv2d) -> Option<Tensor<4>> {
     let bias = bias.map(tracked).map_or(Some(None), |bias| bias.map(Some))?;
     let y = convolve(&conv, &x, &weight, bias.as_ref().map(|bias| bias.primitive()));
     let bias_node = bias.unwrap_or_else(|| Tracked::new(tensor(Vec::new(), [0]))).node();
-    let prepared = Convolution.prepare::<NoCheckpointing>([x_node, weight_node, bias_node]);
-    let y = match prepared.compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish((conv, x, weight), y),
-        OpsKind::UnTracked(prepared) => prepared.finish(y),
-    };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
+    let prepared =
+        Convolution.prepare::<NoCheckpointing>([x_node, weight_node, bias_node]).compute_bound().stateful();
+    Some(finish(prepared, (conv, x, weight), y))
 }
 
 #[derive(Debug)]
@@ -168,11 +177,8 @@ pub(super) fn max_pool2d_relu(x: &Tensor<4>, layer: &MaxPool2d) -> Option<Tensor
     }
     let (x, node) = tracked(x.clone())?.into_parts();
     let (y, places) = pool(&x);
-    let y = match MaxPool.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish((windows, channels, places.into()), y),
-        OpsKind::UnTracked(prepared) => prepared.finish(y),
-    };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
+    let prepared = MaxPool.prepare::<NoCheckpointing>([node]).compute_bound().stateful();
+    Some(finish(prepared, (windows, channels, places.into()), y))
 }
 
 #[derive(Debug)]
@@ -206,11 +212,8 @@ pub(super) fn avg_pool2d(x: &Tensor<4>, layer: &AvgPool2d) -> Option<Tensor<4>> 
     }
     let (x, node) = tracked(x.clone())?.into_parts();
     let y = pool(&x);
-    let y = match AvgPool.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish((windows, channels), y),
-        OpsKind::UnTracked(prepared) => prepared.finish(y),
-    };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
+    let prepared = AvgPool.prepare::<NoCheckpointing>([node]).compute_bound().stateful();
+    Some(finish(prepared, (windows, channels), y))
 }
 
 #[derive(Debug)]
@@ -254,11 +257,8 @@ pub(super) fn tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
     }
     let (x, node) = tracked(x.clone())?.into_parts();
     let y = forward(&x);
-    let y = match Tanh.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(y.clone(), y),
-        OpsKind::UnTracked(prepared) => prepared.finish(y),
-    };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
+    let prepared = Tanh.prepare::<NoCheckpointing>([node]).compute_bound().stateful();
+    Some(finish(prepared, y.clone(), y))
 }
 
 #[derive(Debug)]
@@ -305,12 +305,9 @@ pub(super) fn linear(x: &Tensor<2>, layer: &Linear, relu: bool) -> Option<Tensor
     let x = ordered(&x);
     let y = forward(&x, &weight, bias.as_ref().map(|bias| bias.primitive()));
     let bias_node = bias.unwrap_or_else(|| Tracked::new(tensor(Vec::new(), [0]))).node();
-    let prepared = LinearRelu.prepare::<NoCheckpointing>([x_node, weight_node, bias_node]);
-    let y = match prepared.compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish((x, weight, relu.then(|| y.clone())), y),
-        OpsKind::UnTracked(prepared) => prepared.finish(y),
-    };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(y))
+    let prepared =
+        LinearRelu.prepare::<NoCheckpointing>([x_node, weight_node, bias_node]).compute_bound().stateful();
+    Some(finish(prepared, (x, weight, relu.then(|| y.clone())), y))
 }
 
 #[derive(Debug)]
@@ -367,11 +364,8 @@ pub(super) fn cross_entropy(logits: &Tensor<2>, labels: &[u8]) -> Option<Tensor<
         row[usize::from(label)] -= (batch as f32).recip();
     }
     let loss = tensor(vec![loss / batch as f32], [1]);
-    let loss = match CrossEntropy.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(tensor(gradient, [batch, classes]), loss),
-        OpsKind::UnTracked(prepared) => prepared.finish(loss),
-    };
-    Some(Tensor::from_primitive::<Autodiff<Flex>>(loss))
+    let prepared = CrossEntropy.prepare::<NoCheckpointing>([node]).compute_bound().stateful();
+    Some(finish(prepared, tensor(gradient, [batch, classes]), loss))
 }
 
 #[derive(Debug)]
