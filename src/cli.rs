@@ -399,6 +399,15 @@ fn begin(config: Option<&Path>, resume: Option<&Path>, common: &Common) -> Resul
     }
 }
 
+/// The device that is asked for, or else that of the run to go on with.
+fn device(common: &Common, resume: Option<&Path>) -> Result<Device> {
+    match (&common.device, resume) {
+        (Some(device), _) => device.parse(),
+        (None, Some(run)) => crate::record::RunInfo::load(&run.join("run.json"))?.device.parse(),
+        (None, None) => "cpu".parse(),
+    }
+}
+
 /// Draws the run that ended in `directory` and says where it is.
 fn finish(directory: &Path, common: &Common) -> Result<()> {
     let rows: Vec<Row> = read_rows(&directory.join("rounds.csv"))?;
@@ -415,11 +424,7 @@ fn finish(directory: &Path, common: &Common) -> Result<()> {
 fn train(args: &Train) -> Result<()> {
     let common = &args.common;
     let (config, directory) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
-    let device = match (&common.device, &args.resume) {
-        (Some(device), _) => device.parse()?,
-        (None, Some(run)) => crate::record::RunInfo::load(&run.join("run.json"))?.device.parse()?,
-        (None, None) => "cpu".parse()?,
-    };
+    let device = device(common, args.resume.as_deref())?;
     let setting = Setting::build(&config, device)?;
     let run = setting.run(&config.protocol)?;
     let (state, mut recording) =

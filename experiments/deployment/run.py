@@ -22,10 +22,14 @@ LOSS = float(os.environ.get("LOSS", "0.1"))
 RATE = "20mbit"
 SLOW = "100kbit"  # from c8 to the server only
 ROUNDS = int(os.environ.get("ROUNDS", "40"))
-PROTOCOLS = {
-    "sec-cogc": 'kind = "sec-cogc"\nkeys = "pairwise"\nkey_std = 1.0\nstragglers = 3\n',
-    "fedavg": 'kind = "fedavg"\n',
-}
+SECURE = 'kind = "sec-cogc"\nkeys = "pairwise"\nkey_std = 1.0\nstragglers = 3\n'
+# Name, protocol, and the seconds after the start between which c6 and c7 reach nobody.
+RUNS = [
+    ("sec-cogc", SECURE, None),
+    ("fedavg", 'kind = "fedavg"\n', None),
+    ("sec-cogc, healed partition", SECURE, (40, 70)),
+]
+CUT_OFF = ["c6", "c7"]
 
 
 def sh(command, **more):
@@ -100,8 +104,8 @@ listen = "{address('server')}:7447"
 names = [{names}]
 pki = "pki"
 page = ""
-share_deadline = 10.0
-upload_deadline = 14.0
+share_deadline = 8.0
+upload_deadline = 12.0
 [protocol]
 {protocol}"""
     )
@@ -133,9 +137,18 @@ def start(name, arguments, folder):
     return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
 
 
-def play(label, protocol, work):
-    folder = work / label
+def isolate(apart):
+    """Cuts the parties of CUT_OFF off from everybody, or heals the network."""
+    verb = "-I" if apart else "-D"
+    for name in CUT_OFF:
+        for chain in ["INPUT", "OUTPUT"]:
+            sh(f"ip netns exec sg-{name} iptables {verb} {chain} -j DROP")
+
+
+def play(label, protocol, partition, work):
+    folder = work / label.replace(", ", "-").replace(" ", "-")
     folder.mkdir(parents=True)
+    cut = list(partition or [])
     shutil.copytree(work / "pki", folder / "pki")
     config(folder, protocol)
     clean()
@@ -151,6 +164,9 @@ def play(label, protocol, work):
     memory = {"server": 0.0, "client": 0.0}
     try:
         while server.poll() is None and time.time() - clock < 30 * ROUNDS:
+            if cut and time.time() - clock > cut[0]:
+                isolate(len(cut) == 2)
+                cut.pop(0)
             memory["server"] = max(memory["server"], peak(server))
             memory["client"] = max([memory["client"], *map(peak, clients)])
             time.sleep(0.5)
@@ -172,6 +188,8 @@ def play(label, protocol, work):
         "recovered": count("recovered"),
         "partial": count("partial"),
         "outages": count("outage"),
+        "smallest_cohort": min(int(row["cohort"]) for row in rows),
+        "last_cohort": rows[-1]["cohort"],
         "mean_arrivals": round(sum(int(row["arrivals"]) for row in rows) / len(rows), 2),
         "test_accuracy": rows[-1]["test_accuracy"],
         "seconds_per_round": round((time.time() - clock) / len(rows), 2),
@@ -216,11 +234,11 @@ def main():
     sh(f"{SECCOGC} pki init --pki {work}/pki --host {address('server')}")
     for name in CLIENTS:
         sh(f"{SECCOGC} pki issue {name} --pki {work}/pki --host {address(name)}")
-    results = [alone(PROTOCOLS["sec-cogc"], work)]
-    for label, protocol in PROTOCOLS.items():
-        results.append(play(label, protocol, work))
+    results = [alone(SECURE, work)]
+    for run in RUNS:
+        results.append(play(*run, work))
         print(results[-1], flush=True)
-    keys = list(results[-1])
+    keys = list(results[1])
     with open(HERE / "deployment.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, keys)
         writer.writeheader()

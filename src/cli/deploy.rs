@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use super::progress::{Progress, View};
-use super::{Common, begin, finish};
+use super::{Common, begin, device, finish};
 use crate::deploy::{self, Begin};
 use crate::error::Result;
 use crate::train::Setting;
@@ -94,7 +94,11 @@ pub enum Pki {
 
 /// Logs to standard error; nothing but errors when quiet.
 fn log(quiet: bool) {
-    let usual = if quiet { "error" } else { "seccogc=info,zenoh=error,zenoh_link_tls=warn,warn" };
+    let usual = if quiet {
+        "error"
+    } else {
+        "seccogc=info,zenoh=error,zenoh_link_commons::quic=warn,usvg=error,warn"
+    };
     let filter = EnvFilter::try_from_env("SECCOGC_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // A second call in one process keeps the first log.
@@ -105,7 +109,7 @@ pub fn serve(args: &Serve) -> Result<()> {
     let common = &args.common;
     log(common.quiet);
     let (config, directory) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
-    let device = common.device.as_deref().unwrap_or("cpu").parse()?;
+    let device = device(common, args.resume.as_deref())?;
     deploy::server::check(&config)?;
     let setting = Setting::build(&config, device)?;
     let run = setting.run(&config.protocol)?;

@@ -9,7 +9,7 @@ use zenoh::query::Query;
 use zenoh::{Session, Wait};
 
 use super::agreement::{KeyPair, Secrets};
-use super::message::{Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
+use super::message::{DONE, Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
 use super::seat::{Scheme, Seat, scheme};
 use super::transport::{Identity, Place, Pulled, ROOT, Shelf, ask, open, pull};
 use crate::cohort::fitted;
@@ -353,7 +353,8 @@ impl<'a> Participant<'a> {
         Update { weight: weights[usize::from(own)], delta: Arc::new(work.train().0) }
     }
 
-    /// Pulls the shares that the seat waits for until the deadline. Returns how many came and were taken.
+    /// Pulls the shares that the seat waits for until the deadline, or until the server has decoded without them. Returns how many
+    /// came and were taken.
     #[allow(
         clippy::too_many_arguments,
         reason = "what one round knows; a structure for a single call would say it twice"
@@ -379,6 +380,12 @@ impl<'a> Participant<'a> {
                 scope.spawn(move || drop(send.send((from, pull(session, &key, most, deadline, stop)))));
             }
             drop(send);
+            scope.spawn(|| {
+                let key = format!("{ROOT}/server/{own}/done/{round}");
+                if pull(self.line.session, &key, DONE.len(), deadline, &stop) != Pulled::Late {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            });
             for (from, pulled) in receive {
                 let name = &members[usize::from(from)].name;
                 let taken = match pulled {
@@ -390,7 +397,8 @@ impl<'a> Participant<'a> {
                     },
                     Pulled::Refused(problem) => Err(problem),
                     Pulled::Late => {
-                        tracing::info!("round {round}: the share of {name} is late");
+                        let why = if Instant::now() < deadline { "not needed any more" } else { "late" };
+                        tracing::info!("round {round}: the share of {name} is {why}");
                         continue;
                     }
                     Pulled::Nothing(reason) => {

@@ -9,6 +9,9 @@ pub const MOST: usize = 1 << 22;
 /// The version of the conversation; others are refused.
 pub const VERSION: u32 = 1;
 
+/// What the server holds for the cohort of a round that is over: nobody need wait for shares any more.
+pub const DONE: &[u8] = b"done";
+
 /// 32 bytes, written in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

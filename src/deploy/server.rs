@@ -13,7 +13,7 @@ use zenoh::{Session, Wait};
 
 use super::agreement::entropy;
 use super::client::{scheme_of, weights};
-use super::message::{Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
+use super::message::{DONE, Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
 use super::page::Page;
 use super::transport::{Identity, Place, Pulled, ROOT, Shelf, open, pull, refuse, reply};
 use crate::config::{Config, OutageConfig};
@@ -81,6 +81,7 @@ struct Hub {
     welcome: Arc<Vec<u8>>,
     lobby: Mutex<Lobby>,
     changed: Condvar,
+    /// The models of the round, and at its end that it is over.
     models: Shelf,
     page: Page,
 }
@@ -95,6 +96,13 @@ impl Hub {
         self.page.update(|status| *status.refused.entry(who.into()).or_default() += 1);
     }
 
+    /// The authority vouches for the name; whether it is invited is ours to say. The router denies the others everything.
+    fn connected(&self, name: &str) {
+        if !self.names.iter().any(|invited| invited == name) {
+            self.refused(name, "not among deploy.names");
+        }
+    }
+
     fn question(&self, question: Query) {
         let key = question.key_expr().to_string();
         let mut chunks = key.split('/').skip(2);
@@ -106,7 +114,7 @@ impl Hub {
         }
         match what {
             "welcome" => reply(question, Arc::clone(&self.welcome)),
-            "model" => self.models.question(question),
+            "model" | "done" => self.models.question(question),
             "ready" => self.ready(name, question),
             other => {
                 self.refused(&name, &format!("a question for `{other}`"));
@@ -316,6 +324,17 @@ pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) ->
         })
         .wait()
         .map_err(transport)?;
+    let listener = Arc::clone(&hub);
+    let _connections = session
+        .info()
+        .link_events_listener()
+        .callback(move |event| {
+            if let (SampleKind::Put, Some(name)) = (event.kind(), event.link().auth_identifier()) {
+                listener.connected(name);
+            }
+        })
+        .wait()
+        .map_err(transport)?;
     tracing::info!("listening on {}", config.deploy.listen);
     let mut server = Server { run, config, hub, session: &session, directory, journal };
     let end = server.rounds(state, observe)?;
@@ -420,6 +439,9 @@ impl Server<'_> {
         }
         self.hub.announce(round, &members);
         let exchange = self.exchange(round, &members, clock)?;
+        for member in &members {
+            self.hub.models.put(format!("{ROOT}/server/{}/done/{round}", member.name), DONE.to_vec());
+        }
         self.hub.lobby().announced = None;
         let seconds = clock.elapsed().as_secs_f64();
 

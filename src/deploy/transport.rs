@@ -5,13 +5,14 @@
 //!
 //! | key | held by | asked by |
 //! |---|---|---|
-//! | `seccogc/server/NAME/welcome`, `…/ready`, `…/model/ROUND` | the server | client NAME |
+//! | `seccogc/server/NAME/welcome`, `…/ready`, `…/model/ROUND`, `…/done/ROUND` | the server | client NAME |
 //! | `seccogc/client/NAME/share/ROUND/OTHER` | client NAME | client OTHER |
 //! | `seccogc/client/NAME/sum/ROUND` | client NAME | the server |
 //! | `seccogc/alive/NAME` | the liveliness token of client NAME | the server |
 //!
 //! The router denies everything but this. Nothing is pushed: whoever needs a message asks for it, piece by piece, until its deadline has
-//! passed. A message that did not come by then is lost, as on any other link, and a slow link carries at most one piece in vain.
+//! passed. Pieces are as large as the link is fast. A message that did not come by then is lost, as on any other link, and a slow link
+//! carries at most one piece in vain.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use zenoh::bytes::Encoding;
 use zenoh::qos::{CongestionControl, Priority};
 use zenoh::query::{ConsolidationMode, Query, Reply};
 use zenoh::{Session, Wait};
@@ -30,8 +32,14 @@ use crate::error::{Error, Result};
 /// The first chunk of every key.
 pub const ROOT: &str = "seccogc";
 
-/// Bytes of a piece.
-const PIECE: usize = 64 * 1024;
+/// Bytes of the first piece of a message. At 100 kbit/s it takes 0.7 s, so that what else must pass, signs of life above all, passes.
+const FIRST_PIECE: usize = 8 * 1024;
+
+/// Most bytes of a piece.
+const PIECE: usize = 256 * 1024;
+
+/// Pieces grow while one takes less than this, and shrink when it takes four times as long.
+const SOON: Duration = Duration::from_millis(250);
 
 /// Longest time that one question stays open; it is asked again until the deadline.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -232,14 +240,15 @@ pub enum Pulled {
 /// Pulls the message at `key`, of at most `most` bytes, until `deadline`.
 pub fn pull(session: &Session, key: &str, most: usize, deadline: Instant, stop: &AtomicBool) -> Pulled {
     let mut whole: Vec<u8> = Vec::new();
-    let mut part = 0;
+    let mut size = FIRST_PIECE;
     loop {
         let now = Instant::now();
         if now >= deadline || stop.load(Ordering::Relaxed) {
             return Pulled::Late;
         }
         let until = deadline.min(now + PATIENCE);
-        let Some((bytes, total)) = ask(session, &format!("{key}?part={part}"), None, until, stop) else {
+        let selector = format!("{key}?from={};bytes={size}", whole.len());
+        let Some((bytes, total)) = ask(session, &selector, None, until, stop) else {
             if Instant::now() < until {
                 std::thread::sleep(PAUSE.min(until - now));
             }
@@ -253,18 +262,22 @@ pub fn pull(session: &Session, key: &str, most: usize, deadline: Instant, stop: 
         if total > most {
             return Pulled::Refused(format!("a message of {total} bytes where at most {most} are expected"));
         }
-        let rest = total.saturating_sub(whole.len());
-        if piece.len() != rest.min(PIECE) {
+        let expected = total.saturating_sub(whole.len()).min(size);
+        if piece.len() != expected {
             return Pulled::Refused(format!(
-                "a piece of {} bytes where {} are expected",
-                piece.len(),
-                rest.min(PIECE)
+                "a piece of {} bytes where {expected} are expected",
+                piece.len()
             ));
         }
         whole.extend_from_slice(&piece);
-        part += 1;
         if whole.len() == total {
             return Pulled::Whole(whole);
+        }
+        let took = now.elapsed();
+        if took < SOON {
+            size = (2 * size).min(PIECE);
+        } else if took > 4 * SOON {
+            size = (size / 2).max(FIRST_PIECE);
         }
     }
 }
@@ -297,24 +310,28 @@ pub fn ask(
     question.wait().inspect_err(|error| tracing::debug!("{selector}: {error}")).ok()?;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        match replies.recv_timeout(left.min(Duration::from_millis(200))) {
-            Ok(reply) => return Some(read(reply)),
+        match replies.recv_timeout(left.min(Duration::from_millis(20))) {
+            Ok(reply) => return read(reply),
             Err(RecvTimeoutError::Timeout) if !left.is_zero() && !stop.load(Ordering::Relaxed) => {}
             Err(_) => return None,
         }
     }
 }
 
-fn read(reply: Reply) -> Answer {
+/// The encoding of the reasons that a party gives: errors in another one are the transport's own, such as a question that timed out at a
+/// router, and mean silence.
+const REASON: Encoding = Encoding::TEXT_PLAIN;
+
+fn read(reply: Reply) -> Option<Answer> {
     match reply.result() {
         Ok(sample) => {
             let total = sample.attachment().and_then(|total| total.to_bytes().first_chunk().copied());
             let total = total.and_then(|total| usize::try_from(u64::from_le_bytes(total)).ok());
-            (Ok(sample.payload().to_bytes().into_owned()), total)
+            Some((Ok(sample.payload().to_bytes().into_owned()), total))
         }
         Err(error) => {
             let reason = String::from_utf8_lossy(&error.payload().to_bytes()).chars().take(200).collect();
-            (Err(reason), None)
+            (*error.encoding() == REASON).then_some((Err(reason), None))
         }
     }
 }
@@ -406,14 +423,14 @@ fn answer(question: Query, item: &Item) {
     std::thread::spawn(move || {
         let result = match item {
             Item::Message(message) => {
-                let part: usize =
-                    question.parameters().get("part").and_then(|part| part.parse().ok()).unwrap_or(0);
-                let start = part.saturating_mul(PIECE).min(message.len());
-                let piece = &message[start..message.len().min(start.saturating_add(PIECE))];
+                let number = |name| question.parameters().get(name).and_then(|n| n.parse::<usize>().ok());
+                let start = number("from").unwrap_or(0).min(message.len());
+                let bytes = number("bytes").unwrap_or(PIECE).min(PIECE);
+                let piece = &message[start..message.len().min(start + bytes)];
                 let total = (message.len() as u64).to_le_bytes();
                 question.reply(question.key_expr(), piece).attachment(total.to_vec()).wait()
             }
-            Item::Nothing(reason) => question.reply_err(reason).wait(),
+            Item::Nothing(reason) => question.reply_err(reason).encoding(REASON).wait(),
         };
         if let Err(error) = result {
             tracing::debug!("{}: {error}", question.key_expr());
@@ -436,7 +453,7 @@ fn answer_whole(question: Query, content: Result<Arc<Vec<u8>>, String>) {
     std::thread::spawn(move || {
         let result = match content {
             Ok(message) => question.reply(question.key_expr(), message.as_slice()).wait(),
-            Err(reason) => question.reply_err(reason).wait(),
+            Err(reason) => question.reply_err(reason).encoding(REASON).wait(),
         };
         if let Err(error) = result {
             tracing::debug!("{}: {error}", question.key_expr());

@@ -34,6 +34,12 @@ impl Process {
         self.0.wait().unwrap();
     }
 
+    /// `STOP` freezes the process, silently for everybody else, as a network that is cut off does; `CONT` heals it.
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
     fn wait(mut self, seconds: u64) -> bool {
         let end = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < end {
@@ -189,7 +195,13 @@ fn the_uninvited_get_nothing_and_the_run_goes_on() {
     let clients = ["ann", "bob", "cleo"].map(|name| trial.join(name));
     assert!(server.wait(60), "{}", trial.log("server.log"));
     assert!(trial.rows().iter().all(|row| row.outcome == Outcome::Recovered && row.cohort == 3));
-    assert!(!trial.log("server.log").contains("dan is here"));
+    let log = trial.log("server.log");
+    assert!(
+        !log.contains("dan is here") && log.contains("refused from dan: not among deploy.names"),
+        "{log}"
+    );
+    // Somebody without our authority's certificate has no name that means anything.
+    assert!(log.contains("QUIC acceptor failed") && log.contains("invalid peer certificate"), "{log}");
     drop(clients);
 }
 
@@ -235,13 +247,94 @@ fn a_killed_server_goes_on_and_announces_no_round_twice() {
     assert!(interrupted.len() <= 2, "{interrupted:?}");
     for log in ["ann.log", "bob.log", "cleo.log"] {
         let log = trial.log(log);
-        let played: Vec<u64> = log
-            .lines()
-            .filter_map(|line| line.split(" round ").nth(1)?.split(':').next()?.parse().ok())
-            .collect();
-        assert!(played.is_sorted_by(|a, b| a < b), "{log}");
+        let rounds = played(&log);
+        assert!(rounds.len() > 20 && rounds.is_sorted_by(|a, b| a < b), "{log}");
     }
     assert!(rows[29].test_accuracy > Some(0.8), "{:?}", rows[29].test_accuracy);
+}
+
+/// The rounds in which a client took part, one after the other; a killed one's successor writes on in the same log.
+fn played(log: &str) -> Vec<u64> {
+    let round = |line: &str| line.split(" round ").nth(1)?.split(": ").next()?.parse().ok();
+    log.lines().filter(|line| line.contains(" shares, ")).filter_map(round).collect()
+}
+
+#[test]
+fn a_client_that_is_cut_off_comes_back_when_the_network_heals() {
+    let trial = Trial::new(&["ann", "bob", "cleo", "dan"], SECURE, 60, "");
+    let server = trial.serve();
+    let clients = ["ann", "bob", "cleo", "dan"].map(|name| trial.join(name));
+    trial.wait_for(3);
+    clients[3].signal("STOP");
+    let cut = trial.rows().len();
+    trial.wait_for(cut + 5);
+    let apart = trial.rows();
+    clients[3].signal("CONT");
+    assert!(server.wait(180), "{}", trial.log("server.log"));
+    clients.into_iter().for_each(|client| assert!(client.wait(20)));
+    let rows = trial.rows();
+    assert_eq!(rows.iter().map(|row| row.round).collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
+    // Rounds that counted on dan: the one under way, and one more at either end if it was ready for the next.
+    let outages = rows.iter().filter(|row| row.outcome == Outcome::Outage).count();
+    assert!(outages <= 3, "{outages} outages");
+    assert!(rows[59].test_accuracy > Some(0.8), "{:?}", rows[59].test_accuracy);
+    assert_eq!(apart.last().unwrap().cohort, 3, "without dan");
+    assert_eq!(rows[59].cohort, 4, "dan is back");
+    let rounds = played(&trial.log("dan.log"));
+    assert!(rounds.is_sorted_by(|a, b| a < b) && rounds.len() > 3, "{rounds:?}");
+}
+
+/// A client or the server is killed about every second for 500 rounds.
+#[test]
+#[ignore = "takes minutes: cargo test --release --features deploy --test suite soak -- --ignored"]
+fn soak() {
+    use rand::RngExt;
+    const NAMES: [&str; 5] = ["ann", "bob", "cleo", "dan", "eve"];
+    const ROUNDS: u64 = 500;
+    let protocol = "kind = \"sec-cogc\"\nkeys = \"pairwise\"\nkey_std = 10.0\nstragglers = 2";
+    let trial = Trial::new(&NAMES, protocol, ROUNDS, "");
+    let config = fs::read_to_string(trial.path("run.toml")).unwrap();
+    let quick = config
+        .replace("gather = 4.0", "gather = 1.0")
+        .replace("share_deadline = 4.0", "share_deadline = 1.5")
+        .replace("upload_deadline = 6.0", "upload_deadline = 2.5");
+    fs::write(trial.path("run.toml"), quick).unwrap();
+    let mut rng = seccogc::seed::Seed::new(7).rng();
+    let mut server = trial.serve();
+    let mut clients = NAMES.map(|name| trial.join(name));
+    trial.wait_for(2);
+    let (end, mut kills) = (Instant::now() + Duration::from_secs(3000), 0);
+    while trial.rows().len() < ROUNDS as usize - 10 {
+        assert!(Instant::now() < end, "{} rounds", trial.rows().len());
+        std::thread::sleep(Duration::from_millis(rng.random_range(200..2000)));
+        kills += 1;
+        match rng.random_range(0..20) {
+            0 => {
+                server.kill();
+                server = trial.resume();
+            }
+            n => {
+                let k = n as usize % NAMES.len();
+                clients[k].kill();
+                clients[k] = trial.join(NAMES[k]);
+            }
+        }
+    }
+    assert!(server.wait(300), "{}", trial.log("server.log"));
+    clients.into_iter().for_each(|client| assert!(client.wait(60)));
+    let rows = trial.rows();
+    assert_eq!(rows.iter().map(|row| row.round).collect::<Vec<_>>(), (1..=ROUNDS).collect::<Vec<_>>());
+    let recovered = rows.iter().filter(|row| row.outcome == Outcome::Recovered).count();
+    println!("{kills} kills, {recovered} of {ROUNDS} rounds recovered");
+    assert!(recovered > 300, "{recovered}");
+    // One key of σ = 10 that does not cancel would lift the loss by orders of magnitude.
+    let losses: Vec<f64> = rows.iter().filter_map(|row| row.test_loss).collect();
+    assert!(losses.windows(2).all(|pair| pair[1] < pair[0] + 0.05), "{losses:?}");
+    assert!(rows[499].test_accuracy > Some(0.85), "{:?}", rows[499].test_accuracy);
+    for name in NAMES {
+        let rounds = played(&trial.log(&format!("{name}.log")));
+        assert!(rounds.is_sorted_by(|a, b| a < b), "{name} answered twice for a round: {rounds:?}");
+    }
 }
 
 /// What an invited client with bad intentions sends as its sum of `round`, and the reason of the refusal.
