@@ -3,7 +3,8 @@
 //! | kind | clients differ in | source |
 //! |---|---|---|
 //! | `iid` | nothing | McMahan et al. 2017, section 3 |
-//! | `dirichlet` | class proportions and sizes | Yurochkin et al. 2019, section 4; after Hsu et al. 2019 |
+//! | `dirichlet` | class proportions and sizes | Yurochkin et al. 2019, section 4 |
+//! | `dirichlet`, `balanced` | class proportions | Hsu et al. 2019, section 3 |
 //! | `classes-per-client` | the classes they hold | McMahan et al. 2017 (2 classes); 1 class is the extreme |
 //! | `quantity` | sizes | Li et al. 2022, section IV-C |
 //!
@@ -36,22 +37,24 @@ choice! {
 #[serde(default, deny_unknown_fields)]
 pub struct Iid {}
 
-/// Every class is divided among the clients in proportions drawn from a symmetric Dirichlet distribution.
+/// Clients differ in the classes they hold, as draws from a symmetric Dirichlet distribution do.
 ///
-/// Yurochkin et al. 2019 draw the proportions of the clients in a class, as here; Hsu et al. 2019 draw the
-/// proportions of the classes in a client. Both go from one class a client (alpha → 0) to IID (alpha → ∞);
-/// here every example is used and client sizes differ too.
+/// Every class is divided among the clients in proportions drawn from it (Yurochkin et al. 2019), so that client sizes differ too. With
+/// `balanced` all clients hold equally many examples, each client's classes in proportions drawn from it (Hsu et al. 2019). Both go from one
+/// class a client (alpha → 0) to IID (alpha → ∞), and use every example.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dirichlet {
     /// Concentration, positive, without unit: small values give every client few classes. Default 0.5.
     #[schemars(range(min = 0.0))]
     pub alpha: f64,
+    /// Whether all clients hold equally many examples, up to one. Default false.
+    pub balanced: bool,
 }
 
 impl Default for Dirichlet {
     fn default() -> Self {
-        Self { alpha: 0.5 }
+        Self { alpha: 0.5, balanced: false }
     }
 }
 
@@ -102,7 +105,7 @@ impl PartitionConfig {
     /// [`Error::Config`] at `alpha` when it is not a positive number, at `classes` when it is 0.
     pub fn check(&self) -> Result<()> {
         match self {
-            Self::Dirichlet(Dirichlet { alpha }) | Self::Quantity(Quantity { alpha })
+            Self::Dirichlet(Dirichlet { alpha, .. }) | Self::Quantity(Quantity { alpha })
                 if !(alpha.is_finite() && *alpha > 0.0) =>
             {
                 Err(Error::config("alpha", format!("must be a positive number, not {alpha}; try 0.5")))
@@ -159,7 +162,19 @@ pub fn split(
             let examples = shuffled(0..labels.len(), &mut rng);
             deal(&examples, &mut parts, &dirichlet(*alpha, clients, &mut rng));
         }
-        PartitionConfig::Dirichlet(Dirichlet { alpha }) => {
+        PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: true }) => {
+            let mut stock: Vec<Vec<usize>> =
+                (0..classes).map(|class| shuffled(of_class(labels, class), &mut rng)).collect();
+            let proportions: Vec<Vec<f64>> =
+                (0..clients).map(|_| dirichlet(*alpha, classes, &mut rng)).collect();
+            // In turns, so that a class which runs out is missed by all who want it.
+            for example in 0..labels.len() {
+                let client = example % clients;
+                let class = draw_class(&proportions[client], &stock, &mut rng);
+                parts[client].extend(stock[class].pop());
+            }
+        }
+        PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: false }) => {
             for class in 0..classes {
                 let examples = shuffled(of_class(labels, class), &mut rng);
                 deal(&examples, &mut parts, &dirichlet(*alpha, clients, &mut rng));
@@ -229,6 +244,25 @@ fn deal(examples: &[usize], parts: &mut [Vec<usize>], proportions: &[f64]) {
         part.extend_from_slice(&examples[start..end]);
         start = end;
     }
+}
+
+/// A class of which there are examples left, drawn in these proportions, or in those of what is left where a client wants none of it.
+fn draw_class(proportions: &[f64], stock: &[Vec<usize>], rng: &mut Rng) -> usize {
+    let wanted = |class: usize| if stock[class].is_empty() { 0.0 } else { proportions[class] };
+    let left = |class: usize| stock[class].len() as f64;
+    let total: f64 = (0..stock.len()).map(wanted).sum();
+    let pick = |weight: &dyn Fn(usize) -> f64, total: f64, rng: &mut Rng| {
+        let uniform: f64 = OpenClosed01.sample(rng);
+        let mut rest = uniform * total;
+        let crossed = |class: &usize| {
+            rest -= weight(*class);
+            rest <= 0.0 && weight(*class) > 0.0
+        };
+        // Rounding may leave a trace of `rest` behind the last class.
+        (0..stock.len()).find(crossed).or_else(|| (0..stock.len()).rfind(|&class| weight(class) > 0.0))
+    };
+    let class = if total > 0.0 { pick(&wanted, total, rng) } else { None };
+    class.or_else(|| pick(&left, (0..stock.len()).map(left).sum(), rng)).unwrap_or_default()
 }
 
 /// `n` proportions from the symmetric Dirichlet distribution.

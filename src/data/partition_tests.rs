@@ -15,7 +15,11 @@ fn classes_per_client(classes: usize) -> PartitionConfig {
 }
 
 fn dirichlet_of(alpha: f64) -> PartitionConfig {
-    PartitionConfig::Dirichlet(Dirichlet { alpha })
+    PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: false })
+}
+
+fn balanced(alpha: f64) -> PartitionConfig {
+    PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: true })
 }
 
 fn quantity(alpha: f64) -> PartitionConfig {
@@ -31,9 +35,11 @@ proptest! {
 
     #[test]
     fn parts_are_disjoint_and_use_every_example(
-        n in 200usize..600, clients in 1usize..12, seed: u64, kind in 0usize..4, held in 1usize..=10,
+        n in 200usize..600, clients in 1usize..12, seed: u64, kind in 0usize..5, held in 1usize..=10,
     ) {
-        let config = [PartitionConfig::default(), dirichlet_of(5.0), classes_per_client(held), quantity(5.0)][kind].clone();
+        let kinds =
+            [PartitionConfig::default(), dirichlet_of(5.0), classes_per_client(held), quantity(5.0), balanced(0.1)];
+        let config = kinds[kind].clone();
         let labels = labels(n, 10);
         let parts = split(&config, &labels, 10, clients, Seed::new(seed)).unwrap();
         prop_assert_eq!(parts.len(), clients);
@@ -120,6 +126,30 @@ fn dirichlet_survives_tiny_concentrations() {
     assert!(p.iter().any(|&x| x > 0.999), "{p:?}");
 }
 
+/// With many examples of every class nothing runs out before the first clients have drawn, and the share of a class in a client is Beta(α,
+/// (n−1)α): its mean square is (1 + α)/(n(1 + nα)) (variance and squared mean added).
+#[test]
+fn balanced_clients_are_equally_large_and_as_skewed_as_the_distribution_says() {
+    let labels = labels(40_000, 10);
+    for alpha in [0.1, 1.0] {
+        let mut squares = Vec::new();
+        for seed in 0..20 {
+            let parts = split(&balanced(alpha), &labels, 10, 16, Seed::new(seed)).unwrap();
+            assert!(parts.iter().all(|part| part.len() == 2500));
+            let rows = class_table(&labels, &names(10), &parts).counts;
+            squares.extend(rows.iter().flatten().map(|&n| (n as f64 / 2500.0).powi(2)));
+        }
+        let mean = squares.iter().sum::<f64>() / squares.len() as f64;
+        let law = (1.0 + alpha) / (10.0 * (1.0 + 10.0 * alpha));
+        // Classes that run out at the end make clients a little less skewed.
+        assert!(mean < 1.05 * law && mean > 0.75 * law, "alpha {alpha}: {mean} against {law}");
+    }
+    let mut parts = split(&balanced(1e-3), &labels, 10, 10, Seed::new(1)).unwrap();
+    parts.truncate(3);
+    let rows = class_table(&labels, &names(10), &parts).counts;
+    assert!(rows.iter().all(|row| row.iter().max() > Some(&1000)), "{rows:?}");
+}
+
 #[test]
 fn quantity_varies_sizes_and_mixes_classes() {
     let labels = labels(20_000, 10);
@@ -173,6 +203,7 @@ fn a_client_left_without_examples_of_its_class_is_refused() {
 fn sections_are_read_by_their_kind() {
     let read = |text: &str| toml::from_str::<PartitionConfig>(text);
     assert_eq!(read("kind = 'dirichlet'\nalpha = 0.1").unwrap(), dirichlet_of(0.1));
+    assert_eq!(read("kind = 'dirichlet'\nalpha = 0.1\nbalanced = true").unwrap(), balanced(0.1));
     assert_eq!(read("kind = 'classes-per-client'").unwrap(), classes_per_client(1));
     assert!(read("kind = 'iid'\nalpha = 1.0").unwrap_err().message().contains("alpha"));
     let written = toml::to_string(&quantity(2.0)).unwrap();
