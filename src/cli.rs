@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::learn::Device;
 use crate::record::{Row, claim, free_name, read_rows, to_csv, write_atomically};
 use crate::report::{Series, Spread, plot_accuracy, plot_run, summarise};
-use crate::train::Setting;
+use crate::train::{Alone, Crew, Setting};
 use progress::{Progress, View};
 
 #[derive(Parser)]
@@ -60,7 +60,7 @@ const TOP_EXAMPLES: &str = "Examples:\n  \
 #[derive(Subcommand)]
 enum Verb {
     /// Train one model with one protocol
-    #[command(after_help = TRAIN_EXAMPLES)]
+    #[command(after_help = train_examples())]
     Train(Train),
     /// Run several protocols on the same data, batches, initial model and link failures
     #[command(after_help = COMPARE_EXAMPLES)]
@@ -123,6 +123,12 @@ const TRAIN_EXAMPLES: &str = "Examples:\n  \
     seccogc train configs/mnist.toml --set protocol.stragglers=5 --set rounds=30 --out runs/s5\n  \
     seccogc train configs/mnist.toml --set protocol.kind=fedavg --csv --quiet > rounds.csv\n  \
     seccogc train --resume runs/s5                       go on after an interruption";
+
+fn train_examples() -> String {
+    let ranks = "\n  \
+        mpirun -n 4 seccogc train configs/mnist.toml         the same tables, the clients divided over four processes";
+    format!("{TRAIN_EXAMPLES}{}", if cfg!(feature = "mpi") { ranks } else { "" })
+}
 
 const COMPARE_EXAMPLES: &str = "Examples:\n  \
     seccogc compare configs/mnist_compare.toml\n  \
@@ -242,8 +248,29 @@ enum ConfigVerb {
 /// Runs the program on the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    let cli = Cli::try_parse();
+    #[cfg(feature = "mpi")]
+    if let Some(ranks) = crate::train::ranks::Ranks::join() {
+        if ranks.leads() {
+            return answer(cli, &ranks);
+        }
+        // What is wrong with the arguments is rank 0's to say.
+        ranks.serve(cli.map_or(Ok(()), |cli| take_threads(&cli)));
+        return ExitCode::SUCCESS;
+    }
+    answer(cli, &Alone)
+}
+
+fn answer(cli: Result<Cli, clap::Error>, crew: &dyn Crew) -> ExitCode {
+    let result = match cli {
+        Ok(cli) => run(cli, crew),
+        Err(other) => {
+            // Help, or wrong arguments; a closed pipe is not an error.
+            let _ = other.print();
+            return ExitCode::from(other.exit_code() as u8);
+        }
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
             let mut line = error.to_string().replace('\n', " ");
@@ -261,18 +288,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
-    if let Some(threads) = cli.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|error| Error::Refused(format!("--threads {threads}: {error}")))?;
+fn take_threads(cli: &Cli) -> Result<()> {
+    let Some(threads) = cli.threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().map_err(|error| Error::Refused(format!("--threads {threads}: {error}")))
+}
+
+fn run(cli: Cli, crew: &dyn Crew) -> Result<ExitCode> {
+    take_threads(&cli)?;
+    if crew.size() > 1 && !matches!(cli.verb, Verb::Train(_)) {
+        let instead = match cli.verb {
+            Verb::Sweep(_) => "say --shard I/N, and start the N parts without mpirun",
+            _ => "start it without mpirun",
+        };
+        return Err(Error::Refused(format!("only `train` is divided over {} ranks; {instead}", crew.size())));
     }
     match cli.verb {
         Verb::Audit(args) => return audit::run(&args),
         Verb::Privacy(args) => privacy::run(&args)?,
         Verb::Attack(args) => attack::run(&args)?,
-        Verb::Train(args) => train(&args)?,
+        Verb::Train(args) => train(&args, crew)?,
         Verb::Compare(args) => compare(&args)?,
         Verb::Recover(args) => recover::recover(&args)?,
         Verb::Plan(args) => plan::plan(&args)?,
@@ -421,12 +456,14 @@ fn finish(directory: &Path, common: &Common) -> Result<()> {
     Ok(())
 }
 
-fn train(args: &Train) -> Result<()> {
+fn train(args: &Train, crew: &dyn Crew) -> Result<()> {
     let common = &args.common;
     let (config, directory) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
     let device = device(common, args.resume.as_deref())?;
+    crew.enlist(&config, &device, &directory)?;
     let setting = Setting::build(&config, device)?;
-    let run = setting.run(&config.protocol)?;
+    let run = setting.run(&config.protocol)?.with_crew(crew);
+    crew.muster()?;
     let (state, mut recording) =
         if args.resume.is_some() { run.resume(&directory)? } else { run.create(&directory)? };
     if !common.quiet {

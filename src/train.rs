@@ -1,7 +1,10 @@
 //! The round loop.
 
 mod clients;
+mod crew;
 mod directory;
+#[cfg(feature = "mpi")]
+pub(crate) mod ranks;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +27,7 @@ use crate::record::{Checkpoint, ClientRow, Outcome, Row};
 use crate::seed::Seed;
 pub(crate) use clients::{Division, LocalRound, divide, mean_count};
 use clients::{Spread, rate};
+pub(crate) use crew::{Alone, Crew};
 
 /// Everything of an experiment but the protocol: runs that share it are paired in partition, batches, initial model and
 /// link states.
@@ -175,7 +179,7 @@ impl Setting {
             );
             return Err(Error::config("privacy.measure", rule));
         }
-        Ok(Run { setting: self, protocol, schemes, aggregator })
+        Ok(Run { setting: self, protocol, schemes, aggregator, crew: &Alone })
     }
 }
 
@@ -194,6 +198,14 @@ pub struct Run<'a> {
     protocol: ProtocolConfig,
     schemes: Schemes,
     aggregator: Arc<dyn Aggregator>,
+    crew: &'a dyn Crew,
+}
+
+impl<'a> Run<'a> {
+    /// The run with its clients trained and tested by `crew`.
+    pub(crate) fn with_crew(self, crew: &'a dyn Crew) -> Self {
+        Self { crew, ..self }
+    }
 }
 
 impl Run<'_> {
@@ -252,7 +264,7 @@ impl Run<'_> {
         let clock = Instant::now();
         let tested = round.is_multiple_of(config.evaluation.every) || round == config.rounds;
         let test = tested.then(|| learner.evaluate(&state.parameters, &dataset.test));
-        let accuracies = if tested { self.test_clients(&state.parameters) } else { Vec::new() };
+        let accuracies = if tested { self.crew.test(self, &state.parameters) } else { Vec::new() };
         let spread = Spread::of(&accuracies);
         let seconds_evaluation = clock.elapsed().as_secs_f64();
 
@@ -302,39 +314,14 @@ impl Run<'_> {
         }
     }
 
-    /// Local training of the round's clients, in parallel, one thread each.
+    /// Local training of the round's clients. Returns what they send, and how it went.
     fn train_clients(&self, state: &State, members: &[u16]) -> (Vec<Update>, Vec<LocalUpdate>) {
-        let Setting { learner, dataset, shards, weights, config, .. } = self.setting;
-        let mean_count = mean_count(config, shards.iter().map(Vec::len), weights);
-        members
-            .par_iter()
-            .map(|&k| usize::from(k))
-            .map(|k| {
-                let work = LocalRound {
-                    config,
-                    learner: &**learner,
-                    examples: &dataset.train,
-                    shard: &shards[k],
-                    client: k,
-                    round: state.round,
-                    global: &state.parameters,
-                    carried: state.carried.get(k).map(Vec::as_slice),
-                    control: &state.control,
-                    own_control: state.controls.get(k).map(Vec::as_slice),
-                    mean_count,
-                    // Every holder of a replicated shard trains on it; the same batches give all of them the same update.
-                    copies: self.aggregator.holders().map_or(1, |holders| holders[k].len()),
-                };
-                let (sent, trained) = work.train();
-                (Update { weight: weights[k], delta: Arc::new(sent) }, trained)
-            })
+        let weights = members.iter().map(|&k| self.setting.weights[usize::from(k)]);
+        let trained = self.crew.train(self, state, members).into_iter();
+        weights
+            .zip(trained)
+            .map(|(weight, (sent, how))| (Update { weight, delta: Arc::new(sent) }, how))
             .unzip()
-    }
-
-    /// The accuracy of the global model on what every client keeps out of its training; nothing when no client is tested.
-    fn test_clients(&self, parameters: &[f32]) -> Vec<f64> {
-        let Setting { learner, held_out, .. } = self.setting;
-        held_out.par_iter().map(|examples| learner.evaluate(parameters, examples).accuracy).collect()
     }
 
     /// The server's step, and the clients' when they learn whose updates entered the sum. Returns the outcome and the relative

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use super::{Cli, Verb, print};
+use super::{Alone, Cli, Verb, print};
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, Program, index};
 use crate::record::{claim, free_name, write_atomically};
@@ -115,7 +115,7 @@ fn own(words: Vec<String>, quiet: bool) -> Result<()> {
     if matches!(cli.verb, Verb::Experiment(_)) {
         return Err(Error::Refused("an experiment cannot be a step of another one".into()));
     }
-    super::run(cli).map(|_| ())
+    super::run(cli, &Alone).map(|_| ())
 }
 
 /// Runs another program; what it prints goes to the file `save`, or where this program prints.

@@ -17,6 +17,8 @@ mod field;
 mod gc_plus;
 mod hierarchical;
 mod links;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod own_data;
 mod plan;
 mod privacy;
@@ -27,6 +29,7 @@ mod resume;
 mod scripted;
 mod sec_agg;
 mod secure_gc;
+mod slurm;
 mod solvers;
 mod study;
 mod sweep;
