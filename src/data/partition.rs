@@ -40,7 +40,7 @@ pub struct Iid {}
 /// Clients differ in the classes they hold, as draws from a symmetric Dirichlet distribution do.
 ///
 /// Every class is divided among the clients in proportions drawn from it (Yurochkin et al. 2019), so that client sizes differ too. With
-/// `balanced` all clients hold equally many examples, each client's classes in proportions drawn from it (Hsu et al. 2019). Both go from one
+/// `balanced` all clients hold equally many examples, each client's classes in proportions drawn from it (Hsu et al. 2019), until classes run out. Both go from one
 /// class a client (alpha → 0) to IID (alpha → ∞), and use every example.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
