@@ -13,8 +13,9 @@ use seccogc::report::{Graph, Scale, Spread, Trace, markdown, plot_graphs};
 
 const DATASETS: [(&str, &str); 2] = [("mnist", "MNIST"), ("cifar10", "CIFAR-10")];
 const NETWORKS: [&str; 3] = ["good", "moderate", "poor"];
-const SKEWS: [(&str, &str); 2] =
-    [("classes-per-client", "one class a client"), ("dirichlet", "Dirichlet(0.3)")];
+/// The kind of partition, how it is called, and in the names of files.
+const SKEWS: [(&str, &str, &str); 2] =
+    [("classes-per-client", "one class a client", "class"), ("dirichlet", "Dirichlet(0.3)", "dirichlet")];
 const METHODS: [&str; 8] =
     ["ideal", "CoGC", "SecCoGC", "Fair-SecCoGC", "FedAvg", "SecAgg", "Gaussian", "zero-sum"];
 /// What hides single updates from the server and is not ours.
@@ -58,7 +59,7 @@ fn read(path: &Path) -> Result<Vec<Run>> {
 
 fn points(dataset: &'static str, links: &'static str, network: &'static str, runs: &[Run]) -> Vec<Point> {
     let mut points = Vec::new();
-    for (kind, skew) in SKEWS {
+    for (kind, skew, _) in SKEWS {
         for method in METHODS {
             let of_method = runs.iter().filter(|run| run.variant == method && run.partition.contains(kind));
             let mut levels: BTreeMap<u64, Vec<&Run>> = BTreeMap::new();
@@ -119,7 +120,7 @@ fn table(points: &[&Point]) -> String {
     markdown(&header, &[0], &lines)
 }
 
-/// Percentage points by which Fair-SecCoGC is ahead of the best other method that hides single updates, at each level of privacy.
+/// Percentage points by which Fair-SecCoGC is ahead of every other method that hides single updates, at each level of privacy.
 fn gains(points: &[Point]) -> String {
     let mut lines = Vec::new();
     for ours in points.iter().filter(|point| point.method == "Fair-SecCoGC") {
@@ -189,20 +190,16 @@ fn main() -> Result<()> {
                 }
             }
         }
-        for (i, (kind, skew)) in SKEWS.into_iter().enumerate() {
+        for (_, skew, short) in SKEWS {
             let here: Vec<&Point> =
                 all.iter().filter(|point| (point.dataset, point.skew) == (name, skew)).collect();
             if here.is_empty() {
                 continue;
             }
-            let file = format!("{dataset}_{}", ["class", "dirichlet"][i]);
+            let file = format!("{dataset}_{short}");
             write_atomically(&folder.join(format!("{file}.md")), table(&here).as_bytes())?;
             let uneven: Vec<&Point> = here.into_iter().filter(|point| point.links == "uneven").collect();
-            let title = format!(
-                "{name}, {}, unequal links",
-                if kind == "dirichlet" { skew } else { "one class a client" }
-            );
-            draw(&uneven, &title, &folder.join(file))?;
+            draw(&uneven, &format!("{name}, {skew}, unequal links"), &folder.join(file))?;
         }
     }
     let text =

@@ -479,7 +479,7 @@ fn train(args: &Train, crew: &dyn Crew) -> Result<()> {
 fn compare(args: &Compare) -> Result<()> {
     let common = &args.common;
     let config = load_contenders(&args.config, common)?;
-    let device: Device = common.device.as_deref().unwrap_or("cpu").parse()?;
+    let device = device(common, None)?;
     let directory =
         common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(stem(&args.config))));
     let seeds: Vec<u64> = (0..args.seeds).map(|n| config.seed.wrapping_add(n)).collect();

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Common, load, print, stem};
+use super::{Common, device, load, print, stem};
 use crate::attack::{InversionRow, MembershipRow, invert, membership, proportion_interval};
 use crate::error::Result;
-use crate::learn::Device;
 use crate::record::{claim, free_name, to_csv, write_atomically};
 use crate::report;
 use crate::train::Setting;
@@ -36,7 +35,7 @@ struct RocRow<'a> {
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
     let config = load(&args.config, common)?;
-    let device: Device = common.device.as_deref().unwrap_or("cpu").parse()?;
+    let device = device(common, None)?;
     let mut setting = Setting::build(&config, device)?;
     setting.truncate(config.attack.examples);
     let say = |line: &str| {

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Common, load_contenders, print, stem};
+use super::{Common, device, load_contenders, print, stem};
 use crate::error::Result;
-use crate::learn::Device;
 use crate::record::{claim, free_name, to_csv, write_atomically};
 use crate::report;
 use crate::study::{self, AccuracyRow};
@@ -29,7 +28,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
     let config = load_contenders(&args.config, common)?;
-    let device: Device = common.device.as_deref().unwrap_or("cpu").parse()?;
+    let device = device(common, None)?;
     let name = stem(&args.config);
     let directory = common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(&name)));
     let seeds: Vec<u64> = (0..args.seeds).map(|n| config.seed.wrapping_add(n)).collect();
