@@ -94,6 +94,12 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// `y[i] = a · y[i]`.
     fn scale(y: &mut [Self], a: Self::Scalar);
 
+    /// `y[i] = a · y[i] − x[i]`. The slices have equal length.
+    fn scale_less(y: &mut [Self], a: Self::Scalar, x: &[Self]) {
+        Self::scale(y, a);
+        Self::axpy(y, -Self::Scalar::ONE, x);
+    }
+
     /// `Σ_i a_i x_i` over vectors of equal length `len`, in the order of `terms`, in parallel over
     /// coordinates. The result does not depend on the number of threads.
     #[must_use]
@@ -167,6 +173,13 @@ macro_rules! real_symbol {
                 let a = a as $real;
                 for y in y {
                     *y *= a;
+                }
+            }
+
+            fn scale_less(y: &mut [Self], a: f64, x: &[Self]) {
+                let a = a as $real;
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = a * *y - x;
                 }
             }
         }

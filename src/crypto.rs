@@ -5,11 +5,10 @@
 //! sealed with a fixed nonce. Secrets are erased when they are dropped. Agreement and expansion are secure under the computational
 //! Diffie–Hellman assumption on Curve25519 with SHA-256 as a random oracle, and ChaCha20 as a pseudo-random generator.
 
-use chacha20::ChaCha20Rng;
+use chacha20::ChaCha20;
 use chacha20poly1305::aead::Aead;
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
 use hkdf::Hkdf;
-use rand::SeedableRng;
 use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -18,6 +17,7 @@ use crate::algebra::field::Field;
 use crate::algebra::{CHUNK, KeyStream, LinearForm, Scalar, Symbol};
 use crate::keys::KeySource;
 use crate::parallel;
+use crate::seed::Bulk;
 
 /// Bytes of a secret, of a public key and of a shared key.
 pub const KEY_BYTES: usize = 32;
@@ -68,10 +68,9 @@ impl Secret {
     }
 
     /// The keystream number `stream`.
-    fn keystream(&self, stream: u64) -> ChaCha20Rng {
-        let mut rng = ChaCha20Rng::from_seed(self.0);
-        rng.set_stream(stream);
-        rng
+    #[must_use]
+    pub fn keystream(&self, stream: u64) -> Bulk<ChaCha20> {
+        Bulk::new(&self.0, stream)
     }
 }
 
@@ -147,15 +146,18 @@ pub fn open(key: &Secret, sealed: &[u8]) -> Option<Vec<u8>> {
 /// becomes uniform symbols by rejection, without bias.
 pub fn add_masks<F: Field>(y: &mut [F], terms: &[(bool, &Secret)]) {
     parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(stream, chunk)| {
-        let mut streams: Vec<(bool, ChaCha20Rng)> =
-            terms.iter().map(|(subtract, secret)| (*subtract, secret.keystream(stream as u64))).collect();
+        let mut streams: Vec<(F, Bulk<ChaCha20>)> = terms
+            .iter()
+            .map(|(subtract, secret)| {
+                (if *subtract { -F::ONE } else { F::ONE }, secret.keystream(stream as u64))
+            })
+            .collect();
+        let mut mask = [F::ZERO; BLOCK];
         for block in chunk.chunks_mut(BLOCK) {
-            for (subtract, stream) in &mut streams {
-                if *subtract {
-                    block.iter_mut().for_each(|y| *y = *y - F::uniform(stream));
-                } else {
-                    block.iter_mut().for_each(|y| *y = *y + F::uniform(stream));
-                }
+            let mask = &mut mask[..block.len()];
+            for (sign, stream) in &mut streams {
+                F::sample(stream, mask);
+                F::axpy(block, *sign, mask);
             }
         }
     });

@@ -44,10 +44,9 @@ pub struct SeededKeys(pub Seed);
 impl<S: Sample> KeySource<S> for SeededKeys {
     fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
         let index = u64::from(name.a) << 16 | u64::from(name.b);
-        let mut rng = self.0.child(name.purpose, name.round).child("stream", index).rng();
         // The cipher's own streams: threads draw the chunks of a key in any order.
-        rng.set_stream(chunk as u64);
-        S::sample(&mut rng, out);
+        let mut draws = self.0.child(name.purpose, name.round).child("stream", index).bulk(chunk as u64);
+        S::sample(&mut draws, out);
     }
 }
 
@@ -172,8 +171,7 @@ fn fair<S: Symbol>(
         }
         S::scale(&mut mean, share);
         for key in keys {
-            S::scale(key, scale);
-            S::axpy(key, -S::Scalar::ONE, &mean);
+            S::scale_less(key, scale, &mean);
         }
     })
 }

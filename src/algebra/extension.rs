@@ -15,9 +15,7 @@
 use std::fmt;
 use std::ops::{Add, Mul, Neg, Sub};
 
-use rand::RngExt;
-
-use super::field::{Field, Prime, Small, arithmetic};
+use super::field::{Field, Prime, Small, arithmetic, fill};
 use super::{Sample, Scalar, Symbol};
 
 /// F_{p^m} for a prime p and m ≥ 2 with m (p − 1)² < 2^(64/m), among others F_{7^m} for m ≤ 7.
@@ -236,16 +234,16 @@ impl<const P: u32, const M: usize> Field for Extension<P, M> {
     fn index(self) -> u64 {
         self.coefficients().iter().rev().fold(0, |n, c| n * Self::P + c.residue())
     }
+}
 
-    fn uniform(rng: &mut impl RngExt) -> Self {
+impl<const P: u32, const M: usize> Extension<P, M> {
+    fn draw(rng: &mut impl rand::Rng, out: &mut [Self]) {
         // The narrow lanes leave q below 2³².
         let whole = (1 << 32) / Self::ORDER * Self::ORDER;
-        loop {
-            let draw = u64::from(rng.random::<u32>());
-            if draw < whole {
-                return Self::element(draw % Self::ORDER);
-            }
-        }
+        fill(rng, out, |word| {
+            let draw = u64::from(u32::from_le_bytes(word));
+            (Self::element(draw % Self::ORDER), draw < whole)
+        });
     }
 }
 

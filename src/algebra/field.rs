@@ -13,7 +13,6 @@ use std::fmt::{self, Display};
 use std::ops::{Add, Mul, Neg, Sub};
 
 use pulp::{Arch, NullaryFnOnce};
-use rand::RngExt;
 
 use super::{Sample, Scalar, Symbol};
 
@@ -46,7 +45,71 @@ pub trait Field: Sample<Scalar = Self> + Scalar + Eq + Ord + Display {
     }
 
     /// A uniform element, by rejection and so without bias.
-    fn uniform(rng: &mut impl RngExt) -> Self;
+    fn uniform(rng: &mut impl rand::Rng) -> Self {
+        let mut element = [Self::ZERO];
+        Self::sample(rng, &mut element);
+        element[0]
+    }
+}
+
+/// Random bytes that become elements at a time.
+const BYTES: usize = 4096;
+
+/// Fills `out` with what `of` makes of the generator's words of N bytes, one after the other, and leaves out those that it refuses.
+pub(super) fn fill<const N: usize, F: Copy>(
+    rng: &mut impl rand::Rng,
+    mut out: &mut [F],
+    of: impl Fn([u8; N]) -> (F, bool),
+) {
+    let arch = Arch::new();
+    let mut bytes = [0; BYTES];
+    while !out.is_empty() {
+        let wanted = out.len().min(BYTES / N);
+        let (words, _) = bytes[..wanted * N].as_chunks_mut::<N>();
+        rng.fill_bytes(words.as_flattened_mut());
+        let mut taken = wanted;
+        // Next to never in the large fields.
+        if !arch.dispatch(Elements(words, &mut *out, &of)) {
+            taken = 0;
+            for (element, _) in words.iter().map(|&word| of(word)).filter(|(_, accepted)| *accepted) {
+                out[taken] = element;
+                taken += 1;
+            }
+        }
+        out = &mut out[taken..];
+    }
+}
+
+/// One element for each word, whether or not it is accepted. Returns whether all are.
+struct Elements<'a, const N: usize, F, O>(&'a [[u8; N]], &'a mut [F], &'a O);
+
+impl<const N: usize, F, O: Fn([u8; N]) -> (F, bool)> NullaryFnOnce for Elements<'_, N, F, O> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn call(self) -> bool {
+        let Self(words, out, of) = self;
+        let mut all = true;
+        for (out, &word) in out.iter_mut().zip(words) {
+            let (element, accepted) = of(word);
+            *out = element;
+            all &= accepted;
+        }
+        all
+    }
+}
+
+/// `y += x`, or `y −= x`.
+struct Sum<'a, F, const MINUS: bool>(&'a mut [F], &'a [F]);
+
+impl<F: Field, const MINUS: bool> NullaryFnOnce for Sum<'_, F, MINUS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(y, x) = self;
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = if MINUS { *y - *x } else { *y + *x });
+    }
 }
 
 /// An element of a prime field, kept as its residue in 0..p.
@@ -102,7 +165,7 @@ macro_rules! arithmetic {
 
         impl<$($generic)*> Sample for $field {
             fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
-                out.fill_with(|| Self::uniform(rng));
+                Self::draw(rng, out);
             }
         }
     };
@@ -124,10 +187,6 @@ macro_rules! residues {
 
             fn index(self) -> u64 {
                 self.residue()
-            }
-
-            fn uniform(rng: &mut impl RngExt) -> Self {
-                Self::draw(rng)
             }
         }
 
@@ -190,7 +249,7 @@ impl Add for M61 {
     #[inline]
     fn add(self, other: Self) -> Self {
         let sum = self.0 + other.0;
-        Self(if sum >= P61 { sum - P61 } else { sum })
+        Self(sum.min(sum.wrapping_sub(P61)))
     }
 }
 
@@ -224,13 +283,11 @@ impl Prime for M61 {
 }
 
 impl M61 {
-    fn draw(rng: &mut impl RngExt) -> Self {
-        loop {
-            let draw = rng.random::<u64>() >> 3;
-            if draw < P61 {
-                return Self(draw);
-            }
-        }
+    fn draw(rng: &mut impl rand::Rng, out: &mut [Self]) {
+        fill(rng, out, |word| {
+            let draw = u64::from_le_bytes(word) >> 3;
+            (Self(draw), draw != P61)
+        });
     }
 }
 
@@ -244,9 +301,9 @@ impl Symbol for M61 {
 
     fn axpy(y: &mut [Self], a: Self, x: &[Self]) {
         if a == Self::ONE {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = *y + *x);
+            Arch::new().dispatch(Sum::<_, false>(y, x));
         } else if a == -Self::ONE {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = *y - *x);
+            Arch::new().dispatch(Sum::<_, true>(y, x));
         } else {
             for (y, x) in y.iter_mut().zip(x) {
                 y.0 = reduce61(u128::from(a.0) * u128::from(x.0) + u128::from(y.0));
@@ -316,13 +373,11 @@ impl<const P: u32> Small<P> {
         }
     }
 
-    fn draw(rng: &mut impl RngExt) -> Self {
-        loop {
-            let draw = rng.random::<u32>() >> (P - 1).leading_zeros();
-            if draw < P {
-                return Self(draw);
-            }
-        }
+    fn draw(rng: &mut impl rand::Rng, out: &mut [Self]) {
+        fill(rng, out, |word| {
+            let draw = u32::from_le_bytes(word) >> (P - 1).leading_zeros();
+            (Self(draw), draw < P)
+        });
     }
 }
 
@@ -375,7 +430,9 @@ impl<const P: u32> Symbol for Small<P> {
 
     fn axpy(y: &mut [Self], a: Self, x: &[Self]) {
         if a == Self::ONE {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = *y + *x);
+            Arch::new().dispatch(Sum::<_, false>(y, x));
+        } else if a == -Self::ONE {
+            Arch::new().dispatch(Sum::<_, true>(y, x));
         } else {
             for (y, x) in y.iter_mut().zip(x) {
                 y.0 = Self::reduce(u64::from(a.0) * u64::from(x.0) + u64::from(y.0));

@@ -12,7 +12,6 @@
 //! Secrets are erased when they are dropped. The server hands on the public keys, so that shares are secret from every router and
 //! eavesdropper, and from a server that follows the protocol; one that replaces keys could read them.
 
-use chacha20::ChaCha20Rng;
 use rand::SeedableRng;
 
 use crate::algebra::{KeyStream, Sample};
@@ -114,9 +113,7 @@ impl<S: Sample> KeySource<S> for Secrets {
         };
         let secret = secret.expect("own_key draws streams of the client and its pairs only");
         let seed = secret.derive(&crypto::context(purpose, round, a, b));
-        let mut rng = ChaCha20Rng::from_seed(*seed.bytes());
-        rng.set_stream(chunk as u64);
-        S::sample(&mut rng, out);
+        S::sample(&mut seed.keystream(chunk as u64), out);
     }
 }
 
