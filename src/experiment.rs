@@ -12,7 +12,7 @@
 //!
 //! `<!-- run -->` marks the line that says how long the run took.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,6 +89,38 @@ pub enum Program {
     Other(Vec<String>, Option<PathBuf>),
 }
 
+/// The command line, as a user would type it.
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(words) => write!(f, "seccogc {}", words.join(" ")),
+            Self::Other(words, None) => f.write_str(&words.join(" ")),
+            Self::Other(words, Some(save)) => write!(f, "{} > {}", words.join(" "), save.display()),
+        }
+    }
+}
+
+/// How long a run took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Took {
+    /// From its first step to its last.
+    Whole(Duration),
+    /// It was interrupted.
+    Parts,
+}
+
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Whole(took) = self else { return f.write_str("in parts") };
+        let seconds = took.as_secs();
+        match seconds {
+            0..60 => write!(f, "{seconds} s"),
+            60..3600 => write!(f, "{} min {} s", seconds / 60, seconds % 60),
+            _ => write!(f, "{} h {} min", seconds / 3600, seconds / 60 % 60),
+        }
+    }
+}
+
 impl Experiment {
     /// Reads the experiment `name` of the folder `experiments`.
     ///
@@ -157,7 +189,7 @@ impl Experiment {
     ///
     /// # Errors
     /// A result that the steps did not leave; files that cannot be read or written.
-    pub fn publish(&self, out: &Path, took: Duration) -> Result<()> {
+    pub fn publish(&self, out: &Path, took: &Took) -> Result<()> {
         let read = |file: &str| {
             let path = out.join(file);
             fs::read(&path).map_err(Error::io("read", &path))
@@ -177,16 +209,10 @@ impl Experiment {
         write_atomically(&path, readme.as_bytes())
     }
 
-    fn stamp(&self, took: Duration) -> String {
-        let seconds = took.as_secs();
-        let time = match seconds {
-            0..60 => format!("{seconds} s"),
-            60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-            _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        };
+    fn stamp(&self, took: &Took) -> String {
         let threads = rayon::current_num_threads();
         let (version, name, system) = (env!("CARGO_PKG_VERSION"), &self.name, std::env::consts::ARCH);
-        format!("`seccogc experiment {name}`: {time} with {threads} threads ({system}, seccogc {version}).\n")
+        format!("`seccogc experiment {name}`: {took} with {threads} threads ({system}, seccogc {version}).\n")
     }
 }
 
@@ -243,6 +269,8 @@ mod tests {
         (root, experiments)
     }
 
+    const MINUTE: Took = Took::Whole(Duration::from_secs(61));
+
     const TOML: &str = r#"
         title = "A claim"
         claim = "Sums are exact."
@@ -270,6 +298,9 @@ mod tests {
         assert_eq!(*other, Program::Other(words, Some("o/table.md".into())));
         let Program::Own(full) = &experiment.programs(Path::new("o"), false)[0] else { panic!("own") };
         assert_eq!(full[4..], ["--seeds", "3"]);
+        let lines = [own, other].map(ToString::to_string);
+        assert_eq!(lines[0], format!("seccogc compare {config} --out o/run --set rounds=2"));
+        assert_eq!(lines[1], format!("python3 {here}/a.py > o/table.md"));
     }
 
     #[test]
@@ -279,13 +310,13 @@ mod tests {
         let (_root, experiments) = written(TOML, readme);
         let experiment = Experiment::load(&experiments, "claim").unwrap();
         let out = tempfile::tempdir().unwrap();
-        let missing = experiment.publish(out.path(), Duration::from_secs(61)).unwrap_err().to_string();
+        let missing = experiment.publish(out.path(), &MINUTE).unwrap_err().to_string();
         assert!(missing.contains("summary.csv"), "{missing}");
         fs::create_dir(out.path().join("run")).unwrap();
         fs::write(out.path().join("run/summary.csv"), "a,b\n").unwrap();
         fs::write(out.path().join("run/accuracy.svg"), "<svg/>").unwrap();
         fs::write(out.path().join("table.md"), "| new |\n\n").unwrap();
-        experiment.publish(out.path(), Duration::from_secs(61)).unwrap();
+        experiment.publish(out.path(), &MINUTE).unwrap();
         let renewed = fs::read_to_string(experiments.join("claim/README.md")).unwrap();
         assert!(
             renewed.starts_with("# A\n<!-- run -->\n`seccogc experiment claim`: 1 min 1 s with "),
@@ -294,7 +325,7 @@ mod tests {
         assert!(renewed.ends_with("text\n<!-- table.md -->\n| new |\n<!-- end -->\nlast\n"), "{renewed}");
         assert_eq!(fs::read_to_string(experiments.join("claim/summary.csv")).unwrap(), "a,b\n");
         // A second time changes nothing.
-        experiment.publish(out.path(), Duration::from_secs(61)).unwrap();
+        experiment.publish(out.path(), &MINUTE).unwrap();
         assert_eq!(fs::read_to_string(experiments.join("claim/README.md")).unwrap(), renewed);
         let page = index(&Experiment::all(&experiments).unwrap());
         assert!(

@@ -385,18 +385,26 @@ pub fn claim(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The first of `base`, `base-2`, `base-3`, … that does not exist.
-#[must_use]
-pub fn free_name(base: &Path) -> PathBuf {
+/// `base`, `base-2`, `base-3`, …
+fn names(base: &Path) -> impl Iterator<Item = PathBuf> {
     let numbered = (2u32..).map(|n| {
         let mut name = base.as_os_str().to_owned();
         name.push(format!("-{n}"));
         PathBuf::from(name)
     });
-    std::iter::once(base.to_owned())
-        .chain(numbered)
-        .find(|path| !path.exists())
-        .unwrap_or_else(|| base.to_owned())
+    std::iter::once(base.to_owned()).chain(numbered)
+}
+
+/// The first of `base`, `base-2`, `base-3`, … that does not exist.
+#[must_use]
+pub fn free_name(base: &Path) -> PathBuf {
+    names(base).find(|path| !path.exists()).unwrap_or_else(|| base.to_owned())
+}
+
+/// The last of `base`, `base-2`, `base-3`, … before the first that does not exist.
+#[must_use]
+pub fn last_name(base: &Path) -> Option<PathBuf> {
+    names(base).take_while(|path| path.exists()).last()
 }
 
 fn appender(path: &Path) -> Result<csv::Writer<File>> {

@@ -3,20 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
 
 use super::{Alone, Cli, Verb, print};
 use crate::error::{Error, Result};
-use crate::experiment::{Experiment, Program, index};
-use crate::record::{claim, free_name, write_atomically};
+use crate::experiment::{Experiment, Program, Took, index};
+use crate::record::{claim, free_name, last_name, write_atomically};
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc experiment                                   list them\n  \
     seccogc experiment mnist_compare --quick             minutes instead of the complete run\n  \
     seccogc experiment mnist_compare --update            the complete run, published beside its claim\n  \
-    seccogc experiment --all --update                    all of them, and the index";
+    seccogc experiment --all --update                    all of them, and the index\n  \
+    seccogc experiment --all --update --resume           after an interruption";
+
+/// The command lines that are finished, in the folder of a run.
+const FINISHED: &str = ".finished";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -32,6 +36,9 @@ pub struct Args {
     /// Publish the results into the experiment's folder, and renew its README and the index
     #[arg(long)]
     update: bool,
+    /// Go on with the last run of each after an interruption: finished steps are left out, sweeps keep their finished runs
+    #[arg(long)]
+    resume: bool,
     /// Folder of the experiments
     #[arg(long, value_name = "DIR", default_value = "experiments")]
     dir: PathBuf,
@@ -59,16 +66,11 @@ pub fn run(args: &Args) -> Result<()> {
     for experiment in &chosen {
         let (out, took) = carry_out(experiment, args)?;
         if args.update {
-            experiment.publish(&out, took)?;
+            experiment.publish(&out, &took)?;
         }
         if !args.quiet {
             let marked = if args.quick { " (quick: no evidence for the claim)" } else { "" };
-            eprintln!(
-                "{}: {:.0} s, results in {}{marked}",
-                experiment.name,
-                took.as_secs_f64(),
-                out.display()
-            );
+            eprintln!("{}: {took}, results in {}{marked}", experiment.name, out.display());
         }
     }
     if args.update {
@@ -77,21 +79,63 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn carry_out(experiment: &Experiment, args: &Args) -> Result<(PathBuf, Duration)> {
+fn carry_out(experiment: &Experiment, args: &Args) -> Result<(PathBuf, Took)> {
     let name = format!("{}{}", experiment.name, if args.quick { "-quick" } else { "" });
     let base = args.out.clone().unwrap_or_else(|| Path::new("runs").join("experiments"));
-    let out = free_name(&base.join(name));
-    claim(&out)?;
+    let base = base.join(name);
+    let begun = args.resume.then(|| last_name(&base)).flatten();
+    let resumed = begun.is_some();
+    let out = begun.unwrap_or_else(|| free_name(&base));
+    if !resumed {
+        claim(&out)?;
+    }
+    let record = out.join(FINISHED);
+    let mut finished = if record.exists() {
+        fs::read_to_string(&record).map_err(Error::io("read", &record))?
+    } else {
+        String::new()
+    };
+    let before: Vec<String> = finished.lines().map(str::to_owned).collect();
     let clock = Instant::now();
     for (i, program) in experiment.programs(&out, args.quick).into_iter().enumerate() {
+        let line = program.to_string();
+        match before.get(i) {
+            Some(done) if *done == line => continue,
+            Some(_) => {
+                let problem =
+                    format!("{} was begun with another command; start anew without --resume", out.display());
+                return Err(of_step(experiment, i, &problem));
+            }
+            None => {}
+        }
         match program {
-            Program::Own(words) => own(words, args.quiet).map_err(|error| of_step(experiment, i, &error))?,
+            Program::Own(words) => {
+                let words = if resumed { gone_on(words, &out)? } else { words };
+                own(words, args.quiet).map_err(|error| of_step(experiment, i, &error))?;
+            }
             Program::Other(words, save) => {
                 other(&words, save.as_deref()).map_err(|problem| of_step(experiment, i, &problem))?;
             }
         }
+        finished += &line;
+        finished.push('\n');
+        write_atomically(&record, finished.as_bytes())?;
     }
-    Ok((out, clock.elapsed()))
+    Ok((out, if resumed { Took::Parts } else { Took::Whole(clock.elapsed()) }))
+}
+
+/// The words of a step that may have been interrupted: a sweep goes on, everything else starts again in an empty folder.
+fn gone_on(mut words: Vec<String>, run: &Path) -> Result<Vec<String>> {
+    let out = words.iter().position(|word| word == "--out").and_then(|i| words.get(i + 1)).map(PathBuf::from);
+    let Some(out) = out.filter(|out| out.is_dir() && out != run && out.starts_with(run)) else {
+        return Ok(words);
+    };
+    if words.first().is_some_and(|verb| verb == "sweep") {
+        words.push("--resume".into());
+    } else {
+        fs::remove_dir_all(&out).map_err(Error::io("remove", &out))?;
+    }
+    Ok(words)
 }
 
 fn of_step(experiment: &Experiment, i: usize, problem: &impl std::fmt::Display) -> Error {
@@ -100,7 +144,7 @@ fn of_step(experiment: &Experiment, i: usize, problem: &impl std::fmt::Display) 
 
 fn own(words: Vec<String>, quiet: bool) -> Result<()> {
     if !quiet {
-        eprintln!("seccogc {}", words.join(" "));
+        eprintln!("{}", Program::Own(words.clone()));
     }
     let words: Vec<String> = std::iter::once("seccogc".to_owned()).chain(words).collect();
     let parse = |words: &[String]| Cli::try_parse_from(words);

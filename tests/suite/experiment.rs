@@ -104,6 +104,39 @@ fn a_small_experiment_is_carried_out_and_published() {
         let stderr = String::from_utf8(stderr).unwrap();
         assert!(stderr.starts_with(want) && stderr.lines().count() == 1, "{stderr}");
     }
+    // The second step of an interrupted run is missing a file; then it is there.
+    let steps = "
+    [[steps]]
+    run = ['sweep', '{here}/sweep.toml', '--out', '{out}/sweep']
+    [[steps]]
+    command = ['cat', '{here}/late.txt']
+    save = 'late.txt'
+    ";
+    let grid = CONFIG.replace("[[compare]]", "[sweep]\n    seeds = [1, 2]\n    [[sweep.variants]]");
+    fs::write(here.join("sweep.toml"), grid.replace("protocol.kind", "set.protocol.kind")).unwrap();
+    fs::write(here.join("experiment.toml"), SPEC.to_owned() + steps).unwrap();
+    run(&["two", "--update", "--quiet"]).code(2);
+    let out = root.path().join("runs/experiments/two-2");
+    let finished = fs::read_to_string(out.join(".finished")).unwrap();
+    assert_eq!(finished.lines().count(), 2, "{finished}");
+    let seed = out.join("sweep/ideal/seed-1/run.json");
+    let first = fs::metadata(&seed).unwrap().modified().unwrap();
+    // As if the sweep had been cut off behind its first run.
+    fs::write(out.join(".finished"), finished.lines().next().unwrap().to_owned() + "\n").unwrap();
+    fs::remove_dir_all(out.join("sweep/ideal/seed-2")).unwrap();
+    fs::write(here.join("late.txt"), "late").unwrap();
+    run(&["two", "--update", "--resume", "--quiet"]).success();
+    assert_eq!(fs::metadata(&seed).unwrap().modified().unwrap(), first, "a finished run is played again");
+    assert!(out.join("sweep/ideal/seed-2/run.json").is_file());
+    assert_eq!(fs::read_to_string(out.join("late.txt")).unwrap(), "late");
+    let renewed = fs::read_to_string(here.join("README.md")).unwrap();
+    assert!(renewed.contains("`seccogc experiment two`: in parts with "), "{renewed}");
+    fs::write(here.join("experiment.toml"), SPEC.to_owned() + &steps.replace("late", "later")).unwrap();
+    let stderr = run(&["two", "--resume", "--quiet"]).code(2).get_output().stderr.clone();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(stderr.contains("steps[2]: ") && stderr.contains("start anew without --resume"), "{stderr}");
+    assert!(!root.path().join("runs/experiments/two-3").exists());
+
     let wrong = SPEC.replace("two.toml", "three.toml");
     fs::write(here.join("experiment.toml"), wrong).unwrap();
     let stderr = run(&["two", "--quiet"]).code(2).get_output().stderr.clone();
