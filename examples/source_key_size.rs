@@ -2,7 +2,7 @@
 //! is built and checked: by decoding from every set of responders, or 10,000 seeded ones where there are more than 100,000, and by
 //! what all 24 transmissions together leak.
 //!
-//! `cargo run --release --example source_key_size [FOLDER]` writes `source_key_size.csv`, `.svg` and `.png`.
+//! `cargo run --release --example source_key_size [FOLDER]` writes `source_key_size.csv`, `.md`, `.svg` and `.png`.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use seccogc::protocol::exchange::formal;
 use seccogc::protocol::secure_gc::SecureGc;
 use seccogc::protocol::{Decoded, PartyId};
 use seccogc::record::{to_csv, write_atomically};
-use seccogc::report::plot_lines;
+use seccogc::report::{markdown, plot_lines};
 use seccogc::seed::Seed;
 use seccogc::{Error, Result};
 
@@ -71,6 +71,19 @@ fn point(kind: AssignmentKind, reduction: usize) -> Result<Point> {
     })
 }
 
+/// A line for every m: the key sizes of both assignments and the converse, to three decimals.
+fn table(points: &[Point]) -> String {
+    let (cyclic, combined) = points.split_at(COPIES);
+    let size = |size: f64| format!("{size:.3}").trim_end_matches('0').trim_end_matches('.').to_owned();
+    let line = |(cyclic, combined): (&Point, &Point)| {
+        let Point { reduction, responders, source_key_size, converse, .. } = cyclic;
+        let (m, responders, h) = (reduction.to_string(), responders.to_string(), combined.rank.to_string());
+        vec![m, responders, size(*source_key_size), h, size(combined.source_key_size), size(*converse)]
+    };
+    let lines: Vec<_> = cyclic.iter().zip(combined).map(line).collect();
+    markdown(&["m", "N_r", "cyclic", "combined, h", "combined", "converse"], &[], &lines)
+}
+
 fn main() -> Result<()> {
     let folder =
         std::env::args_os().nth(1).map_or_else(|| PathBuf::from("runs/source_key_size"), PathBuf::from);
@@ -93,6 +106,7 @@ fn main() -> Result<()> {
         }
     }
     write_atomically(&folder.join("source_key_size.csv"), &to_csv(&points)?)?;
+    write_atomically(&folder.join("source_key_size.md"), table(&points).as_bytes())?;
     let line = |name: &str, of: &dyn Fn(&Point) -> Option<f64>| {
         let points = points.iter().filter_map(|point| Some((point.reduction as f64, of(point)?)));
         (name.to_owned(), points.collect::<Vec<_>>())
