@@ -12,8 +12,6 @@
 //! Secrets are erased when they are dropped. The server hands on the public keys, so that shares are secret from every router and
 //! eavesdropper, and from a server that follows the protocol; one that replaces keys could read them.
 
-use rand::SeedableRng;
-
 use crate::algebra::{KeyStream, Sample};
 use crate::crypto::{self, KEY_BYTES, Secret};
 use crate::error::{Error, Result};
@@ -112,8 +110,8 @@ impl<S: Sample> KeySource<S> for Secrets {
             (false, false) => None,
         };
         let secret = secret.expect("own_key draws streams of the client and its pairs only");
-        let seed = secret.derive(&crypto::context(purpose, round, a, b));
-        S::sample(&mut seed.keystream(chunk as u64), out);
+        let stream = secret.derive(&crypto::context(purpose, round, a, b));
+        S::sample(&mut stream.keystream(chunk as u64), out);
     }
 }
 
