@@ -10,6 +10,7 @@ mod pivot;
 mod plot;
 mod runs;
 mod spread;
+mod study;
 mod table;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use plot::{
 };
 pub use runs::{Recorded, Runs};
 pub use spread::{Spread, slope};
+pub use study::{accuracy_table, leakage_table, recovery_table};
 pub(crate) use table::short;
 pub use table::{markdown, table};
 

@@ -1,7 +1,7 @@
 //! The verb `experiment`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -127,7 +127,14 @@ fn carry_out(experiment: &Experiment, args: &Args) -> Result<(PathBuf, Took)> {
 /// The words of a step that may have been interrupted: a sweep goes on, everything else starts again in an empty folder.
 fn gone_on(mut words: Vec<String>, run: &Path) -> Result<Vec<String>> {
     let out = words.iter().position(|word| word == "--out").and_then(|i| words.get(i + 1)).map(PathBuf::from);
-    let Some(out) = out.filter(|out| out.is_dir() && out != run && out.starts_with(run)) else {
+    let inside = |out: &PathBuf| {
+        out.is_dir()
+            && out.strip_prefix(run).is_ok_and(|rest| {
+                rest.components().next().is_some()
+                    && !rest.components().any(|part| part == Component::ParentDir)
+            })
+    };
+    let Some(out) = out.filter(inside) else {
         return Ok(words);
     };
     if words.first().is_some_and(|verb| verb == "sweep") {

@@ -11,7 +11,7 @@ use crate::study::{self, AccuracyRow};
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc privacy configs/privacy.toml\n  \
     seccogc privacy configs/privacy.toml --seeds 3 --set 'study.key_stds=[1.0, 10.0]' --out runs/privacy\n\n\
-    Writes accuracy_privacy, leakage_per_client and recovery_error, each as .csv, .svg and .png.";
+    Writes accuracy_privacy, leakage_per_client and recovery_error, each as .csv, .md, .svg and .png, and prints the first table.";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -41,8 +41,10 @@ pub fn run(args: &Args) -> Result<()> {
     claim(&directory)?;
     write_atomically(&file("config.toml"), config.to_toml()?.as_bytes())?;
     write_atomically(&file("leakage_per_client.csv"), &to_csv(&leakage)?)?;
+    write_atomically(&file("leakage_per_client.md"), report::leakage_table(&leakage).as_bytes())?;
     report::plot_leakage(&leakage, "Leakage of each client", &file("leakage_per_client"))?;
     write_atomically(&file("recovery_error.csv"), &to_csv(&recovery)?)?;
+    write_atomically(&file("recovery_error.md"), report::recovery_table(&recovery).as_bytes())?;
     report::plot_recovery(&recovery, "Recovery error against key power", &file("recovery_error"))?;
 
     let rows = study::accuracy(&config, &seeds, &device, &mut |row| {
@@ -52,9 +54,13 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     let csv = to_csv(&rows)?;
     write_atomically(&file("accuracy_privacy.csv"), &csv)?;
+    let table = report::accuracy_table(&rows);
+    write_atomically(&file("accuracy_privacy.md"), table.as_bytes())?;
     report::plot_privacy(&rows, "Accuracy against the level of privacy", &file("accuracy_privacy"))?;
     if common.csv {
         print(&String::from_utf8_lossy(&csv))?;
+    } else if !common.quiet {
+        print(&table)?;
     }
     if !common.quiet {
         eprintln!("results in {}", directory.display());

@@ -126,7 +126,7 @@ pub(super) fn mean_of_some(
 }
 
 /// A cell of Markdown: `|` would end it, a line break would end the row.
-fn text(cell: &str) -> String {
+pub(super) fn text(cell: &str) -> String {
     if cell.is_empty() {
         return "–".into();
     }

@@ -53,6 +53,15 @@ fn one_command_writes_three_tables_and_three_figures() {
         assert!(fs::read_to_string(out.join(figure).with_extension("svg")).unwrap().contains("</svg>"));
     }
 
+    // The rules and a line per point: contenders and σ, clients, σ.
+    for (table, lines) in
+        [("accuracy_privacy.md", 10), ("leakage_per_client.md", 10), ("recovery_error.md", 13)]
+    {
+        let text = fs::read_to_string(out.join(table)).unwrap();
+        assert_eq!(text.lines().count(), 2 + lines, "{table}: {text}");
+        assert!(!text.contains("NaN"), "{table}: {text}");
+    }
+
     let rows: Vec<AccuracyRow> = read_rows(&out.join("accuracy_privacy.csv")).unwrap();
     // Two seeds; four protocols with keys at two σ, two without.
     assert_eq!(rows.len(), 2 * (4 * 2 + 2));

@@ -121,6 +121,14 @@ fn jobs_parts_and_interruptions_give_the_same_tables() {
     folder.run("four", &["--jobs", "4"]);
     assert_eq!(tables("four"), expected);
 
+    // The configuration may move with its results; only `[deploy]` knows where it lay.
+    let moved = Folder::new(CONFIG);
+    let one = folder.path("one");
+    let again = ["sweep", &moved.path("sweep.toml"), "--quiet", "--resume", "--out", &one];
+    let before = fs::read_to_string(folder.path("one/fedavg/erasure=0.3/seed-2/run.json")).unwrap();
+    succeed(&again);
+    assert_eq!(fs::read_to_string(folder.path("one/fedavg/erasure=0.3/seed-2/run.json")).unwrap(), before);
+
     // In three parts, the last of which gathers.
     for part in ["2/3", "1/3"] {
         folder.run("parts", &["--shard", part]);

@@ -1,0 +1,95 @@
+//! The tables of `seccogc privacy`.
+
+use std::collections::BTreeSet;
+
+use super::Spread;
+use super::table::{markdown, mean_pm, short, text};
+use crate::study::{AccuracyRow, LeakageRow, RecoveryRow};
+
+/// One line per contender and σ: what each adversary learns, and the accuracy, mean ± sample standard deviation over the seeds.
+#[must_use]
+pub fn accuracy_table(rows: &[AccuracyRow]) -> String {
+    const HEADER: [&str; 7] = [
+        "protocol",
+        "σ",
+        "ε of all rounds",
+        "LMIP (bits)",
+        "LMIP, server (bits)",
+        "recovered (%)",
+        "final accuracy (%)",
+    ];
+    let mut points: Vec<(&AccuracyRow, Vec<&AccuracyRow>)> = Vec::new();
+    for row in rows {
+        let same = |first: &AccuracyRow| (&first.protocol, first.key_std) == (&row.protocol, row.key_std);
+        match points.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, seeds)) => seeds.push(row),
+            None => points.push((row, vec![row])),
+        }
+    }
+    let lines: Vec<_> = points
+        .iter()
+        .map(|(first, seeds)| {
+            let worst =
+                |of: fn(&AccuracyRow) -> f64| short(seeds.iter().map(|row| of(row)).fold(0.0, f64::max));
+            let mean = |decimals, of: fn(&AccuracyRow) -> f64| {
+                mean_pm(decimals, Spread::Deviation, seeds.iter().map(|row| of(row)))
+            };
+            [
+                text(&first.protocol),
+                first.key_std.map_or_else(|| "–".into(), |std| std.to_string()),
+                worst(|row| row.epsilon_total),
+                worst(|row| row.lmip_bits),
+                worst(|row| row.lmip_server_bits),
+                mean(1, |row| 100.0 * row.recovered as f64 / row.rounds as f64),
+                mean(2, |row| 100.0 * row.final_accuracy),
+            ]
+        })
+        .collect();
+    markdown(&HEADER, &[0], &lines)
+}
+
+/// One line per client, the largest LMIP against a link, another client and the server under each key construction.
+#[must_use]
+pub fn leakage_table(rows: &[LeakageRow]) -> String {
+    let mut keys: Vec<&str> = Vec::new();
+    for row in rows.iter().filter(|row| row.client == 1) {
+        keys.push(&row.keys);
+    }
+    let header: Vec<String> = std::iter::once("client".to_owned())
+        .chain(keys.iter().flat_map(|keys| {
+            ["link", "other client", "server"].map(|adversary| format!("{keys}: {adversary} (bits)"))
+        }))
+        .collect();
+    let clients: BTreeSet<usize> = rows.iter().map(|row| row.client).collect();
+    let line = |client: &usize| -> Vec<String> {
+        let own = rows.iter().filter(|row| row.client == *client);
+        let values = own.flat_map(|row| [row.link_bits, row.neighbour_bits, row.server_bits].map(short));
+        std::iter::once(client.to_string()).chain(values).collect()
+    };
+    markdown(&header, &[], &clients.iter().map(line).collect::<Vec<_>>())
+}
+
+/// One line per σ, the relative error of each code in each arithmetic.
+#[must_use]
+pub fn recovery_table(rows: &[RecoveryRow]) -> String {
+    let scheme = |row: &RecoveryRow| {
+        let arithmetic = serde_json::to_value(row.arithmetic).unwrap_or_default();
+        let arithmetic = arithmetic.as_str().unwrap_or_default();
+        format!("{}, s = {}, {arithmetic}", row.code, row.stragglers)
+    };
+    let mut schemes: Vec<String> = rows.iter().map(scheme).collect();
+    schemes.dedup();
+    let mut key_stds: Vec<f64> = rows.iter().map(|row| row.key_std).collect();
+    key_stds.sort_by(f64::total_cmp);
+    key_stds.dedup();
+    let line = |&key_std: &f64| -> Vec<String> {
+        let error = |of: &String| {
+            let found = rows.iter().find(|row| scheme(row) == *of && row.key_std == key_std);
+            found.map_or_else(|| "–".into(), |row| short(row.relative_error))
+        };
+        std::iter::once(format!("{key_std:e}")).chain(schemes.iter().map(error)).collect()
+    };
+    let lines: Vec<_> = key_stds.iter().map(line).collect();
+    let header: Vec<String> = std::iter::once("σ".to_owned()).chain(schemes.iter().cloned()).collect();
+    markdown(&header, &[], &lines)
+}
