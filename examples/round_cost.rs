@@ -1,21 +1,23 @@
 //! What one aggregation costs under every protocol: key dealing, coding and decoding of all parties in one process, next to plain averaging of the
-//! same updates in the same run.
+//! same updates in the same run; and what a whole round costs, with local training on complete MNIST.
 //!
-//! `cargo run --release --example round_cost [FOLDER]` writes `round_cost.csv` and its table.
+//! `cargo run --release --example round_cost [FOLDER]` writes `round_cost.csv` and `whole_round.csv` and their tables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use rand::RngExt;
 use serde::Serialize;
 
+use seccogc::config::Config;
 use seccogc::error::{Error, Result};
 use seccogc::network::Perfect;
 use seccogc::protocol::{Aggregator, Decoded, ProtocolConfig, Update};
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::markdown;
 use seccogc::seed::Seed;
+use seccogc::train::Setting;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,6 +55,28 @@ const SCHEMES: [(&str, &str); 18] = [
     ("sec-agg-plus, k = 8, t = 4", "kind = 'sec-agg-plus'\nneighbours = 8\nthreshold = 4"),
 ];
 
+/// Ten clients with 6000 images each, the CNN of McMahan et al. 2017, one local epoch.
+const TRAINING: &str = "data = { name = 'mnist' }\nmodel = { kind = 'cnn' }\nevaluation = { every = 1000 }\n\
+                        solver = { kind = 'sgd', learning_rate = 0.05, batch_size = 32 }\nrounds = 1000\n";
+/// As [`SCHEMES`].
+const WHOLE: [(&str, &str); 4] = [
+    ("fedavg", "kind = 'fedavg'"),
+    ("Fair-SecCoGC, s = 3, f32", "kind = 'sec-cogc'\nstragglers = 3\narithmetic = 'f32'"),
+    ("Fair-SecCoGC, s = 3", "kind = 'sec-cogc'\nstragglers = 3"),
+    ("Fair-SecCoGC, s = 7", "kind = 'sec-cogc'\nstragglers = 7"),
+];
+const WHOLE_ROUNDS: u64 = 3;
+
+/// A whole round.
+#[derive(Serialize)]
+struct Whole {
+    scheme: &'static str,
+    round: u64,
+    seconds: f64,
+    /// Over FedAvg in the same round.
+    ratio: f64,
+}
+
 #[derive(Serialize)]
 struct Point {
     scheme: &'static str,
@@ -67,6 +91,48 @@ struct Point {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// `median (least – greatest)`.
+fn spread(values: Vec<f64>, decimals: usize) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(0.0, f64::max);
+    format!("{:.decimals$} ({least:.decimals$} – {most:.decimals$})", median(values))
+}
+
+/// Plays whole rounds, the schemes one after the other in each.
+fn whole_rounds(folder: &Path) -> Result<()> {
+    let refuse = |error: toml::de::Error| Error::Refused(error.message().to_owned());
+    let config: Config = toml::from_str(TRAINING).map_err(refuse)?;
+    let setting = Setting::build(&config, "cpu".parse()?)?;
+    let mut runs = Vec::new();
+    for (name, section) in WHOLE {
+        let protocol: ProtocolConfig = toml::from_str(section).map_err(refuse)?;
+        let run = setting.run(&protocol)?;
+        runs.push((name, run.start(), run));
+    }
+    let mut points: Vec<Whole> = Vec::new();
+    for round in 1..=WHOLE_ROUNDS {
+        let mut plain = f64::NAN;
+        for (name, state, run) in &mut runs {
+            let clock = Instant::now();
+            run.round(state)?;
+            let seconds = clock.elapsed().as_secs_f64();
+            plain = if *name == WHOLE[0].0 { seconds } else { plain };
+            points.push(Whole { scheme: name, round, seconds, ratio: seconds / plain });
+        }
+    }
+    let lines = WHOLE.map(|(name, _)| {
+        let of = |value: fn(&Whole) -> f64| -> Vec<f64> {
+            points.iter().filter(|point| point.scheme == name).map(value).collect()
+        };
+        let ratio = spread(of(|point| point.ratio), 3);
+        vec![name.to_owned(), format!("{:.1}", median(of(|point| point.seconds))), ratio]
+    });
+    let table = markdown(&["protocol", "s a round", "over FedAvg"], &[0], &lines);
+    println!("{table}");
+    write_atomically(&folder.join("whole_round.md"), table.as_bytes())?;
+    write_atomically(&folder.join("whole_round.csv"), &to_csv(&points)?)
 }
 
 fn main() -> Result<()> {
@@ -109,18 +175,17 @@ fn main() -> Result<()> {
         .iter()
         .map(|(name, _)| {
             let of: Vec<&Point> = points.iter().filter(|point| point.scheme == *name).collect();
-            let ratios = || of.iter().map(|point| point.ratio);
-            let (least, most) = (ratios().fold(f64::INFINITY, f64::min), ratios().fold(0.0, f64::max));
             vec![
                 (*name).to_owned(),
                 format!("{:.1}", of[0].bytes as f64 / 1e6),
                 format!("{:.0}", 1e3 * median(of.iter().map(|point| point.seconds).collect())),
-                format!("{:.1} ({least:.1} – {most:.1})", median(ratios().collect())),
+                spread(of.iter().map(|point| point.ratio).collect(), 1),
             ]
         })
         .collect();
     let table = markdown(&["protocol", "MB sent", "ms", "over plain averaging"], &[0], &lines);
     println!("{table}");
     write_atomically(&folder.join("round_cost.md"), table.as_bytes())?;
-    write_atomically(&folder.join("round_cost.csv"), &to_csv(&points)?)
+    write_atomically(&folder.join("round_cost.csv"), &to_csv(&points)?)?;
+    whole_rounds(&folder)
 }

@@ -51,13 +51,12 @@ pub mod kernels;
 mod model;
 mod schedule;
 pub mod solver;
+mod trainer;
 
 use burn::{
-    module::{ModuleMapper, ModuleVisitor, Param},
-    tensor::{Gradients, Tensor, TensorData},
+    module::{ModuleVisitor, Param},
+    tensor::Tensor,
 };
-use rand::{RngExt, seq::SliceRandom};
-use rayon::prelude::*;
 
 pub use device::Device;
 pub use model::{
@@ -68,13 +67,11 @@ pub use schedule::{ConstantDecay, CosineDecay, DecayConfig, ExponentialDecay, Sc
 pub use solver::{LocalSolver, SolverConfig, Task, Work, clip, sgd::SgdConfig};
 
 use crate::{
-    data::{Augmentation, Dataset, Examples, Normalisation},
+    data::{Dataset, Examples},
     error::{Error, Result},
     seed::Seed,
 };
-
-/// Examples per forward pass in [`Learner::evaluate`]. Part of the definition of the result: the sums follow it.
-const EVALUATION_BATCH: usize = 256;
+use trainer::Trainer;
 
 /// What a client returns from one round of local training.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +85,17 @@ pub struct LocalUpdate {
     pub examples: usize,
     /// Steps taken.
     pub steps: usize,
+}
+
+/// The local training of one client of several.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// What is asked of it.
+    pub task: Task<'a>,
+    /// Indices of its examples.
+    pub shard: &'a [usize],
+    /// Orders its batches and draws its augmentation.
+    pub seed: Seed,
 }
 
 /// How well a model does on a set of examples.
@@ -122,6 +130,20 @@ pub trait Learner: Send + Sync {
     /// # Panics
     /// When a vector of `task` is not d long, or an index of `shard` or the shape of `data` is not the dataset's.
     fn solve(&self, task: &Task<'_>, data: &Examples, shard: &[usize], seed: Seed) -> LocalUpdate;
+
+    /// [`Learner::solve`] of several clients, in their order; as one tensor program where the model and the device allow it. All tasks
+    /// have the same rate.
+    ///
+    /// # Panics
+    /// As [`Learner::solve`].
+    fn solve_together(&self, jobs: &[Job<'_>], data: &Examples) -> Vec<LocalUpdate> {
+        jobs.iter().map(|job| self.solve(&job.task, data, job.shard, job.seed)).collect()
+    }
+
+    /// How many clients [`Learner::solve_together`] should be given at a time; 1 where they are better trained one per thread.
+    fn together(&self) -> usize {
+        1
+    }
 
     /// [`Learner::solve`] from the global model `start` (length d), without correction.
     ///
@@ -165,16 +187,7 @@ pub fn learner_of<M: Classifier>(
     device: Device,
 ) -> Result<Box<dyn Learner>> {
     solver.check().map_err(|e| e.within("solver"))?;
-    let layers = survey(&model)?;
-    Ok(Box::new(Trainer {
-        parameters: layers.iter().map(Parameter::size).sum(),
-        layers,
-        model,
-        solver: solver.clone(),
-        device,
-        normalisation: dataset.normalisation.clone(),
-        augmentation: dataset.augmentation,
-    }))
+    Ok(Box::new(Trainer::new(model, solver.clone(), dataset, device)?))
 }
 
 /// One parameter tensor of a model.
@@ -263,184 +276,7 @@ impl ModuleVisitor for Survey {
     }
 }
 
-/// Builds each parameter from its slice of the flat vector.
-struct Load<'a> {
-    flat: &'a [f32],
-    device: burn::tensor::Device,
-}
-
-impl ModuleMapper for Load<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let shape = param.lazy_shape();
-        let (values, rest) = self.flat.split_at(shape.num_elements());
-        self.flat = rest;
-        let tensor = Tensor::from_data(TensorData::new(values.to_vec(), shape), &self.device);
-        // Only a device with automatic differentiation can honour the requirement.
-        Param::initialized(param.id, if self.device.is_autodiff() { tensor.require_grad() } else { tensor })
-    }
-}
-
-/// Appends local − start for each parameter.
-struct Subtract<'a> {
-    start: &'a [f32],
-    delta: Vec<f32>,
-}
-
-impl ModuleVisitor for Subtract<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let data = param.val().inner().into_data();
-        let local = data.as_slice::<f32>().expect("parameters are f32");
-        let (start, rest) = self.start.split_at(local.len());
-        self.start = rest;
-        self.delta.extend(local.iter().zip(start).map(|(local, start)| local - start));
-    }
-}
-
-/// One step of the solver on every parameter that has a gradient.
-struct Step<'a> {
-    gradients: Gradients,
-    solver: &'a mut (dyn LocalSolver + 'a),
-    parameter: usize,
-}
-
-impl ModuleMapper for Step<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let parameter = self.parameter;
-        self.parameter += 1;
-        let (id, tensor, _) = param.consume();
-        let Some(gradient) = tensor.grad_remove(&mut self.gradients) else {
-            return Param::initialized(id, tensor);
-        };
-        let (shape, weight) = (tensor.shape(), tensor.inner());
-        let size = [shape.num_elements()];
-        let weight = self.solver.step(parameter, weight.reshape(size), gradient.reshape(size));
-        Param::initialized(id, weight.reshape(shape).autodiff().require_grad())
-    }
-}
-
-/// A [`Classifier`] as a [`Learner`].
-struct Trainer<M> {
-    /// The structure only; its weights are never used, nor initialised where Burn allows.
-    model: M,
-    layers: Vec<Parameter>,
-    parameters: usize,
-    solver: SolverConfig,
-    device: Device,
-    normalisation: Normalisation,
-    augmentation: Augmentation,
-}
-
-impl<M: Classifier> Trainer<M> {
-    fn load(&self, flat: &[f32], device: burn::tensor::Device) -> M {
-        assert_eq!(flat.len(), self.parameters, "weights of another model");
-        self.model.clone().map(&mut Load { flat, device })
-    }
-
-    /// The standardised examples `batch` of `data`; with `seed`, augmented.
-    fn examples(
-        &self,
-        data: &Examples,
-        batch: &[usize],
-        seed: Option<Seed>,
-        device: &burn::tensor::Device,
-    ) -> Tensor<4> {
-        let [channels, height, width] = data.shape();
-        let mut values = Vec::with_capacity(batch.len() * channels * height * width);
-        data.extend_batch(batch, &self.normalisation, &mut values);
-        if let Some(seed) = seed {
-            self.augmentation.apply(&mut values, data.shape(), &self.normalisation, seed);
-        }
-        Tensor::from_data(TensorData::new(values, [batch.len(), channels, height, width]), device)
-    }
-}
-
-impl<M: Classifier> Learner for Trainer<M> {
-    fn parameters(&self) -> usize {
-        self.parameters
-    }
-
-    fn layers(&self) -> Vec<(String, Vec<usize>)> {
-        self.layers.iter().map(|layer| (layer.name.clone(), layer.shape.clone())).collect()
-    }
-
-    fn init(&self, seed: Seed) -> Vec<f32> {
-        let mut flat = Vec::with_capacity(self.parameters);
-        for (index, layer) in self.layers.iter().enumerate() {
-            let mut rng = seed.child("weights", index as u64).rng();
-            flat.extend((0..layer.size()).map(|_| match layer.start {
-                Start::Uniform(bound) => rng.random_range(-bound..bound),
-                Start::Constant(value) => value,
-            }));
-        }
-        flat
-    }
-
-    fn solve(&self, task: &Task<'_>, data: &Examples, shard: &[usize], seed: Seed) -> LocalUpdate {
-        let device = self.device.autodiff();
-        let mut model = self.load(task.start, device.clone());
-        let sizes: Vec<usize> = self.layers.iter().map(Parameter::size).collect();
-        let mut solver = self.solver.begin(task, &sizes);
-        let steps = self.solver.steps(shard.len());
-        let mut order = shard.to_vec();
-        let per_epoch = shard.len().div_ceil(self.solver.batch_size());
-        let mut losses = Vec::with_capacity(steps);
-        let mut examples = 0;
-        for step in 0..steps {
-            let (epoch, at) = (step / per_epoch, step % per_epoch * self.solver.batch_size());
-            if at == 0 {
-                order.shuffle(&mut seed.child("epoch", epoch as u64).rng());
-            }
-            let batch = &order[at..shard.len().min(at + self.solver.batch_size())];
-            let labels: Vec<u8> = batch.iter().map(|&i| data.labels()[i]).collect();
-            let augmentation = Some(seed.child("augmentation", step as u64));
-            let logits = model.forward(self.examples(data, batch, augmentation, &device));
-            let loss = kernels::cross_entropy(logits, &labels);
-            let gradients = loss.backward();
-            losses.push((loss.inner(), batch.len()));
-            examples += batch.len();
-            model = model.map(&mut Step { gradients, solver: &mut *solver, parameter: 0 });
-        }
-        let mut subtract = Subtract { start: task.start, delta: Vec::with_capacity(self.parameters) };
-        model.visit(&mut subtract);
-        let delta = subtract.delta;
-        // Read only now, so that a GPU is not waited for in every step.
-        let total: f64 =
-            losses.into_iter().map(|(loss, n)| f64::from(loss.into_scalar::<f32>()) * n as f64).sum();
-        LocalUpdate { delta, loss: total / examples as f64, examples, steps }
-    }
-
-    fn evaluate(&self, params: &[f32], data: &Examples) -> Evaluation {
-        let device = self.device.plain();
-        let model = self.load(params, device.clone());
-        let indices: Vec<usize> = (0..data.len()).collect();
-        let parts: Vec<(f64, usize)> = indices
-            .par_chunks(EVALUATION_BATCH)
-            .map(|batch| {
-                let logits = model.forward(self.examples(data, batch, None, &device)).into_data();
-                let logits = logits.as_slice::<f32>().expect("logits are f32");
-                score(logits, batch.iter().map(|&i| data.labels()[i].into()))
-            })
-            .collect();
-        let (loss, correct) = parts.iter().fold((0.0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-        let examples = data.len();
-        Evaluation { loss: loss / examples as f64, accuracy: correct as f64 / examples as f64, examples }
-    }
-}
-
-/// Summed cross-entropy and number of hits of logits `[batch, classes]`. The first of equal scores counts as
-/// the highest; a row with NaN is a miss.
-fn score(logits: &[f32], labels: impl ExactSizeIterator<Item = usize>) -> (f64, usize) {
-    let classes = logits.len() / labels.len().max(1);
-    let (mut loss, mut hits) = (0.0, 0);
-    for (row, label) in logits.chunks_exact(classes.max(1)).zip(labels) {
-        let best = row.iter().position(|x| row.iter().all(|y| x >= y));
-        hits += usize::from(best == Some(label));
-        let top = best.map_or(f64::NAN, |best| f64::from(row[best]));
-        let sum: f64 = row.iter().map(|&x| (f64::from(x) - top).exp()).sum();
-        loss += sum.ln() + top - f64::from(row[label]);
-    }
-    (loss, hits)
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trainer_tests;

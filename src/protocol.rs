@@ -207,6 +207,12 @@ pub trait Protocol<S: Symbol>: Send + Sync {
         None
     }
 
+    /// Whether all coordinates are treated alike and every message carries one vector as long as an input, beside a part of constant
+    /// size: a round may then be played part by part, without holding all vectors of all clients at once.
+    fn is_separable(&self) -> bool {
+        false
+    }
+
     /// Coordinates that an input needs in an audit: 1 where all coordinates are treated alike.
     fn formal_len(&self) -> usize {
         1

@@ -140,7 +140,9 @@ impl Assemble for Deployed {
         F: Prime + WireSymbol,
         P: Protocol<F, Message: Wire<F>> + Protocol<LinearForm<F>> + 'static,
     {
-        let input: InputOf<F> = Box::new(move |update, seed| Box::new(Quantised { quantiser, update, seed }));
+        let input: InputOf<F> = Box::new(move |update, seed| {
+            Box::new(Quantised { quantiser, update, part: 0..update.delta.len(), seed })
+        });
         self.table::<P, F>(protocol, setup, input, Box::new(move |sum| quantiser.real(&sum)))
     }
 }

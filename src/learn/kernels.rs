@@ -12,8 +12,13 @@
 //! | [`avg_pool2d`] | `layer.forward(x)` |
 //! | [`tanh`] | `activation::tanh(x)` |
 //! | [`linear`], [`linear_relu`] | `layer.forward(x)`, and `relu` of it |
+//! | [`group_norm`], [`group_norm_relu`] | `layer.forward(x)`, and `relu` of it |
+//! | [`add_relu`] | `relu(x + y)` |
 //! | [`cross_entropy`] | the mean of `-log_softmax(logits)` at the labels |
 //! | [`descend`] | `weight - gradient * rate` |
+//!
+//! A layer whose parameters are those of several clients along their first axis computes all of them, on the channels of `x` that are
+//! each client's (`stack`): one operation each, on every device.
 //!
 //! Layers with dilation or groups, and weights of another precision than `f32`, are left to Burn.
 
@@ -24,29 +29,36 @@ mod conv;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
+mod norm;
+#[cfg(feature = "flex")]
 mod pool;
 #[cfg(feature = "flex")]
 mod product;
 #[cfg(feature = "flex")]
-mod simd;
+mod residual;
 #[cfg(feature = "flex")]
+mod simd;
+mod stack;
 mod window;
 
 use burn::{
     nn::{
-        Linear,
+        GroupNorm, Linear,
         conv::Conv2d,
         pool::{AvgPool2d, MaxPool2d},
     },
     tensor::{
-        Int, Tensor, TensorData,
-        activation::{self, log_softmax, relu},
+        Tensor,
+        activation::{self, relu},
     },
 };
 
 /// The convolution `layer` of `x` `[batch, channels, height, width]`.
 #[must_use]
 pub fn conv2d(x: Tensor<4>, layer: &Conv2d) -> Tensor<4> {
+    if let Some(clients) = stack::of_conv2d(&x, layer) {
+        return stack::conv2d(x, layer, clients);
+    }
     #[cfg(feature = "flex")]
     if let Some(y) = flex::conv2d(&x, layer) {
         return y;
@@ -87,6 +99,9 @@ pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// The linear `layer` of `x` `[batch, inputs]`.
 #[must_use]
 pub fn linear(x: Tensor<2>, layer: &Linear) -> Tensor<2> {
+    if let Some(clients) = stack::of_linear(layer) {
+        return stack::linear(x, layer, clients);
+    }
     #[cfg(feature = "flex")]
     if let Some(y) = flex::linear(&x, layer, false) {
         return y;
@@ -97,6 +112,9 @@ pub fn linear(x: Tensor<2>, layer: &Linear) -> Tensor<2> {
 /// ReLU of the linear `layer` of `x` `[batch, inputs]`.
 #[must_use]
 pub fn linear_relu(x: Tensor<2>, layer: &Linear) -> Tensor<2> {
+    if let Some(clients) = stack::of_linear(layer) {
+        return relu(stack::linear(x, layer, clients));
+    }
     #[cfg(feature = "flex")]
     if let Some(y) = flex::linear(&x, layer, true) {
         return y;
@@ -104,17 +122,53 @@ pub fn linear_relu(x: Tensor<2>, layer: &Linear) -> Tensor<2> {
     relu(layer.forward(x))
 }
 
-/// The mean cross-entropy in nats, shape `[1]`, of `logits` `[batch, classes]` and the classes `labels` `[batch]`.
+/// The group normalisation `layer` of `x` `[batch, channels, height, width]`.
 #[must_use]
-pub fn cross_entropy(logits: Tensor<2>, labels: &[u8]) -> Tensor<1> {
+pub fn group_norm(x: Tensor<4>, layer: &GroupNorm) -> Tensor<4> {
+    if let Some(clients) = stack::of_group_norm(&x, layer) {
+        return stack::group_norm(x, layer, clients);
+    }
     #[cfg(feature = "flex")]
-    if let Some(loss) = flex::cross_entropy(&logits, labels) {
+    if let Some(y) = residual::group_norm(&x, layer, false) {
+        return y;
+    }
+    layer.forward(x)
+}
+
+/// ReLU of the group normalisation `layer` of `x` `[batch, channels, height, width]`.
+#[must_use]
+pub fn group_norm_relu(x: Tensor<4>, layer: &GroupNorm) -> Tensor<4> {
+    if let Some(clients) = stack::of_group_norm(&x, layer) {
+        return relu(stack::group_norm(x, layer, clients));
+    }
+    #[cfg(feature = "flex")]
+    if let Some(y) = residual::group_norm(&x, layer, true) {
+        return y;
+    }
+    relu(layer.forward(x))
+}
+
+/// ReLU of the sum of two paths `[batch, channels, height, width]`.
+#[must_use]
+pub fn add_relu(x: Tensor<4>, other: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = residual::add_relu(&x, &other) {
+        return y;
+    }
+    relu(x + other)
+}
+
+/// Each client's mean cross-entropy in nats, shape `[clients]`, of `logits` `[longest batch, clients · classes]` and the classes
+/// `labels` of each client's batch. That of a client without labels is 0.
+#[must_use]
+pub fn cross_entropy(logits: Tensor<2>, labels: &[impl AsRef<[u8]>]) -> Tensor<1> {
+    #[cfg(feature = "flex")]
+    if let [labels] = labels
+        && let Some(loss) = flex::cross_entropy(&logits, labels.as_ref())
+    {
         return loss;
     }
-    let (device, count) = (logits.device(), labels.len());
-    let labels = labels.iter().map(|&label| i32::from(label)).collect();
-    let labels = Tensor::<2, Int>::from_data(TensorData::new::<i32, _>(labels, [count, 1]), &device);
-    log_softmax(logits, 1).gather(1, labels).mean().neg()
+    stack::cross_entropy(logits, labels)
 }
 
 /// `weight` − `rate` · `gradient`, in the memory of `weight` where nothing else uses it.

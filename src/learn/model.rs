@@ -44,6 +44,12 @@ use crate::{
 /// The forward pass must be a deterministic function of weights and examples: no dropout, and no state
 /// outside the weights such as the running statistics of a batch normalisation.
 pub trait Classifier: Module + Sync + 'static {
+    /// Whether [`Classifier::forward`] also computes several clients at once, so that a GPU trains them in one tensor program:
+    /// from examples `[batch, clients · channels, height, width]`, with each parameter those of all clients along its first axis, logits
+    /// `[batch, clients · classes]`. It does where every layer with weights goes through [`kernels`](super::kernels), linear ones
+    /// with a bias, and nothing else mixes channels.
+    const STACKS: bool = false;
+
     /// Examples `[batch, channels, height, width]` to logits `[batch, classes]`.
     fn forward(&self, examples: Tensor<4>) -> Tensor<2>;
 }

@@ -323,21 +323,27 @@ impl SolverConfig {
         self.solver().check()
     }
 
-    /// A fresh solver for one round of one client: gradients of the batch's loss in, steps on the local objective out. `sizes` are
-    /// the sizes of the parameters, in the order of the flat vector.
+    /// A fresh solver for one round of clients that move together, or of a single one: gradients of the batch's loss in, steps on the
+    /// local objective out, each parameter holding those of all clients one after the other. `sizes` are the sizes of one client's
+    /// parameters, in the order of the flat vector.
+    ///
+    /// # Panics
+    /// Without a task, and when their rates differ.
     #[must_use]
-    pub fn begin<'a>(&self, task: &Task<'a>, sizes: &[usize]) -> Box<dyn LocalSolver + 'a> {
+    pub fn begin<'a>(&self, tasks: &[Task<'a>], sizes: &[usize]) -> Box<dyn LocalSolver + 'a> {
         let solver = self.solver();
         let (l2, proximal) = (solver.l2(), solver.proximal());
-        let inner = solver.stepper(solver.shared().learning_rate * task.rate);
-        if l2 == 0.0 && proximal == 0.0 && task.correction.is_empty() {
+        let rate = tasks[0].rate;
+        assert!(tasks.iter().all(|task| task.rate == rate), "one rate for all");
+        let inner = solver.stepper(solver.shared().learning_rate * rate);
+        if l2 == 0.0 && proximal == 0.0 && tasks[0].correction.is_empty() {
             return inner;
         }
         let terms = sizes.iter().scan(0, |at, size| {
             *at += size;
             Some(Term { at: *at - size..*at, correction: None, global: None })
         });
-        Box::new(Objective { task: *task, l2, proximal, terms: terms.collect(), inner })
+        Box::new(Objective { tasks: tasks.to_vec(), l2, proximal, terms: terms.collect(), inner })
     }
 
     /// Images per step.
@@ -366,7 +372,7 @@ impl SolverConfig {
 
 /// Adds to each gradient what the local objective has beside the loss: λw + correction + μ(w − x).
 struct Objective<'a> {
-    task: Task<'a>,
+    tasks: Vec<Task<'a>>,
     l2: f64,
     proximal: f64,
     terms: Vec<Term>,
@@ -383,19 +389,21 @@ struct Term {
 impl LocalSolver for Objective<'_> {
     fn step(&mut self, parameter: usize, weight: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
         let Term { at, correction, global } = &mut self.terms[parameter];
-        let part = |flat: &[f32]| {
-            let values = flat[at.clone()].to_vec();
-            Tensor::<1>::from_data(TensorData::new(values, [at.len()]), &weight.device())
+        let tasks = &self.tasks;
+        let part = |of: for<'t> fn(&'t Task<'_>) -> &'t [f32]| {
+            let values: Vec<f32> = tasks.iter().flat_map(|task| &of(task)[at.clone()]).copied().collect();
+            let size = [values.len()];
+            Tensor::<1>::from_data(TensorData::new(values, size), &weight.device())
         };
         let mut direction = gradient;
         if self.l2 > 0.0 {
             direction = direction + weight.clone().mul_scalar(self.l2);
         }
-        if !self.task.correction.is_empty() {
-            direction = direction + correction.get_or_insert_with(|| part(self.task.correction)).clone();
+        if !tasks[0].correction.is_empty() {
+            direction = direction + correction.get_or_insert_with(|| part(|task| task.correction)).clone();
         }
         if self.proximal > 0.0 {
-            let global = global.get_or_insert_with(|| part(self.task.global)).clone();
+            let global = global.get_or_insert_with(|| part(|task| task.global)).clone();
             direction = direction + (weight.clone() - global).mul_scalar(self.proximal);
         }
         self.inner.step(parameter, weight, direction)

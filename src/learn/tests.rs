@@ -3,10 +3,14 @@ use burn::{
     nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
 };
 
+use rand::RngExt;
+use rayon::prelude::*;
+
 use super::*;
+use crate::data::{Augmentation, Normalisation};
 
 /// Random images whose label is a noisy function of them, from a fixed seed.
-fn dataset(n: usize, shape: [usize; 3], classes: usize) -> Dataset {
+pub(super) fn dataset(n: usize, shape: [usize; 3], classes: usize) -> Dataset {
     let mut rng = Seed::new(11).child("images", n as u64).rng();
     let size: usize = shape.iter().product();
     let mut examples = |n: usize| {
@@ -30,7 +34,7 @@ fn dataset(n: usize, shape: [usize; 3], classes: usize) -> Dataset {
     }
 }
 
-fn cpu() -> Device {
+pub(super) fn cpu() -> Device {
     "cpu".parse().unwrap()
 }
 
@@ -50,7 +54,7 @@ fn norm(x: &[f32]) -> f64 {
     x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
 }
 
-fn model(kind: &str) -> ModelConfig {
+pub(super) fn model(kind: &str) -> ModelConfig {
     toml::from_str(&format!("kind = \"{kind}\"")).unwrap()
 }
 

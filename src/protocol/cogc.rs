@@ -479,6 +479,10 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
         keys.chain([Key::Server(len)]).collect()
     }
 
+    fn is_separable(&self) -> bool {
+        true
+    }
+
     fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
         let mask = match (id, self.keys) {
             (PartyId::Helper(_) | PartyId::Server, _) => return Some(Key::Server(len)),

@@ -324,6 +324,10 @@ impl<S: Symbol> Protocol<S> for Uncoded {
         keys
     }
 
+    fn is_separable(&self) -> bool {
+        true
+    }
+
     fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
         Some(match (id, self.mask) {
             (PartyId::Helper(_) | PartyId::Server, _) => Key::Server(len),

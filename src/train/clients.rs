@@ -1,9 +1,10 @@
 //! What every client holds, and how a figure differs between clients.
 
+use super::crew::Trained;
 use crate::config::Config;
 use crate::data::{Dataset, Examples, partition};
 use crate::error::{Error, Result};
-use crate::learn::{Learner, LocalUpdate, Task, Work};
+use crate::learn::{Job, Learner, LocalUpdate, Task, Work};
 use crate::seed::Seed;
 
 /// What every client holds: indices into the training set.
@@ -86,23 +87,44 @@ pub(crate) struct LocalRound<'a> {
 
 impl LocalRound<'_> {
     /// Trains. Returns what is sent, and how the training went.
-    pub fn train(&self) -> (Vec<f32>, LocalUpdate) {
-        let Self { config, global, .. } = *self;
+    pub fn train(&self) -> Trained {
+        Self::train_together(std::slice::from_ref(self)).remove(0)
+    }
+
+    /// Trains several clients of the same round, in their order.
+    pub fn train_together(rounds: &[Self]) -> Vec<Trained> {
+        let Some(Self { config, learner, examples, round, global, .. }) = rounds.first() else {
+            return Vec::new();
+        };
         let solver = config.solver.solver();
-        let start = self.carried.map(|carried| global.iter().zip(carried).map(|(p, c)| p + c).collect());
-        let start: &[f32] = start.as_ref().map_or(global, |start: &Vec<f32>| start);
-        let correction = self.own_control.map_or_else(Vec::new, |own| solver.correction(self.control, own));
-        let factor = config.schedule.factor(self.round, config.rounds);
-        let task = Task { start, global, correction: &correction, rate: factor };
-        let batches = Seed::new(config.seed).child("batches", self.round).child("client", self.client as u64);
-        let solve = || self.learner.solve(&task, self.examples, self.shard, batches);
-        (1..self.copies).for_each(|_| drop(solve()));
-        let mut trained = solve();
-        let mut delta = std::mem::take(&mut trained.delta);
-        delta.iter_mut().zip(self.carried.into_iter().flatten()).for_each(|(delta, c)| *delta += c);
-        let rate = rate(config, self.round);
-        let work = Work { steps: trained.steps, rate, mean_count: self.mean_count };
-        (solver.encode(delta, work, self.control), trained)
+        let start = |round: &Self| -> Option<Vec<f32>> {
+            round.carried.map(|carried| global.iter().zip(carried).map(|(p, c)| p + c).collect())
+        };
+        let correction = |round: &Self| {
+            round.own_control.map_or_else(Vec::new, |own| solver.correction(round.control, own))
+        };
+        let starts: Vec<_> = rounds.iter().map(start).collect();
+        let corrections: Vec<_> = rounds.iter().map(correction).collect();
+        let seed = Seed::new(config.seed).child("batches", *round);
+        let rate = config.schedule.factor(*round, config.rounds);
+        let jobs = rounds.iter().zip(&starts).zip(&corrections).map(|((round, start), correction)| {
+            let start = start.as_deref().unwrap_or(global);
+            let task = Task { start, global, correction, rate };
+            Job { task, shard: round.shard, seed: seed.child("client", round.client as u64) }
+        });
+        let jobs: Vec<Job<'_>> = jobs.collect();
+        for done in 1..rounds.iter().map(|round| round.copies).max().unwrap_or(1) {
+            let again = jobs.iter().zip(rounds).filter(|(_, round)| round.copies > done);
+            drop(learner.solve_together(&again.map(|(job, _)| *job).collect::<Vec<_>>(), examples));
+        }
+        let finish = |(own, mut trained): (&Self, LocalUpdate)| {
+            let mut delta = std::mem::take(&mut trained.delta);
+            delta.iter_mut().zip(own.carried.into_iter().flatten()).for_each(|(delta, c)| *delta += c);
+            let rate = self::rate(config, *round);
+            let work = Work { steps: trained.steps, rate, mean_count: own.mean_count };
+            (solver.encode(delta, work, own.control), trained)
+        };
+        rounds.iter().zip(learner.solve_together(&jobs, examples)).map(finish).collect()
     }
 }
 

@@ -50,32 +50,37 @@ impl Crew for Alone {
 }
 
 impl Run<'_> {
-    /// Local training of `members` in this process, in parallel, one thread each. Of `state` only the round, what the server sends and
-    /// the members' own vectors are looked at.
+    /// Local training of `members` in this process: one per thread, or as many in one program as the device likes. Of `state` only the
+    /// round, what the server sends and the members' own vectors are looked at.
     pub(super) fn train_here(&self, state: &State, members: &[u16]) -> Vec<Trained> {
         let Setting { learner, dataset, shards, weights, config, .. } = self.setting;
         let mean_count = mean_count(config, shards.iter().map(Vec::len), weights);
-        members
-            .par_iter()
-            .map(|&k| usize::from(k))
-            .map(|k| {
-                let work = LocalRound {
-                    config,
-                    learner: &**learner,
-                    examples: &dataset.train,
-                    shard: &shards[k],
-                    client: k,
-                    round: state.round,
-                    global: &state.parameters,
-                    carried: state.carried.get(k).map(Vec::as_slice),
-                    control: &state.control,
-                    own_control: state.controls.get(k).map(Vec::as_slice),
-                    mean_count,
-                    copies: self.copies(k),
-                };
-                work.train()
-            })
-            .collect()
+        let round = |&k: &u16| {
+            let k = usize::from(k);
+            LocalRound {
+                config,
+                learner: &**learner,
+                examples: &dataset.train,
+                shard: &shards[k],
+                client: k,
+                round: state.round,
+                global: &state.parameters,
+                carried: state.carried.get(k).map(Vec::as_slice),
+                control: &state.control,
+                own_control: state.controls.get(k).map(Vec::as_slice),
+                mean_count,
+                copies: self.copies(k),
+            }
+        };
+        match learner.together() {
+            1 => members.par_iter().map(|k| round(k).train()).collect(),
+            together => members
+                .chunks(together)
+                .flat_map(|members| {
+                    LocalRound::train_together(&members.iter().map(round).collect::<Vec<_>>())
+                })
+                .collect(),
+        }
     }
 
     /// How many clients do the work of client `k`: every holder of a replicated shard trains on it; the same batches give all of them

@@ -44,7 +44,7 @@ impl Learner for Quadratics {
             Tensor::<1>::from_data(TensorData::new(x, [size]), &device)
         };
         let steps = self.0.steps(n);
-        let mut solver = self.0.begin(task, &[1, 2]);
+        let mut solver = self.0.begin(&[*task], &[1, 2]);
         let mut w = task.start.to_vec();
         for _ in 0..steps {
             for (parameter, at) in [0..1, 1..3].into_iter().enumerate() {

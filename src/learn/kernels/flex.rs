@@ -27,8 +27,8 @@ use burn::{
 };
 
 /// A tensor without, and one with automatic differentiation.
-type Plain = FloatTensor<Flex>;
-type Tracked = FloatTensor<Autodiff<Flex>>;
+pub(super) type Plain = FloatTensor<Flex>;
+pub(super) type Tracked = FloatTensor<Autodiff<Flex>>;
 
 /// Whether a tensor is one of `flex` in single precision, without automatic differentiation.
 pub(super) fn here<const D: usize>(x: &Tensor<D>) -> bool {
@@ -36,7 +36,7 @@ pub(super) fn here<const D: usize>(x: &Tensor<D>) -> bool {
 }
 
 /// For a tensor of `flex` in single precision: whether it has automatic differentiation.
-fn lives<const D: usize>(x: &Tensor<D>) -> Option<bool> {
+pub(super) fn lives<const D: usize>(x: &Tensor<D>) -> Option<bool> {
     #[cfg(test)]
     if super::tests::without_kernels() {
         return None;
@@ -47,37 +47,37 @@ fn lives<const D: usize>(x: &Tensor<D>) -> Option<bool> {
     (flex && x.dtype() == DType::F32).then_some(tracked)
 }
 
-fn plain<const D: usize>(x: Tensor<D>) -> Plain {
+pub(super) fn plain<const D: usize>(x: Tensor<D>) -> Plain {
     x.try_into_primitive::<Flex>().expect("a plain tensor of flex")
 }
 
 /// `None` for a tensor whose gradients are recomputed instead of kept.
-fn tracked<const D: usize>(x: Tensor<D>) -> Option<Tracked> {
+pub(super) fn tracked<const D: usize>(x: Tensor<D>) -> Option<Tracked> {
     x.try_into_primitive::<Autodiff<Flex>>().ok()
 }
 
 /// `values` in the shape `shape`.
-fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Plain {
+pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Plain {
     Plain::from_data(TensorData::new(values, shape))
 }
 
 /// `[batch, height, width, channels]` in memory as `[batch, channels, height, width]`.
-fn images(values: Vec<f32>, channels: usize, [height, width]: [usize; 2]) -> Plain {
+pub(super) fn images(values: Vec<f32>, channels: usize, [height, width]: [usize; 2]) -> Plain {
     let batch = values.len() / (channels * height * width).max(1);
     tensor(values, [batch, height, width, channels]).permute(&[0, 3, 1, 2])
 }
 
 /// The tensor with its values in the order of its indices.
-fn ordered(x: &Plain) -> Plain {
+pub(super) fn ordered(x: &Plain) -> Plain {
     x.to_contiguous()
 }
 
 /// Channels together: the tensor `[batch, height, width, channels]` of `[batch, channels, height, width]`.
-fn together(x: &Plain) -> Plain {
+pub(super) fn together(x: &Plain) -> Plain {
     x.permute(&[0, 2, 3, 1]).to_contiguous()
 }
 
-fn slice(x: &Plain) -> &[f32] {
+pub(super) fn slice(x: &Plain) -> &[f32] {
     x.as_slice().expect("ordered values in single precision")
 }
 
@@ -90,7 +90,7 @@ fn with_images<T>(x: &Plain, compute: impl FnOnce(Images<'_>) -> T) -> T {
 }
 
 /// `y` as the outcome of an operation that keeps `state` for its backward pass.
-fn finish<O: Backward<Flex, N>, C, const N: usize, const D: usize>(
+pub(super) fn finish<O: Backward<Flex, N>, C, const N: usize, const D: usize>(
     prepared: OpsKind<O, Flex, O::State, C, N>,
     state: O::State,
     y: Plain,
@@ -233,7 +233,11 @@ impl Backward<Flex, 1> for AvgPool {
 }
 
 /// Applies `compute` to the values of `x` and those of `other` in the same order; images in the order that the kernels keep them in.
-fn elementwise(x: &Plain, other: &Plain, compute: impl FnOnce(&[f32], &[f32]) -> Vec<f32>) -> Plain {
+pub(super) fn elementwise(
+    x: &Plain,
+    other: &Plain,
+    compute: impl FnOnce(&[f32], &[f32]) -> Vec<f32>,
+) -> Plain {
     match x.shape()[..] {
         [_, channels, height, width] => {
             images(compute(slice(&together(x)), slice(&together(other))), channels, [height, width])

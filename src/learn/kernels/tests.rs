@@ -3,7 +3,7 @@ use std::cell::Cell;
 use burn::{
     module::{Param, ParamId},
     nn::{
-        Linear, LinearConfig, PaddingConfig2d,
+        GroupNormConfig, Linear, LinearConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
         pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig},
     },
@@ -178,6 +178,43 @@ proptest! {
     }
 
     #[test]
+    fn group_normalisation_equals_burns(
+        (batch, groups, each) in (1..4_usize, 1..4_usize, 1..9_usize),
+        image in [1..9_usize, 1..9_usize],
+        (relu, turned) in any::<(bool, bool)>(),
+        seed: u64,
+    ) {
+        let channels = groups * each;
+        // The normal form of two values has a derivative that rounding decides.
+        prop_assume!(each * image[0] * image[1] > 3);
+        let (fast, slow) = both(|| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let x = random([batch, channels, image[0], image[1]], &mut rng).add_scalar(1.5);
+            let x = if turned { Tensor::from_inner(together_in_memory(x.inner())) } else { x };
+            let parameters = vec![random([channels], &mut rng), random([channels], &mut rng)];
+            Outcome::of(x, parameters, seed, |x, parameters| {
+                let mut layer = GroupNormConfig::new(groups, channels).init(&Device::flex().autodiff());
+                let part = |i: usize| Some(Param::initialized(ParamId::new(), parameters[i].clone()));
+                (layer.gamma, layer.beta) = (part(0), part(1));
+                if relu { group_norm_relu(x, &layer) } else { group_norm(x, &layer) }
+            })
+        });
+        prop_assert!(fast.agrees(&slow), "{fast:?} {slow:?}");
+    }
+
+    #[test]
+    fn sums_of_paths_equal_burns(shape in [1..4_usize, 1..7_usize, 1..9_usize, 1..9_usize], seed: u64) {
+        let (fast, slow) = both(|| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let x = random(shape, &mut rng);
+            let x = Tensor::from_inner(together_in_memory(x.inner()));
+            let other = random([shape.iter().product()], &mut rng);
+            Outcome::of(x, vec![other], seed, |x, other| add_relu(x, other[0].clone().reshape(shape)))
+        });
+        prop_assert!(fast.agrees(&slow), "{fast:?} {slow:?}");
+    }
+
+    #[test]
     fn linear_layers_equal_burns(
         (batch, inputs, outputs) in (1..70_usize, 1..300_usize, 1..70_usize),
         (bias, relu) in any::<(bool, bool)>(),
@@ -205,7 +242,7 @@ proptest! {
             let x = random([batch, classes], &mut rng).mul_scalar(20.0);
             let labels: Vec<u8> = (0..batch).map(|_| rng.random_range(0..classes) as u8).collect();
             let x = Tensor::<2>::from_inner(x.inner());
-            Outcome::of(x, vec![], seed, |x, _| cross_entropy(x, &labels))
+            Outcome::of(x, vec![], seed, |x, _| cross_entropy(x, &[&labels]))
         });
         prop_assert!(fast.agrees(&slow), "{fast:?} {slow:?}");
     }
@@ -242,6 +279,9 @@ fn kernels_serve_plain_and_tracked_tensors() {
     assert!(flex::max_pool2d_relu(&y, &MaxPool2dConfig::new([2, 2]).init()).is_some());
     assert!(flex::avg_pool2d(&y, &AvgPool2dConfig::new([2, 2]).init()).is_some());
     assert!(flex::tanh(&y).is_some());
+    let norm = GroupNormConfig::new(2, 4).init(&Device::flex().autodiff());
+    assert!(residual::group_norm(&y, &norm, true).is_some());
+    assert!(residual::add_relu(&y, &y).is_some());
     let linear: Linear = LinearConfig::new(75, 2).init(&Device::flex().autodiff());
     let logits = flex::linear(&x.clone().reshape([2, 75]), &linear, true).unwrap();
     assert!(flex::cross_entropy(&logits, &[0, 1]).is_some());

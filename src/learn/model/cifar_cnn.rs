@@ -61,6 +61,8 @@ impl Architecture for CifarCnnConfig {
 }
 
 impl Classifier for CifarCnn {
+    const STACKS: bool = true;
+
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
         let x = max_pool2d_relu(conv2d(examples, &self.conv1), &self.pool);
         let x = max_pool2d_relu(conv2d(x, &self.conv2), &self.pool);

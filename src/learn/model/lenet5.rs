@@ -63,6 +63,8 @@ impl Architecture for LeNet5Config {
 }
 
 impl Classifier for LeNet5 {
+    const STACKS: bool = true;
+
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
         let x = avg_pool2d(tanh(conv2d(examples, &self.c1)), &self.pool);
         let x = avg_pool2d(tanh(conv2d(x, &self.c3)), &self.pool);

@@ -114,6 +114,8 @@ impl Architecture for MlpConfig {
 }
 
 impl Classifier for Mlp {
+    const STACKS: bool = true;
+
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
         let x = self.hidden.iter().fold(examples.flatten(1, 3), linear_relu);
         linear(x, &self.output)

@@ -10,14 +10,14 @@ use burn::{
         conv::{Conv2d, Conv2dConfig},
         pool::{AvgPool2d, AvgPool2dConfig},
     },
-    tensor::{Device, Tensor, activation::relu},
+    tensor::{Device, Tensor},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Classifier, at_least};
 use crate::error::{Error, Result};
-use crate::learn::kernels::{conv2d, linear};
+use crate::learn::kernels::{add_relu, avg_pool2d, conv2d, group_norm, group_norm_relu, linear};
 
 /// ResNet-20 with group normalisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -54,7 +54,12 @@ impl Unit {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.norm.forward(conv2d(x, &self.conv))
+        group_norm(conv2d(x, &self.conv), &self.norm)
+    }
+
+    /// The unit with ReLU.
+    fn forward_relu(&self, x: Tensor<4>) -> Tensor<4> {
+        group_norm_relu(conv2d(x, &self.conv), &self.norm)
     }
 }
 
@@ -78,16 +83,19 @@ impl Block {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = self.second.forward(relu(self.first.forward(x.clone())));
+        let y = self.second.forward(self.first.forward_relu(x.clone()));
         let shortcut = match &self.halve {
             None => x,
             Some(halve) => {
-                let kept = halve.forward(x);
-                let zeros = kept.zeros_like();
-                Tensor::cat(vec![kept, zeros], 1)
+                let kept = avg_pool2d(x, halve);
+                let [batch, channels, height, width] = kept.dims();
+                let from = self.first.conv.weight.dims()[1];
+                let each = kept.reshape([batch * channels / from, from, height, width]);
+                let zeros = each.zeros_like();
+                Tensor::cat(vec![each, zeros], 1).reshape([batch, 2 * channels, height, width])
             }
         };
-        relu(y + shortcut)
+        add_relu(y, shortcut)
     }
 }
 
@@ -121,8 +129,10 @@ impl Architecture for ResNet20Config {
 }
 
 impl Classifier for ResNet20 {
+    const STACKS: bool = true;
+
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
-        let x = relu(self.stem.forward(examples));
+        let x = self.stem.forward_relu(examples);
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         let [batch, channels, ..] = x.dims();
         linear(x.mean_dims(&[2, 3]).reshape([batch, channels]), &self.output)

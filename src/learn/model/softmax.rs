@@ -36,6 +36,8 @@ impl Architecture for SoftmaxConfig {
 }
 
 impl Classifier for Softmax {
+    const STACKS: bool = true;
+
     fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
         linear(examples.flatten(1, 3), &self.output)
     }

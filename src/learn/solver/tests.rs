@@ -10,7 +10,7 @@ fn steps(text: &str, task: &Task<'_>, sizes: &[usize], gradients: &[&[f32]]) -> 
     solver.check().unwrap();
     let device = "cpu".parse::<crate::learn::Device>().unwrap().plain();
     let tensor = |x: &[f32]| Tensor::<1>::from_data(TensorData::new(x.to_vec(), [x.len()]), &device);
-    let mut steps = solver.begin(task, sizes);
+    let mut steps = solver.begin(&[*task], sizes);
     let mut weights = task.start.to_vec();
     for gradient in gradients {
         let mut at = 0;

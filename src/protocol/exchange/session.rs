@@ -1,6 +1,7 @@
 //! Protocols in simulation, behind the face that the round loop knows.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{
@@ -12,7 +13,7 @@ use crate::algebra::{LinearForm, Real, Sample};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::{FormalKeys, SeededKeys};
-use crate::network::{LinkModel, Perfect, round_seconds};
+use crate::network::{LinkModel, LinkUse, Perfect, round_seconds};
 use crate::protocol::{Decoded, Input, Message, PartyId, Protocol};
 use crate::seed::Seed;
 use crate::wire::{Wire, WireSymbol};
@@ -31,13 +32,15 @@ pub struct Setup {
     pub code: Option<Arc<dyn Code>>,
     /// The clients who hold each shard, where shards are replicated.
     pub holders: Option<Vec<Vec<usize>>>,
+    /// Bytes of one vector of every client's above which a separable scheme is played in parts, each of half as many.
+    pub much: usize,
 }
 
 impl Setup {
     /// A scheme without a code over links that may fail.
     #[must_use]
     pub fn new(clients: usize, seed: Seed, scheme: Scheme) -> Self {
-        Self { clients, reliable: false, seed, scheme, code: None, holders: None }
+        Self { clients, reliable: false, seed, scheme, code: None, holders: None, much: MUCH }
     }
 
     /// The same over links that never fail.
@@ -50,32 +53,79 @@ impl Setup {
         if self.reliable { &Perfect } else { links }
     }
 
-    fn aggregate<S: Sample, P: Protocol<S>>(
+    /// Plays a round, part by part where the vectors of all clients would take much memory.
+    fn aggregate<'u, S: Sample, P: Protocol<S>, I: Input<S>>(
         &self,
         protocol: &P,
         round: u64,
-        inputs: &[&dyn Input<S>],
+        updates: &'u [Update],
         links: &dyn LinkModel,
         attempts: u32,
-        numbers: impl FnOnce(Vec<S>) -> Vec<f64>,
+        input: impl Fn(usize, &'u Update, Range<usize>) -> I,
+        numbers: impl Fn(Vec<S>) -> Vec<f64>,
     ) -> Aggregate {
         let links = self.links(links);
-        let mut traffic = Traffic::default();
-        let mut arrivals = 0;
-        let mut sent = Vec::new();
-        let keys = SeededKeys(self.seed);
-        let Outcome { decoded, attempts, refused } =
-            run(protocol, round, inputs, &keys, links, attempts, |_, delivered, link| {
+        let len = updates.first().map_or(0, |update| update.delta.len());
+        let each = updates.len() * S::BYTES;
+        let parts = protocol.is_separable() && each * len > self.much;
+        let part = if parts { (self.much / 2 / each).max(1) } else { len };
+        let play = |start: usize| {
+            let own = start..len.min(start + part);
+            let rest = ((len - own.len()) * S::BYTES) as u64;
+            let keys = SeededKeys(if start == 0 { self.seed } else { self.seed.child("part", start as u64) });
+            let inputs: Vec<I> =
+                updates.iter().enumerate().map(|(k, update)| input(k, update, own.clone())).collect();
+            let inputs: Vec<&dyn Input<S>> = inputs.iter().map(|input| input as _).collect();
+            let (mut traffic, mut arrivals, mut sent) = (Traffic::default(), 0, Vec::new());
+            let observe = |_: &P::Message, delivered: bool, link: LinkUse| {
+                let link = longer(link, rest);
                 traffic.count(link);
                 arrivals += u64::from(delivered && link.to == PartyId::Server);
                 sent.push((link, delivered));
-            });
-        let seconds = round_seconds(links, self.clients, attempts, sent.iter().map(|(link, _)| *link));
-        let decoded = match decoded {
-            Decoded::Sum { sum, included } => Decoded::Sum { sum: numbers(sum), included },
-            Decoded::Outage => Decoded::Outage,
+            };
+            let Outcome { decoded, attempts, refused } =
+                run(protocol, round, &inputs, &keys, &Longer { links, rest }, attempts, observe);
+            let seconds = round_seconds(links, self.clients, attempts, sent.iter().map(|(link, _)| *link));
+            let decoded = match decoded {
+                Decoded::Sum { sum, included } => Decoded::Sum { sum: numbers(sum), included },
+                Decoded::Outage => Decoded::Outage,
+            };
+            Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
         };
-        Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
+        let mut whole = play(0);
+        for start in (part..len).step_by(part.max(1)) {
+            let Decoded::Sum { sum, included } = &mut whole.decoded else { break };
+            match play(start).decoded {
+                Decoded::Sum { sum: more, included: same } if same == *included => sum.extend(more),
+                // The links treat every part alike; a scheme that does not is not separable.
+                _ => whole.decoded = Decoded::Outage,
+            }
+        }
+        whole
+    }
+}
+
+/// [`Setup::much`] of every scheme: 2 GiB.
+const MUCH: usize = 1 << 31;
+
+/// Links that carry the rest of every message too: whether it arrives may depend on its size.
+struct Longer<'a> {
+    links: &'a dyn LinkModel,
+    /// Bytes of the coordinates that a part leaves out.
+    rest: u64,
+}
+
+fn longer(link: LinkUse, rest: u64) -> LinkUse {
+    LinkUse { bytes: link.bytes + rest, ..link }
+}
+
+impl LinkModel for Longer<'_> {
+    fn delivers(&self, link: LinkUse) -> bool {
+        self.links.delivers(longer(link, self.rest))
+    }
+
+    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+        self.links.erasure(from, to, bytes + self.rest)
     }
 }
 
@@ -121,6 +171,22 @@ impl Assemble for Simulated {
     }
 }
 
+/// Some coordinates of an update.
+struct Part<'a> {
+    update: &'a Update,
+    part: Range<usize>,
+}
+
+impl<S: Real> Input<S> for Part<'_> {
+    fn len(&self) -> usize {
+        self.part.len()
+    }
+
+    fn add_to(&self, y: &mut [S]) {
+        S::axpy_f32(y, self.update.weight, &self.update.delta[self.part.clone()]);
+    }
+}
+
 /// A protocol over the reals.
 pub struct Session<P> {
     /// The scheme.
@@ -142,8 +208,8 @@ impl<P> Session<P> {
     where
         P: Protocol<S>,
     {
-        let inputs: Vec<&dyn Input<S>> = updates.iter().map(|update| update as _).collect();
-        self.setup.aggregate(&self.protocol, round, &inputs, links, attempts, S::into_f64)
+        let input = |_, update, part| Part { update, part };
+        self.setup.aggregate(&self.protocol, round, updates, links, attempts, input, S::into_f64)
     }
 }
 
@@ -222,17 +288,20 @@ pub(crate) struct Quantised<'a> {
     pub quantiser: Quantiser,
     /// The update.
     pub update: &'a Update,
+    /// Which of its coordinates.
+    pub part: Range<usize>,
     /// Feeds stochastic rounding.
     pub seed: Seed,
 }
 
 impl<F: Prime> Input<F> for Quantised<'_> {
     fn len(&self) -> usize {
-        self.update.delta.len()
+        self.part.len()
     }
 
     fn add_to(&self, y: &mut [F]) {
-        self.quantiser.add_to(y, self.update.weight, &self.update.delta, self.seed);
+        let delta = &self.update.delta[self.part.clone()];
+        self.quantiser.add_to(y, self.update.weight, delta, self.seed);
     }
 }
 
@@ -243,17 +312,13 @@ where
 {
     fn aggregate(&self, round: u64, updates: &[Update], links: &dyn LinkModel, attempts: u32) -> Aggregate {
         let coins = self.setup.seed.child("quantise", round);
-        let quantised: Vec<Quantised<'_>> = (0..)
-            .zip(updates)
-            .map(|(k, update)| Quantised {
-                quantiser: self.quantiser,
-                update,
-                seed: coins.child("client", k),
-            })
-            .collect();
-        let inputs: Vec<&dyn Input<F>> = quantised.iter().map(|input| input as _).collect();
+        let input = |k, update, part: Range<usize>| {
+            let own = coins.child("client", k as u64);
+            let seed = if part.start == 0 { own } else { own.child("part", part.start as u64) };
+            Quantised { quantiser: self.quantiser, update, part, seed }
+        };
         let numbers = |sum: Vec<F>| self.quantiser.real(&sum);
-        self.setup.aggregate(&self.protocol, round, &inputs, links, attempts, numbers)
+        self.setup.aggregate(&self.protocol, round, updates, links, attempts, input, numbers)
     }
 
     fn formal(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Formal> {
@@ -288,5 +353,100 @@ where
 
     fn holders(&self) -> Option<&[Vec<usize>]> {
         self.setup.holders.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::NetworkConfig;
+    use crate::protocol::cogc::SecCoGcConfig;
+    use crate::protocol::uncoded::FedAvg;
+
+    const CLIENTS: usize = 5;
+    const LEN: usize = 37;
+
+    /// Plays in parts of a few coordinates.
+    struct InParts(usize);
+
+    impl Assemble for InParts {
+        type Output = Box<dyn Aggregator>;
+
+        fn real<P>(self, protocol: P, single: bool, setup: Setup) -> Self::Output
+        where
+            P: Protocol<f32, Message: Wire<f32>>
+                + Protocol<f64, Message: Wire<f64>>
+                + Protocol<LinearForm>
+                + 'static,
+        {
+            Simulated.real(protocol, single, Setup { much: self.0, ..setup })
+        }
+
+        fn field<F, P>(self, protocol: P, quantiser: Quantiser, setup: Setup) -> Self::Output
+        where
+            F: Prime + WireSymbol,
+            P: Protocol<F, Message: Wire<F>> + Protocol<LinearForm<F>> + 'static,
+        {
+            Simulated.field::<F, P>(protocol, quantiser, Setup { much: self.0, ..setup })
+        }
+    }
+
+    fn updates() -> Vec<Update> {
+        let update = |k: usize| {
+            let delta = (0..LEN).map(|i| ((3 * k + i) as f32).sin()).collect();
+            Update { weight: 1.0 + k as f64, delta: Arc::new(delta) }
+        };
+        (0..CLIENTS).map(update).collect()
+    }
+
+    /// The same messages, sizes, losses and seconds as in one piece, and the same sum: bit for bit over a field, where nothing is rounded.
+    #[test]
+    fn parts_make_the_whole() {
+        let network = "client_client = { kind = 'bernoulli', erasure = 0.1 }\n\
+                       client_server = { kind = 'deadline', deadline = 0.02, latency = 0.0, jitter = 0.005, rate = 3e4 }\n";
+        let secure = |more: &str| format!("stragglers = 2\nkey_std = 3.0\n{more}");
+        let cases = [
+            secure("arithmetic = 'f64'"),
+            secure("arithmetic = 'f64'\ndecoder = 'gc-plus'\nkeys = 'plain'"),
+            secure("arithmetic = 'f32'\nlink_key_std = 1.0"),
+            secure("arithmetic = 'field'\nquantisation = { clip = 8.0, bits = 20 }"),
+            String::new(),
+        ];
+        let mut outages = 0;
+        for case in cases {
+            let build = |much: usize| -> Box<dyn Aggregator> {
+                let (seed, to) = (Seed::new(3), InParts(much));
+                if case.is_empty() {
+                    return FedAvg::default().assemble(CLIENTS, seed, to).unwrap();
+                }
+                toml::from_str::<SecCoGcConfig>(&case).unwrap().assemble(CLIENTS, seed, to).unwrap()
+            };
+            let (whole, parts) = (build(usize::MAX), build(400));
+            let network: NetworkConfig = toml::from_str(network).unwrap();
+            let links = network.build(CLIENTS, 40, Seed::new(4)).unwrap();
+            let mut sums = 0;
+            for round in 1..=40 {
+                let [a, b] = [&whole, &parts].map(|scheme| scheme.aggregate(round, &updates(), &links, 2));
+                assert_eq!(
+                    (a.attempts, a.arrivals, a.traffic),
+                    (b.attempts, b.arrivals, b.traffic),
+                    "{case}"
+                );
+                assert_eq!((a.seconds, &a.sent), (b.seconds, &b.sent), "{case}");
+                match (a.decoded, b.decoded) {
+                    (Decoded::Outage, Decoded::Outage) => outages += 1,
+                    (Decoded::Sum { sum: a, included }, Decoded::Sum { sum: b, included: same }) => {
+                        sums += 1;
+                        assert_eq!((a.len(), &included), (b.len(), &same), "{case}");
+                        let most = if case.contains("f32") { 1e-3 } else { 1e-10 };
+                        let most = if case.contains("field") { 0.0 } else { most };
+                        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= most), "{case}: {a:?} {b:?}");
+                    }
+                    (a, b) => panic!("{case}: {a:?} {b:?}"),
+                }
+            }
+            assert!(sums > 0, "{case}");
+        }
+        assert!(outages > 0);
     }
 }

@@ -1,0 +1,339 @@
+//! A [`Classifier`] as a [`Learner`].
+//!
+//! Several clients of one model are trained in one tensor program by stacking: each parameter holds those of all clients along its
+//! first axis, and the channels of the images of all clients lie beside each other, so that every operation on a channel or a
+//! pixel is that of the model itself, and [`kernels`] compute each client's part of the layers with weights. That is what a GPU needs: the number of operations
+//! does not grow with the number of clients.
+
+use burn::{
+    module::{ModuleMapper, ModuleVisitor, Param},
+    tensor::{Bool, Gradients, Tensor, TensorData},
+};
+use rand::{RngExt, seq::SliceRandom};
+use rayon::prelude::*;
+
+use super::{
+    Classifier, Device, Evaluation, Job, Learner, LocalSolver, LocalUpdate, Parameter, SolverConfig, Start,
+    Task, kernels, survey,
+};
+use crate::{
+    data::{Augmentation, Dataset, Examples, Normalisation},
+    error::Result,
+    seed::Seed,
+};
+
+/// Examples per forward pass in [`Learner::evaluate`]. Part of the definition of the result: the sums follow it.
+const EVALUATION_BATCH: usize = 256;
+
+/// Clients of one tensor program on a GPU. The largest tensor of the CNN of McMahan et al. with batches of 32 images, the
+/// patches of its second convolution, then holds 640 MB.
+const TOGETHER: usize = 32;
+
+/// Builds each parameter from its slices of flat vectors, one per client.
+struct Load<'a> {
+    flats: Vec<&'a [f32]>,
+    device: burn::tensor::Device,
+}
+
+impl ModuleMapper for Load<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let mut shape = param.lazy_shape().to_vec();
+        let size = shape.iter().product();
+        let mut values = Vec::with_capacity(self.flats.len() * size);
+        for flat in &mut self.flats {
+            let (own, rest) = flat.split_at(size);
+            *flat = rest;
+            values.extend_from_slice(own);
+        }
+        shape[0] *= self.flats.len();
+        let tensor = Tensor::from_data(TensorData::new(values, shape), &self.device);
+        // Only a device with automatic differentiation can honour the requirement.
+        Param::initialized(param.id, if self.device.is_autodiff() { tensor.require_grad() } else { tensor })
+    }
+}
+
+/// Appends local − start for each parameter to each client's vector.
+struct Subtract<'a> {
+    starts: Vec<&'a [f32]>,
+    deltas: Vec<Vec<f32>>,
+}
+
+impl ModuleVisitor for Subtract<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let data = param.val().inner().into_data();
+        let local = data.as_slice::<f32>().expect("parameters are f32");
+        let size = local.len() / self.starts.len();
+        for ((start, delta), local) in
+            self.starts.iter_mut().zip(&mut self.deltas).zip(local.chunks_exact(size))
+        {
+            let (own, rest) = start.split_at(size);
+            *start = rest;
+            delta.extend(local.iter().zip(own).map(|(local, start)| local - start));
+        }
+    }
+}
+
+/// One step of the solver on every parameter that has a gradient.
+struct Step<'a> {
+    gradients: Gradients,
+    solver: &'a mut (dyn LocalSolver + 'a),
+    parameter: usize,
+    /// The clients that have no more steps, if there are such.
+    finished: Option<Tensor<1, Bool>>,
+}
+
+impl ModuleMapper for Step<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let parameter = self.parameter;
+        self.parameter += 1;
+        let (id, tensor, _) = param.consume();
+        let Some(gradient) = tensor.grad_remove(&mut self.gradients) else {
+            return Param::initialized(id, tensor);
+        };
+        let (shape, weight) = (tensor.shape(), tensor.inner());
+        let size = [shape.num_elements()];
+        let weight = weight.reshape(size);
+        let before = self.finished.as_ref().map(|finished| (finished.clone(), weight.clone()));
+        let mut weight = self.solver.step(parameter, weight, gradient.reshape(size));
+        if let Some((finished, before)) = before {
+            let clients = finished.dims()[0];
+            let each = [clients, size[0] / clients];
+            let finished = finished.reshape([clients, 1]).expand(each);
+            weight = weight.reshape(each).mask_where(finished, before.reshape(each)).reshape(size);
+        }
+        Param::initialized(id, weight.reshape(shape).autodiff().require_grad())
+    }
+}
+
+/// The batches of one client in one round.
+struct Batches<'a> {
+    order: Vec<usize>,
+    seed: Seed,
+    solver: &'a SolverConfig,
+}
+
+impl<'a> Batches<'a> {
+    fn new(job: &Job<'_>, solver: &'a SolverConfig) -> Self {
+        Self { order: job.shard.to_vec(), seed: job.seed, solver }
+    }
+
+    fn steps(&self) -> usize {
+        self.solver.steps(self.order.len())
+    }
+
+    /// The examples of step number `step`, none after the last; to be asked in order.
+    fn batch(&mut self, step: usize) -> &[usize] {
+        if step >= self.steps() {
+            return &[];
+        }
+        let (count, size) = (self.order.len(), self.solver.batch_size());
+        let per_epoch = count.div_ceil(size);
+        let (epoch, at) = (step / per_epoch, step % per_epoch * size);
+        if at == 0 {
+            self.order.shuffle(&mut self.seed.child("epoch", epoch as u64).rng());
+        }
+        &self.order[at..count.min(at + size)]
+    }
+}
+
+/// A [`Classifier`] as a [`Learner`].
+pub(super) struct Trainer<M> {
+    /// The structure only; its weights are never used, nor initialised where Burn allows.
+    model: M,
+    layers: Vec<Parameter>,
+    parameters: usize,
+    solver: SolverConfig,
+    device: Device,
+    normalisation: Normalisation,
+    augmentation: Augmentation,
+}
+
+impl<M: Classifier> Trainer<M> {
+    /// Refuses a model with a layer that has no rule for initial weights.
+    pub fn new(model: M, solver: SolverConfig, dataset: &Dataset, device: Device) -> Result<Self> {
+        let layers = survey(&model)?;
+        Ok(Self {
+            parameters: layers.iter().map(Parameter::size).sum(),
+            layers,
+            model,
+            solver,
+            device,
+            normalisation: dataset.normalisation.clone(),
+            augmentation: dataset.augmentation,
+        })
+    }
+
+    fn load(&self, flats: Vec<&[f32]>, device: burn::tensor::Device) -> M {
+        assert!(flats.iter().all(|flat| flat.len() == self.parameters), "weights of another model");
+        self.model.clone().map(&mut Load { flats, device })
+    }
+
+    /// Whether the model computes several clients at once; a linear layer tells their number by its bias.
+    fn stacks(&self) -> bool {
+        let linear = |field: &str| {
+            self.layers.iter().filter(|layer| layer.layer == "Linear" && layer.name.ends_with(field)).count()
+        };
+        let known = |layer: &Parameter| matches!(&*layer.layer, "Linear" | "Conv2d" | "GroupNorm");
+        M::STACKS && self.layers.iter().all(known) && linear("weight") == linear("bias")
+    }
+
+    /// The standardised examples `batch` of `data`, with `seed` augmented, one after the other.
+    fn values(&self, data: &Examples, batch: &[usize], seed: Option<Seed>) -> Vec<f32> {
+        let mut values = Vec::with_capacity(batch.len() * data.shape().iter().product::<usize>());
+        data.extend_batch(batch, &self.normalisation, &mut values);
+        if let Some(seed) = seed {
+            self.augmentation.apply(&mut values, data.shape(), &self.normalisation, seed);
+        }
+        values
+    }
+
+    /// The augmented examples of each client's batch and seed, `[longest batch, clients · channels, height, width]`, zeros after the end
+    /// of a shorter one.
+    fn examples(
+        &self,
+        data: &Examples,
+        batches: &[(&[usize], Seed)],
+        device: &burn::tensor::Device,
+    ) -> Tensor<4> {
+        let [channels, height, width] = data.shape();
+        let longest = batches.iter().map(|(batch, _)| batch.len()).max().unwrap_or(0);
+        let values = if let [(batch, seed)] = batches {
+            self.values(data, batch, Some(*seed))
+        } else {
+            let each: Vec<Vec<f32>> =
+                batches.par_iter().map(|(batch, seed)| self.values(data, batch, Some(*seed))).collect();
+            let size = channels * height * width;
+            let mut values = vec![0.0; longest * batches.len() * size];
+            let places = (0..longest).flat_map(|i| each.iter().map(move |own| own.chunks_exact(size).nth(i)));
+            for (place, image) in values.chunks_exact_mut(size).zip(places) {
+                if let Some(image) = image {
+                    place.copy_from_slice(image);
+                }
+            }
+            values
+        };
+        let shape = [longest, batches.len() * channels, height, width];
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// Local training of clients whose tasks have the same rate; of one, or of a model that stacks.
+    fn run(&self, jobs: &[Job<'_>], data: &Examples) -> Vec<LocalUpdate> {
+        let device = self.device.autodiff();
+        let starts: Vec<&[f32]> = jobs.iter().map(|job| job.task.start).collect();
+        let mut model = self.load(starts.clone(), device.clone());
+        let sizes: Vec<usize> = self.layers.iter().map(Parameter::size).collect();
+        let tasks: Vec<Task<'_>> = jobs.iter().map(|job| job.task).collect();
+        let mut solver = self.solver.begin(&tasks, &sizes);
+        let mut clients: Vec<Batches<'_>> = jobs.iter().map(|job| Batches::new(job, &self.solver)).collect();
+        let steps = clients.iter().map(Batches::steps).max().unwrap_or(0);
+        let mut losses = Vec::with_capacity(steps);
+        for step in 0..steps {
+            let batches: Vec<(&[usize], Seed)> = clients
+                .iter_mut()
+                .zip(jobs)
+                .map(|(client, job)| (client.batch(step), job.seed.child("augmentation", step as u64)))
+                .collect();
+            let label = |&i: &usize| data.labels()[i];
+            let labels: Vec<Vec<u8>> =
+                batches.iter().map(|(batch, _)| batch.iter().map(label).collect()).collect();
+            let logits = model.forward(self.examples(data, &batches, &device));
+            let loss = kernels::cross_entropy(logits, &labels);
+            let gradients = if jobs.len() == 1 { loss.backward() } else { loss.clone().sum().backward() };
+            losses.push((loss.inner(), labels.iter().map(Vec::len).collect::<Vec<usize>>()));
+            let finished = labels.iter().any(Vec::is_empty).then(|| {
+                let finished: Vec<bool> = labels.iter().map(Vec::is_empty).collect();
+                Tensor::from_data(TensorData::new(finished, [jobs.len()]), &self.device.plain())
+            });
+            model = model.map(&mut Step { gradients, solver: &mut *solver, parameter: 0, finished });
+        }
+        let deltas = vec![Vec::with_capacity(self.parameters); jobs.len()];
+        let mut subtract = Subtract { starts, deltas };
+        model.visit(&mut subtract);
+        // Read only now, so that a GPU is not waited for in every step.
+        let mut sums = vec![(0.0, 0); jobs.len()];
+        for (loss, counts) in losses {
+            let loss = loss.into_data();
+            let loss = loss.as_slice::<f32>().expect("losses are f32");
+            for ((sum, n), loss) in sums.iter_mut().zip(counts).zip(loss).filter(|((_, n), _)| *n > 0) {
+                sum.0 += f64::from(*loss) * n as f64;
+                sum.1 += n;
+            }
+        }
+        let update = |((delta, (loss, examples)), client): ((Vec<f32>, (f64, usize)), &Batches<'_>)| {
+            LocalUpdate { delta, loss: loss / examples as f64, examples, steps: client.steps() }
+        };
+        subtract.deltas.into_iter().zip(sums).zip(&clients).map(update).collect()
+    }
+}
+
+impl<M: Classifier> Learner for Trainer<M> {
+    fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    fn layers(&self) -> Vec<(String, Vec<usize>)> {
+        self.layers.iter().map(|layer| (layer.name.clone(), layer.shape.clone())).collect()
+    }
+
+    fn init(&self, seed: Seed) -> Vec<f32> {
+        let mut flat = Vec::with_capacity(self.parameters);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let mut rng = seed.child("weights", index as u64).rng();
+            flat.extend((0..layer.size()).map(|_| match layer.start {
+                Start::Uniform(bound) => rng.random_range(-bound..bound),
+                Start::Constant(value) => value,
+            }));
+        }
+        flat
+    }
+
+    fn solve(&self, task: &Task<'_>, data: &Examples, shard: &[usize], seed: Seed) -> LocalUpdate {
+        self.run(&[Job { task: *task, shard, seed }], data).remove(0)
+    }
+
+    fn solve_together(&self, jobs: &[Job<'_>], data: &Examples) -> Vec<LocalUpdate> {
+        if self.stacks() {
+            return self.run(jobs, data);
+        }
+        jobs.iter().map(|job| self.solve(&job.task, data, job.shard, job.seed)).collect()
+    }
+
+    fn together(&self) -> usize {
+        if self.stacks() && self.device.name() == "wgpu" { TOGETHER } else { 1 }
+    }
+
+    fn evaluate(&self, params: &[f32], data: &Examples) -> Evaluation {
+        let device = self.device.plain();
+        let model = self.load(vec![params], device.clone());
+        let indices: Vec<usize> = (0..data.len()).collect();
+        let parts: Vec<(f64, usize)> = indices
+            .par_chunks(EVALUATION_BATCH)
+            .map(|batch| {
+                let [channels, height, width] = data.shape();
+                let shape = [batch.len(), channels, height, width];
+                let images = TensorData::new(self.values(data, batch, None), shape);
+                let logits = model.forward(Tensor::from_data(images, &device)).into_data();
+                let logits = logits.as_slice::<f32>().expect("logits are f32");
+                score(logits, batch.iter().map(|&i| data.labels()[i].into()))
+            })
+            .collect();
+        let (loss, correct) = parts.iter().fold((0.0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        let examples = data.len();
+        Evaluation { loss: loss / examples as f64, accuracy: correct as f64 / examples as f64, examples }
+    }
+}
+
+/// Summed cross-entropy and number of hits of logits `[batch, classes]`. The first of equal scores counts as
+/// the highest; a row with NaN is a miss.
+fn score(logits: &[f32], labels: impl ExactSizeIterator<Item = usize>) -> (f64, usize) {
+    let classes = logits.len() / labels.len().max(1);
+    let (mut loss, mut hits) = (0.0, 0);
+    for (row, label) in logits.chunks_exact(classes.max(1)).zip(labels) {
+        let best = row.iter().position(|x| row.iter().all(|y| x >= y));
+        hits += usize::from(best == Some(label));
+        let top = best.map_or(f64::NAN, |best| f64::from(row[best]));
+        let sum: f64 = row.iter().map(|&x| (f64::from(x) - top).exp()).sum();
+        loss += sum.ln() + top - f64::from(row[label]);
+    }
+    (loss, hits)
+}

@@ -1,0 +1,107 @@
+//! Several clients in one tensor program against the same clients one by one.
+
+use super::tests::{cpu, dataset, model};
+use super::*;
+
+/// Four clients, two epochs each: batches that end earlier, a client with a single example and one with none.
+const SHARDS: [std::ops::Range<usize>; 4] = [0..14, 14..33, 33..34, 34..34];
+
+/// What the clients learn on `device`, together and, on the CPU, one by one; starts and correction differ between the clients.
+fn both(
+    model: &ModelConfig,
+    shape: [usize; 3],
+    solver: &str,
+    device: Device,
+) -> (Vec<LocalUpdate>, Vec<LocalUpdate>) {
+    let mut data = dataset(40, shape, 4);
+    data.augmentation.flip = true;
+    let solver: SolverConfig = toml::from_str(solver).unwrap();
+    let alone = learner(model, &solver, &data, cpu()).unwrap();
+    let starts: Vec<Vec<f32>> = (0..4).map(|k| alone.init(Seed::new(k))).collect();
+    let scaled = |by: f32| -> Vec<Vec<f32>> {
+        starts.iter().map(|start| start.iter().map(|w| by * w).collect()).collect()
+    };
+    let (globals, corrections) = (scaled(0.5), scaled(0.1));
+    let shards: Vec<Vec<usize>> = SHARDS.map(Iterator::collect).into();
+    let jobs: Vec<Job<'_>> = (0..4)
+        .map(|k| Job {
+            task: Task {
+                start: &starts[k],
+                global: &globals[k],
+                correction: if solver.solver().has_controls() { &corrections[k] } else { &[] },
+                rate: 0.5,
+            },
+            shard: &shards[k],
+            seed: Seed::new(7).child("client", k as u64),
+        })
+        .collect();
+    let apart = jobs.iter().map(|job| alone.solve(&job.task, &data.train, job.shard, job.seed)).collect();
+    let learner = learner(model, &solver, &data, device).unwrap();
+    (learner.solve_together(&jobs, &data.train), apart)
+}
+
+/// Agreement to `tolerance` of each client's largest change.
+fn assert_agrees(what: &str, (together, apart): &(Vec<LocalUpdate>, Vec<LocalUpdate>), tolerance: f32) {
+    assert_eq!(together.len(), apart.len());
+    for (k, (a, b)) in together.iter().zip(apart).enumerate() {
+        assert_eq!((a.steps, a.examples), (b.steps, b.examples), "{what}, client {k}");
+        let top = b.delta.iter().fold(0.0_f32, |top, x| top.max(x.abs()));
+        assert_eq!(top > 0.0, b.steps > 0, "{what}, client {k}");
+        let worst = a.delta.iter().zip(&b.delta).fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
+        assert!(worst <= tolerance * top, "{what}, client {k}: {worst} of {top}");
+        let loss = (a.loss - b.loss).abs() <= f64::from(tolerance) * b.loss;
+        assert!(
+            loss || a.loss.is_nan() && b.loss.is_nan() && b.steps == 0,
+            "{what}, client {k}: {a:?} {b:?}"
+        );
+    }
+}
+
+const SGD: &str = "kind = 'sgd'\nbatch_size = 8\nepochs = 2\nlearning_rate = 0.05\nmomentum = 0.5\n";
+
+fn models() -> [(ModelConfig, [usize; 3]); 6] {
+    [
+        (model("softmax"), [1, 6, 6]),
+        (ModelConfig::Mlp(MlpConfig { hidden: Hidden::Several(vec![20, 15]) }), [3, 5, 5]),
+        (model("cnn"), [1, 9, 8]),
+        (model("lenet5"), [1, 12, 13]),
+        (model("cifar-cnn"), [3, 7, 9]),
+        (model("resnet20"), [2, 8, 9]),
+    ]
+}
+
+const SOLVERS: [&str; 5] = [
+    "kind = 'adam'\nbatch_size = 8\nepochs = 2\nweight_decay = 0.1\n",
+    "kind = 'fedprox'\nbatch_size = 8\nsteps = 3\nproximal = 0.5\n",
+    "kind = 'scaffold'\nbatch_size = 8\nepochs = 2\nweight_decay = 0.1\n",
+    "kind = 'feddyn'\nbatch_size = 8\nepochs = 2\n",
+    "kind = 'fednova'\nbatch_size = 8\nepochs = 2\nmomentum = 0.9\n",
+];
+
+#[test]
+fn every_model_trains_several_clients_at_once() {
+    for (model, shape) in models() {
+        assert_agrees(model.kind(), &both(&model, shape, SGD, cpu()), 1e-4);
+    }
+}
+
+#[test]
+fn every_solver_moves_several_clients_at_once() {
+    for solver in SOLVERS {
+        assert_agrees(solver, &both(&model("lenet5"), [1, 12, 13], solver, cpu()), 1e-3);
+    }
+}
+
+/// `cargo test --release --features wgpu --lib on_a_gpu -- --ignored`; a software driver serves too (Debian: `mesa-vulkan-drivers`).
+#[test]
+#[cfg(feature = "wgpu")]
+#[ignore = "needs a Vulkan, Metal or DirectX driver"]
+fn several_clients_on_a_gpu_learn_what_one_learns_on_the_cpu() {
+    let gpu: Device = "wgpu".parse().unwrap();
+    for (model, shape) in models() {
+        assert_agrees(model.kind(), &both(&model, shape, SGD, gpu.clone()), 1e-3);
+    }
+    for solver in SOLVERS {
+        assert_agrees(solver, &both(&model("lenet5"), [1, 12, 13], solver, gpu.clone()), 1e-3);
+    }
+}
