@@ -20,8 +20,17 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--python", default=sys.executable, help="interpreter that has PyTorch")
 parser.add_argument("--program", help="a build of benches/epoch.rs, to be measured instead of a fresh one")
 parser.add_argument("--repetitions", type=int, default=7)
+
+
+def model_images(text):
+    model, _, images = text.partition("=")
+    if not images.isdigit():
+        raise argparse.ArgumentTypeError(f"{text}: give MODEL=IMAGES, for example cnn=640")
+    return model, int(images)
+
+
 parser.add_argument(
-    "--models", nargs="+", default=["cnn=640", "mlp=16000", "lenet5=3200", "cifar-cnn=320", "resnet20=160"],
+    "--models", nargs="+", type=model_images, default=[("cnn", 640), ("mlp", 16000), ("lenet5", 3200), ("cifar-cnn", 320), ("resnet20", 160)],
     help="MODEL=IMAGES of one epoch",
 )
 SETTINGS = ["1 thread", "2 threads", "2 processes"]
@@ -54,7 +63,7 @@ if program is None:
     build = ["cargo", "bench", "--locked", "--no-run", "--bench", "epoch", "--message-format=json"]
     built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     artifacts = [json.loads(line) for line in built.splitlines()]
-    program = next(a["executable"] for a in artifacts if a.get("executable"))
+    program = next(a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == "epoch")
 loop = [arguments.python, str(HERE / "pytorch_loop.py")]
 # Ours against theirs on one thread, and on two: one process with two threads, two processes with one each.
 ours = {threads: Peer([program, str(threads)]) for threads in (1, 2)}
@@ -79,7 +88,7 @@ identity = {
 }
 history = HERE / "history.csv"
 print("| model | PyTorch on | ours, images/s | PyTorch, images/s | ratio | least – greatest |\n|---|---|---:|---:|---:|---:|")
-for model, images in (model.split("=") for model in arguments.models):
+for model, images in arguments.models:
     measured = {setting: [] for setting in theirs}
     for _ in range(arguments.repetitions):
         for setting, (threads, peer) in theirs.items():

@@ -58,28 +58,40 @@ impl Device {
         None
     }
 
+    /// Burn opens the GPU once per process.
     #[cfg(feature = "wgpu")]
-    fn wgpu() -> Option<Self> {
-        let kind = burn::tensor::DeviceKind::DefaultDevice;
-        Some(Self { name: "wgpu", inner: burn::tensor::Device::wgpu(kind) })
+    fn wgpu() -> Result<Option<Self>> {
+        use std::sync::OnceLock;
+
+        static OPENED: OnceLock<std::result::Result<burn::tensor::Device, String>> = OnceLock::new();
+        let open = || burn::tensor::Device::wgpu_options().init().map_err(|error| error.to_string());
+        match OPENED.get_or_init(open) {
+            Ok(device) => Ok(Some(Self { name: "wgpu", inner: device.clone() })),
+            Err(problem) => {
+                let problem = problem.replace('\n', " ");
+                let rule =
+                    format!("no GPU: {problem}; install a driver for Vulkan, Metal or DirectX, or take cpu");
+                Err(Error::config("device", rule))
+            }
+        }
     }
 
     #[cfg(not(feature = "wgpu"))]
-    fn wgpu() -> Option<Self> {
-        None
+    fn wgpu() -> Result<Option<Self>> {
+        Ok(None)
     }
 }
 
 impl FromStr for Device {
     type Err = Error;
 
-    /// Fails with [`Error::Config`] on an unknown name and on a backend that this build leaves out.
+    /// Fails with [`Error::Config`] on an unknown name, on a backend that this build leaves out, and on `wgpu` without a GPU.
     fn from_str(name: &str) -> Result<Self> {
         let (device, feature) = match name {
             "cpu" => (Self::flex().or_else(Self::ndarray), "flex"),
             "flex" => (Self::flex(), "flex"),
             "ndarray" => (Self::ndarray(), "ndarray"),
-            "wgpu" => (Self::wgpu(), "wgpu"),
+            "wgpu" => (Self::wgpu()?, "wgpu"),
             _ => {
                 let known = Self::NAMES.join(", ");
                 return Err(Error::config("device", format!("`{name}` is not one of {known}")));
@@ -117,7 +129,8 @@ mod tests {
                 Ok(device) => assert!(compiled && device.name() == name),
                 Err(error) => {
                     let error = error.to_string();
-                    assert!(!compiled && error.ends_with(&format!("--features {name}`")), "{error}");
+                    let left_out = !compiled && error.ends_with(&format!("--features {name}`"));
+                    assert!(left_out || compiled && error.starts_with("device: no GPU: "), "{error}");
                 }
             }
         }
