@@ -54,6 +54,7 @@ impl Windows {
     }
 
     /// The number of pixels of an image.
+    #[cfg(feature = "flex")]
     pub fn pixels(&self) -> usize {
         self.image[0] * self.image[1]
     }

@@ -61,8 +61,7 @@ impl Setup {
         updates: &'u [Update],
         links: &dyn LinkModel,
         attempts: u32,
-        input: impl Fn(usize, &'u Update, Range<usize>) -> I,
-        numbers: impl Fn(Vec<S>) -> Vec<f64>,
+        symbols: &Symbols<impl Fn(usize, &'u Update, Range<usize>) -> I, impl Fn(Vec<S>) -> Vec<f64>>,
     ) -> Aggregate {
         let links = self.links(links);
         let len = updates.first().map_or(0, |update| update.delta.len());
@@ -73,8 +72,11 @@ impl Setup {
             let own = start..len.min(start + part);
             let rest = ((len - own.len()) * S::BYTES) as u64;
             let keys = SeededKeys(if start == 0 { self.seed } else { self.seed.child("part", start as u64) });
-            let inputs: Vec<I> =
-                updates.iter().enumerate().map(|(k, update)| input(k, update, own.clone())).collect();
+            let inputs: Vec<I> = updates
+                .iter()
+                .enumerate()
+                .map(|(k, update)| (symbols.input)(k, update, own.clone()))
+                .collect();
             let inputs: Vec<&dyn Input<S>> = inputs.iter().map(|input| input as _).collect();
             let (mut traffic, mut arrivals, mut sent) = (Traffic::default(), 0, Vec::new());
             let observe = |_: &P::Message, delivered: bool, link: LinkUse| {
@@ -87,7 +89,7 @@ impl Setup {
                 run(protocol, round, &inputs, &keys, &Longer { links, rest }, attempts, observe);
             let seconds = round_seconds(links, self.clients, attempts, sent.iter().map(|(link, _)| *link));
             let decoded = match decoded {
-                Decoded::Sum { sum, included } => Decoded::Sum { sum: numbers(sum), included },
+                Decoded::Sum { sum, included } => Decoded::Sum { sum: (symbols.numbers)(sum), included },
                 Decoded::Outage => Decoded::Outage,
             };
             Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
@@ -103,6 +105,12 @@ impl Setup {
         }
         whole
     }
+}
+
+/// How some coordinates of the update of a client become an input, and symbols become numbers.
+struct Symbols<I, N> {
+    input: I,
+    numbers: N,
 }
 
 /// [`Setup::much`] of every scheme: 2 GiB.
@@ -208,8 +216,8 @@ impl<P> Session<P> {
     where
         P: Protocol<S>,
     {
-        let input = |_, update, part| Part { update, part };
-        self.setup.aggregate(&self.protocol, round, updates, links, attempts, input, S::into_f64)
+        let symbols = Symbols { input: |_, update, part| Part { update, part }, numbers: S::into_f64 };
+        self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols)
     }
 }
 
@@ -318,7 +326,7 @@ where
             Quantised { quantiser: self.quantiser, update, part, seed }
         };
         let numbers = |sum: Vec<F>| self.quantiser.real(&sum);
-        self.setup.aggregate(&self.protocol, round, updates, links, attempts, input, numbers)
+        self.setup.aggregate(&self.protocol, round, updates, links, attempts, &Symbols { input, numbers })
     }
 
     fn formal(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Formal> {
