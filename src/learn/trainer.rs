@@ -2,8 +2,8 @@
 //!
 //! Several clients of one model are trained in one tensor program by stacking: each parameter holds those of all clients along its
 //! first axis, and the channels of the images of all clients lie beside each other, so that every operation on a channel or a
-//! pixel is that of the model itself, and [`kernels`] compute each client's part of the layers with weights. That is what a GPU needs: the number of operations
-//! does not grow with the number of clients.
+//! pixel is that of the model itself, and [`kernels`] compute each client's part of the layers with weights. That is what a GPU
+//! needs: the number of operations does not grow with the number of clients.
 
 use burn::{
     module::{ModuleMapper, ModuleVisitor, Param},
@@ -169,7 +169,7 @@ impl<M: Classifier> Trainer<M> {
     }
 
     /// Whether the model computes several clients at once; a linear layer tells their number by its bias.
-    fn stacks(&self) -> bool {
+    pub(super) fn stacks(&self) -> bool {
         let linear = |field: &str| {
             self.layers.iter().filter(|layer| layer.layer == "Linear" && layer.name.ends_with(field)).count()
         };

@@ -36,7 +36,8 @@ fn both(
         })
         .collect();
     let apart = jobs.iter().map(|job| alone.solve(&job.task, &data.train, job.shard, job.seed)).collect();
-    let learner = learner(model, &solver, &data, device).unwrap();
+    let learner = learner(model, &solver, &data, device.clone()).unwrap();
+    assert_eq!(learner.together() > 1, device.name() == "wgpu");
     (learner.solve_together(&jobs, &data.train), apart)
 }
 
@@ -77,6 +78,21 @@ const SOLVERS: [&str; 5] = [
     "kind = 'feddyn'\nbatch_size = 8\nepochs = 2\n",
     "kind = 'fednova'\nbatch_size = 8\nepochs = 2\nmomentum = 0.9\n",
 ];
+
+/// Otherwise the comparisons below are of one thing with itself.
+#[test]
+fn every_model_stacks() {
+    fn stacks<C: Architecture>(config: &C) -> bool {
+        let data = dataset(8, [1, 12, 12], 4);
+        let model = config.init([1, 12, 12], 4, &cpu().plain());
+        Trainer::new(model, SolverConfig::default(), &data, cpu()).unwrap().stacks()
+    }
+    assert!(
+        stacks(&SoftmaxConfig::default()) && stacks(&MlpConfig::default()) && stacks(&CnnConfig::default())
+    );
+    assert!(stacks(&LeNet5Config::default()) && stacks(&CifarCnnConfig::default()));
+    assert!(stacks(&ResNet20Config::default()));
+}
 
 #[test]
 fn every_model_trains_several_clients_at_once() {
