@@ -182,7 +182,9 @@ fn main() -> Result<()> {
             all.push(point);
         }
         let header = ["protocol", "s", "GB", "GB of updates", "GB it would hold in one piece"];
-        write_atomically(&folder.join("large.md"), markdown(&header, &[0], &lines).as_bytes())?;
+        let table = markdown(&header, &[0], &lines);
+        println!("{table}");
+        write_atomically(&folder.join("large.md"), table.as_bytes())?;
     }
     let table = markdown(&header, &[0, 1], &lines);
     println!("{table}");

@@ -131,11 +131,10 @@ pub trait Learner: Send + Sync {
     /// When a vector of `task` is not d long, or an index of `shard` or the shape of `data` is not the dataset's.
     fn solve(&self, task: &Task<'_>, data: &Examples, shard: &[usize], seed: Seed) -> LocalUpdate;
 
-    /// [`Learner::solve`] of several clients, in their order; as one tensor program where the model and the device allow it. All tasks
-    /// have the same rate.
+    /// [`Learner::solve`] of several clients, in their order; as one tensor program where the model allows it.
     ///
     /// # Panics
-    /// As [`Learner::solve`].
+    /// As [`Learner::solve`], and when the tasks' rates differ.
     fn solve_together(&self, jobs: &[Job<'_>], data: &Examples) -> Vec<LocalUpdate> {
         jobs.iter().map(|job| self.solve(&job.task, data, job.shard, job.seed)).collect()
     }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// A compute device: the value of `--device`.
 ///
 /// Each backend is a Cargo feature of this crate: `flex` (CPU, the default), `ndarray` (CPU) and `wgpu`
-/// (GPU). `cpu` means the best CPU backend of this build. Results are reproducible bit for bit on one
+/// (GPU). `cpu` means the best CPU backend of this build. Results are reproducible bit for bit on one CPU
 /// backend, not from one backend to another.
 #[derive(Clone, Debug)]
 pub struct Device {

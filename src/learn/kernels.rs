@@ -159,7 +159,7 @@ pub fn add_relu(x: Tensor<4>, other: Tensor<4>) -> Tensor<4> {
 }
 
 /// Each client's mean cross-entropy in nats, shape `[clients]`, of `logits` `[longest batch, clients · classes]` and the classes
-/// `labels` of each client's batch. That of a client without labels is 0.
+/// `labels` of each client's batch; that of a client without labels means nothing and has no gradient.
 #[must_use]
 pub fn cross_entropy(logits: Tensor<2>, labels: &[impl AsRef<[u8]>]) -> Tensor<1> {
     #[cfg(feature = "flex")]

@@ -47,7 +47,8 @@ pub trait Classifier: Module + Sync + 'static {
     /// Whether [`Classifier::forward`] also computes several clients at once, so that a GPU trains them in one tensor program:
     /// from examples `[batch, clients · channels, height, width]`, with each parameter those of all clients along its first axis, logits
     /// `[batch, clients · classes]`. It does where every layer with weights goes through [`kernels`](super::kernels), linear ones
-    /// with a bias, and nothing else mixes channels.
+    /// with a bias, convolutions without dilation and groups and with a padding shorter than the window, and nothing else mixes
+    /// channels.
     const STACKS: bool = false;
 
     /// Examples `[batch, channels, height, width]` to logits `[batch, classes]`.

@@ -25,9 +25,11 @@ use crate::{
 /// Examples per forward pass in [`Learner::evaluate`]. Part of the definition of the result: the sums follow it.
 const EVALUATION_BATCH: usize = 256;
 
-/// Clients of one tensor program on a GPU. The largest tensor of the CNN of McMahan et al. with batches of 32 images, the
-/// patches of its second convolution, then holds 640 MB.
+/// Most clients of one tensor program on a GPU.
 const TOGETHER: usize = 32;
+
+/// Numbers that the patches of one convolution of all of them may have: 1 GiB, half of what a buffer can hold.
+const PATCHES: usize = 1 << 28;
 
 /// Builds each parameter from its slices of flat vectors, one per client.
 struct Load<'a> {
@@ -146,6 +148,8 @@ pub(super) struct Trainer<M> {
     device: Device,
     normalisation: Normalisation,
     augmentation: Augmentation,
+    /// Pixels of an image.
+    pixels: usize,
 }
 
 impl<M: Classifier> Trainer<M> {
@@ -160,6 +164,7 @@ impl<M: Classifier> Trainer<M> {
             device,
             normalisation: dataset.normalisation.clone(),
             augmentation: dataset.augmentation,
+            pixels: dataset.train.shape()[1..].iter().product(),
         })
     }
 
@@ -292,14 +297,21 @@ impl<M: Classifier> Learner for Trainer<M> {
     }
 
     fn solve_together(&self, jobs: &[Job<'_>], data: &Examples) -> Vec<LocalUpdate> {
-        if self.stacks() {
+        if jobs.len() > 1 && self.stacks() {
             return self.run(jobs, data);
         }
         jobs.iter().map(|job| self.solve(&job.task, data, job.shard, job.seed)).collect()
     }
 
     fn together(&self) -> usize {
-        if self.stacks() && self.device.name() == "wgpu" { TOGETHER } else { 1 }
+        if !self.stacks() || self.device.name() != "wgpu" {
+            return 1;
+        }
+        // As if no layer made the images smaller.
+        let patches = self.layers.iter().filter(|layer| layer.shape.len() == 4);
+        let patches = patches.map(|layer| layer.shape[1..].iter().product::<usize>() * self.pixels).max();
+        let each = patches.unwrap_or(0) * self.solver.batch_size();
+        (PATCHES / each.max(1)).clamp(1, TOGETHER)
     }
 
     fn evaluate(&self, params: &[f32], data: &Examples) -> Evaluation {

@@ -246,7 +246,8 @@ pub trait Aggregator: Send + Sync {
     }
 
     /// Runs the same round as [`Aggregator::aggregate`] in double precision and returns, in numbers, the vectors of every message
-    /// that reached `party`, in the order of [`Aggregator::views`]: what an attack works on.
+    /// that reached `party`, in the order of [`Aggregator::views`]: what an attack works on. A round that [`Aggregator::aggregate`] would
+    /// play in parts is played in one piece, with other keys of the same law.
     ///
     /// # Errors
     /// A scheme over a prime field.

@@ -12,7 +12,8 @@ use crate::learn::{Device, LocalUpdate};
 /// What a client sends, and how its training went.
 pub(crate) type Trained = (Vec<f32>, LocalUpdate);
 
-/// The processes over which the clients of a run are divided. None of them decides anything: every crew gives the same results.
+/// The processes over which the clients of a run are divided. None of them decides anything: every crew gives the same results,
+/// on a GPU up to rounding.
 pub(crate) trait Crew: Sync {
     /// Number of processes.
     fn size(&self) -> usize {

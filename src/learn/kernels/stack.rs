@@ -50,14 +50,14 @@ fn patches(windows: &Windows, device: &Device) -> Tensor<1, Int> {
 /// `x` `[batch, clients · channels, height, width]` to `[batch, clients · filters, height, width]`.
 ///
 /// # Panics
-/// For a layer with dilation or groups, and for images smaller than its window.
+/// For a layer with dilation or groups or a padding as long as its window, and for images smaller than that.
 pub(super) fn conv2d(x: Tensor<4>, layer: &Conv2d, clients: usize) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let (weight, device) = (layer.weight.val(), x.device());
     let [filters, depth, rows, columns] = weight.dims();
     assert!(layer.dilation == [1, 1] && layer.groups == 1, "a layer without dilation and groups");
     let windows = Windows::new([height, width], [rows, columns], layer.stride, &layer.padding)
-        .expect("images as large as the window");
+        .expect("images as large as the window, a padding shorter than it");
     let ([top, left], [bottom, right]) = (windows.before, windows.after);
     let x = if windows.padded() == windows.image { x } else { x.pad((left, right, top, bottom), 0.0) };
     let pixels = windows.padded().iter().product::<usize>();
