@@ -58,6 +58,18 @@ pub(super) fn model(kind: &str) -> ModelConfig {
     toml::from_str(&format!("kind = \"{kind}\"")).unwrap()
 }
 
+/// Every kind, each with images that it takes.
+pub(super) fn models() -> [(ModelConfig, [usize; 3]); 6] {
+    [
+        (model("softmax"), [1, 6, 6]),
+        (ModelConfig::Mlp(MlpConfig { hidden: Hidden::Several(vec![20, 15]) }), [3, 5, 5]),
+        (model("cnn"), [1, 9, 8]),
+        (model("lenet5"), [1, 12, 13]),
+        (model("cifar-cnn"), [3, 7, 9]),
+        (model("resnet20"), [2, 8, 9]),
+    ]
+}
+
 #[test]
 fn parameter_counts_are_those_of_the_literature() {
     let two_layers = ModelConfig::Mlp(MlpConfig { hidden: Hidden::Several(vec![200, 200]) });
@@ -185,14 +197,7 @@ fn gradients_match_finite_differences() {
 fn every_model_trains_as_with_burns_operations() {
     // Tests on this thread, where the switch between the two is.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().unwrap();
-    for (model, shape) in [
-        (model("softmax"), [1, 6, 6]),
-        (ModelConfig::Mlp(MlpConfig { hidden: Hidden::Several(vec![20, 15]) }), [3, 5, 5]),
-        (model("cnn"), [1, 9, 8]),
-        (model("lenet5"), [1, 12, 13]),
-        (model("cifar-cnn"), [3, 7, 9]),
-        (model("resnet20"), [2, 8, 9]),
-    ] {
+    for (model, shape) in models() {
         let data = dataset(40, shape, 4);
         let config = SgdConfig {
             batch_size: 16,

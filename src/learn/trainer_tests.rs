@@ -1,6 +1,6 @@
 //! Several clients in one tensor program against the same clients one by one.
 
-use super::tests::{cpu, dataset, model};
+use super::tests::{cpu, dataset, model, models};
 use super::*;
 
 /// Four clients, two epochs each: batches that end earlier, a client with a single example and one with none.
@@ -59,17 +59,6 @@ fn assert_agrees(what: &str, (together, apart): &(Vec<LocalUpdate>, Vec<LocalUpd
 }
 
 const SGD: &str = "kind = 'sgd'\nbatch_size = 8\nepochs = 2\nlearning_rate = 0.05\nmomentum = 0.5\n";
-
-fn models() -> [(ModelConfig, [usize; 3]); 6] {
-    [
-        (model("softmax"), [1, 6, 6]),
-        (ModelConfig::Mlp(MlpConfig { hidden: Hidden::Several(vec![20, 15]) }), [3, 5, 5]),
-        (model("cnn"), [1, 9, 8]),
-        (model("lenet5"), [1, 12, 13]),
-        (model("cifar-cnn"), [3, 7, 9]),
-        (model("resnet20"), [2, 8, 9]),
-    ]
-}
 
 const SOLVERS: [&str; 5] = [
     "kind = 'adam'\nbatch_size = 8\nepochs = 2\nweight_decay = 0.1\n",
