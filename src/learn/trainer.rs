@@ -192,21 +192,21 @@ impl<M: Classifier> Trainer<M> {
         values
     }
 
-    /// The augmented examples of each client's batch and seed, `[longest batch, clients · channels, height, width]`, zeros after the end
-    /// of a shorter one.
+    /// The [`Trainer::values`] of each client's batch, `[longest batch, clients · channels, height, width]`, zeros after the end of a
+    /// shorter one.
     fn examples(
         &self,
         data: &Examples,
-        batches: &[(&[usize], Seed)],
+        batches: &[(&[usize], Option<Seed>)],
         device: &burn::tensor::Device,
     ) -> Tensor<4> {
         let [channels, height, width] = data.shape();
         let longest = batches.iter().map(|(batch, _)| batch.len()).max().unwrap_or(0);
         let values = if let [(batch, seed)] = batches {
-            self.values(data, batch, Some(*seed))
+            self.values(data, batch, *seed)
         } else {
             let each: Vec<Vec<f32>> =
-                batches.par_iter().map(|(batch, seed)| self.values(data, batch, Some(*seed))).collect();
+                batches.par_iter().map(|(batch, seed)| self.values(data, batch, *seed)).collect();
             let size = channels * height * width;
             let mut values = vec![0.0; longest * batches.len() * size];
             let places = (0..longest).flat_map(|i| each.iter().map(move |own| own.chunks_exact(size).nth(i)));
@@ -233,10 +233,10 @@ impl<M: Classifier> Trainer<M> {
         let steps = clients.iter().map(Batches::steps).max().unwrap_or(0);
         let mut losses = Vec::with_capacity(steps);
         for step in 0..steps {
-            let batches: Vec<(&[usize], Seed)> = clients
+            let batches: Vec<(&[usize], Option<Seed>)> = clients
                 .iter_mut()
                 .zip(jobs)
-                .map(|(client, job)| (client.batch(step), job.seed.child("augmentation", step as u64)))
+                .map(|(client, job)| (client.batch(step), Some(job.seed.child("augmentation", step as u64))))
                 .collect();
             let label = |&i: &usize| data.labels()[i];
             let labels: Vec<Vec<u8>> =
@@ -297,10 +297,8 @@ impl<M: Classifier> Learner for Trainer<M> {
     }
 
     fn solve_together(&self, jobs: &[Job<'_>], data: &Examples) -> Vec<LocalUpdate> {
-        if jobs.len() > 1 && self.stacks() {
-            return self.run(jobs, data);
-        }
-        jobs.iter().map(|job| self.solve(&job.task, data, job.shard, job.seed)).collect()
+        let at_once = if self.stacks() { jobs.len().max(1) } else { 1 };
+        jobs.chunks(at_once).flat_map(|jobs| self.run(jobs, data)).collect()
     }
 
     fn together(&self) -> usize {
@@ -321,10 +319,7 @@ impl<M: Classifier> Learner for Trainer<M> {
         let parts: Vec<(f64, usize)> = indices
             .par_chunks(EVALUATION_BATCH)
             .map(|batch| {
-                let [channels, height, width] = data.shape();
-                let shape = [batch.len(), channels, height, width];
-                let images = TensorData::new(self.values(data, batch, None), shape);
-                let logits = model.forward(Tensor::from_data(images, &device)).into_data();
+                let logits = model.forward(self.examples(data, &[(batch, None)], &device)).into_data();
                 let logits = logits.as_slice::<f32>().expect("logits are f32");
                 score(logits, batch.iter().map(|&i| data.labels()[i].into()))
             })

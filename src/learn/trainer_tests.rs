@@ -1,6 +1,11 @@
-//! Several clients in one tensor program against the same clients one by one.
+//! A user's own model, and several clients in one tensor program against the same clients one by one.
 
-use super::tests::{cpu, dataset, model, models};
+use burn::{
+    module::Module,
+    nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
+};
+
+use super::tests::{all, cpu, dataset, model, models};
 use super::*;
 
 /// Four clients, two epochs each: batches that end earlier, a client with a single example and one with none.
@@ -109,4 +114,47 @@ fn several_clients_on_a_gpu_learn_what_one_learns_on_the_cpu() {
     for solver in SOLVERS {
         assert_agrees(solver, &both(&model("lenet5"), [1, 12, 13], solver, gpu.clone()), 1e-3);
     }
+}
+
+#[derive(Module, Debug)]
+struct Normed {
+    norm: LayerNorm,
+    output: Linear,
+}
+
+impl Classifier for Normed {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.output.forward(self.norm.forward(images.flatten(1, 3)))
+    }
+}
+
+#[derive(Module, Debug)]
+struct Batched {
+    norm: BatchNorm,
+    output: Linear,
+}
+
+impl Classifier for Batched {
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.output.forward(self.norm.forward(images).flatten(1, 3))
+    }
+}
+
+#[test]
+fn a_users_own_model_is_a_module() {
+    let data = dataset(60, [1, 4, 4], 4);
+    let device = cpu();
+    let output = LinearConfig::new(16, 4).init(&device.plain());
+    let model = Normed { norm: LayerNormConfig::new(16).init(&device.plain()), output: output.clone() };
+    let learner = learner_of(model, &SolverConfig::default(), &data, device.clone()).unwrap();
+    let names: Vec<String> = learner.layers().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["norm.gamma", "norm.beta", "output.weight", "output.bias"]);
+    let start = learner.init(Seed::new(1));
+    assert!(start[..16].iter().all(|&x| x == 1.0) && start[16..32].iter().all(|&x| x == 0.0));
+    let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
+    assert!(update.delta.chunks(16).all(|layer| layer.iter().any(|&x| x != 0.0)));
+
+    let model = Batched { norm: BatchNormConfig::new(1).init(&device.plain()), output };
+    let error = learner_of(model, &SolverConfig::default(), &data, device).err().unwrap();
+    assert!(error.to_string().contains("`norm.gamma` belongs to a layer of kind BatchNorm"), "{error}");
 }

@@ -1,9 +1,7 @@
 //! The tables of `seccogc privacy`.
 
-use std::collections::BTreeSet;
-
 use super::Spread;
-use super::table::{markdown, mean_pm, short, text};
+use super::table::{groups, markdown, mean_pm, short, text};
 use crate::study::{AccuracyRow, LeakageRow, RecoveryRow};
 
 /// One line per contender and σ: what each adversary learns, and the accuracy, mean ± sample standard deviation over the seeds.
@@ -18,17 +16,11 @@ pub fn accuracy_table(rows: &[AccuracyRow]) -> String {
         "recovered (%)",
         "final accuracy (%)",
     ];
-    let mut points: Vec<(&AccuracyRow, Vec<&AccuracyRow>)> = Vec::new();
-    for row in rows {
-        let same = |first: &AccuracyRow| (&first.protocol, first.key_std) == (&row.protocol, row.key_std);
-        match points.iter_mut().find(|(first, _)| same(first)) {
-            Some((_, seeds)) => seeds.push(row),
-            None => points.push((row, vec![row])),
-        }
-    }
+    let points = groups(rows, |a, b| (&a.protocol, a.key_std) == (&b.protocol, b.key_std));
     let lines: Vec<_> = points
         .iter()
-        .map(|(first, seeds)| {
+        .map(|seeds| {
+            let first = seeds[0];
             let worst =
                 |of: fn(&AccuracyRow) -> f64| short(seeds.iter().map(|row| of(row)).fold(0.0, f64::max));
             let mean = |decimals, of: fn(&AccuracyRow) -> f64| {
@@ -51,21 +43,17 @@ pub fn accuracy_table(rows: &[AccuracyRow]) -> String {
 /// One line per client, the largest LMIP against a link, another client and the server under each key construction.
 #[must_use]
 pub fn leakage_table(rows: &[LeakageRow]) -> String {
-    let mut keys: Vec<&str> = Vec::new();
-    for row in rows.iter().filter(|row| row.client == 1) {
-        keys.push(&row.keys);
-    }
+    let keys = rows.iter().filter(|row| row.client == 1).map(|row| &row.keys);
     let header: Vec<String> = std::iter::once("client".to_owned())
-        .chain(keys.iter().flat_map(|keys| {
+        .chain(keys.flat_map(|keys| {
             ["link", "other client", "server"].map(|adversary| format!("{keys}: {adversary} (bits)"))
         }))
         .collect();
-    let clients: BTreeSet<usize> = rows.iter().map(|row| row.client).collect();
-    let line = |client: &usize| -> Vec<String> {
-        let own = rows.iter().filter(|row| row.client == *client);
-        let values = own.flat_map(|row| [row.link_bits, row.neighbour_bits, row.server_bits].map(short));
-        std::iter::once(client.to_string()).chain(values).collect()
+    let line = |own: &Vec<&LeakageRow>| -> Vec<String> {
+        let bits = own.iter().flat_map(|row| [row.link_bits, row.neighbour_bits, row.server_bits]);
+        std::iter::once(own[0].client.to_string()).chain(bits.map(short)).collect()
     };
+    let clients = groups(rows, |a, b| a.client == b.client);
     markdown(&header, &[], &clients.iter().map(line).collect::<Vec<_>>())
 }
 

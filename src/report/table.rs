@@ -24,13 +24,7 @@ const TO_TARGET: [&str; 3] = ["rounds to target", "MB to target", "seconds to ta
 /// the target accuracy, three columns say at what cost: means over the seeds that did, with their number if it was not all of them.
 #[must_use]
 pub fn table(summaries: &[Summary]) -> String {
-    let mut contenders: Vec<(&str, Vec<&Summary>)> = Vec::new();
-    for summary in summaries {
-        match contenders.iter_mut().find(|(name, _)| *name == summary.protocol) {
-            Some((_, seeds)) => seeds.push(summary),
-            None => contenders.push((&summary.protocol, vec![summary])),
-        }
-    }
+    let contenders = groups(summaries, |a, b| a.protocol == b.protocol);
     let targeted = summaries.iter().any(|summary| summary.rounds_to_target.is_some());
     let mut header = HEADER.to_vec();
     header.extend(TO_TARGET.iter().filter(|_| targeted));
@@ -38,8 +32,20 @@ pub fn table(summaries: &[Summary]) -> String {
         let target = targeted.then(|| to_target(seeds));
         cells(seeds).into_iter().chain(target.into_iter().flatten()).collect::<Vec<_>>()
     };
-    let lines: Vec<_> = contenders.iter().map(|(_, seeds)| line(seeds)).collect();
+    let lines: Vec<_> = contenders.iter().map(|seeds| line(seeds)).collect();
     markdown(&header, &TEXT_COLUMNS, &lines)
+}
+
+/// The rows that are the same, in the order of their first appearance; no group is empty.
+pub(super) fn groups<T>(rows: &[T], same: impl Fn(&T, &T) -> bool) -> Vec<Vec<&T>> {
+    let mut groups: Vec<Vec<&T>> = Vec::new();
+    for row in rows {
+        match groups.iter_mut().find(|group| same(group[0], row)) {
+            Some(group) => group.push(row),
+            None => groups.push(vec![row]),
+        }
+    }
+    groups
 }
 
 /// A Markdown table that is aligned for a terminal too: `text_columns` (indices) to the left, numbers to the right.

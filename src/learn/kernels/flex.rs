@@ -327,10 +327,7 @@ impl Backward<Flex, 3> for LinearRelu {
         let (batch, shape) = (x.shape()[0], weight.shape());
         let sizes = [shape[0], shape[1]];
         if let Some(y) = y {
-            // Not y > 0: NaN, the sign of divergence, must pass.
-            simd::for_each_pair(gradient.storage_mut(), slice(&y), |gradient, y| {
-                *gradient = if y <= 0.0 { 0.0 } else { *gradient };
-            });
+            simd::relu_gradient(gradient.storage_mut(), slice(&y));
         }
         let gradient = slice(&gradient);
         let [to_x, to_weight, to_bias] = ops.parents;

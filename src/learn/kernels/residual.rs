@@ -114,7 +114,7 @@ impl Backward<Flex, 2> for AddRelu {
         let gradient = gradients.consume::<Flex>(&ops.node);
         let own = elementwise(&gradient, &ops.state, |gradient, y| {
             let mut own = gradient.to_vec();
-            simd::for_each_pair(&mut own, y, |own, y| *own = if y <= 0.0 { 0.0 } else { *own });
+            simd::relu_gradient(&mut own, y);
             own
         });
         for node in ops.parents.into_iter().flatten() {

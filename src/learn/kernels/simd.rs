@@ -21,6 +21,11 @@ pub(super) fn for_each_pair<T: Copy>(to: &mut [f32], from: &[T], change: impl Fn
     Arch::new().dispatch(Pairs(to, from, change));
 }
 
+/// The gradient before ReLU from the one behind it and ReLU's outputs `y`. Not y > 0: NaN, the sign of divergence, must pass.
+pub(super) fn relu_gradient(gradient: &mut [f32], y: &[f32]) {
+    for_each_pair(gradient, y, |gradient, y| *gradient = if y <= 0.0 { 0.0 } else { *gradient });
+}
+
 /// The sums of the columns of a matrix with that many.
 pub(super) fn column_sums(matrix: &[f32], columns: usize) -> Vec<f32> {
     struct Sums<'a>(&'a [f32], &'a mut [f32]);
