@@ -38,6 +38,8 @@ mod product;
 mod residual;
 #[cfg(feature = "flex")]
 mod simd;
+#[cfg(feature = "flex")]
+mod spare;
 mod stack;
 mod window;
 
@@ -179,6 +181,12 @@ pub fn descend(weight: Tensor<1>, rate: f64, gradient: Tensor<1>) -> Tensor<1> {
         return flex::descend(weight, rate, gradient);
     }
     weight - gradient.mul_scalar(rate)
+}
+
+/// Gives up the memory that this thread keeps for the next step.
+pub(super) fn finish() {
+    #[cfg(feature = "flex")]
+    spare::clear();
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -1,6 +1,7 @@
 //! The linear layer x·W + b with and without ReLU, and its gradients.
 
 use super::product::{Product, Rows, Start};
+use super::spare;
 
 /// `[batch, outputs]` of `x` `[batch, inputs]`, `weight` `[inputs, outputs]` and `bias` `[outputs]`; with `relu`, its maximum
 /// with 0.
@@ -12,7 +13,7 @@ pub(super) fn forward(
     relu: bool,
 ) -> Vec<f32> {
     let starts: Vec<usize> = (0..x.len() / inputs).map(|example| example * inputs).collect();
-    let mut y = vec![0.0; starts.len() * outputs];
+    let mut y = spare::take(starts.len() * outputs);
     Product {
         a: x,
         rows: Rows::At(&starts),
@@ -30,7 +31,7 @@ pub(super) fn forward(
 
 /// The gradient of the weights, `[inputs, outputs]`.
 pub(super) fn weight_gradient(x: &[f32], gradient: &[f32], [inputs, outputs]: [usize; 2]) -> Vec<f32> {
-    let mut sum = vec![0.0; inputs * outputs];
+    let mut sum = spare::take(inputs * outputs);
     Product {
         a: x,
         rows: Rows::Beside { rows: inputs, step: inputs },
@@ -49,29 +50,27 @@ pub(super) fn weight_gradient(x: &[f32], gradient: &[f32], [inputs, outputs]: [u
 /// The gradient of `x`, `[batch, inputs]`.
 pub(super) fn input_gradient(gradient: &[f32], weight: &[f32], [inputs, outputs]: [usize; 2]) -> Vec<f32> {
     let batch = gradient.len() / outputs;
-    // Rows of W are read along the outputs: its transpose would have to be written first, that of the gradient is short.
-    let starts: Vec<usize> = (0..inputs).map(|input| input * outputs).collect();
-    let mut across = vec![0.0; inputs * batch];
-    Product {
-        a: weight,
-        rows: Rows::At(&starts),
-        runs: &[0],
-        terms: outputs,
-        b: &transposed(gradient, outputs),
-        c: &mut across,
-        columns: batch,
-        start: Start::Zero,
-        relu: false,
+    let product = |a: &[f32], rows: usize, b: &[f32], columns: usize| {
+        let starts: Vec<usize> = (0..rows).map(|row| row * outputs).collect();
+        let mut c = spare::take(rows * columns);
+        let (rows, c_all) = (Rows::At(&starts), &mut c);
+        let (terms, start, relu) = (outputs, Start::Zero, false);
+        Product { a, rows, runs: &[0], terms, b, c: c_all, columns, start, relu }.run();
+        c
+    };
+    // Both operands are read along the outputs. Of one the transpose must be written first: of W, or of the gradient and what comes out.
+    if inputs * outputs < batch * (inputs + outputs) {
+        product(gradient, batch, &transposed(weight, outputs), inputs)
+    } else {
+        transposed(&product(weight, inputs, &transposed(gradient, outputs), batch), batch)
     }
-    .run();
-    transposed(&across, batch)
 }
 
 /// The transpose of a matrix with that many columns, in blocks that fit the cache.
 fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
     const BLOCK: usize = 32;
     let rows = matrix.len() / columns.max(1);
-    let mut transpose = vec![0.0; matrix.len()];
+    let mut transpose = spare::take(matrix.len());
     for first in (0..rows).step_by(BLOCK) {
         let last = rows.min(first + BLOCK);
         for (column, transpose) in transpose.chunks_exact_mut(rows).enumerate() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     affine,
     conv::{Conv, Images},
-    pool, simd,
+    pool, simd, spare,
     window::Windows,
 };
 use burn::{
@@ -393,6 +393,7 @@ pub(super) fn descend(weight: Tensor<1>, rate: f64, gradient: Tensor<1>) -> Tens
     simd::for_each_pair(weight.storage_mut(), slice(&gradient), |weight, gradient| {
         *weight -= rate * gradient
     });
+    spare::give(gradient);
     Tensor::from_primitive::<Flex>(weight)
 }
 

@@ -8,6 +8,8 @@
 //! Every element of C is one chain of multiply-adds in the order of the inner dimension. With fused multiply-add the result
 //! does not depend on the width of the vectors.
 
+use std::cell::Cell;
+
 use pulp::{Arch, Simd, WithSimd};
 
 /// Terms of the inner dimension per piece of A.
@@ -16,6 +18,11 @@ const DEPTH: usize = 256;
 const GROUP: usize = 36;
 /// A row of a piece, longer than its terms so that rows do not compete for the same lines of the cache.
 type Line = [f32; DEPTH + 16];
+
+thread_local! {
+    /// Kept from product to product: clearing it takes as long as a small one.
+    static LINES: Cell<Option<Box<[Line; GROUP]>>> = const { Cell::new(None) };
+}
 
 /// How the rows of A lie in memory.
 #[derive(Clone, Copy)]
@@ -57,16 +64,24 @@ impl Product<'_> {
     /// # Panics
     /// When a slice is too short.
     pub fn run(self) {
-        Arch::new().dispatch(self);
+        let mut lines = LINES.take().unwrap_or_else(|| Box::new([[0.0; DEPTH + 16]; GROUP]));
+        Arch::new().dispatch(Packed { product: self, lines: &mut lines });
+        LINES.set(Some(lines));
     }
 }
 
-impl WithSimd for Product<'_> {
+/// A product and where pieces of A are laid side by side.
+struct Packed<'a> {
+    product: Product<'a>,
+    lines: &'a mut [Line; GROUP],
+}
+
+impl WithSimd for Packed<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { a, rows, runs, terms, b, c, columns, start, relu } = self;
+        let Self { product: Product { a, rows, runs, terms, b, c, columns, start, relu }, lines } = self;
         let mut tiles = Tiles { b, c, columns, start, relu };
         match rows {
             Rows::Beside { rows, step } => {
@@ -77,7 +92,6 @@ impl WithSimd for Product<'_> {
             }
             Rows::At(rows) => {
                 let depth = runs.len() * terms;
-                let mut lines = [[0.0; DEPTH + 16]; GROUP];
                 for first in (0..rows.len()).step_by(GROUP) {
                     let group = first..rows.len().min(first + GROUP);
                     for from in (0..depth.max(1)).step_by(DEPTH) {
@@ -93,7 +107,7 @@ impl WithSimd for Product<'_> {
                         }
                         tiles.start = if from == 0 { start } else { Start::Kept };
                         tiles.relu = relu && to == depth;
-                        let piece = Piece { lines: &lines, first, from, depth: to - from };
+                        let piece = Piece { lines, first, from, depth: to - from };
                         tiles.group(simd, piece, group.clone());
                     }
                 }
@@ -248,18 +262,40 @@ impl Tiles<'_> {
         column: usize,
     ) {
         let mut row = rows.start;
+        // Every tile begins with a literal of its rows: what a loop fills the compiler may leave in memory.
         macro_rules! tiles {
-            ($($height:literal)+) => {$(
-                while rows.end - row >= $height {
-                    self.tile::<S, $height, W, PART>(simd, left, row, column);
-                    row += $height;
+            ($([$($i:literal)+])+) => {$(
+                while rows.end - row >= [$($i),+].len() {
+                    let start = [$(self.begin::<S, W, PART>(simd, row + $i, column)),+];
+                    self.tile::<S, _, W, PART>(simd, left, row, column, start);
+                    row += start.len();
                 }
             )+};
         }
         if S::REGISTER_COUNT >= 32 {
-            tiles!(12 8);
+            tiles!([0 1 2 3 4 5 6 7 8 9 10 11] [0 1 2 3 4 5 6 7]);
         }
-        tiles!(6 4 2 1);
+        tiles!([0 1 2 3 4 5] [0 1 2 3] [0 1] [0]);
+    }
+
+    fn width<S: Simd, const W: usize, const PART: bool>(&self, column: usize) -> usize {
+        if PART { self.columns - column } else { W * S::F32_LANES }
+    }
+
+    /// What the sums of one row begin with.
+    #[inline(always)]
+    fn begin<S: Simd, const W: usize, const PART: bool>(
+        &self,
+        simd: S,
+        row: usize,
+        column: usize,
+    ) -> [S::f32s; W] {
+        let width = self.width::<S, W, PART>(column);
+        match self.start {
+            Start::Zero => [simd.splat_f32s(0.0); W],
+            Start::Kept => load::<S, W, PART>(simd, &self.c[row * self.columns + column..][..width]),
+            Start::Bias(bias) => load::<S, W, PART>(simd, &bias[column..][..width]),
+        }
     }
 
     #[inline(always)]
@@ -269,22 +305,13 @@ impl Tiles<'_> {
         left: impl Left,
         row: usize,
         column: usize,
+        start: [[S::f32s; W]; H],
     ) {
         let columns = self.columns;
-        let width = if PART { columns - column } else { W * S::F32_LANES };
+        let width = self.width::<S, W, PART>(column);
         let zero = simd.splat_f32s(0.0);
-        let mut sum = [[zero; W]; H];
-        match self.start {
-            Start::Zero => {}
-            Start::Kept => {
-                for (i, sum) in sum.iter_mut().enumerate() {
-                    *sum = load::<S, W, PART>(simd, &self.c[(row + i) * columns + column..][..width]);
-                }
-            }
-            Start::Bias(bias) => sum = [load::<S, W, PART>(simd, &bias[column..][..width]); H],
-        }
         let b = Right { b: self.b, columns, column, width };
-        sum = left.accumulate::<S, H, W, PART>(simd, row, b, sum);
+        let sum = left.accumulate::<S, H, W, PART>(simd, row, b, start);
         for (i, mut sum) in sum.into_iter().enumerate() {
             if self.relu {
                 // Not a maximum: NaN, the sign of divergence, must pass.
