@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use seccogc::error::{Error, Result};
 use seccogc::network::Perfect;
+use seccogc::protocol::exchange::{MUCH, part_len};
 use seccogc::protocol::{Decoded, ProtocolConfig, Update};
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::{Graph, Scale, Trace, markdown, plot_graphs, slope};
@@ -23,14 +24,23 @@ use seccogc::seed::Seed;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Name, `[protocol]` section, and the vectors of d numbers that a scheme must hold for each client: bytes a coordinate. An update is an f32.
-/// `fedavg` holds what is uploaded besides, `sec-cogc` the masked update and the sum of shares.
-const SCHEMES: [(&str, &str, usize); 4] = [
-    ("fedavg, f32", "kind = 'fedavg'\narithmetic = 'f32'", 4 + 4),
-    ("fedavg, f64", "kind = 'fedavg'\narithmetic = 'f64'", 4 + 8),
-    ("sec-cogc, s = 4, f32", SECURE[0], 4 + 2 * 4),
-    ("sec-cogc, s = 4, f64", SECURE[1], 4 + 2 * 8),
+/// Name, `[protocol]` section, bytes of a number, and the vectors of such numbers that a scheme must hold for each client beside its update:
+/// `fedavg` what is uploaded, `sec-cogc` the masked update and the sum of shares.
+const SCHEMES: [(&str, &str, usize, usize); 4] = [
+    ("fedavg, f32", "kind = 'fedavg'\narithmetic = 'f32'", 4, 1),
+    ("fedavg, f64", "kind = 'fedavg'\narithmetic = 'f64'", 8, 1),
+    ("sec-cogc, s = 4, f32", SECURE[0], 4, 2),
+    ("sec-cogc, s = 4, f64", SECURE[1], 8, 2),
 ];
+
+/// Bytes that a scheme must hold: an update (f32) for every client, its vectors, all of them or those of a part, and the sum (f64).
+fn needed(index: usize, clients: usize, parameters: usize) -> usize {
+    let (_, _, bytes, vectors) = SCHEMES[index];
+    let each = clients * bytes;
+    let vector = if each * parameters > MUCH { each * part_len(MUCH, each) } else { each * parameters };
+    4 * clients * parameters + vectors * vector + 8 * parameters
+}
+
 const SECURE: [&str; 2] = [
     "kind = 'sec-cogc'\nstragglers = 4\ncode = 'fractional-repetition'\narithmetic = 'f32'",
     "kind = 'sec-cogc'\nstragglers = 4\ncode = 'fractional-repetition'\narithmetic = 'f64'",
@@ -39,7 +49,7 @@ const CLIENTS: [usize; 5] = [10, 30, 100, 300, 1000];
 const PARAMETERS: [usize; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 /// What M is varied at, and what d is.
 const AT: (usize, usize) = (10, 100_000);
-/// So large that rounds are played in parts: the CNN of McMahan et al. 2017 among as many clients as above.
+/// The CNN of McMahan et al. 2017 among as many clients as above.
 const LARGE: (usize, usize) = (1000, 1_663_370);
 const ROUNDS: u64 = 3;
 
@@ -89,7 +99,7 @@ fn point(section: &str, clients: usize, parameters: usize) -> Result<()> {
 }
 
 fn measure(index: usize, clients: usize, parameters: usize) -> Result<Point> {
-    let (scheme, _, bytes) = SCHEMES[index];
+    let scheme = SCHEMES[index].0;
     let own = std::env::current_exe().map_err(|error| Error::Refused(error.to_string()))?;
     let numbers = [index, clients, parameters].map(|number| number.to_string());
     let output = Command::new(own).arg("point").args(numbers).output();
@@ -100,7 +110,7 @@ fn measure(index: usize, clients: usize, parameters: usize) -> Result<Point> {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(Error::Refused(format!("{scheme}, M = {clients}, d = {parameters}: {error}")));
     };
-    let needed = (clients * parameters * bytes) as f64;
+    let needed = needed(index, clients, parameters) as f64;
     Ok(Point { scheme, clients, parameters, seconds, memory: peak - start, needed })
 }
 
@@ -165,23 +175,33 @@ fn main() -> Result<()> {
         "of memory",
         "s at the largest",
         "GB there",
-        "GB / (vectors it must hold)",
+        "GB / (what it must hold)",
     ];
     if (LARGE.0 * LARGE.1) as f64 <= largest {
         let mut lines = Vec::new();
         for (index, (scheme, ..)) in SCHEMES.into_iter().enumerate() {
             let point = measure(index, LARGE.0, LARGE.1)?;
+            let (_, _, bytes, vectors) = SCHEMES[index];
             let updates = (4 * LARGE.0 * LARGE.1) as f64;
+            let whole = updates + (vectors * bytes * LARGE.0 * LARGE.1) as f64;
             lines.push([
                 scheme.to_owned(),
                 format!("{:.1}", point.seconds),
                 format!("{:.2}", point.memory / 1e9),
                 format!("{:.2}", updates / 1e9),
-                format!("{:.2}", point.needed / 1e9),
+                format!("{:.2}", point.memory / point.needed),
+                format!("{:.2}", whole / 1e9),
             ]);
             all.push(point);
         }
-        let header = ["protocol", "s", "GB", "GB of updates", "GB it would hold in one piece"];
+        let header = [
+            "protocol",
+            "s",
+            "GB",
+            "GB of updates",
+            "GB / (what it must hold)",
+            "GB it would hold in one piece",
+        ];
         let table = markdown(&header, &[0], &lines);
         println!("{table}");
         write_atomically(&folder.join("large.md"), table.as_bytes())?;

@@ -21,7 +21,7 @@ pub use gate::{Refusal, admit};
 #[cfg(feature = "deploy")]
 pub(crate) use session::Quantised;
 pub(crate) use session::{Assemble, Simulated};
-pub use session::{FieldSession, Session, Setup};
+pub use session::{FieldSession, MUCH, Session, Setup, part_len};
 
 /// Bytes of an envelope's header: round (8), attempt (4), phase (1), kind (1), from (4), to (4), length (4).
 pub const HEADER_BYTES: usize = 26;

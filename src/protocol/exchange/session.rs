@@ -32,7 +32,7 @@ pub struct Setup {
     pub code: Option<Arc<dyn Code>>,
     /// The clients who hold each shard, where shards are replicated.
     pub holders: Option<Vec<Vec<usize>>>,
-    /// Bytes of one vector of every client's above which a separable scheme is played in parts, each of half as many.
+    /// Bytes of one vector of every client's above which a separable scheme is played in parts, each of at most an eighth as many.
     pub much: usize,
 }
 
@@ -67,7 +67,7 @@ impl Setup {
         let len = updates.first().map_or(0, |update| update.delta.len());
         let each = updates.len() * S::BYTES;
         let parts = protocol.is_separable() && each * len > self.much;
-        let part = if parts { (self.much / 2 / each).max(1) } else { len };
+        let part = if parts { part_len(self.much, each) } else { len };
         let play = |start: usize| {
             let own = start..len.min(start + part);
             let rest = ((len - own.len()) * S::BYTES) as u64;
@@ -95,6 +95,9 @@ impl Setup {
             Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
         };
         let mut whole = play(0);
+        if let Decoded::Sum { sum, .. } = &mut whole.decoded {
+            sum.reserve_exact(len - sum.len());
+        }
         for start in (part..len).step_by(part.max(1)) {
             let Decoded::Sum { sum, included } = &mut whole.decoded else { break };
             match play(start).decoded {
@@ -118,8 +121,14 @@ struct Symbols<I, N> {
     numbers: N,
 }
 
-/// [`Setup::much`] of every scheme: 2 GiB.
-const MUCH: usize = 1 << 31;
+/// Coordinates of a part whose vectors take `each` bytes a coordinate: a power of 2, which an allocator need not round up.
+#[must_use]
+pub fn part_len(much: usize, each: usize) -> usize {
+    1 << (much / 8 / each).max(1).ilog2()
+}
+
+/// [`Setup::much`] of every scheme: 256 MiB.
+pub const MUCH: usize = 1 << 28;
 
 /// Links that carry the rest of every message too: whether it arrives may depend on its size.
 struct Longer<'a> {
@@ -377,7 +386,9 @@ mod tests {
     use crate::protocol::uncoded::{FedAvg, Gaussian};
 
     const CLIENTS: usize = 5;
-    const LEN: usize = 37;
+    const LEN: usize = 301;
+    /// Parts of 16 coordinates in double precision, of 32 in single.
+    const LIMIT: usize = 8 * 16 * CLIENTS * 8;
 
     /// Plays in parts of a few coordinates.
     struct InParts(usize);
@@ -416,7 +427,7 @@ mod tests {
     #[test]
     fn parts_make_the_whole() {
         let network = "client_client = { kind = 'bernoulli', erasure = 0.1 }\n\
-                       client_server = { kind = 'deadline', deadline = 0.02, latency = 0.0, jitter = 0.005, rate = 3e4 }\n";
+                       client_server = { kind = 'deadline', deadline = 0.02, latency = 0.0, jitter = 0.005, rate = 2.4e5 }\n";
         let secure = |more: &str| format!("stragglers = 2\nkey_std = 3.0\n{more}");
         let cases = [
             secure("arithmetic = 'f64'"),
@@ -434,7 +445,7 @@ mod tests {
                 }
                 toml::from_str::<SecCoGcConfig>(&case).unwrap().assemble(CLIENTS, seed, to).unwrap()
             };
-            let (whole, parts) = (build(usize::MAX), build(400));
+            let (whole, parts) = (build(usize::MAX), build(LIMIT));
             let network: NetworkConfig = toml::from_str(network).unwrap();
             let links = network.build(CLIENTS, 40, Seed::new(4)).unwrap();
             let mut sums = 0;
@@ -472,14 +483,13 @@ mod tests {
             Decoded::Sum { sum, .. } => sum,
             Decoded::Outage => panic!("nothing is lost"),
         };
-        let noise = sum(Gaussian::default().assemble(CLIENTS, Seed::new(3), InParts(400)).unwrap());
+        let noise = sum(Gaussian::default().assemble(CLIENTS, Seed::new(3), InParts(LIMIT)).unwrap());
         let fedavg = "arithmetic = 'field'\nquantisation = { clip = 8.0, bits = 6, rounding = 'stochastic' }";
         let fedavg: FedAvg = toml::from_str(fedavg).unwrap();
-        let coins = sum(fedavg.assemble(CLIENTS, Seed::new(3), InParts(400)).unwrap());
+        let coins = sum(fedavg.assemble(CLIENTS, Seed::new(3), InParts(LIMIT)).unwrap());
         for sum in [noise, coins] {
-            // Five coordinates a part.
-            let parts: Vec<&[f64]> = sum.chunks_exact(5).collect();
-            assert_eq!(parts.len(), 7);
+            let parts: Vec<&[f64]> = sum.chunks_exact(16).collect();
+            assert_eq!(parts.len(), 18);
             for (i, a) in parts.iter().enumerate() {
                 assert!(parts[..i].iter().all(|b| a != b), "{parts:?}");
             }
