@@ -1,7 +1,7 @@
 //! How time and memory of one aggregation grow with the number of clients M and of parameters d, each point in a process of its own.
 //!
 //! `cargo run --release --example scale FOLDER [LARGEST]` writes `scale.csv`, its tables and figure; LARGEST M·d of a point, 2·10⁹ without it,
-//! for which 10 GB of memory are needed.
+//! for which 8 GB of memory are needed.
 //! Memory is the peak of the resident set, as Linux tells it.
 
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ const SCHEMES: [(&str, &str, usize, usize); 4] = [
 fn needed(index: usize, clients: usize, parameters: usize) -> usize {
     let (_, _, bytes, vectors) = SCHEMES[index];
     let each = clients * bytes;
-    let vector = if each * parameters > MUCH { each * part_len(MUCH, each) } else { each * parameters };
+    let vector = each * part_len(MUCH, each, parameters);
     4 * clients * parameters + vectors * vector + 8 * parameters
 }
 

@@ -1,6 +1,6 @@
 """Whole rounds and memory of seccogc beside Flower's simulation, in turns: python3 experiments/performance/flower.py
 
-Needs a Python with PyTorch and flwr[simulation]. Ten clients of the CNN of McMahan et al. (1,663,370 parameters) with 6000 MNIST-sized
+Needs a Python with PyTorch and flwr[simulation], and `seccogc data fetch mnist`. Ten clients of the CNN of McMahan et al. (1,663,370 parameters) with 6000 MNIST-sized
 images each, on two cores: one local epoch, or a single step of 32 images, which leaves little but aggregation. Memory is the peak of
 the proportional set size, summed over all processes. Writes flower.csv and prints the table.
 """
@@ -29,7 +29,7 @@ def proportional(root):
     parents = {}
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            parents[int(stat.parent.name)] = int(stat.read_text(errors="replace").rsplit(")", 1)[1].split()[1])
         except OSError:
             pass
     family, size = {root}, 0
@@ -54,10 +54,13 @@ def watched(command, folder):
         while not ended.wait(0.1):
             peak = max(peak, proportional(process.pid))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    out, error = process.communicate()
-    ended.set()
+    try:
+        out, error = process.communicate()
+    finally:
+        process.kill()
+        ended.set()
     watcher.join()
     if process.returncode:
         sys.exit(f"{command}: {error}")

@@ -13,7 +13,7 @@ pub(super) fn forward(
     relu: bool,
 ) -> Vec<f32> {
     let starts: Vec<usize> = (0..x.len() / inputs).map(|example| example * inputs).collect();
-    let mut y = spare::take(starts.len() * outputs);
+    let mut y = vec![0.0; starts.len() * outputs];
     Product {
         a: x,
         rows: Rows::At(&starts),
@@ -52,7 +52,7 @@ pub(super) fn input_gradient(gradient: &[f32], weight: &[f32], [inputs, outputs]
     let batch = gradient.len() / outputs;
     let product = |a: &[f32], rows: usize, b: &[f32], columns: usize| {
         let starts: Vec<usize> = (0..rows).map(|row| row * outputs).collect();
-        let mut c = spare::take(rows * columns);
+        let mut c = vec![0.0; rows * columns];
         let (rows, c_all) = (Rows::At(&starts), &mut c);
         let (terms, start, relu) = (outputs, Start::Zero, false);
         Product { a, rows, runs: &[0], terms, b, c: c_all, columns, start, relu }.run();
@@ -70,7 +70,7 @@ pub(super) fn input_gradient(gradient: &[f32], weight: &[f32], [inputs, outputs]
 fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
     const BLOCK: usize = 32;
     let rows = matrix.len() / columns.max(1);
-    let mut transpose = spare::take(matrix.len());
+    let mut transpose = vec![0.0; matrix.len()];
     for first in (0..rows).step_by(BLOCK) {
         let last = rows.min(first + BLOCK);
         for (column, transpose) in transpose.chunks_exact_mut(rows).enumerate() {

@@ -66,8 +66,7 @@ impl Setup {
         let links = self.links(links);
         let len = updates.first().map_or(0, |update| update.delta.len());
         let each = updates.len() * S::BYTES;
-        let parts = protocol.is_separable() && each * len > self.much;
-        let part = if parts { part_len(self.much, each) } else { len };
+        let part = if protocol.is_separable() { part_len(self.much, each, len) } else { len };
         let play = |start: usize| {
             let own = start..len.min(start + part);
             let rest = ((len - own.len()) * S::BYTES) as u64;
@@ -95,8 +94,10 @@ impl Setup {
             Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
         };
         let mut whole = play(0);
-        if let Decoded::Sum { sum, .. } = &mut whole.decoded {
-            sum.reserve_exact(len - sum.len());
+        if let Decoded::Sum { sum, .. } = &mut whole.decoded
+            && part < len
+        {
+            sum.reserve_exact(len - part);
         }
         for start in (part..len).step_by(part.max(1)) {
             let Decoded::Sum { sum, included } = &mut whole.decoded else { break };
@@ -121,10 +122,11 @@ struct Symbols<I, N> {
     numbers: N,
 }
 
-/// Coordinates of a part whose vectors take `each` bytes a coordinate: a power of 2, which an allocator need not round up.
+/// Coordinates of a part of `len`, all of them where vectors that take `each` bytes a coordinate take no more than `much`: else a power of 2,
+/// which an allocator need not round up.
 #[must_use]
-pub fn part_len(much: usize, each: usize) -> usize {
-    1 << (much / 8 / each).max(1).ilog2()
+pub fn part_len(much: usize, each: usize, len: usize) -> usize {
+    if each * len <= much { len } else { 1 << (much / 8 / each).max(1).ilog2() }
 }
 
 /// [`Setup::much`] of every scheme: 256 MiB.
