@@ -33,14 +33,6 @@ const SCHEMES: [(&str, &str, usize, usize); 4] = [
     ("sec-cogc, s = 4, f64", SECURE[1], 8, 2),
 ];
 
-/// Bytes that a scheme must hold: an update (f32) for every client, its vectors, all of them or those of a part, and the sum (f64).
-fn needed(index: usize, clients: usize, parameters: usize) -> usize {
-    let (_, _, bytes, vectors) = SCHEMES[index];
-    let each = clients * bytes;
-    let vector = each * part_len(MUCH, each, parameters);
-    4 * clients * parameters + vectors * vector + 8 * parameters
-}
-
 const SECURE: [&str; 2] = [
     "kind = 'sec-cogc'\nstragglers = 4\ncode = 'fractional-repetition'\narithmetic = 'f32'",
     "kind = 'sec-cogc'\nstragglers = 4\ncode = 'fractional-repetition'\narithmetic = 'f64'",
@@ -114,6 +106,14 @@ fn measure(index: usize, clients: usize, parameters: usize) -> Result<Point> {
     Ok(Point { scheme, clients, parameters, seconds, memory: peak - start, needed })
 }
 
+/// Bytes that a scheme must hold: an update (f32) for every client, its vectors, all of them or those of a part, and the sum (f64).
+fn needed(index: usize, clients: usize, parameters: usize) -> usize {
+    let (_, _, bytes, vectors) = SCHEMES[index];
+    let each = clients * bytes;
+    let vector = each * part_len(MUCH, each, parameters);
+    4 * clients * parameters + vectors * vector + 8 * parameters
+}
+
 /// The exponent of the power law through points.
 fn exponent(points: &[(f64, f64)]) -> f64 {
     slope(&points.iter().map(|(x, y)| (x.ln(), y.ln())).collect::<Vec<_>>())
@@ -179,9 +179,8 @@ fn main() -> Result<()> {
     ];
     if (LARGE.0 * LARGE.1) as f64 <= largest {
         let mut lines = Vec::new();
-        for (index, (scheme, ..)) in SCHEMES.into_iter().enumerate() {
+        for (index, (scheme, _, bytes, vectors)) in SCHEMES.into_iter().enumerate() {
             let point = measure(index, LARGE.0, LARGE.1)?;
-            let (_, _, bytes, vectors) = SCHEMES[index];
             let updates = (4 * LARGE.0 * LARGE.1) as f64;
             let whole = updates + (vectors * bytes * LARGE.0 * LARGE.1) as f64;
             lines.push([

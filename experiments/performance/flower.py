@@ -1,8 +1,8 @@
 """Whole rounds and memory of seccogc beside Flower's simulation, in turns: python3 experiments/performance/flower.py
 
-Needs a Python with PyTorch and flwr[simulation], and `seccogc data fetch mnist`. Ten clients of the CNN of McMahan et al. (1,663,370 parameters) with 6000 MNIST-sized
-images each, on two cores: one local epoch, or a single step of 32 images, which leaves little but aggregation. Memory is the peak of
-the proportional set size, summed over all processes. Writes flower.csv and prints the table.
+Needs a Python with PyTorch and flwr[simulation], and `seccogc data fetch mnist`. Ten clients of the CNN of McMahan et al. (1,663,370
+parameters) with 6000 MNIST-sized images each, on two cores: one local epoch, or rounds of a single step of 32 images, which leaves
+little but aggregation. Memory is the peak of the proportional set size, summed over all processes. Writes flower.csv and prints the table.
 """
 
 import argparse
@@ -21,7 +21,7 @@ ROOT = HERE.parent.parent
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--program", default=str(ROOT / "target/release/seccogc"), help="a release build of seccogc")
-parser.add_argument("--repetitions", type=int, default=3, help="runs of each kind, of three rounds or of one epoch")
+parser.add_argument("--repetitions", type=int, default=3, help="runs of each kind")
 
 
 def proportional(root):
@@ -139,25 +139,25 @@ def table(lines):
     print("| work | scheme | s a round | Flower, s | ratio | s more than plain | Flower, s | ratio | MB | Flower, MB | ratio |")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for work, (steps, _, schemes) in WORK.items():
-        of = {name: [line for line in lines if (line["work"], line["scheme"]) == (work, name)] for name in schemes}
-        values = lambda name, key: [float(line[key]) for line in of[name]]
+        def numbers(name, column):
+            of = [line for line in lines if (line["work"], line["scheme"]) == (work, name)]
+            return [float(line[column]) for line in of]
+
+        def more(name, column):
+            return [secure - plain for secure, plain in zip(numbers(name, column), numbers("fedavg", column))]
+
         for name in schemes:
-            cells = []
-            for mine, theirs, digits in [("ours_s", "flower_s", ".3g"), ("more", "more", ".2g"), ("ours_mb", "flower_mb", ".0f")]:
-                if mine == "more":
-                    if not steps or name == "fedavg":
-                        cells += ["", "", ""]
-                        continue
-                    pair = [
-                        [secure - plain for secure, plain in zip(values(name, key), values("fedavg", key))]
-                        for key in ("ours_s", "flower_s")
-                    ]
-                else:
-                    pair = [values(name, mine), values(name, theirs)]
-                ratios = [theirs / mine for mine, theirs in zip(*pair)]
-                cells += [format(statistics.median(pair[0]), digits), format(statistics.median(pair[1]), digits)]
-                cells.append(f"{statistics.median(ratios):.1f}")
+            cells = compared(numbers(name, "ours_s"), numbers(name, "flower_s"), ".3g")
+            secure = steps and name != "fedavg"
+            cells += compared(more(name, "ours_s"), more(name, "flower_s"), ".2g") if secure else ["", "", ""]
+            cells += compared(numbers(name, "ours_mb"), numbers(name, "flower_mb"), ".0f")
             print(f"| {work} | {name} | " + " | ".join(cells) + " |")
+
+
+def compared(mine, theirs, digits):
+    """Both medians, and that of their ratio."""
+    ratios = [other / own for own, other in zip(mine, theirs)]
+    return [format(statistics.median(mine), digits), format(statistics.median(theirs), digits), f"{statistics.median(ratios):.1f}"]
 
 
 if __name__ == "__main__":

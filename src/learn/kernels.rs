@@ -184,7 +184,7 @@ pub fn descend(weight: Tensor<1>, rate: f64, gradient: Tensor<1>) -> Tensor<1> {
 }
 
 /// Gives up the memory that this thread keeps for the next step.
-pub(super) fn finish() {
+pub(super) fn forget() {
     #[cfg(feature = "flex")]
     spare::clear();
 }

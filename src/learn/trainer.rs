@@ -251,7 +251,7 @@ impl<M: Classifier> Trainer<M> {
             });
             model = model.map(&mut Step { gradients, solver: &mut *solver, parameter: 0, finished });
         }
-        kernels::finish();
+        kernels::forget();
         let deltas = vec![Vec::with_capacity(self.parameters); jobs.len()];
         let mut subtract = Subtract { starts, deltas };
         model.visit(&mut subtract);

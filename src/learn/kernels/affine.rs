@@ -50,19 +50,11 @@ pub(super) fn weight_gradient(x: &[f32], gradient: &[f32], [inputs, outputs]: [u
 /// The gradient of `x`, `[batch, inputs]`.
 pub(super) fn input_gradient(gradient: &[f32], weight: &[f32], [inputs, outputs]: [usize; 2]) -> Vec<f32> {
     let batch = gradient.len() / outputs;
-    let product = |a: &[f32], rows: usize, b: &[f32], columns: usize| {
-        let starts: Vec<usize> = (0..rows).map(|row| row * outputs).collect();
-        let mut c = vec![0.0; rows * columns];
-        let (rows, c_all) = (Rows::At(&starts), &mut c);
-        let (terms, start, relu) = (outputs, Start::Zero, false);
-        Product { a, rows, runs: &[0], terms, b, c: c_all, columns, start, relu }.run();
-        c
-    };
     // Both operands are read along the outputs. Of one the transpose must be written first: of W, or of the gradient and what comes out.
     if inputs * outputs < batch * (inputs + outputs) {
-        product(gradient, batch, &transposed(weight, outputs), inputs)
+        forward(gradient, &transposed(weight, outputs), None, [outputs, inputs], false)
     } else {
-        transposed(&product(weight, inputs, &transposed(gradient, outputs), batch), batch)
+        transposed(&forward(weight, &transposed(gradient, outputs), None, [outputs, batch], false), batch)
     }
 }
 
