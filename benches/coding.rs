@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use seccogc::algebra::field::{M31, M61};
 use seccogc::algebra::{KeyStream, Sample};
 use seccogc::coding::{Code, CodeKind, Coefficient};
-use seccogc::keys::{KeyKind, KeySource, SeededKeys};
+use seccogc::keys::{CHUNK, KeyKind, KeySource, Later, SeededKeys};
+use seccogc::protocol::exchange::{PART_BYTES, part_len};
 use seccogc::seed::Seed;
 
 #[global_allocator]
@@ -42,8 +43,16 @@ fn passes<S: Sample<Scalar: Coefficient> + Copy>(c: &mut Criterion, name: &str) 
     });
     for keys in [KeyKind::Plain, KeyKind::Fair] {
         let id = BenchmarkId::new(format!("{} keys for 10 clients", keys.name()), name);
-        let source = SeededKeys(Seed::new(2));
-        group.bench_function(id, |b| b.iter(|| black_box(keys.masks::<S>(M, D, 1.0, 1, &source))));
+        // Part by part, as a round is played.
+        let part = part_len(PART_BYTES, M * S::BYTES);
+        group.bench_function(id, |b| {
+            b.iter(|| {
+                for start in (0..D).step_by(part) {
+                    let source = Later(SeededKeys(Seed::new(2)), start / CHUNK);
+                    black_box(keys.masks::<S>(M, part.min(D - start), 1.0, 1, &source));
+                }
+            });
+        });
     }
 
     let support = code.support(0);

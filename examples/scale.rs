@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use seccogc::error::{Error, Result};
 use seccogc::network::Perfect;
-use seccogc::protocol::exchange::{MUCH, part_len};
+use seccogc::protocol::exchange::{PART_BYTES, part_len};
 use seccogc::protocol::{Decoded, ProtocolConfig, Update};
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::{Graph, Scale, Trace, markdown, plot_graphs, slope};
@@ -110,7 +110,7 @@ fn measure(index: usize, clients: usize, parameters: usize) -> Result<Point> {
 fn needed(index: usize, clients: usize, parameters: usize) -> usize {
     let (_, _, bytes, vectors) = SCHEMES[index];
     let each = clients * bytes;
-    let vector = each * part_len(MUCH, each, parameters);
+    let vector = each * part_len(PART_BYTES, each).min(parameters);
     4 * clients * parameters + vectors * vector + 8 * parameters
 }
 

@@ -16,7 +16,7 @@ use std::fmt::{self, Debug};
 use std::ops::{Add, Mul, Neg, Sub};
 
 /// Coordinates per task of a parallel pass: big enough to amortise the hand-over, small enough for L2.
-pub(crate) const CHUNK: usize = 16 * 1024;
+pub const CHUNK: usize = 16 * 1024;
 
 /// Bytes of a second-level cache that the vectors of a product may fill.
 const CACHE: usize = 512 * 1024;

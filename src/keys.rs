@@ -50,6 +50,16 @@ impl<S: Sample> KeySource<S> for SeededKeys {
     }
 }
 
+/// The streams of a source from the symbol `.1` · [`CHUNK`] on.
+#[derive(Clone, Copy, Debug)]
+pub struct Later<K>(pub K, pub usize);
+
+impl<S: Symbol, K: KeySource<S>> KeySource<S> for Later<K> {
+    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
+        self.0.fill(name, self.1 + chunk, out);
+    }
+}
+
 /// Formal key symbols: every coordinate of a stream is the unknown that carries the stream's name and its place.
 #[derive(Clone, Copy, Debug)]
 pub struct FormalKeys;
@@ -146,7 +156,7 @@ fn chunkwise<S: Symbol>(
     len: usize,
     fill: impl Fn(usize, &mut [&mut [S]]) + Sync,
 ) -> Vec<Vec<S>> {
-    let mut vectors = vec![vec![S::zero(); len]; count];
+    let mut vectors: Vec<_> = (0..count).map(|_| vec![S::zero(); len]).collect();
     let all = vectors.iter_mut().map(Vec::as_mut_slice);
     parallel::for_each_block(all, CHUNK, |chunk, mut parts| fill(chunk, &mut parts));
     vectors

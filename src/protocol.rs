@@ -383,7 +383,7 @@ impl ProtocolConfig {
     ///
     /// # Errors
     /// As [`ProtocolConfig::build`]; a scheme without a binary form.
-    #[cfg(feature = "deploy")]
+    #[cfg(any(feature = "deploy", test))]
     pub(crate) fn assemble<A: exchange::Assemble>(
         &self,
         clients: usize,

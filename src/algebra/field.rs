@@ -123,6 +123,9 @@ pub trait Prime: Field {
     /// The residue in 0..p.
     fn residue(self) -> u64;
 
+    /// The element n for −p < n < p.
+    fn signed(n: i64) -> Self;
+
     /// The representative in −(p−1)/2 ..= (p−1)/2.
     fn centred(self) -> i64 {
         let residue = self.residue();
@@ -277,6 +280,11 @@ impl Prime for M61 {
         Self(reduce61(n.into()))
     }
 
+    #[inline]
+    fn signed(n: i64) -> Self {
+        Self((n + (n >> 63 & P61 as i64)) as u64)
+    }
+
     fn residue(self) -> u64 {
         self.0
     }
@@ -413,6 +421,11 @@ impl<const P: u32> Prime for Small<P> {
 
     fn new(n: u64) -> Self {
         Self((n % u64::from(P)) as u32)
+    }
+
+    #[inline]
+    fn signed(n: i64) -> Self {
+        Self((n + (n >> 63 & i64::from(P))) as u32)
     }
 
     fn residue(self) -> u64 {

@@ -18,6 +18,7 @@ fn agrees<F: Prime>(a: u64, b: u64) {
     check(x * y, wide_a * wide_b);
     check(-x, p - wide_a);
     assert_eq!(F::integer(x.centred()), x);
+    assert_eq!((F::signed(x.centred()), F::signed(-(x.residue() as i64))), (x, -x));
     assert!(x.centred().unsigned_abs() <= F::MODULUS / 2);
     match x.inverse() {
         Some(inverse) => assert_eq!(x * inverse, F::ONE),

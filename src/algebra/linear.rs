@@ -4,7 +4,7 @@ use nalgebra::DMatrix;
 
 use super::field::{Field, Prime};
 
-/// A matrix in reduced row echelon form, with the combination of the original rows that each row is.
+/// A matrix in reduced row echelon form.
 #[derive(Clone, Debug)]
 pub struct Echelon<F: Field> {
     /// The non-zero rows; row i has 1 in column `pivots[i]` and 0 in the other pivot columns.

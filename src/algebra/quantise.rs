@@ -4,6 +4,7 @@
 //! integer of at most M·L in size; it is read off its residue mod p exactly when M·L ≤ (p − 1)/2. Quantising is the only loss:
 //! rounding changes a coordinate of the sum by at most M·C/(2L) (nearest) or M·C/L (stochastic, without bias).
 
+use pulp::{Arch, NullaryFnOnce};
 use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -112,21 +113,25 @@ impl Quantiser {
         self.clip / self.levels as f64
     }
 
-    /// `y[i] += ` the quantised `weight · x[i]`; the slices have equal length. `seed` feeds stochastic rounding. A coordinate that
-    /// is not a number counts as 0.
-    pub fn add_to<F: Prime>(&self, y: &mut [F], weight: f64, x: &[f32], seed: Seed) {
+    /// `y[i] += ` the quantised `weight · x[start + i]`, to the end of both; `start` is a multiple of [`CHUNK`]. `seed` feeds stochastic
+    /// rounding, which is that of the coordinate wherever the slice starts. A coordinate that is not a number counts as 0.
+    pub fn add_to<F: Prime>(&self, y: &mut [F], weight: f64, x: &[f32], start: usize, seed: Seed) {
         let (scale, bound) = (weight / self.step(), self.levels as f64);
-        parallel::for_each(y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).enumerate(), |(index, (y, x))| {
-            let mut rng = seed.child("rounding", index as u64).rng();
-            for (y, &x) in y.iter_mut().zip(x) {
-                let exact = (f64::from(x) * scale).clamp(-bound, bound);
-                let rounded = match self.rounding {
-                    Rounding::Nearest => exact.round_ties_even(),
-                    Rounding::Stochastic => (exact + rng.random::<f64>()).floor().clamp(-bound, bound),
-                };
-                *y = *y + F::integer(rounded as i64);
-            }
-        });
+        let (first, arch) = (start / CHUNK, Arch::new());
+        parallel::for_each(
+            y.chunks_mut(CHUNK).zip(x[start..].chunks(CHUNK)).enumerate(),
+            |(index, (y, x))| match self.rounding {
+                Rounding::Nearest => arch.dispatch(Nearest { y, x, scale, bound }),
+                Rounding::Stochastic => {
+                    let mut coins = seed.child("rounding", (first + index) as u64).rng();
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        let exact = (f64::from(x) * scale).clamp(-bound, bound);
+                        let steps = (exact + coins.random::<f64>()).floor().clamp(-bound, bound);
+                        *y = *y + F::signed(steps as i64);
+                    }
+                }
+            },
+        );
     }
 
     /// A sum of inputs as real numbers.
@@ -134,6 +139,28 @@ impl Quantiser {
     pub fn real<F: Prime>(&self, sum: &[F]) -> Vec<f64> {
         let step = self.step();
         sum.par_iter().map(|symbol| symbol.centred() as f64 * step).collect()
+    }
+}
+
+/// `y += ` the nearest multiples, with the widest vectors of the processor.
+struct Nearest<'a, F> {
+    y: &'a mut [F],
+    x: &'a [f32],
+    /// Steps for 1.
+    scale: f64,
+    /// The most steps, below p.
+    bound: f64,
+}
+
+impl<F: Prime> NullaryFnOnce for Nearest<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            let exact = (f64::from(x) * self.scale).clamp(-self.bound, self.bound);
+            *y = *y + F::signed(exact.round_ties_even() as i64);
+        }
     }
 }
 
@@ -153,10 +180,10 @@ mod tests {
         let quantiser = quantiser(1.5, 3, Rounding::Nearest);
         let x = [0.0, 0.24, 0.26, -0.26, 0.75, 1.5, 7.0, -7.0, f32::NAN, f32::INFINITY];
         let mut y = vec![M61::zero(); x.len()];
-        quantiser.add_to(&mut y, 1.0, &x, Seed::new(1));
+        quantiser.add_to(&mut y, 1.0, &x, 0, Seed::new(1));
         let steps: Vec<i64> = y.iter().map(|y| y.centred()).collect();
         assert_eq!(steps, [0, 0, 1, -1, 2, 3, 3, -3, 0, 3]);
-        quantiser.add_to(&mut y, 2.0, &x, Seed::new(1));
+        quantiser.add_to(&mut y, 2.0, &x, 0, Seed::new(1));
         let steps: Vec<i64> = y.iter().map(|y| y.centred()).collect();
         assert_eq!(steps, [0, 1, 2, -2, 5, 6, 6, -6, 0, 6]);
         assert_eq!(quantiser.real(&y)[..4], [0.0, 0.5, 1.0, -1.0]);
@@ -168,12 +195,12 @@ mod tests {
         let quantiser = quantiser(3.0, 3, Rounding::Stochastic);
         let x = vec![0.3f32; 100_000];
         let mut y = vec![M31::zero(); x.len()];
-        quantiser.add_to(&mut y, 1.0, &x, Seed::new(2));
+        quantiser.add_to(&mut y, 1.0, &x, 0, Seed::new(2));
         assert!(y.iter().all(|y| (0..=1).contains(&y.centred())));
         let mean = y.iter().map(|y| y.centred() as f64).sum::<f64>() / 1e5;
         assert!((mean - 0.3).abs() < 4.42 * (0.21f64 / 1e5).sqrt(), "{mean}");
         let mut full = vec![M31::zero(); 100];
-        quantiser.add_to(&mut full, 1.0, &[3.0; 100], Seed::new(3));
+        quantiser.add_to(&mut full, 1.0, &[3.0; 100], 0, Seed::new(3));
         assert!(full.iter().all(|y| y.centred() == 3), "nothing beyond the clip");
     }
 
@@ -184,7 +211,7 @@ mod tests {
         let quantiser = config.quantiser(8).unwrap();
         let mut y = vec![M31::zero(); 2];
         for k in 0..8 {
-            quantiser.add_to(&mut y, 1.0, &[1.0, -1.0], Seed::new(k));
+            quantiser.add_to(&mut y, 1.0, &[1.0, -1.0], 0, Seed::new(k));
         }
         assert_eq!(y.iter().map(|y| y.centred()).collect::<Vec<_>>(), [(1 << 30) - 8, 8 - (1 << 30)]);
         assert_eq!(

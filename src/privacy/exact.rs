@@ -129,15 +129,13 @@ impl<F: Field> ExactViews for Views<F> {
     fn about(&self, coalition: &Coalition) -> Vec<f64> {
         let (len, columns) = (self.len, self.clients * self.len);
         let (a, b) = View::of(self, coalition.clone()).matrices();
-        let both = |without: Option<usize>| {
-            let kept: Vec<usize> = (0..columns).filter(|j| without.is_none_or(|k| j / len != k)).collect();
-            let inputs = a.select_columns(&kept);
-            rank(&DMatrix::from_fn(a.nrows(), kept.len() + b.ncols(), |i, j| {
-                if j < kept.len() { inputs[(i, j)] } else { b[(i, j - kept.len())] }
-            }))
+        // The ranks of [A, B] with and without the columns of a client differ as those of what it shows without any key.
+        let bare = bare(&a, &b);
+        let without = |k: usize| {
+            let kept: Vec<usize> = (0..columns).filter(|j| j / len != k).collect();
+            rank(&DMatrix::from_fn(bare.len(), kept.len(), |i, j| bare[i][kept[j]]))
         };
-        let all = both(None);
-        (0..self.clients).map(|k| (all - both(Some(k))) as f64 / len as f64).collect()
+        (0..self.clients).map(|k| (bare.len() - without(k)) as f64 / len as f64).collect()
     }
 
     fn exposed(&self, coalition: &Coalition) -> Exact {

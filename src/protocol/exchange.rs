@@ -21,7 +21,7 @@ pub use gate::{Refusal, admit};
 #[cfg(feature = "deploy")]
 pub(crate) use session::Quantised;
 pub(crate) use session::{Assemble, Simulated};
-pub use session::{FieldSession, MUCH, Session, Setup, part_len};
+pub use session::{FieldSession, PART_BYTES, Session, Setup, part_len};
 
 /// Bytes of an envelope's header: round (8), attempt (4), phase (1), kind (1), from (4), to (4), length (4).
 pub const HEADER_BYTES: usize = 26;
@@ -246,8 +246,7 @@ pub trait Aggregator: Send + Sync {
     }
 
     /// Runs the same round as [`Aggregator::aggregate`] in double precision and returns, in numbers, the vectors of every message
-    /// that reached `party`, in the order of [`Aggregator::views`]: what an attack works on. A round that [`Aggregator::aggregate`] would
-    /// play in parts is played in one piece, with other keys of the same law.
+    /// that reached `party`, in the order of [`Aggregator::views`]: what an attack works on.
     ///
     /// # Errors
     /// A scheme over a prime field.
@@ -346,6 +345,30 @@ where
     S: Symbol,
     P: Protocol<S>,
 {
+    play(protocol, round, inputs, source, attempts, |message, link| {
+        let delivered = arrives(links, link);
+        observe(message, delivered, link);
+        delivered
+    })
+}
+
+fn arrives(links: &dyn LinkModel, link: LinkUse) -> bool {
+    link.from == PartyId::Server || links.delivers(link)
+}
+
+/// [`run`] where `carry` sees every message when it is sent, and tells whether it arrives.
+fn play<S, P>(
+    protocol: &P,
+    round: u64,
+    inputs: &[&dyn Input<S>],
+    source: &impl KeySource<S>,
+    attempts: u32,
+    mut carry: impl FnMut(&P::Message, LinkUse) -> bool,
+) -> Outcome<S>
+where
+    S: Symbol,
+    P: Protocol<S>,
+{
     let ids = protocol.parties();
     let len = inputs.first().map_or(0, |input| input.len());
     let places: HashMap<PartyId, usize> = ids.iter().enumerate().map(|(place, &id)| (id, place)).collect();
@@ -381,9 +404,7 @@ where
                     let to = envelope.to;
                     let bytes = (HEADER_BYTES + envelope.body.bytes()) as u64;
                     let link = LinkUse { round, attempt, phase, from, to, bytes };
-                    let delivered = from == PartyId::Server || links.delivers(link);
-                    observe(&envelope.body, delivered, link);
-                    if let (true, Some(&place)) = (delivered, places.get(&to)) {
+                    if let (true, Some(&place)) = (carry(&envelope.body, link), places.get(&to)) {
                         inboxes[place].push((from, envelope));
                     }
                 }

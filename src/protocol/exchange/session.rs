@@ -5,14 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{
-    AUDITABLE, Aggregate, Aggregator, Formal, Outcome, Scheme, Traffic, Update, formal, over_field, run,
+    AUDITABLE, Aggregate, Aggregator, Formal, Outcome, Scheme, Traffic, Update, arrives, formal, over_field,
+    play, run,
 };
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::Quantiser;
-use crate::algebra::{LinearForm, Real, Sample};
+use crate::algebra::{CHUNK, LinearForm, Real, Sample};
 use crate::coding::Code;
 use crate::error::{Error, Result};
-use crate::keys::{FormalKeys, SeededKeys};
+use crate::keys::{FormalKeys, Later, SeededKeys};
 use crate::network::{LinkModel, LinkUse, Perfect, round_seconds};
 use crate::protocol::{Decoded, Input, Message, PartyId, Protocol};
 use crate::seed::Seed;
@@ -32,15 +33,15 @@ pub struct Setup {
     pub code: Option<Arc<dyn Code>>,
     /// The clients who hold each shard, where shards are replicated.
     pub holders: Option<Vec<Vec<usize>>>,
-    /// Bytes of one vector of every client's above which a separable scheme is played in parts, each of at most an eighth as many.
-    pub much: usize,
+    /// Bytes that one vector of every client's takes in one part of a separable scheme; see [`part_len`].
+    pub part_bytes: usize,
 }
 
 impl Setup {
     /// A scheme without a code over links that may fail.
     #[must_use]
     pub fn new(clients: usize, seed: Seed, scheme: Scheme) -> Self {
-        Self { clients, reliable: false, seed, scheme, code: None, holders: None, much: MUCH }
+        Self { clients, reliable: false, seed, scheme, code: None, holders: None, part_bytes: PART_BYTES }
     }
 
     /// The same over links that never fail.
@@ -53,7 +54,13 @@ impl Setup {
         if self.reliable { &Perfect } else { links }
     }
 
-    /// Plays a round, part by part where the vectors of all clients would take much memory.
+    /// The streams of keys from the coordinate `start` on.
+    fn keys(&self, start: usize) -> Later<SeededKeys> {
+        Later(SeededKeys(self.seed), start / crate::keys::CHUNK)
+    }
+
+    /// Plays a round, part by part where the scheme treats all coordinates alike: with the same result, in less memory. The links carry
+    /// whole messages in the first part, and those of the others meet the same fate.
     fn aggregate<'u, S: Sample, P: Protocol<S>, I: Input<S>>(
         &self,
         protocol: &P,
@@ -65,58 +72,49 @@ impl Setup {
     ) -> Aggregate {
         let links = self.links(links);
         let len = updates.first().map_or(0, |update| update.delta.len());
-        let each = updates.len() * S::BYTES;
-        let part = if protocol.is_separable() { part_len(self.much, each, len) } else { len };
-        let play = |start: usize| {
+        let part = part_len(self.part_bytes, updates.len() * S::BYTES);
+        let part = if protocol.is_separable() { part.min(len) } else { len };
+        let from = |start: usize, attempts: u32, carry: &mut dyn FnMut(LinkUse) -> bool| {
             let own = start..len.min(start + part);
-            let rest = ((len - own.len()) * S::BYTES) as u64;
-            let keys = SeededKeys(if start == 0 { self.seed } else { self.seed.child("part", start as u64) });
             let inputs: Vec<I> = updates
                 .iter()
                 .enumerate()
                 .map(|(k, update)| (symbols.input)(k, update, own.clone()))
                 .collect();
             let inputs: Vec<&dyn Input<S>> = inputs.iter().map(|input| input as _).collect();
-            let (mut traffic, mut arrivals, mut sent) = (Traffic::default(), 0, Vec::new());
-            let observe = |_: &P::Message, delivered: bool, link: LinkUse| {
-                // The links treat every part alike: the first is observed for all.
-                if start > 0 {
-                    return;
-                }
-                let link = longer(link, rest);
-                traffic.count(link);
-                arrivals += u64::from(delivered && link.to == PartyId::Server);
-                sent.push((link, delivered));
-            };
-            let Outcome { decoded, attempts, refused } =
-                run(protocol, round, &inputs, &keys, &Longer { links, rest }, attempts, observe);
-            let seconds = round_seconds(links, self.clients, attempts, sent.iter().map(|(link, _)| *link));
-            let decoded = match decoded {
-                Decoded::Sum { sum, included } => Decoded::Sum { sum: (symbols.numbers)(sum), included },
-                Decoded::Outage => Decoded::Outage,
-            };
-            Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
+            play(protocol, round, &inputs, &self.keys(start), attempts, |_, link| carry(link))
         };
-        let mut whole = play(0);
-        if let Decoded::Sum { sum, .. } = &mut whole.decoded
-            && part < len
-        {
-            sum.reserve_exact(len - part);
-        }
+        let (mut traffic, mut arrivals, mut sent) = (Traffic::default(), 0, Vec::new());
+        let Outcome { decoded, attempts, refused } = from(0, attempts, &mut |link| {
+            let link = LinkUse { bytes: link.bytes + ((len - part) * S::BYTES) as u64, ..link };
+            let delivered = arrives(links, link);
+            traffic.count(link);
+            arrivals += u64::from(delivered && link.to == PartyId::Server);
+            sent.push((link, delivered));
+            delivered
+        });
+        let seconds = round_seconds(links, self.clients, attempts, sent.iter().map(|(link, _)| *link));
+        let mut decoded = match decoded {
+            Decoded::Sum { sum, included } => Decoded::Sum { sum: (symbols.numbers)(sum), included },
+            Decoded::Outage => Decoded::Outage,
+        };
         for start in (part..len).step_by(part.max(1)) {
-            let Decoded::Sum { sum, included } = &mut whole.decoded else { break };
-            match play(start).decoded {
-                Decoded::Sum { sum: more, included: same } if same == *included => sum.extend(more),
-                // The same links treat every part alike, and so does a separable scheme.
+            let Decoded::Sum { sum, included } = &mut decoded else { break };
+            let mut fates = sent.iter().map(|(_, delivered)| *delivered);
+            match from(start, attempts, &mut |_| fates.next().unwrap_or(false)).decoded {
+                Decoded::Sum { sum: more, included: same } if same == *included => {
+                    sum.reserve_exact(len - sum.len());
+                    sum.extend((symbols.numbers)(more));
+                }
                 _ => {
                     tracing::error!(
                         "round {round}: the parts of a round ended differently; its sum is given up"
                     );
-                    whole.decoded = Decoded::Outage;
+                    decoded = Decoded::Outage;
                 }
             }
         }
-        whole
+        Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
     }
 }
 
@@ -126,36 +124,18 @@ struct Symbols<I, N> {
     numbers: N,
 }
 
-/// Coordinates of a part of `len`, all of them where vectors that take `each` bytes a coordinate take no more than `much`: else a power of 2,
-/// which an allocator need not round up.
+/// Coordinates of a part, of which the vectors of all clients take `part_bytes` where one coordinate takes `each`: a power of 2, which an
+/// allocator need not round up, of whole [`CHUNK`]s at least.
 #[must_use]
-pub fn part_len(much: usize, each: usize, len: usize) -> usize {
-    if each * len <= much { len } else { 1 << (much / 8 / each).max(1).ilog2() }
+pub fn part_len(part_bytes: usize, each: usize) -> usize {
+    1 << (part_bytes / each.max(1)).max(CHUNK).ilog2()
 }
 
-/// [`Setup::much`] of every scheme: 256 MiB.
-pub const MUCH: usize = 1 << 28;
+/// [`Setup::part_bytes`] of every scheme.
+pub const PART_BYTES: usize = 1 << 24;
 
-/// Links that carry the rest of every message too: whether it arrives may depend on its size.
-struct Longer<'a> {
-    links: &'a dyn LinkModel,
-    /// Bytes of the coordinates that a part leaves out.
-    rest: u64,
-}
-
-fn longer(link: LinkUse, rest: u64) -> LinkUse {
-    LinkUse { bytes: link.bytes + rest, ..link }
-}
-
-impl LinkModel for Longer<'_> {
-    fn delivers(&self, link: LinkUse) -> bool {
-        self.links.delivers(longer(link, self.rest))
-    }
-
-    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
-        self.links.erasure(from, to, bytes + self.rest)
-    }
-}
+// Keys and coins are drawn in whole chunks, so that parts have those of the whole.
+const _: () = assert!(CHUNK.is_multiple_of(crate::keys::CHUNK));
 
 /// What is made of a scheme whose messages have a binary form, once its numbers are known: a session in simulation, or the parties of a
 /// deployment.
@@ -269,12 +249,19 @@ where
         let links = self.setup.links(links);
         let inputs: Vec<&dyn Input<f64>> = updates.iter().map(|update| update as _).collect();
         let mut vectors = Vec::new();
-        let keys = SeededKeys(self.setup.seed);
-        run(&self.protocol, round, &inputs, &keys, links, attempts, |message, delivered, link| {
-            if delivered && link.to == party {
-                vectors.extend(message.reveals());
-            }
-        });
+        run(
+            &self.protocol,
+            round,
+            &inputs,
+            &self.setup.keys(0),
+            links,
+            attempts,
+            |message, delivered, link| {
+                if delivered && link.to == party {
+                    vectors.extend(message.reveals());
+                }
+            },
+        );
         Ok(vectors)
     }
 
@@ -328,8 +315,8 @@ impl<F: Prime> Input<F> for Quantised<'_> {
     }
 
     fn add_to(&self, y: &mut [F]) {
-        let delta = &self.update.delta[self.part.clone()];
-        self.quantiser.add_to(y, self.update.weight, delta, self.seed);
+        let delta = &self.update.delta[..self.part.end];
+        self.quantiser.add_to(y, self.update.weight, delta, self.part.start, self.seed);
     }
 }
 
@@ -340,10 +327,11 @@ where
 {
     fn aggregate(&self, round: u64, updates: &[Update], links: &dyn LinkModel, attempts: u32) -> Aggregate {
         let coins = self.setup.seed.child("quantise", round);
-        let input = |k, update, part: Range<usize>| {
-            let own = coins.child("client", k as u64);
-            let seed = if part.start == 0 { own } else { own.child("part", part.start as u64) };
-            Quantised { quantiser: self.quantiser, update, part, seed }
+        let input = |k, update, part: Range<usize>| Quantised {
+            quantiser: self.quantiser,
+            update,
+            part,
+            seed: coins.child("client", k as u64),
         };
         let numbers = |sum: Vec<F>| self.quantiser.real(&sum);
         self.setup.aggregate(&self.protocol, round, updates, links, attempts, &Symbols { input, numbers })
@@ -388,15 +376,12 @@ where
 mod tests {
     use super::*;
     use crate::network::NetworkConfig;
-    use crate::protocol::cogc::SecCoGcConfig;
-    use crate::protocol::uncoded::{FedAvg, Gaussian};
+    use crate::protocol::ProtocolConfig;
 
     const CLIENTS: usize = 5;
-    const LEN: usize = 301;
-    /// Parts of 16 coordinates in double precision, of 32 in single.
-    const LIMIT: usize = 8 * 16 * CLIENTS * 8;
+    const LEN: usize = 2 * CHUNK + 301;
 
-    /// Plays in parts of a few coordinates.
+    /// Plays in parts of as many bytes.
     struct InParts(usize);
 
     impl Assemble for InParts {
@@ -409,7 +394,7 @@ mod tests {
                 + Protocol<LinearForm>
                 + 'static,
         {
-            Simulated.real(protocol, single, Setup { much: self.0, ..setup })
+            Simulated.real(protocol, single, Setup { part_bytes: self.0, ..setup })
         }
 
         fn field<F, P>(self, protocol: P, quantiser: Quantiser, setup: Setup) -> Self::Output
@@ -417,7 +402,7 @@ mod tests {
             F: Prime + WireSymbol,
             P: Protocol<F, Message: Wire<F>> + Protocol<LinearForm<F>> + 'static,
         {
-            Simulated.field::<F, P>(protocol, quantiser, Setup { much: self.0, ..setup })
+            Simulated.field::<F, P>(protocol, quantiser, Setup { part_bytes: self.0, ..setup })
         }
     }
 
@@ -429,76 +414,54 @@ mod tests {
         (0..CLIENTS).map(update).collect()
     }
 
-    /// The same messages, sizes, losses and seconds as in one piece, and the same sum: bit for bit over a field, where nothing is rounded.
+    /// The same messages, sizes, losses and seconds as in one piece, and the same sum bit for bit: with the same keys and coins.
     #[test]
     fn parts_make_the_whole() {
         let network = "client_client = { kind = 'bernoulli', erasure = 0.1 }\n\
-                       client_server = { kind = 'deadline', deadline = 0.02, latency = 0.0, jitter = 0.005, rate = 2.4e5 }\n";
-        let secure = |more: &str| format!("stragglers = 2\nkey_std = 3.0\n{more}");
+                       client_server = { kind = 'deadline', deadline = 0.02, latency = 0.0, jitter = 0.005, rate = 1.8e7 }\n";
+        let secure = |more: &str| format!("kind = 'sec-cogc'\nstragglers = 2\nkey_std = 3.0\n{more}");
         let cases = [
             secure("arithmetic = 'f64'"),
             secure("arithmetic = 'f64'\ndecoder = 'gc-plus'\nkeys = 'plain'"),
             secure("arithmetic = 'f32'\nlink_key_std = 1.0"),
             secure("arithmetic = 'field'\nquantisation = { clip = 8.0, bits = 20 }"),
-            String::new(),
+            "kind = 'fedavg'\narithmetic = 'field'\nquantisation = { clip = 8.0, bits = 6, rounding = 'stochastic' }".into(),
+            "kind = 'gaussian'".into(),
         ];
-        let mut outages = 0;
+        let (updates, mut outages) = (updates(), 0);
         for case in cases {
-            let build = |much: usize| -> Box<dyn Aggregator> {
-                let (seed, to) = (Seed::new(3), InParts(much));
-                if case.is_empty() {
-                    return FedAvg::default().assemble(CLIENTS, seed, to).unwrap();
-                }
-                toml::from_str::<SecCoGcConfig>(&case).unwrap().assemble(CLIENTS, seed, to).unwrap()
-            };
-            let (whole, parts) = (build(usize::MAX), build(LIMIT));
+            let config: ProtocolConfig = toml::from_str(&case).unwrap();
+            let [whole, parts] = [usize::MAX, 0]
+                .map(|part_bytes| config.assemble(CLIENTS, Seed::new(3), InParts(part_bytes)).unwrap());
             let network: NetworkConfig = toml::from_str(network).unwrap();
-            let links = network.build(CLIENTS, 40, Seed::new(4)).unwrap();
+            let links = network.build(CLIENTS, 20, Seed::new(4)).unwrap();
             let mut sums = 0;
-            for round in 1..=40 {
-                let [a, b] = [&whole, &parts].map(|scheme| scheme.aggregate(round, &updates(), &links, 2));
+            for round in 1..=20 {
+                let [a, b] = [&whole, &parts].map(|scheme| scheme.aggregate(round, &updates, &links, 2));
                 assert_eq!(
                     (a.attempts, a.arrivals, a.traffic),
                     (b.attempts, b.arrivals, b.traffic),
                     "{case}"
                 );
                 assert_eq!((a.seconds, &a.sent), (b.seconds, &b.sent), "{case}");
-                match (a.decoded, b.decoded) {
-                    (Decoded::Outage, Decoded::Outage) => outages += 1,
-                    (Decoded::Sum { sum: a, included }, Decoded::Sum { sum: b, included: same }) => {
+                match &a.decoded {
+                    Decoded::Sum { sum, .. } => {
                         sums += 1;
-                        assert_eq!((a.len(), &included), (b.len(), &same), "{case}");
-                        let most = if case.contains("f32") { 1e-3 } else { 1e-10 };
-                        let most = if case.contains("field") { 0.0 } else { most };
-                        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= most), "{case}: {a:?} {b:?}");
+                        assert_eq!(sum.len(), LEN);
                     }
-                    (a, b) => panic!("{case}: {a:?} {b:?}"),
+                    Decoded::Outage => outages += 1,
                 }
+                assert!(a.decoded == b.decoded, "{case}, round {round}");
             }
             assert!(sums > 0, "{case}");
         }
         assert!(outages > 0);
     }
 
-    /// Masks would cancel even if they were drawn twice: noise does not, and the coins of stochastic rounding show too.
     #[test]
-    fn every_part_has_keys_and_coins_of_its_own() {
-        let update = |_| Update { weight: 1.0, delta: Arc::new(vec![0.1; LEN]) };
-        let still: Vec<Update> = (0..CLIENTS).map(update).collect();
-        let sum = |scheme: Box<dyn Aggregator>| match scheme.aggregate(1, &still, &Perfect, 1).decoded {
-            Decoded::Sum { sum, .. } => sum,
-            Decoded::Outage => panic!("nothing is lost"),
-        };
-        let noise = sum(Gaussian::default().assemble(CLIENTS, Seed::new(3), InParts(LIMIT)).unwrap());
-        let fedavg = "arithmetic = 'field'\nquantisation = { clip = 8.0, bits = 6, rounding = 'stochastic' }";
-        let fedavg: FedAvg = toml::from_str(fedavg).unwrap();
-        let coins = sum(fedavg.assemble(CLIENTS, Seed::new(3), InParts(LIMIT)).unwrap());
-        for sum in [noise, coins] {
-            let parts: Vec<&[f64]> = sum.chunks_exact(16).collect();
-            assert_eq!(parts.len(), 18);
-            for (i, a) in parts.iter().enumerate() {
-                assert!(parts[..i].iter().all(|b| a != b), "{parts:?}");
-            }
-        }
+    fn parts_are_whole_chunks() {
+        assert_eq!(part_len(0, 80), CHUNK);
+        assert_eq!(part_len(80 * (4 * CHUNK - 1), 80), 2 * CHUNK);
+        assert_eq!(part_len(80 * 4 * CHUNK, 80), 4 * CHUNK);
     }
 }
