@@ -41,6 +41,7 @@
 
 mod parties;
 mod suite;
+mod uniform;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -57,10 +58,8 @@ use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::seed::{Rng, Seed};
 pub use parties::{Client, Role, Server};
-pub use suite::{
-    Choice, Content, Cryptographic, Keys, LongShare, Padded, PublicKeys, ShortShare, Suite, Uniform,
-    UniformKeys,
-};
+pub use suite::{Choice, Content, Cryptographic, Keys, PublicKeys, ShortShare, Suite};
+pub use uniform::{LongShare, Padded, Uniform, UniformKeys};
 
 /// SecAgg.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

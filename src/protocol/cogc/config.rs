@@ -1,0 +1,229 @@
+//! Configuration, and what is made of it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::stack::amplification_limit;
+use super::{CoGc, Codes};
+use crate::algebra::field::{M31, M61, Prime};
+use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
+use crate::coding::{Code, CodeKind, Coefficient};
+use crate::error::{Error, Result};
+use crate::keys::KeyKind;
+use crate::protocol::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
+use crate::protocol::uncoded::{check_clients_for_keys, check_std};
+use crate::protocol::{Arithmetic, Numbers, Stragglers};
+use crate::seed::Seed;
+use crate::wire::WireSymbol;
+
+/// Which sums the server decodes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecoderKind {
+    /// Complete sums of one attempt.
+    #[default]
+    Standard,
+    /// Incomplete sums too, and those of all attempts of the round.
+    GcPlus,
+}
+
+impl DecoderKind {
+    /// The name in configuration files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::GcPlus => "gc-plus",
+        }
+    }
+}
+
+/// Cooperative gradient coding without keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CoGcConfig {
+    /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or "fractional-repetition".
+    pub code: CodeKind,
+    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round. "auto"
+    /// takes the tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
+    /// configured network.
+    pub stragglers: Stragglers,
+    /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts of the
+    /// round; every client then uploads in every attempt, with the list of the shares in its sum).
+    pub decoder: DecoderKind,
+    /// Arithmetic of coding and of what is sent: "f64", "f32", or "field" (quantised updates and a code over a prime field: the
+    /// decoded sum has no rounding error).
+    pub arithmetic: Arithmetic,
+    /// How updates become field symbols, with arithmetic = "field".
+    pub quantisation: Option<Quantisation>,
+}
+
+/// Secure cooperative gradient coding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecCoGcConfig {
+    /// Key construction: "fair" (Fair-SecCoGC), "plain" (SecCoGC) or "pairwise" (no dealer).
+    pub keys: KeyKind,
+    /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0. With arithmetic = "field" keys are
+    /// uniform over the field, and σ has no meaning.
+    #[schemars(range(min = 0.0))]
+    pub key_std: f64,
+    /// Standard deviation of additional keys on every client-to-client link, which cancel within a complete sum; 0 for none, and
+    /// with arithmetic = "field".
+    #[schemars(range(min = 0.0))]
+    pub link_key_std: f64,
+    /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or "fractional-repetition".
+    pub code: CodeKind,
+    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round. "auto"
+    /// takes the tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
+    /// configured network.
+    pub stragglers: Stragglers,
+    /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts of the
+    /// round; every client then uploads in every attempt, with the list of the shares in its sum). "gc-plus" decodes
+    /// more rounds, shows the server more masked combinations, and needs link_key_std = 0.
+    pub decoder: DecoderKind,
+    /// Arithmetic of coding, keys and of what is sent: "f64", "f32", or "field" (quantised updates, a code and uniform keys over a
+    /// prime field: the decoded sum has no rounding error, and nothing but the sum leaks).
+    pub arithmetic: Arithmetic,
+    /// How updates become field symbols, with arithmetic = "field".
+    pub quantisation: Option<Quantisation>,
+}
+
+impl Default for CoGcConfig {
+    fn default() -> Self {
+        Self {
+            code: CodeKind::default(),
+            stragglers: Stragglers::Count(7),
+            decoder: DecoderKind::default(),
+            arithmetic: Arithmetic::F64,
+            quantisation: None,
+        }
+    }
+}
+
+impl Default for SecCoGcConfig {
+    fn default() -> Self {
+        let CoGcConfig { code, stragglers, decoder, arithmetic, quantisation } = CoGcConfig::default();
+        Self {
+            keys: KeyKind::default(),
+            key_std: 1.0,
+            link_key_std: 0.0,
+            code,
+            stragglers,
+            decoder,
+            arithmetic,
+            quantisation,
+        }
+    }
+}
+
+impl CoGcConfig {
+    pub(in crate::protocol) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, Simulated)
+    }
+
+    pub(in crate::protocol) fn assemble<A: Assemble>(
+        &self,
+        clients: usize,
+        seed: Seed,
+        to: A,
+    ) -> Result<A::Output> {
+        assemble(self, None, 0.0, clients, seed, to)
+    }
+}
+
+impl SecCoGcConfig {
+    pub(in crate::protocol) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, Simulated)
+    }
+
+    pub(in crate::protocol) fn assemble<A: Assemble>(
+        &self,
+        clients: usize,
+        seed: Seed,
+        to: A,
+    ) -> Result<A::Output> {
+        check_std("key_std", self.key_std)?;
+        check_std("link_key_std", self.link_key_std)?;
+        check_clients_for_keys(clients)?;
+        if self.arithmetic == Arithmetic::Field && self.link_key_std > 0.0 {
+            let rule = "keys over the field hide every share completely; leave link keys out";
+            return Err(Error::config("link_key_std", rule));
+        }
+        if self.decoder == DecoderKind::GcPlus && self.link_key_std > 0.0 {
+            let rule = "link keys cancel in complete sums only, and gc-plus sends incomplete ones; \
+                        take 0 or decoder = \"standard\"";
+            return Err(Error::config("link_key_std", rule));
+        }
+        let coding = CoGcConfig {
+            code: self.code,
+            stragglers: self.stragglers,
+            decoder: self.decoder,
+            arithmetic: self.arithmetic,
+            quantisation: self.quantisation.clone(),
+        };
+        assemble(&coding, Some((self.keys, self.key_std)), self.link_key_std, clients, seed, to)
+    }
+}
+
+fn assemble<A: Assemble>(
+    coding: &CoGcConfig,
+    keys: Option<(KeyKind, f64)>,
+    link_std: f64,
+    clients: usize,
+    seed: Seed,
+    to: A,
+) -> Result<A::Output> {
+    let numbers = coding.arithmetic.numbers(coding.quantisation.as_ref(), clients)?;
+    Ok(match numbers {
+        Numbers::Real(single) => {
+            let limit = amplification_limit(single);
+            let (protocol, setup) = protocol::<f64>(coding, keys, link_std, limit, clients, seed)?;
+            to.real(protocol, single, setup)
+        }
+        Numbers::Field(modulus, quantiser) => {
+            let keys = keys.map(|(kind, _)| (kind, 1.0));
+            match modulus {
+                Modulus::M61 => field::<M61, A>(coding, keys, quantiser, clients, seed, to)?,
+                Modulus::M31 => field::<M31, A>(coding, keys, quantiser, clients, seed, to)?,
+            }
+        }
+    })
+}
+
+fn field<F: Prime + WireSymbol, A: Assemble>(
+    coding: &CoGcConfig,
+    keys: Option<(KeyKind, f64)>,
+    quantiser: Quantiser,
+    clients: usize,
+    seed: Seed,
+    to: A,
+) -> Result<A::Output> {
+    // Nothing is rounded, so that every decoding vector is as good as any other.
+    let (protocol, mut setup) = protocol::<F>(coding, keys, 0.0, f64::INFINITY, clients, seed)?;
+    setup.scheme.key_std = None;
+    Ok(to.field::<F, _>(protocol, quantiser, setup))
+}
+
+fn protocol<K: Coefficient>(
+    coding: &CoGcConfig,
+    keys: Option<(KeyKind, f64)>,
+    link_std: f64,
+    limit: f64,
+    clients: usize,
+    seed: Seed,
+) -> Result<(CoGc<K>, Setup)> {
+    let stragglers = coding.stragglers.count()?;
+    let code = Arc::new(K::code(coding.code, clients, stragglers, seed.child("code", 0))?);
+    let scheme = Scheme {
+        keys: keys.map_or_else(String::new, |(kind, _)| kind.name().into()),
+        key_std: keys.map(|(_, std)| std),
+        code: code.kind().name().into(),
+        stragglers: Some(code.stragglers()),
+    };
+    let stacking = (coding.decoder == DecoderKind::GcPlus).then_some((seed, limit));
+    let codes = Arc::new(Codes::new(code, stacking));
+    let setup = Setup { code: Some(Arc::<Codes<K>>::clone(&codes)), ..Setup::new(clients, seed, scheme) };
+    Ok((CoGc { codes, keys, link_std }, setup))
+}
