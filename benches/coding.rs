@@ -48,7 +48,7 @@ fn passes<S: Sample<Scalar: Coefficient> + Copy>(c: &mut Criterion, name: &str) 
         group.bench_function(id, |b| {
             b.iter(|| {
                 for start in (0..D).step_by(part) {
-                    let source = Later(SeededKeys(Seed::new(2)), start / CHUNK);
+                    let source = Later { source: SeededKeys(Seed::new(2)), chunks: start / CHUNK };
                     black_box(keys.masks::<S>(M, part.min(D - start), 1.0, 1, &source));
                 }
             });

@@ -50,13 +50,18 @@ impl<S: Sample> KeySource<S> for SeededKeys {
     }
 }
 
-/// The streams of a source from the symbol `.1` · [`CHUNK`] on.
+/// The streams of a source without their beginnings.
 #[derive(Clone, Copy, Debug)]
-pub struct Later<K>(pub K, pub usize);
+pub struct Later<K> {
+    /// Of the whole streams.
+    pub source: K,
+    /// How many times [`CHUNK`] symbols are left out.
+    pub chunks: usize,
+}
 
 impl<S: Symbol, K: KeySource<S>> KeySource<S> for Later<K> {
     fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
-        self.0.fill(name, self.1 + chunk, out);
+        self.source.fill(name, self.chunks + chunk, out);
     }
 }
 
@@ -262,6 +267,8 @@ mod tests {
         let mut part = vec![0.0; 5];
         source.fill(name, 3, &mut part);
         assert_eq!(part, draws[3 * CHUNK..]);
+        let later: Vec<f64> = Later { source, chunks: 1 }.draw(name, 2 * CHUNK + 5);
+        assert_eq!(later, draws[CHUNK..]);
         assert!(draws[..CHUNK] != draws[CHUNK..2 * CHUNK]);
         let short: Vec<f64> = source.draw(name, 70);
         assert_eq!(short, draws[..70]);

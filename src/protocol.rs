@@ -207,8 +207,10 @@ pub trait Protocol<S: Symbol>: Send + Sync {
         None
     }
 
-    /// Whether all coordinates are treated alike and every message carries one vector as long as an input, beside a part of constant
-    /// size: a round may then be played part by part, without holding all vectors of all clients at once.
+    /// Whether all coordinates are treated alike: every message carries one vector as long as an input, beside a part of constant size;
+    /// coordinate i of a key is made of the symbols i of its streams; and who sends what to whom, and whether the server decodes, depends
+    /// on nothing but what arrived. A round is then played part by part, with the same result, without holding all vectors of all
+    /// clients at once.
     fn is_separable(&self) -> bool {
         false
     }

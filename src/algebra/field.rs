@@ -282,6 +282,7 @@ impl Prime for M61 {
 
     #[inline]
     fn signed(n: i64) -> Self {
+        debug_assert!(n.unsigned_abs() < P61);
         Self((n + (n >> 63 & P61 as i64)) as u64)
     }
 
@@ -425,6 +426,7 @@ impl<const P: u32> Prime for Small<P> {
 
     #[inline]
     fn signed(n: i64) -> Self {
+        debug_assert!(n.unsigned_abs() < u64::from(P));
         Self((n + (n >> 63 & i64::from(P))) as u32)
     }
 

@@ -116,6 +116,7 @@ impl Quantiser {
     /// `y[i] += ` the quantised `weight · x[start + i]`, to the end of both; `start` is a multiple of [`CHUNK`]. `seed` feeds stochastic
     /// rounding, which is that of the coordinate wherever the slice starts. A coordinate that is not a number counts as 0.
     pub fn add_to<F: Prime>(&self, y: &mut [F], weight: f64, x: &[f32], start: usize, seed: Seed) {
+        debug_assert!(start.is_multiple_of(CHUNK), "coins are drawn in whole chunks");
         let (scale, bound) = (weight / self.step(), self.levels as f64);
         let (first, arch) = (start / CHUNK, Arch::new());
         parallel::for_each(

@@ -285,6 +285,8 @@ mod tests {
     use crate::algebra::field::Small;
     use crate::algebra::{KeyStream, Scalar, Symbol};
     use crate::protocol::exchange::Observed;
+    use crate::seed::Seed;
+    use rand::RngExt;
 
     type F7 = Small<7>;
 
@@ -365,5 +367,32 @@ mod tests {
         let found = views(2, rows, None).exposed(&server);
         assert_eq!((found.symbols, found.counterexample.as_deref()), (1, Some("x1(2)")));
         assert_eq!(found.about, [0.5, 0.0, 0.0]);
+    }
+
+    /// I(x_k; view) = rank [A, B] − rank [A without x_k, B] for uniform inputs.
+    #[test]
+    fn what_is_learned_of_a_client_is_a_difference_of_ranks() {
+        let server = Coalition::of([PartyId::Server]);
+        let (mut rng, mut seen) = (Seed::new(1).rng(), BTreeSet::new());
+        for _ in 0..300 {
+            let mut entry = || if rng.random_bool(0.75) { 0 } else { rng.random_range(1..7) };
+            let rows: Vec<_> = (0..5)
+                .map(|_| {
+                    let inputs: Vec<_> = (0..6).map(|j| (j / 2, j % 2, entry())).collect();
+                    form(&inputs, &[(0, entry()), (1, entry())])
+                })
+                .collect();
+            let views = views(2, rows, None);
+            let (a, b) = View::of(&views, server.clone()).matrices();
+            let of = |kept: &dyn Fn(usize) -> bool| {
+                let columns: Vec<_> = (0..6).filter(|&j| kept(j)).map(|j| a.column(j)).collect();
+                let columns: Vec<_> = columns.into_iter().chain(b.column_iter()).collect();
+                rank(&DMatrix::from_columns(&columns))
+            };
+            let want: Vec<f64> = (0..3).map(|k| (of(&|_| true) - of(&|j| j / 2 != k)) as f64 / 2.0).collect();
+            assert_eq!(views.about(&server), want);
+            seen.extend(want.iter().map(|about| (2.0 * about) as usize));
+        }
+        assert_eq!(seen, BTreeSet::from([0, 1, 2]));
     }
 }

@@ -5,7 +5,7 @@
 //! attempts of a round may be combined, and the round decodes as soon as 1ᵀ is in their span. The masks then cancel as
 //! they do in complete sums: Σ_k (x_k + u_k) = Σ_k x_k. Link keys cancel in complete sums only and are refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nalgebra::DMatrix;
@@ -21,7 +21,13 @@ pub struct Codes<K = f64> {
     first: Arc<GradientCode<K>>,
     stacking: Option<(Seed, f64)>,
     fresh: Mutex<BTreeMap<u32, Arc<GradientCode<K>>>>,
+    solved: Solved<K>,
 }
+
+/// Systems that are remembered with their weights, those of the attempts of a round: its parts have the same.
+const REMEMBERED: usize = 8;
+
+type Solved<K> = Arc<Mutex<VecDeque<(Vec<Vec<K>>, Option<Vec<K>>)>>>;
 
 impl<K: Coefficient> Codes<K> {
     /// `first` in every attempt and the standard decoder or, with `stacking`, `gc-plus`: the attempts after the first draw codes from its
@@ -29,13 +35,13 @@ impl<K: Coefficient> Codes<K> {
     /// supports of `first`, so that it decodes from the complete sums of any M−s clients just as `first` does.
     #[must_use]
     pub fn new(first: Arc<GradientCode<K>>, stacking: Option<(Seed, f64)>) -> Self {
-        Self { first, stacking, fresh: Mutex::default() }
+        Self { first, stacking, fresh: Mutex::default(), solved: Arc::default() }
     }
 
     /// An empty stack for a round, with `gc-plus`.
     #[must_use]
     pub fn stack<S: Symbol<Scalar = K>>(&self) -> Option<Stack<S>> {
-        self.stacking.map(|(_, limit)| Stack::new(limit))
+        self.stacking.map(|(_, limit)| Stack { solved: Arc::clone(&self.solved), ..Stack::new(limit) })
     }
 
     /// The code of the first attempt.
@@ -143,13 +149,14 @@ pub struct Stack<S: Symbol> {
     limit: f64,
     rows: Vec<Vec<S::Scalar>>,
     sums: Vec<Arc<Vec<S>>>,
+    solved: Solved<S::Scalar>,
 }
 
 impl<S: Symbol<Scalar: Coefficient>> Stack<S> {
     /// Nothing yet; `limit` as in [`amplification_limit`].
     #[must_use]
     pub fn new(limit: f64) -> Self {
-        Self { limit, rows: Vec::new(), sums: Vec::new() }
+        Self { limit, rows: Vec::new(), sums: Vec::new(), solved: Arc::default() }
     }
 
     /// Number of symbols of the sums, `None` while there are none.
@@ -170,9 +177,21 @@ impl<S: Symbol<Scalar: Coefficient>> Stack<S> {
     /// [`crate::coding::RESIDUAL_TOLERANCE`] in every coefficient and with ‖a‖₂ within the limit.
     #[must_use]
     pub fn decode(&self) -> Option<Vec<S>> {
-        let weights = decoding(&self.rows, self.limit)?;
+        let weights = self.weights()?;
         let terms: Vec<_> = weights.iter().zip(&self.sums).map(|(&a, sum)| (a, sum.as_slice())).collect();
         Some(S::combine(self.width()?, &terms))
+    }
+
+    fn weights(&self) -> Option<Vec<S::Scalar>> {
+        let solved = || self.solved.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = solved().iter().find(|(rows, _)| *rows == self.rows).map(|(_, weights)| weights.clone());
+        known.unwrap_or_else(|| {
+            let weights = decoding(&self.rows, self.limit);
+            let mut solved = solved();
+            solved.truncate(REMEMBERED - 1);
+            solved.push_front((self.rows.clone(), weights.clone()));
+            weights
+        })
     }
 }
 
@@ -205,6 +224,30 @@ mod tests {
         let rows: [(&[f64], f64); 2] = [(&[1.0, 0.0], 1.0), (&[1.0, 1e-8], 1.0 + 2e-8)];
         assert_eq!(stack(1e6, &rows).decode(), None);
         assert!(stack(1e9, &rows).decode().is_some());
+    }
+
+    #[test]
+    fn the_parts_of_a_round_solve_its_systems_once() {
+        let code = GradientCode::build(CodeKind::CyclicRandom, 3, 1, Seed::new(1)).unwrap();
+        let codes = Codes::new(Arc::new(code), Some((Seed::new(1), 1e6)));
+        // x = part · (1, 2, 4).
+        let rows = [([1.0, 1.0, 0.0], 3.0), ([0.0, 1.0, 1.0], 6.0), ([1.0, 0.0, 1.0], 5.0)];
+        for part in [1.0, 2.0, 3.0] {
+            let mut stack = codes.stack::<f64>().unwrap();
+            for (row, sum) in rows {
+                assert_eq!(stack.decode(), None, "{part}");
+                stack.push(row.to_vec(), Arc::new(vec![part * sum]));
+            }
+            let sum = stack.decode().unwrap();
+            assert!((sum[0] - 7.0 * part).abs() < 1e-12, "{sum:?}");
+            assert_eq!(codes.solved.lock().unwrap().len(), 4, "without a row, and after each");
+        }
+        for n in 1..=REMEMBERED {
+            let mut stack = codes.stack::<f64>().unwrap();
+            stack.push(vec![n as f64; 3], Arc::new(vec![3.0]));
+            assert!(stack.decode().is_some());
+        }
+        assert_eq!(codes.solved.lock().unwrap().len(), REMEMBERED);
     }
 
     #[test]

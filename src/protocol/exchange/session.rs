@@ -33,7 +33,7 @@ pub struct Setup {
     pub code: Option<Arc<dyn Code>>,
     /// The clients who hold each shard, where shards are replicated.
     pub holders: Option<Vec<Vec<usize>>>,
-    /// Bytes that one vector of every client's takes in one part of a separable scheme; see [`part_len`].
+    /// Bytes that one vector of every client's takes at most in one part of a separable scheme; see [`part_len`].
     pub part_bytes: usize,
 }
 
@@ -56,7 +56,7 @@ impl Setup {
 
     /// The streams of keys from the coordinate `start` on.
     fn keys(&self, start: usize) -> Later<SeededKeys> {
-        Later(SeededKeys(self.seed), start / crate::keys::CHUNK)
+        Later { source: SeededKeys(self.seed), chunks: start / crate::keys::CHUNK }
     }
 
     /// Plays a round, part by part where the scheme treats all coordinates alike: with the same result, in less memory. The links carry
@@ -124,11 +124,12 @@ struct Symbols<I, N> {
     numbers: N,
 }
 
-/// Coordinates of a part, of which the vectors of all clients take `part_bytes` where one coordinate takes `each`: a power of 2, which an
-/// allocator need not round up, of whole [`CHUNK`]s at least.
+/// Coordinates of a part, of which the vectors of all clients take at most `part_bytes` where one coordinate takes `each`: a power of 2, which
+/// an allocator need not round up. At least a [`CHUNK`], and a chunk of keys for every thread, even if that takes more bytes.
 #[must_use]
 pub fn part_len(part_bytes: usize, each: usize) -> usize {
-    1 << (part_bytes / each.max(1)).max(CHUNK).ilog2()
+    let least = CHUNK.max((rayon::current_num_threads() * crate::keys::CHUNK).next_power_of_two());
+    least.max(1 << (part_bytes / each.max(1)).max(1).ilog2())
 }
 
 /// [`Setup::part_bytes`] of every scheme.
@@ -426,6 +427,9 @@ mod tests {
             secure("arithmetic = 'f32'\nlink_key_std = 1.0"),
             secure("arithmetic = 'field'\nquantisation = { clip = 8.0, bits = 20 }"),
             "kind = 'fedavg'\narithmetic = 'field'\nquantisation = { clip = 8.0, bits = 6, rounding = 'stochastic' }".into(),
+            secure("arithmetic = 'field'\ndecoder = 'gc-plus'\nquantisation = { modulus = '2^31-1', clip = 8.0, bits = 20 }"),
+            "kind = 'cogc'\nstragglers = 2\narithmetic = 'f32'".into(),
+            "kind = 'zero-sum'\nkeys = 'pairwise'".into(),
             "kind = 'gaussian'".into(),
         ];
         let (updates, mut outages) = (updates(), 0);
@@ -459,9 +463,15 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_whole_chunks() {
-        assert_eq!(part_len(0, 80), CHUNK);
-        assert_eq!(part_len(80 * (4 * CHUNK - 1), 80), 2 * CHUNK);
-        assert_eq!(part_len(80 * 4 * CHUNK, 80), 4 * CHUNK);
+    fn parts_are_whole_chunks_and_occupy_all_threads() {
+        let on = |threads, work: fn()| {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work);
+        };
+        on(2, || {
+            assert_eq!(part_len(0, 80), CHUNK);
+            assert_eq!(part_len(80 * (4 * CHUNK - 1), 80), 2 * CHUNK);
+            assert_eq!(part_len(80 * 4 * CHUNK, 80), 4 * CHUNK);
+        });
+        on(9, || assert_eq!(part_len(0, 80), 16 * crate::keys::CHUNK));
     }
 }
