@@ -67,7 +67,7 @@ impl<'a> Plan<'a> {
                 return Ok(None);
             }
             let path = folder.join(&run.folder);
-            let bytes = memory::of_run(run.config.clients, setting.parameters());
+            let bytes = memory::of_run(&run.config.protocol, run.config.clients, setting.parameters());
             let finished = is_finished(&path, &built.config())?;
             Ok(Some(Task { run, path, finished, bytes }))
         };
