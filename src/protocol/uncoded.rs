@@ -116,10 +116,6 @@ impl Ideal {
 }
 
 impl FedAvg {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, Simulated)
-    }
-
     pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
         Ok(assemble(Mask::None, numbers, Setup::new(clients, seed, Scheme::default()), to))
@@ -127,10 +123,6 @@ impl FedAvg {
 }
 
 impl Gaussian {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, Simulated)
-    }
-
     pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         let scheme = Scheme { key_std: Some(self.key_std), ..Scheme::default() };
@@ -140,10 +132,6 @@ impl Gaussian {
 }
 
 impl ZeroSum {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, Simulated)
-    }
-
     pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         check_clients_for_keys(clients)?;

@@ -11,7 +11,7 @@ use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
 use crate::coding::{Code, CodeKind, Coefficient};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
-use crate::protocol::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
+use crate::protocol::exchange::{Assemble, Scheme, Setup};
 use crate::protocol::uncoded::{check_clients_for_keys, check_std};
 use crate::protocol::{Arithmetic, Numbers, Stragglers};
 use crate::seed::Seed;
@@ -119,10 +119,6 @@ impl Default for SecCoGcConfig {
 }
 
 impl CoGcConfig {
-    pub(in crate::protocol) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, Simulated)
-    }
-
     pub(in crate::protocol) fn assemble<A: Assemble>(
         &self,
         clients: usize,
@@ -134,10 +130,6 @@ impl CoGcConfig {
 }
 
 impl SecCoGcConfig {
-    pub(in crate::protocol) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, Simulated)
-    }
-
     pub(in crate::protocol) fn assemble<A: Assemble>(
         &self,
         clients: usize,
