@@ -96,7 +96,7 @@ fn train(name: &'static str, protocol: &ProtocolConfig) -> Result<Vec<Point>> {
                 Update { weight: 1.0, delta: Arc::new(delta) }
             })
             .collect();
-        if let Decoded::Sum { sum, included } = scheme.aggregate(round, &updates, &links, 1).decoded {
+        if let Decoded::Sum { sum, included, .. } = scheme.aggregate(round, &updates, &links, 1).decoded {
             (0..2).for_each(|i| x[i] += sum[i] / included.len() as f64);
         }
         if round > SETTLED {

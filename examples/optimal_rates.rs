@@ -57,7 +57,7 @@ fn views<P: Protocol<LinearForm<M31>>>(protocol: &P, clients: usize) -> Result<V
     let views = formal(protocol, clients, 1, &FormalKeys, &Perfect, 1);
     match views.decoded {
         Decoded::Sum { .. } => Ok(views),
-        Decoded::Outage => Err(Error::Refused("no sum over links that never fail".into())),
+        Decoded::Outage(_) => Err(Error::Refused("no sum over links that never fail".into())),
     }
 }
 

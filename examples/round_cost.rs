@@ -13,7 +13,7 @@ use serde::Serialize;
 use seccogc::config::Config;
 use seccogc::error::{Error, Result};
 use seccogc::network::Perfect;
-use seccogc::protocol::{Aggregator, Decoded, ProtocolConfig, Update};
+use seccogc::protocol::{Aggregator, ProtocolConfig, Update};
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::markdown;
 use seccogc::seed::Seed;
@@ -159,7 +159,7 @@ fn main() -> Result<()> {
             let clock = Instant::now();
             let aggregate = scheme.aggregate(round, &updates, &Perfect, 1);
             let seconds = clock.elapsed().as_secs_f64();
-            if aggregate.decoded == Decoded::Outage {
+            if !aggregate.decoded.is_sum() {
                 return Err(Error::Refused(format!("{name}: nothing was decoded without a loss")));
             }
             let of = aggregate.traffic;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use seccogc::error::{Error, Result};
 use seccogc::network::Perfect;
 use seccogc::protocol::exchange::{PART_BYTES, part_len};
-use seccogc::protocol::{Decoded, ProtocolConfig, Update};
+use seccogc::protocol::{ProtocolConfig, Update};
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::{Graph, Scale, Trace, markdown, plot_graphs, slope};
 use seccogc::seed::Seed;
@@ -82,7 +82,7 @@ fn point(section: &str, clients: usize, parameters: usize) -> Result<()> {
         let clock = Instant::now();
         let aggregate = scheme.aggregate(round, &updates, &Perfect, 1);
         fastest = fastest.min(clock.elapsed().as_secs_f64());
-        if aggregate.decoded == Decoded::Outage {
+        if !aggregate.decoded.is_sum() {
             return Err(Error::Refused("nothing was decoded without a loss".into()));
         }
     }

@@ -12,9 +12,9 @@ use seccogc::keys::FormalKeys;
 use seccogc::network::Perfect;
 use seccogc::privacy::exact::ExactViews;
 use seccogc::privacy::view::Coalition;
+use seccogc::protocol::PartyId;
 use seccogc::protocol::exchange::formal;
 use seccogc::protocol::secure_gc::SecureGc;
-use seccogc::protocol::{Decoded, PartyId};
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::{markdown, plot_lines};
 use seccogc::seed::Seed;
@@ -53,7 +53,7 @@ fn point(kind: AssignmentKind, reduction: usize) -> Result<Point> {
     };
     let rank = code.rank();
     let views = formal(&SecureGc::new(code), SERVERS, 1, &FormalKeys, &Perfect, 1);
-    if views.decoded == Decoded::Outage {
+    if !views.decoded.is_sum() {
         return Err(Error::Refused(format!("{} m = {reduction}: no sum from all responders", kind.name())));
     }
     let server = views.exposed(&Coalition::of([PartyId::Server]));

@@ -15,7 +15,7 @@ use rand::seq::index;
 use serde::{Deserialize, Serialize};
 
 use crate::coding::CodeKind;
-use crate::config::{Config, OutageConfig};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::network::{Dependence, LinkModel, LinkUse};
 use crate::protocol::exchange::HEADER_BYTES;
@@ -78,7 +78,7 @@ impl CohortConfig {
         if self.drop_after == Some(0) {
             return Err(Error::config("drop_after", "0 is too small; give at least 1 or leave it out"));
         }
-        if let OutageConfig::Accumulate(_) = config.outage {
+        if config.outage.accumulates() {
             let rule = "a client that is not in the cohort has nothing to carry on from; take outage.policy = \"skip\" or \
                         \"retry\"";
             return Err(Error::config(if self.sample.is_some() { "sample" } else { "drop_after" }, rule));

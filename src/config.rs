@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use deploy::{DeployConfig, is_name};
 pub use explain::explain;
-pub use sections::{Accumulate, EvaluationConfig, OutageConfig, PrivacyConfig, RecordConfig, Retry, Skip};
+pub use sections::{EvaluationConfig, OnDivergence, OutageConfig, OutagePolicy, PrivacyConfig, RecordConfig};
 
 use crate::attack::AttackConfig;
 use crate::cohort::CohortConfig;
@@ -121,7 +121,7 @@ pub struct Contender {
 const MEASURED_CLIENTS: usize = 200;
 
 /// Keys that choose the kind of their section.
-pub(crate) const TAGS: [&str; 2] = ["kind", "policy"];
+pub(crate) const TAGS: [&str; 1] = ["kind"];
 
 impl Config {
     /// Reads a TOML file and applies `sets`, each `dotted.key=value` with a TOML value (a bare word is a string).
@@ -171,9 +171,7 @@ impl Config {
                 format!("{} is too large; the limit is {}", self.clients, u16::MAX),
             ));
         }
-        if let OutageConfig::Retry(retry) = &self.outage {
-            at_least("outage.attempts", u64::from(retry.attempts), 2)?;
-        }
+        self.outage.check().map_err(|error| error.within("outage"))?;
         let positive = |key: &str, value: f64| {
             if value.is_finite() && value > 0.0 {
                 Ok(())
@@ -186,7 +184,7 @@ impl Config {
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
         self.schedule.check(self.rounds).map_err(|error| error.within("schedule"))?;
         self.server.check().map_err(|error| error.within("server"))?;
-        if matches!(self.outage, OutageConfig::Accumulate(_)) && !self.solver.solver().accumulates() {
+        if self.outage.accumulates() && !self.solver.solver().accumulates() {
             let rule = format!(
                 "accumulate goes on from local models, but {} starts every round from the global model; take skip or retry",
                 self.solver.kind()

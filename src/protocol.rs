@@ -149,9 +149,71 @@ pub enum Decoded<S> {
         sum: Vec<S>,
         /// Whose inputs the sum contains.
         included: Vec<u16>,
+        /// The most that rounding can have moved `sum`, ‖·‖₂ ([`crate::precision`]); 0 where nothing is rounded.
+        error: f64,
     },
-    /// Too much was lost: the server learns no sum.
-    Outage,
+    /// The server learns no sum.
+    Outage(Reason),
+}
+
+impl<S> Decoded<S> {
+    /// A sum without rounding error.
+    #[must_use]
+    pub fn exact(sum: Vec<S>, included: Vec<u16>) -> Self {
+        Self::Sum { sum, included, error: 0.0 }
+    }
+
+    /// Too much was lost.
+    #[must_use]
+    pub fn lost() -> Self {
+        Self::Outage(Reason::Links)
+    }
+
+    /// The same in other symbols.
+    #[must_use]
+    pub fn map<T>(self, symbols: impl FnOnce(Vec<S>) -> Vec<T>) -> Decoded<T> {
+        match self {
+            Self::Sum { sum, included, error } => Decoded::Sum { sum: symbols(sum), included, error },
+            Self::Outage(reason) => Decoded::Outage(reason),
+        }
+    }
+
+    /// Why there is no sum; `None` where there is one.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Sum { .. } => None,
+            Self::Outage(reason) => Some(*reason),
+        }
+    }
+
+    /// Whether there is a sum.
+    #[must_use]
+    pub fn is_sum(&self) -> bool {
+        matches!(self, Self::Sum { .. })
+    }
+}
+
+/// Why a round has no sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// Too many messages were lost.
+    Links,
+    /// The sum would have been over fewer clients than the configuration allows.
+    TooFew,
+    /// The sum is not finite, or rounding may have moved it by more than `outage.recovery_tolerance`.
+    Precision,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Links => "links",
+            Self::TooFew => "too-few",
+            Self::Precision => "precision",
+        })
+    }
 }
 
 /// The moment of a step.

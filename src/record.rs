@@ -27,6 +27,7 @@ pub use checkpoint::{Checkpoint, Fingerprint};
 pub use target::{End, Reached, Target};
 
 use crate::error::{Error, Result};
+use crate::protocol::Reason;
 use tensorboard::Events;
 
 /// What became of a round.
@@ -50,6 +51,9 @@ pub struct Row {
     pub attempts: u32,
     /// What became of the round.
     pub outcome: Outcome,
+    /// Why there was no sum: "links", "too-few" or "precision"; empty where there was one.
+    #[serde(default)]
+    pub reason: Option<Reason>,
     /// Clients in the round's cohort.
     #[serde(default)]
     pub cohort: usize,
@@ -145,6 +149,7 @@ impl Row {
             cohort: Default::default(),
             attempts: 1,
             outcome: Outcome::Recovered,
+            reason: None,
             arrivals: 0,
             recovery_error: None,
             bytes_client_client: 0,

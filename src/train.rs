@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::algebra::CHUNK;
 use crate::cohort::{CohortLinks, Schemes};
-use crate::config::{Config, OutageConfig};
+use crate::config::Config;
 use crate::data::{Dataset, Examples, partition};
 use crate::error::{Error, Result};
 use crate::learn::{Device, Learner, LocalUpdate, learner};
@@ -277,6 +277,7 @@ impl Run<'_> {
             round,
             attempts: aggregate.attempts,
             outcome,
+            reason: aggregate.decoded.reason().filter(|_| outcome == Outcome::Outage),
             cohort: cohort.members.len(),
             arrivals: aggregate.arrivals,
             recovery_error,
@@ -335,7 +336,7 @@ impl Run<'_> {
     ) -> (Outcome, Option<f64>) {
         let Setting { config, weights, .. } = self.setting;
         let included: &[u16] = match &aggregate.decoded {
-            Decoded::Outage => &[],
+            Decoded::Outage(_) => &[],
             Decoded::Sum { included, .. } => included,
         };
         let weight: f64 = included.iter().map(|&k| updates[usize::from(k)].weight).sum();
@@ -355,10 +356,10 @@ impl Run<'_> {
                 let mean = sum.par_iter().map(|s| weight.recip() * s).collect();
                 Some((relative_error(sum, weight, updates), mean))
             }
-            (None, Decoded::Outage) => None,
+            (None, Decoded::Outage(_)) => None,
         };
         let Some((error, mean)) = estimate else {
-            if let OutageConfig::Accumulate(_) = config.outage {
+            if config.outage.accumulates() {
                 state.carried = updates.iter().map(|update| update.delta.to_vec()).collect();
             }
             return (Outcome::Outage, None);

@@ -130,6 +130,6 @@ pub fn round<F: Field, P: Protocol<F>>(
         seen.bytes = links.into_iter().max().unwrap_or_default();
         inboxes = next;
     }
-    let decoded = parties.iter_mut().find_map(Party::decoded).unwrap_or(Decoded::Outage);
-    Timed { deal, prepare, phases, recovered: decoded != Decoded::Outage }
+    let decoded = parties.iter_mut().find_map(Party::decoded).unwrap_or(Decoded::lost());
+    Timed { deal, prepare, phases, recovered: decoded.is_sum() }
 }

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choice;
 use crate::error::{Error, Result};
 
 /// Testing of the global model.
@@ -114,46 +113,61 @@ impl Default for RecordConfig {
     }
 }
 
-choice! {
-    /// What happens when a round's sum cannot be decoded, chosen by `policy`.
-    OutageConfig by "policy" {
-        /// The global model stays as it is; the clients' work of the round is lost.
-        "skip" => Skip(Skip),
-        /// The same updates are sent again with fresh link states.
-        "retry" => Retry(Retry),
-        /// The clients go on training from their local models; the next success carries the longer update.
-        "accumulate" => Accumulate(Accumulate),
-    }
-}
-
-/// Nothing to configure.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Skip {}
-
-/// Repeated attempts.
+/// What happens in a round whose sum cannot be decoded, and with numbers that are none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Retry {
-    /// Attempts in all, the first included; at least 2.
+pub struct OutageConfig {
+    /// What becomes of the clients' work in a round without a sum: "skip" loses it, "retry" sends the same updates again with fresh
+    /// link states, with "accumulate" the clients go on training from their local models and the next success carries the longer
+    /// update.
+    pub policy: OutagePolicy,
+    /// Attempts in all with policy = "retry", the first included; at least 2, by default 3.
     #[schemars(range(min = 2))]
-    pub attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Largest rounding error of a decoded sum, relative to the sum's norm (or to 10⁻⁶ in every coordinate, where that is more); a
+    /// sum that may be less precise is an outage for want of precision. Greater than 0, at most 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub recovery_tolerance: f64,
+    /// What an update that is not finite does: "stop" ends the run (exit code 3), "exclude" takes its client for silent in that round.
+    pub diverged: OnDivergence,
 }
 
-impl Default for Retry {
-    fn default() -> Self {
-        Self { attempts: 3 }
-    }
+/// What becomes of a round without a sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutagePolicy {
+    /// The global model stays as it is; the clients' work of the round is lost.
+    #[default]
+    Skip,
+    /// The same updates are sent again with fresh link states.
+    Retry,
+    /// The clients go on training from their local models; the next success carries the longer update.
+    Accumulate,
 }
 
-/// Nothing to configure.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Accumulate {}
+/// What an update that is not finite does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDivergence {
+    /// The run ends.
+    #[default]
+    Stop,
+    /// Its client counts as silent in the round.
+    Exclude,
+}
+
+/// Attempts of a round under "retry" where none are given.
+const ATTEMPTS: u32 = 3;
 
 impl Default for OutageConfig {
     fn default() -> Self {
-        Self::Skip(Skip {})
+        Self {
+            policy: OutagePolicy::default(),
+            attempts: None,
+            recovery_tolerance: 0.01,
+            diverged: OnDivergence::default(),
+        }
     }
 }
 
@@ -161,9 +175,37 @@ impl OutageConfig {
     /// Attempts per round.
     #[must_use]
     pub fn attempts(&self) -> u32 {
-        match self {
-            Self::Retry(retry) => retry.attempts,
-            Self::Skip(_) | Self::Accumulate(_) => 1,
+        match self.policy {
+            OutagePolicy::Retry => self.attempts.unwrap_or(ATTEMPTS),
+            OutagePolicy::Skip | OutagePolicy::Accumulate => 1,
         }
+    }
+
+    /// Whether clients go on from their local models after an outage.
+    #[must_use]
+    pub fn accumulates(&self) -> bool {
+        self.policy == OutagePolicy::Accumulate
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        match (self.policy, self.attempts) {
+            (OutagePolicy::Retry, Some(few @ 0..2)) => {
+                return Err(Error::config("attempts", format!("{few} is too small; give at least 2")));
+            }
+            (OutagePolicy::Skip | OutagePolicy::Accumulate, Some(_)) => {
+                return Err(Error::config(
+                    "attempts",
+                    "belongs to policy = \"retry\"; set that or remove it",
+                ));
+            }
+            _ => {}
+        }
+        let tolerance = self.recovery_tolerance;
+        if !(tolerance > 0.0 && tolerance <= 1.0) {
+            let rule =
+                format!("{tolerance} must be greater than 0 and at most 1; 0.01 is one per cent of the sum");
+            return Err(Error::config("recovery_tolerance", rule));
+        }
+        Ok(())
     }
 }

@@ -16,11 +16,11 @@ use super::client::{scheme_of, weights};
 use super::message::{DONE, Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
 use super::page::Page;
 use super::transport::{Identity, Place, Pulled, ROOT, Shelf, open, pull, refuse, reply};
-use crate::config::{Config, OutageConfig};
+use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
 use crate::error::{Error, Result};
 use crate::protocol::exchange::HEADER_BYTES;
-use crate::protocol::{Decoded, PartyId};
+use crate::protocol::{Decoded, PartyId, Reason};
 use crate::record::{End, Outcome, Row, RunDir, write_atomically};
 use crate::train::{Run, State};
 
@@ -261,7 +261,7 @@ pub fn check(config: &Config) -> Result<()> {
             "solvers with control vectors run in simulation only; take another one",
         );
     }
-    if !matches!(config.outage, OutageConfig::Skip(_)) {
+    if config.outage.policy != OutagePolicy::Skip {
         return refuse("outage.policy", "a deployed round has one attempt; take \"skip\"");
     }
     if !config.cohort.is_everybody() {
@@ -396,7 +396,7 @@ impl Server<'_> {
         while state.round < self.journal.announced {
             state.round += 1;
             tracing::warn!("round {} was interrupted: an outage", state.round);
-            let row = self.row(&state, 0, None, Outcome::Outage, 0.0);
+            let row = self.row(&state, 0, None, (Outcome::Outage, Some(Reason::Links)), 0.0);
             self.keep(&state, &row, observe)?;
         }
         let mut over = state.round >= self.config.rounds || self.directory.rows()?.iter().any(reached);
@@ -445,9 +445,10 @@ impl Server<'_> {
         self.hub.lobby().announced = None;
         let seconds = clock.elapsed().as_secs_f64();
 
+        let reason = exchange.decoded.reason();
         let outcome = match &exchange.decoded {
-            Decoded::Outage => Outcome::Outage,
-            Decoded::Sum { sum, included } => {
+            Decoded::Outage(_) => Outcome::Outage,
+            Decoded::Sum { sum, included, .. } => {
                 let weights = weights(&members);
                 let weight: f64 = included.iter().map(|&k| weights[usize::from(k)]).sum();
                 let mean = sum.iter().map(|s| weight.recip() * s).collect();
@@ -455,7 +456,7 @@ impl Server<'_> {
                 if included.len() == members.len() { Outcome::Recovered } else { Outcome::Partial }
             }
         };
-        Ok(self.row(state, members.len(), Some(exchange), outcome, seconds))
+        Ok(self.row(state, members.len(), Some(exchange), (outcome, reason), seconds))
     }
 
     /// Pulls the sums of the cohort until they suffice, all are here, or the deadline has passed.
@@ -498,7 +499,7 @@ impl Server<'_> {
             }
         });
         seat.step();
-        let decoded = seat.decoded().unwrap_or(Decoded::Outage);
+        let decoded = seat.decoded().unwrap_or(Decoded::lost());
         let list = scheme.list_bytes();
         let bytes_shares = (shares * (HEADER_BYTES + body - list + TAG_BYTES)) as u64;
         Ok(Exchange { decoded, arrivals, bytes_shares, bytes_sums })
@@ -509,7 +510,7 @@ impl Server<'_> {
         state: &State,
         cohort: usize,
         exchange: Option<Exchange>,
-        outcome: Outcome,
+        (outcome, reason): (Outcome, Option<Reason>),
         seconds: f64,
     ) -> Row {
         let round = state.round;
@@ -520,6 +521,7 @@ impl Server<'_> {
         let test = tested.then(|| setting.learner().evaluate(&state.parameters, &setting.dataset().test));
         Row {
             outcome,
+            reason,
             cohort,
             arrivals: exchange.as_ref().map_or(0, |exchange| exchange.arrivals),
             bytes_client_client: exchange.as_ref().map_or(0, |exchange| exchange.bytes_shares),

@@ -115,7 +115,7 @@ fn link_key(views: &Views) -> Option<Finding> {
 }
 
 fn decoded(views: &Views) -> Option<Finding> {
-    let Decoded::Sum { sum, included } = &views.decoded else { return None };
+    let Decoded::Sum { sum, included, .. } = &views.decoded else { return None };
     let least = rounding(views).max(REMAINS);
     for form in sum {
         for k in 0..views.clients as u16 {

@@ -68,7 +68,7 @@ impl<F: Field> Views<F> {
         match &self.decoded {
             Decoded::Sum { included, .. } => included.clone(),
             // Parts of the announced sum may be known without all of it.
-            Decoded::Outage => match &self.announced {
+            Decoded::Outage(_) => match &self.announced {
                 Some(announced) => announced.clone(),
                 None => (0..self.clients as u16).collect(),
             },
@@ -202,7 +202,7 @@ impl<F: Field> ExactViews for Views<F> {
 
     fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        if let Decoded::Sum { sum, included } = &self.decoded {
+        if let Decoded::Sum { sum, included, .. } = &self.decoded {
             for (i, form) in sum.iter().enumerate() {
                 for k in 0..self.clients as u16 {
                     let want = i64::from(included.contains(&k));
@@ -316,7 +316,7 @@ mod tests {
             delivered: true,
             forms: vec![form],
         };
-        let decoded = included.map_or(Decoded::Outage, |included| Decoded::Sum { sum: Vec::new(), included });
+        let decoded = included.map_or(Decoded::lost(), |included| Decoded::exact(Vec::new(), included));
         let messages = (0..).zip(rows).map(message).collect();
         Views { clients: 3, len, holds: Vec::new(), messages, keys: Vec::new(), announced: None, decoded }
     }

@@ -9,7 +9,7 @@ mod session;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
+use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Reason, Secret};
 use crate::algebra::{LinearForm, Real, Scalar, Symbol, Unknown};
 use crate::coding::Code;
 use crate::error::{Error, Result};
@@ -135,11 +135,11 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// The outage of a round in which nothing was sent.
+    /// The outage of a round in which too few took part for anything to be sent.
     #[must_use]
     pub fn nothing() -> Self {
         Self {
-            decoded: Decoded::Outage,
+            decoded: Decoded::Outage(Reason::TooFew),
             attempts: 0,
             arrivals: 0,
             traffic: Traffic::default(),
@@ -410,10 +410,10 @@ where
                 }
             }
         }
-        let decoded = parties.iter_mut().find_map(Party::decoded).unwrap_or(Decoded::Outage);
-        if decoded != Decoded::Outage || attempt + 1 == attempts {
+        let decoded = parties.iter_mut().find_map(Party::decoded).unwrap_or(Decoded::lost());
+        if decoded.is_sum() || attempt + 1 == attempts {
             return Outcome { decoded, attempts: attempt + 1, refused };
         }
     }
-    Outcome { decoded: Decoded::Outage, attempts, refused }
+    Outcome { decoded: Decoded::lost(), attempts, refused }
 }

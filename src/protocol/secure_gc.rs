@@ -160,7 +160,7 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
         let responders: Vec<usize> = self.received.keys().copied().collect();
         let Some(weights) = self.decoding.get(&responders, || self.code.decoding(&responders).map(Arc::new))
         else {
-            return Decoded::Outage;
+            return Decoded::lost();
         };
         let mut sum = Vec::with_capacity(part * weights.len());
         for weights in weights.iter() {
@@ -169,7 +169,7 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
             sum.extend(S::combine(part, &terms));
         }
         sum.truncate(self.len);
-        Decoded::Sum { sum, included: (0..self.code.holders.len() as u16).collect() }
+        Decoded::exact(sum, (0..self.code.holders.len() as u16).collect())
     }
 }
 

@@ -383,17 +383,17 @@ impl<S: Symbol, C: TwoRound<S>> Server<S, C> {
         }
         let Some(included) = self.included.as_ref().filter(|_| self.answers.len() >= self.scheme.survivors())
         else {
-            return Decoded::Outage;
+            return Decoded::lost();
         };
         let uploads: Vec<_> =
             self.uploads.values().map(|upload| (S::Scalar::ONE, upload.as_slice())).collect();
         let mut sum = S::combine(self.scheme.mask_len(self.padded), &uploads);
         let answers: Vec<_> = self.answers.iter().map(|(&k, answer)| (k, &**answer)).collect();
         if !self.scheme.unmask(&mut sum, included, &answers) {
-            return Decoded::Outage;
+            return Decoded::lost();
         }
         sum.truncate(self.len);
-        Decoded::Sum { sum, included: included.to_vec() }
+        Decoded::exact(sum, included.to_vec())
     }
 }
 

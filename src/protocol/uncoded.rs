@@ -271,8 +271,8 @@ fn sum<S: Symbol>(inbox: &[Envelope<Upload<S>>]) -> Decoded<S> {
         .collect();
     let terms: Vec<_> = inbox.iter().map(|envelope| (S::Scalar::ONE, envelope.body.0.as_slice())).collect();
     match terms.first() {
-        None => Decoded::Outage,
-        Some((_, first)) => Decoded::Sum { sum: S::combine(first.len(), &terms), included },
+        None => Decoded::lost(),
+        Some((_, first)) => Decoded::exact(S::combine(first.len(), &terms), included),
     }
 }
 

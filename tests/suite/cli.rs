@@ -449,7 +449,7 @@ fn the_reference_lists_every_key_with_its_default() {
         "seed = 1    # integer",
         "stragglers = 7",
         "erasure = 0.0",
-        "policy = \"skip\"  (default)",
+        "policy = \"skip\"    # \"skip\" | \"retry\" | \"accumulate\"",
         "alpha = 0.5",
     ] {
         assert!(text.contains(line), "{line}");

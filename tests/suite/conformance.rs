@@ -72,8 +72,8 @@ fn conforms(
     for (round, links) in (1..).zip(patterns) {
         let aggregate = scheme.aggregate(round, &updates, links, 1);
         match aggregate.decoded {
-            Decoded::Outage => tally.outages += 1,
-            Decoded::Sum { sum, included } => {
+            Decoded::Outage(_) => tally.outages += 1,
+            Decoded::Sum { sum, included, .. } => {
                 tally.recovered += usize::from(included.len() == clients);
                 assert!(included.is_sorted() && !included.is_empty(), "{name}: {included:?}");
                 for (got, want) in sum.iter().zip(sum_over(&updates, &included)) {
@@ -99,7 +99,7 @@ fn conforms_formally(name: &str, scheme: &dyn Aggregator, clients: usize, patter
                 continue;
             }
         };
-        if let Decoded::Sum { sum, included } = views.decoded {
+        if let Decoded::Sum { sum, included, .. } = views.decoded {
             let [form]: [LinearForm; 1] = sum.try_into().unwrap();
             for k in 0..clients as u16 {
                 let want = f64::from(u8::from(included.contains(&k)));
@@ -270,7 +270,9 @@ fn masks_without_a_code_cancel_only_when_everything_arrives() {
     let config = uncoded::ZeroSum { key_std: 5.0, ..Default::default() };
     let scheme = ProtocolConfig::ZeroSum(config).build(clients, Seed::new(1)).unwrap();
     for links in patterns(clients, |_, to| to == clients) {
-        let Decoded::Sum { sum, included } = scheme.views(1, &links, 1).unwrap().decoded else { continue };
+        let Decoded::Sum { sum, included, .. } = scheme.views(1, &links, 1).unwrap().decoded else {
+            continue;
+        };
         let keys: f64 = sum[0]
             .terms()
             .filter(|(u, _)| matches!(u, Unknown::Key(..)))
@@ -299,7 +301,7 @@ fn retries_end_with_the_first_success_and_count_all_bytes() {
     let scheme = ProtocolConfig::SecCoGc(config).build(4, Seed::new(1)).unwrap();
     let updates = updates(4);
     let once = scheme.aggregate(1, &updates, &SecondAttempt, 1);
-    assert_eq!((once.decoded, once.attempts), (Decoded::Outage, 1));
+    assert_eq!((once.decoded, once.attempts), (Decoded::lost(), 1));
     let aggregate = scheme.aggregate(1, &updates, &SecondAttempt, 5);
     assert_eq!(aggregate.attempts, 2);
     // A first attempt without any share has no complete sum to upload; shares cost their bytes in both attempts.

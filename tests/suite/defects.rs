@@ -431,7 +431,7 @@ fn two_decodings_from_one_key_draw_are_caught_by_name() {
         messages,
         keys: Vec::new(),
         announced: None,
-        decoded: Decoded::Outage,
+        decoded: Decoded::lost(),
     };
     let names = |views: &Views| -> Vec<Defect> { defect::of_round(views).iter().map(|f| f.defect).collect() };
     assert_eq!(names(&views(first.clone().collect())), []);

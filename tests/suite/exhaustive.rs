@@ -100,8 +100,8 @@ impl Round {
         let mut server = self.parties().pop().unwrap();
         server.step(Clock { round: 1, attempt: 0, phase: 2 }, inbox);
         match Party::<_, f64>::decoded(&mut server).unwrap() {
-            Decoded::Outage => false,
-            Decoded::Sum { sum, included } => {
+            Decoded::Outage(_) => false,
+            Decoded::Sum { sum, included, .. } => {
                 assert_eq!(included.len(), self.code.clients());
                 // ‖a‖₂ ≤ 10⁶ for stacked rows of masks of size 3.
                 let exact = sum.iter().zip(&self.sum).all(|(got, want)| (got - want).abs() < 1e-8);

@@ -54,7 +54,7 @@ fn scheme(clients: usize, config: SecCoGcConfig) -> Box<dyn Aggregator> {
 
 /// Whether a sum was decoded; a decoded one must be exact.
 fn recovered(name: &str, updates: &[Update], aggregate: &Aggregate, tolerance: f64) -> bool {
-    let Decoded::Sum { sum, included } = &aggregate.decoded else { return false };
+    let Decoded::Sum { sum, included, .. } = &aggregate.decoded else { return false };
     assert_eq!(included.len(), updates.len(), "{name}");
     for (i, got) in sum.iter().enumerate() {
         let want: f64 = updates.iter().map(|u| u.weight * f64::from(u.delta[i])).sum();

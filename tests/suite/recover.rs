@@ -8,7 +8,7 @@ use seccogc::coding::CodeKind;
 use seccogc::config::Config;
 use seccogc::network::Network;
 use seccogc::protocol::cogc::{CoGcConfig, DecoderKind};
-use seccogc::protocol::{Aggregator, Decoded, ProtocolConfig, Update};
+use seccogc::protocol::{Aggregator, ProtocolConfig, Update};
 use seccogc::record::read_rows;
 use seccogc::recover::{Estimate, RecoveryRow, Sizes, closed_form, estimate, with_code};
 use seccogc::seed::Seed;
@@ -96,7 +96,7 @@ fn the_counts_are_those_of_the_protocol() {
             let mut played = Estimate { rounds, ..Estimate::default() };
             for round in 1..=rounds {
                 let result = scheme.aggregate(round, &updates, &network, attempts);
-                played.recovered += u64::from(result.decoded != Decoded::Outage);
+                played.recovered += u64::from(result.decoded.is_sum());
                 played.attempts += u64::from(result.attempts);
                 played.bytes_client_client += result.traffic.client_client;
                 played.bytes_client_server += result.traffic.client_server;

@@ -241,10 +241,10 @@ where
             // What is added to honest messages costs nothing.
             let harmless = matches!(act, Act::Twice | Act::Replay | Act::Astray);
             match decoded {
-                Decoded::Outage => {
+                Decoded::Outage(_) => {
                     assert!(!harmless && offender.is_none_or(|offender| !survives(offender)), "{name}");
                 }
-                Decoded::Sum { sum: got, included } => {
+                Decoded::Sum { sum: got, included, .. } => {
                     assert_eq!(got, sum(&x, &included), "{name}: a wrong sum over {included:?}");
                     assert!(!harmless || included.len() == clients, "{name}");
                 }

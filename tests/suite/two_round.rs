@@ -83,9 +83,9 @@ fn sums_for_every_pair<F: Field, C: TwoRound<F>>(name: &str, scheme: C, len: usi
                 let included = members(first);
                 let mut sum = vec![F::ZERO; len];
                 included.iter().for_each(|&k| inputs[usize::from(k)].add_to(&mut sum));
-                Decoded::Sum { sum, included }
+                Decoded::exact(sum, included)
             } else {
-                Decoded::Outage
+                Decoded::lost()
             };
             assert_eq!(decoded, want, "{name}: U1 = {first:b}, U2 = {second:b}");
         }
@@ -161,7 +161,7 @@ fn sums_over_f_7_of_packed_symbols() {
                 }
             };
             let decoded = run(&protocol, 1, &packed, &keys, &links, 1, observe).decoded;
-            let Decoded::Sum { sum, included } = decoded else { panic!("{k} {u} {s} {first:b}") };
+            let Decoded::Sum { sum, included, .. } = decoded else { panic!("{k} {u} {s} {first:b}") };
             assert_eq!(included, members(first));
             let terms: Vec<_> =
                 included.iter().map(|&k| (F7::ONE, plain[usize::from(k)].0.as_slice())).collect();
@@ -283,9 +283,9 @@ fn who_lacks_a_share_does_not_answer() {
     let mut sum = vec![M61::ZERO; 5];
     inputs.iter().for_each(|input| input.add_to(&mut sum));
     for (lost, want) in [
-        (&[][..], Decoded::Sum { sum: sum.clone(), included: vec![0, 1, 2, 3] }),
-        (&[(0, 1), (2, 1)], Decoded::Sum { sum, included: vec![0, 1, 2, 3] }),
-        (&[(0, 1), (1, 2)], Decoded::Outage),
+        (&[][..], Decoded::exact(sum.clone(), vec![0, 1, 2, 3])),
+        (&[(0, 1), (2, 1)], Decoded::exact(sum, vec![0, 1, 2, 3])),
+        (&[(0, 1), (1, 2)], Decoded::lost()),
     ] {
         let mut bytes = 0;
         let count = |_: &_, _, link: LinkUse| bytes += if link.phase == 0 { link.bytes as usize } else { 0 };
@@ -494,7 +494,7 @@ fn attempts_of_a_round_keep_the_survivor_set_and_show_nothing_more() {
                 .collect();
             let aggregate = scheme.aggregate(1, &updates, &links, 3);
             assert_eq!(aggregate.attempts, attempts);
-            let Decoded::Sum { sum, included: got } = aggregate.decoded else { panic!("recovered") };
+            let Decoded::Sum { sum, included: got, .. } = aggregate.decoded else { panic!("recovered") };
             assert_eq!(got, included);
             let want: f64 = included.iter().map(|&k| 0.25 * f64::from(k)).sum();
             assert!(sum.iter().all(|sum| (sum - want).abs() < 1e-6), "{sum:?}");
@@ -519,7 +519,7 @@ fn a_hundred_clients() {
             self.0.erasure(from, to, round)
         }
     }
-    let Decoded::Sum { sum, included } = scheme.aggregate(1, &updates, &Lossy(links), 1).decoded else {
+    let Decoded::Sum { sum, included, .. } = scheme.aggregate(1, &updates, &Lossy(links), 1).decoded else {
         panic!("80 uploads and 60 answers arrive")
     };
     assert_eq!(included, (0..100).filter(|k| k % 5 != 0).collect::<Vec<u16>>());

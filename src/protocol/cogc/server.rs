@@ -66,6 +66,6 @@ impl<S: Symbol<Scalar: Coefficient>> Server<S> {
             self.stack.as_ref().and_then(Stack::decode)
         };
         let included = (0..code.clients() as u16).collect();
-        sum.map_or(Decoded::Outage, |sum| Decoded::Sum { sum, included })
+        sum.map_or(Decoded::lost(), |sum| Decoded::exact(sum, included))
     }
 }

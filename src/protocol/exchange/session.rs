@@ -94,15 +94,13 @@ impl Setup {
             delivered
         });
         let seconds = round_seconds(links, self.clients, attempts, sent.iter().map(|(link, _)| *link));
-        let mut decoded = match decoded {
-            Decoded::Sum { sum, included } => Decoded::Sum { sum: (symbols.numbers)(sum), included },
-            Decoded::Outage => Decoded::Outage,
-        };
+        let mut decoded = decoded.map(&symbols.numbers);
         for start in (part..len).step_by(part.max(1)) {
-            let Decoded::Sum { sum, included } = &mut decoded else { break };
+            let Decoded::Sum { sum, included, error } = &mut decoded else { break };
             let mut fates = sent.iter().map(|(_, delivered)| *delivered);
             match from(start, attempts, &mut |_| fates.next().unwrap_or(false)).decoded {
-                Decoded::Sum { sum: more, included: same } if same == *included => {
+                Decoded::Sum { sum: more, included: same, error: of_part } if same == *included => {
+                    *error = error.hypot(of_part);
                     sum.reserve_exact(len - sum.len());
                     sum.extend((symbols.numbers)(more));
                 }
@@ -110,7 +108,7 @@ impl Setup {
                     tracing::error!(
                         "round {round}: the parts of a round ended differently; its sum is given up"
                     );
-                    decoded = Decoded::Outage;
+                    decoded = Decoded::lost();
                 }
             }
         }
@@ -453,7 +451,7 @@ mod tests {
                         sums += 1;
                         assert_eq!(sum.len(), LEN);
                     }
-                    Decoded::Outage => outages += 1,
+                    Decoded::Outage(_) => outages += 1,
                 }
                 assert!(a.decoded == b.decoded, "{case}, round {round}");
             }

@@ -217,11 +217,11 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
         }
         let threshold = self.matrices.threshold;
         let Some(included) = self.included.as_ref().filter(|_| self.sums.len() >= threshold) else {
-            return Decoded::Outage;
+            return Decoded::lost();
         };
         let chosen = || self.sums.iter().take(threshold);
         let holders: Vec<usize> = chosen().map(|(&n, _)| usize::from(n)).collect();
-        let Ok(decoding) = self.matrices.decoding(&holders) else { return Decoded::Outage };
+        let Ok(decoding) = self.matrices.decoding(&holders) else { return Decoded::lost() };
         let mut sum = Vec::with_capacity(part * self.matrices.parts());
         for j in 0..self.matrices.parts() {
             let terms: Vec<_> = decoding
@@ -233,6 +233,6 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
             sum.extend(S::combine(part, &terms));
         }
         sum.truncate(self.len);
-        Decoded::Sum { sum, included: included.clone() }
+        Decoded::exact(sum, included.clone())
     }
 }

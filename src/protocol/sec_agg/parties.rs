@@ -371,13 +371,13 @@ impl<S: Symbol, X: Suite<S>> Server<S, X> {
                 self.answers.insert(k, shares);
             }
         }
-        let Some(included) = &self.included else { return Decoded::Outage };
-        let Some(masks) = self.masks(included) else { return Decoded::Outage };
+        let Some(included) = &self.included else { return Decoded::lost() };
+        let Some(masks) = self.masks(included) else { return Decoded::lost() };
         let uploads: Vec<_> =
             self.uploads.values().map(|upload| (S::Scalar::ONE, upload.as_slice())).collect();
         let mut sum = S::combine(self.len, &uploads);
         X::add_masks(&mut sum, &masks);
-        Decoded::Sum { sum, included: included.to_vec() }
+        Decoded::exact(sum, included.to_vec())
     }
 
     /// What takes the masks out of the sum over `included`, if there are enough shares of everything.

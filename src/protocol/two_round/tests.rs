@@ -98,7 +98,7 @@ fn the_server_refuses_what_no_client_may_send_and_goes_on() {
 
     assert!(server.step(clock(4), answers).is_empty());
     let sum = vec![M61::new(3); 3];
-    assert_eq!(server.decoded(), Some(Decoded::Sum { sum, included: vec![0, 1, 2] }));
+    assert_eq!(server.decoded(), Some(Decoded::exact(sum, vec![0, 1, 2])));
 }
 
 #[test]
