@@ -30,6 +30,9 @@ pub struct DeployConfig {
     /// Largest root mean square of a received vector's coordinates, greater than 0; a larger one is refused. Not with arithmetic = "field".
     #[schemars(range(min = 0.0))]
     pub largest: f64,
+    /// Messages of one client in a row that the server refuses before it leaves the client out of the run and tells it; at least 1.
+    #[schemars(range(min = 1))]
+    pub refusals: u32,
     /// Where the server shows its page and, under /metrics, its numbers for Prometheus, HOST:PORT; "" for nowhere. Everybody who reaches the
     /// address sees them.
     pub page: String,
@@ -45,6 +48,7 @@ impl Default for DeployConfig {
             upload_deadline: 30.0,
             gather: 10.0,
             largest: 1e6,
+            refusals: 3,
             page: "127.0.0.1:9447".into(),
         }
     }
@@ -85,6 +89,9 @@ impl DeployConfig {
                 self.upload_deadline, self.share_deadline
             );
             return Err(Error::config("upload_deadline", rule));
+        }
+        if self.refusals == 0 {
+            return Err(Error::config("refusals", "0 is too small; give at least 1"));
         }
         if !(self.gather >= 0.0 && self.gather.is_finite()) {
             return Err(Error::config(

@@ -45,20 +45,28 @@ impl NotFinite {
     }
 }
 
+impl fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TrainingLoss => "the training loss",
+            Self::Update => "the update",
+            Self::Sum => "the decoded sum",
+            Self::Model => "the global model",
+            Self::TestLoss => "the test loss of the global model",
+        })
+    }
+}
+
 impl fmt::Display for Diverged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "diverged in round {}: ", self.round)?;
-        let of_client = match self.what {
-            NotFinite::TrainingLoss => "the training loss of",
-            NotFinite::Update => "the update of",
-            NotFinite::Sum => return f.write_str("the decoded sum is not finite"),
-            NotFinite::Model => return f.write_str("the global model is not finite"),
-            NotFinite::TestLoss => return f.write_str("the test loss of the global model is not finite"),
-        };
-        match self.client {
-            Some(client) => write!(f, "{of_client} client {client} is not finite"),
-            None => write!(f, "{of_client} several clients is not finite"),
+        let Self { round, client, what } = self;
+        write!(f, "diverged in round {round}: {what}")?;
+        match (what, client) {
+            (NotFinite::TrainingLoss | NotFinite::Update, Some(client)) => write!(f, " of client {client}")?,
+            (NotFinite::TrainingLoss | NotFinite::Update, None) => f.write_str(" of several clients")?,
+            _ => {}
         }
+        f.write_str(" is not finite")
     }
 }
 

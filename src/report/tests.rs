@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::record::{Outcome, to_csv};
+use crate::record::{Outcome, Row, to_csv};
 
 /// Rounds `1..=rounds` of a run that learns up to `best`, tested every second round.
 fn learning(rounds: u64, best: f64, seed: u64) -> Vec<Row> {
