@@ -136,9 +136,9 @@ fn targets(config: &Config) -> Result<Vec<Target>> {
         let rule = format!("`{}` has no keys to attack; take sec-cogc", config.protocol.kind());
         return Err(Error::config("protocol.kind", rule));
     };
-    let SecCoGcConfig { code, stragglers, decoder, arithmetic, .. } = *template;
+    let SecCoGcConfig { code, stragglers, decoder, arithmetic, grid, .. } = *template;
     let without =
-        ProtocolConfig::CoGc(CoGcConfig { code, stragglers, decoder, arithmetic, quantisation: None });
+        ProtocolConfig::CoGc(CoGcConfig { code, stragglers, decoder, arithmetic, quantisation: None, grid });
     let with = config.attack.key_stds.iter().map(|&key_std| {
         (Some(key_std), ProtocolConfig::SecCoGc(SecCoGcConfig { key_std, ..template.clone() }))
     });

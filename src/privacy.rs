@@ -63,6 +63,7 @@ pub mod calibrate;
 pub mod defect;
 pub mod erasures;
 pub mod exact;
+pub mod floating;
 pub mod ldp;
 pub mod rank;
 pub mod view;

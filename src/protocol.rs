@@ -39,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::algebra::Symbol;
 use crate::algebra::field::{M31, M61, Prime};
+use crate::algebra::grid::Public;
 use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
 use crate::config::choice;
 use crate::error::{Error, Result};
@@ -277,6 +278,13 @@ pub trait Protocol<S: Symbol>: Send + Sync {
         false
     }
 
+    /// The bound on a decoded sum's rounding error over its norm, when keys are `scale` times as strong and the coordinates of updates
+    /// have the root mean square `update`; `None` where nothing is rounded, or that is not known before a round.
+    fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
+        let _ = (scale, update);
+        None
+    }
+
     /// Coordinates that an input needs in an audit: 1 where all coordinates are treated alike.
     fn formal_len(&self) -> usize {
         1
@@ -423,16 +431,24 @@ impl ProtocolConfig {
     /// # Errors
     /// Parameters that break a rule of the scheme, keyed relative to the section.
     pub fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        self.build_for(clients, seed, &Public::default())
+    }
+
+    /// [`ProtocolConfig::build`] for inputs of which more is known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build_for(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
         match self {
-            Self::Ideal(config) => config.build(clients, seed),
-            Self::FedAvg(config) => config.assemble(clients, seed, exchange::Simulated),
+            Self::Ideal(config) => config.build(clients, seed, public),
+            Self::FedAvg(config) => config.assemble(clients, seed, public, exchange::Simulated),
             Self::Mifa(config) => config.build(clients, seed),
             Self::FedVarp(config) => config.build(clients, seed),
             Self::FedAu(config) => config.build(clients, seed),
-            Self::Gaussian(config) => config.assemble(clients, seed, exchange::Simulated),
-            Self::ZeroSum(config) => config.assemble(clients, seed, exchange::Simulated),
-            Self::CoGc(config) => config.assemble(clients, seed, exchange::Simulated),
-            Self::SecCoGc(config) => config.assemble(clients, seed, exchange::Simulated),
+            Self::Gaussian(config) => config.assemble(clients, seed, public, exchange::Simulated),
+            Self::ZeroSum(config) => config.assemble(clients, seed, public, exchange::Simulated),
+            Self::CoGc(config) => config.assemble(clients, seed, public, exchange::Simulated),
+            Self::SecCoGc(config) => config.assemble(clients, seed, public, exchange::Simulated),
             Self::Hierarchical(config) => config.build(clients, seed),
             Self::SecureGc(config) => config.build(clients, seed),
             Self::ZhaoSun(config) => config.build(clients, seed),
@@ -452,14 +468,15 @@ impl ProtocolConfig {
         &self,
         clients: usize,
         seed: Seed,
+        public: &Public,
         to: A,
     ) -> Result<A::Output> {
         match self {
-            Self::FedAvg(config) => config.assemble(clients, seed, to),
-            Self::Gaussian(config) => config.assemble(clients, seed, to),
-            Self::ZeroSum(config) => config.assemble(clients, seed, to),
-            Self::CoGc(config) => config.assemble(clients, seed, to),
-            Self::SecCoGc(config) => config.assemble(clients, seed, to),
+            Self::FedAvg(config) => config.assemble(clients, seed, public, to),
+            Self::Gaussian(config) => config.assemble(clients, seed, public, to),
+            Self::ZeroSum(config) => config.assemble(clients, seed, public, to),
+            Self::CoGc(config) => config.assemble(clients, seed, public, to),
+            Self::SecCoGc(config) => config.assemble(clients, seed, public, to),
             other => {
                 let rule = format!(
                     "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc or sec-cogc",

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Reason, Secret};
+use crate::algebra::grid::Grid;
 use crate::algebra::{LinearForm, Real, Scalar, Symbol, Unknown};
 use crate::coding::Code;
 use crate::error::{Error, Result};
@@ -18,10 +19,10 @@ use crate::network::{LinkModel, LinkUse};
 use crate::parallel;
 use crate::privacy::exact::ExactViews;
 pub use gate::{Refusal, admit};
-#[cfg(feature = "deploy")]
-pub(crate) use session::Quantised;
 pub(crate) use session::{Assemble, Simulated};
 pub use session::{FieldSession, PART_BYTES, Session, Setup, part_len};
+#[cfg(feature = "deploy")]
+pub(crate) use session::{Part, Quantised};
 
 /// Bytes of an envelope's header: round (8), attempt (4), phase (1), kind (1), from (4), to (4), length (4).
 pub const HEADER_BYTES: usize = 26;
@@ -39,13 +40,14 @@ pub struct Update {
     pub delta: Arc<Vec<f32>>,
 }
 
+/// Without a grid.
 impl<S: Real> Input<S> for Update {
     fn len(&self) -> usize {
         self.delta.len()
     }
 
     fn add_to(&self, y: &mut [S]) {
-        S::axpy_f32(y, self.weight, &self.delta);
+        S::axpy_f32(y, self.weight, &self.delta, None);
     }
 }
 
@@ -132,6 +134,17 @@ pub struct Aggregate {
     pub sent: Vec<(LinkUse, bool)>,
     /// The messages that arrived and were not accepted; none among parties that follow the protocol.
     pub refused: Vec<Refusal>,
+    /// What quantising lost of the updates, over a field.
+    pub lost: Option<Lost>,
+}
+
+/// Shares of all coordinates of a round's weighted updates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lost {
+    /// Those beyond the clip of `quantisation`.
+    pub saturated: f64,
+    /// Those that are not 0 and less than half a step.
+    pub underflowed: f64,
 }
 
 impl Aggregate {
@@ -146,6 +159,7 @@ impl Aggregate {
             seconds: None,
             sent: Vec::new(),
             refused: Vec::new(),
+            lost: None,
         }
     }
 }
@@ -262,6 +276,17 @@ pub trait Aggregator: Send + Sync {
     /// Coordinates of all formal inputs together: the number of clients, times what the scheme splits an input into.
     /// [`Aggregator::formal`] refuses more than [`AUDITABLE`].
     fn formal_coordinates(&self) -> usize;
+
+    /// As [`Protocol::imprecision`].
+    fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
+        let _ = (scale, update);
+        None
+    }
+
+    /// The grid on which masked updates lie, if there is one.
+    fn grid(&self) -> Option<Grid> {
+        None
+    }
 
     /// How the scheme appears in tables.
     fn scheme(&self) -> &Scheme;

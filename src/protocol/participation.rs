@@ -202,7 +202,7 @@ fn sum(terms: &[(f64, &[f32])]) -> Vec<f64> {
     let mut sum = vec![0.0f64; terms.first().map_or(0, |(_, vector)| vector.len())];
     parallel::for_each(sum.chunks_mut(CHUNK).enumerate(), |(chunk, part)| {
         for (factor, vector) in terms {
-            f64::axpy_f32(part, *factor, &vector[chunk * CHUNK..][..part.len()]);
+            f64::axpy_f32(part, *factor, &vector[chunk * CHUNK..][..part.len()], None);
         }
     });
     sum

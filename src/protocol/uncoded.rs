@@ -19,11 +19,13 @@ use super::{
     Arithmetic, Clock, Decoded, Envelope, Input, Message, Numbers, Party, PartyId, Protocol, Secret,
 };
 use crate::algebra::field::{M31, M61};
+use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::error::{Error, Result};
-use crate::keys::{KeyKind, KeySource, pairwise_mask};
+use crate::keys::{self, KeyKind, KeySource, pairwise_mask};
 use crate::parallel;
+use crate::precision;
 use crate::seed::Seed;
 
 /// Plain FedAvg over links that never fail.
@@ -55,6 +57,9 @@ pub struct Gaussian {
     pub key_std: f64,
     /// Precision of what is sent and summed: "f32" or "f64".
     pub arithmetic: Arithmetic,
+    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that what is sent hides them bit
+    /// by bit and sums are exact; without one privacy is a statement about real numbers only.
+    pub grid: bool,
 }
 
 /// Zero-sum masks without a code.
@@ -68,6 +73,9 @@ pub struct ZeroSum {
     pub key_std: f64,
     /// Precision of what is sent and summed: "f32" or "f64".
     pub arithmetic: Arithmetic,
+    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that what is sent hides them bit
+    /// by bit and sums are exact; without one privacy is a statement about real numbers only.
+    pub grid: bool,
 }
 
 impl Default for Ideal {
@@ -84,13 +92,13 @@ impl Default for FedAvg {
 
 impl Default for Gaussian {
     fn default() -> Self {
-        Self { key_std: 1.0, arithmetic: Arithmetic::F32 }
+        Self { key_std: 1.0, arithmetic: Arithmetic::F32, grid: true }
     }
 }
 
 impl Default for ZeroSum {
     fn default() -> Self {
-        Self { keys: KeyKind::default(), key_std: 1.0, arithmetic: Arithmetic::F64 }
+        Self { keys: KeyKind::default(), key_std: 1.0, arithmetic: Arithmetic::F64, grid: true }
     }
 }
 
@@ -109,37 +117,77 @@ pub(super) fn check_clients_for_keys(clients: usize) -> Result<()> {
 }
 
 impl Ideal {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+    pub(super) fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
         let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
-        Ok(session(Mask::None, numbers, Setup::new(clients, seed, Scheme::default()).reliable()))
+        let setup = Setup::new(clients, seed, Scheme::default()).reliable().for_inputs(public, None);
+        Ok(session(Mask::None, numbers, setup))
     }
 }
 
 impl FedAvg {
-    pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
+    pub(super) fn assemble<A: Assemble>(
+        &self,
+        clients: usize,
+        seed: Seed,
+        public: &Public,
+        to: A,
+    ) -> Result<A::Output> {
         let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
-        Ok(assemble(Mask::None, numbers, Setup::new(clients, seed, Scheme::default()), to))
+        let setup = Setup::new(clients, seed, Scheme::default()).for_inputs(public, None);
+        Ok(assemble(Mask::None, numbers, setup, to))
     }
 }
 
 impl Gaussian {
-    pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
+    pub(super) fn assemble<A: Assemble>(
+        &self,
+        clients: usize,
+        seed: Seed,
+        public: &Public,
+        to: A,
+    ) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         let scheme = Scheme { key_std: Some(self.key_std), ..Scheme::default() };
         let numbers = real(self.arithmetic, "Gaussian noise does not exist over a field")?;
-        Ok(assemble(Mask::Gaussian(self.key_std), numbers, Setup::new(clients, seed, scheme), to))
+        let stds = (self.key_std, self.key_std);
+        let grid = grid(self.grid, clients, stds, &numbers, public);
+        let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
+        Ok(assemble(Mask::Gaussian(self.key_std), numbers, setup, to))
     }
 }
 
 impl ZeroSum {
-    pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
+    pub(super) fn assemble<A: Assemble>(
+        &self,
+        clients: usize,
+        seed: Seed,
+        public: &Public,
+        to: A,
+    ) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         check_clients_for_keys(clients)?;
         let scheme =
             Scheme { keys: self.keys.name().into(), key_std: Some(self.key_std), ..Scheme::default() };
         let rule = "one lost upload would leave a mask that is uniform over the field";
         let numbers = real(self.arithmetic, rule)?;
-        Ok(assemble(Mask::ZeroSum(self.keys, self.key_std), numbers, Setup::new(clients, seed, scheme), to))
+        let stds = self.keys.stds(clients, self.key_std);
+        let grid = grid(self.grid, clients, stds, &numbers, public);
+        let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
+        Ok(assemble(Mask::ZeroSum(self.keys, self.key_std), numbers, setup, to))
+    }
+}
+
+/// The grid of a scheme whose keys have these smallest and largest standard deviations, if it is `wanted` and there are real numbers.
+pub(super) fn grid(
+    wanted: bool,
+    clients: usize,
+    stds: (f64, f64),
+    numbers: &Numbers,
+    public: &Public,
+) -> Option<Grid> {
+    match numbers {
+        Numbers::Real(single) if wanted => Grid::new(clients, stds, *single, public),
+        _ => None,
     }
 }
 
@@ -156,7 +204,7 @@ pub(super) fn session(mask: Mask, numbers: Numbers, setup: Setup) -> Box<dyn Agg
 }
 
 fn assemble<A: Assemble>(mask: Mask, numbers: Numbers, setup: Setup, to: A) -> A::Output {
-    let protocol = Uncoded { clients: setup.clients, mask };
+    let protocol = Uncoded { clients: setup.clients, mask, grid: setup.grid };
     match numbers {
         Numbers::Real(single) => to.real(protocol, single, setup),
         Numbers::Field(Modulus::M61, quantiser) => to.field::<M61, _>(protocol, quantiser, setup),
@@ -182,6 +230,8 @@ pub struct Uncoded {
     pub clients: usize,
     /// What masks the updates.
     pub mask: Mask,
+    /// What masks are rounded to, if anything.
+    pub grid: Option<Grid>,
 }
 
 /// One vector, here a client's masked update of d symbols.
@@ -231,13 +281,13 @@ pub(super) fn malformed<S>(message: &Envelope<Upload<S>>, len: usize) -> Option<
 pub enum Role<S> {
     /// Sends its masked update in phase 1.
     Client(PartyId, Arc<Vec<S>>),
-    /// Adds what arrives, d symbols each.
-    Server(usize, Option<Decoded<S>>),
+    /// Adds what arrives, d symbols each, on a grid if there is one.
+    Server(usize, Option<Grid>, Option<Decoded<S>>),
 }
 
 impl<S: Symbol> Party<Upload<S>, S> for Role<S> {
     fn refusal(&self, message: &Envelope<Upload<S>>) -> Option<String> {
-        let len = if let Self::Server(len, _) = self { *len } else { 0 };
+        let len = if let Self::Server(len, ..) = self { *len } else { 0 };
         malformed(message, len)
     }
 
@@ -247,7 +297,7 @@ impl<S: Symbol> Party<Upload<S>, S> for Role<S> {
                 let body = Upload(Arc::clone(masked));
                 return vec![Envelope { sent: clock, from: *id, to: PartyId::Server, body }];
             }
-            Self::Server(_, decoded) if clock.phase == 2 => *decoded = Some(sum(&inbox)),
+            Self::Server(_, grid, decoded) if clock.phase == 2 => *decoded = Some(sum(&inbox, grid.as_ref())),
             _ => {}
         }
         Vec::new()
@@ -256,12 +306,12 @@ impl<S: Symbol> Party<Upload<S>, S> for Role<S> {
     fn decoded(&mut self) -> Option<Decoded<S>> {
         match self {
             Self::Client(..) => None,
-            Self::Server(_, decoded) => decoded.take(),
+            Self::Server(_, _, decoded) => decoded.take(),
         }
     }
 }
 
-fn sum<S: Symbol>(inbox: &[Envelope<Upload<S>>]) -> Decoded<S> {
+fn sum<S: Symbol>(inbox: &[Envelope<Upload<S>>], grid: Option<&Grid>) -> Decoded<S> {
     let included = inbox
         .iter()
         .filter_map(|envelope| match envelope.from {
@@ -270,17 +320,29 @@ fn sum<S: Symbol>(inbox: &[Envelope<Upload<S>>]) -> Decoded<S> {
         })
         .collect();
     let terms: Vec<_> = inbox.iter().map(|envelope| (S::Scalar::ONE, envelope.body.0.as_slice())).collect();
-    match terms.first() {
+    let uploads: Vec<&[S]> = terms.iter().map(|(_, upload)| *upload).collect();
+    match uploads.first() {
         None => Decoded::lost(),
-        Some((_, first)) => Decoded::exact(S::combine(first.len(), &terms), included),
+        Some(first) => {
+            let error = precision::of_plain_sum(&uploads, grid);
+            Decoded::Sum { sum: S::combine(first.len(), &terms), included, error }
+        }
     }
 }
 
-/// Client k's noise.
-fn noise<S: Symbol>(k: u16, std: f64, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<S> {
-    let mut noise = source.draw(KeyStream { purpose: "noise", round, a: k, b: k }, len);
-    S::scale(&mut noise, S::Scalar::deviation(std));
-    noise
+impl Uncoded {
+    /// Client k's noise.
+    fn noise<S: Symbol>(
+        &self,
+        k: u16,
+        std: f64,
+        round: u64,
+        len: usize,
+        source: &impl KeySource<S>,
+    ) -> Vec<S> {
+        let stream = KeyStream { purpose: "noise", round, a: k, b: k };
+        keys::noise(stream, len, S::Scalar::deviation(std), self.grid.as_ref(), source)
+    }
 }
 
 impl<S: Symbol> Protocol<S> for Uncoded {
@@ -300,11 +362,11 @@ impl<S: Symbol> Protocol<S> for Uncoded {
         let clients = self.clients;
         let mut keys: Vec<Key<S>> = match self.mask {
             Mask::None => (0..clients).map(|_| Key::Client(None)).collect(),
-            Mask::Gaussian(std) => {
-                parallel::map(0..clients as u16, |k| Key::Client(Some(noise(k, std, round, len, source))))
-            }
+            Mask::Gaussian(std) => parallel::map(0..clients as u16, |k| {
+                Key::Client(Some(self.noise(k, std, round, len, source)))
+            }),
             Mask::ZeroSum(kind, std) => {
-                let masks = kind.masks(clients, len, std, round, source).into_iter();
+                let masks = kind.masks(clients, len, std, self.grid.as_ref(), round, source).into_iter();
                 masks.map(|mask| Key::Client(Some(mask))).collect()
             }
         };
@@ -320,10 +382,18 @@ impl<S: Symbol> Protocol<S> for Uncoded {
         Some(match (id, self.mask) {
             (PartyId::Helper(_) | PartyId::Server, _) => Key::Server(len),
             (PartyId::Client(_), Mask::None) => Key::Client(None),
-            (PartyId::Client(k), Mask::Gaussian(std)) => Key::Client(Some(noise(k, std, round, len, source))),
-            (PartyId::Client(k), Mask::ZeroSum(KeyKind::Pairwise, std)) => {
-                Key::Client(Some(pairwise_mask(k.into(), self.clients, len, std, round, source)))
+            (PartyId::Client(k), Mask::Gaussian(std)) => {
+                Key::Client(Some(self.noise(k, std, round, len, source)))
             }
+            (PartyId::Client(k), Mask::ZeroSum(KeyKind::Pairwise, std)) => Key::Client(Some(pairwise_mask(
+                k.into(),
+                self.clients,
+                len,
+                std,
+                self.grid.as_ref(),
+                round,
+                source,
+            ))),
             (PartyId::Client(_), Mask::ZeroSum(..)) => return None,
         })
     }
@@ -335,7 +405,7 @@ impl<S: Symbol> Protocol<S> for Uncoded {
                 input.add_to(&mut masked);
                 Role::Client(id, Arc::new(masked))
             }
-            (Key::Server(len), _) => Role::Server(len, None),
+            (Key::Server(len), _) => Role::Server(len, self.grid, None),
             (Key::Client(_), None) => unreachable!("clients have inputs"),
         }
     }

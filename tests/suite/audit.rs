@@ -1,6 +1,7 @@
 //! The audit against independent answers: closed forms, Monte-Carlo estimates and another implementation of ε; and its command line.
 
 use nalgebra::{DMatrix, DVector};
+use seccogc::algebra::grid::Public;
 use seccogc::algebra::{LinearForm, Sample};
 use seccogc::coding::{CodeKind, GradientCode};
 use seccogc::keys::{KeyKind, SeededKeys};
@@ -146,8 +147,13 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
     for keys in KINDS {
         let seed = Seed::new(1).child("code", 0);
         let code = GradientCode::build(CodeKind::Auto, clients, stragglers, seed).unwrap();
-        let protocol =
-            CoGc { codes: Codes::new(code.into(), None).into(), keys: Some((keys, 1.5)), link_std: 0.0 };
+        let protocol = CoGc {
+            codes: Codes::new(code.into(), None).into(),
+            keys: Some((keys, 1.5)),
+            link_std: 0.0,
+            grid: None,
+            public: Public::default(),
+        };
         let updates: Vec<Update> = (0..clients as u64)
             .map(|k| {
                 let mut delta = vec![0.0f32; n];

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use rand::RngExt;
 use rayon::prelude::*;
 use seccogc::algebra::field::M61;
+use seccogc::algebra::grid::Public;
 use seccogc::algebra::quantise::Quantisation;
 use seccogc::algebra::{KeyStream, LinearForm, Scalar, Symbol, Unknown};
 use seccogc::coding::{CodeKind, Coefficient};
@@ -198,7 +199,10 @@ fn named(scheme: &dyn Aggregator, lost: &Lost) -> Vec<Defect> {
 fn flawed<K: Coefficient>(flaw: Flaw, link_std: f64) -> Flawed<K> {
     let code = K::code(CodeKind::CyclicRandom, 5, 2, Seed::new(1)).unwrap();
     let codes = Codes::new(code.into(), None).into();
-    Flawed(CoGc { codes, keys: Some((KeyKind::Fair, 2.0)), link_std }, flaw)
+    Flawed(
+        CoGc { codes, keys: Some((KeyKind::Fair, 2.0)), link_std, grid: None, public: Public::default() },
+        flaw,
+    )
 }
 
 #[test]
@@ -251,6 +255,17 @@ impl<S: Symbol, K: KeySource<S>> KeySource<S> for Altered<'_, K> {
             Broken::Constant(purpose) if purpose == name.purpose => out.fill(S::zero()),
             _ => self.0.fill(name, chunk, out),
         }
+    }
+
+    fn noise(&self, name: KeyStream, chunk: usize, out: &mut [S::Draw]) {
+        match self.1 {
+            Broken::Constant(purpose) if purpose == name.purpose => out.fill(S::Draw::zero()),
+            _ => self.0.noise(name, chunk, out),
+        }
+    }
+
+    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]) {
+        self.0.coins(name, chunk, out);
     }
 }
 
@@ -401,6 +416,12 @@ impl KeySource<LinearForm> for Without {
             FormalKeys.fill(name, chunk, out);
         }
     }
+
+    fn noise(&self, name: KeyStream, chunk: usize, out: &mut [LinearForm]) {
+        self.fill(name, chunk, out);
+    }
+
+    fn coins(&self, _: KeyStream, _: usize, _: &mut [u32]) {}
 }
 
 #[test]
@@ -420,8 +441,8 @@ fn two_decodings_from_one_key_draw_are_caught_by_name() {
         }
         Observed { link: link.unwrap(), delivered: true, forms: form }
     };
-    let all = KeyKind::Pairwise.masks::<LinearForm>(4, 1, 3.0, 1, &FormalKeys);
-    let without_last = KeyKind::Pairwise.masks::<LinearForm>(4, 1, 3.0, 1, &Without(3));
+    let all = KeyKind::Pairwise.masks::<LinearForm>(4, 1, 3.0, None, 1, &FormalKeys);
+    let without_last = KeyKind::Pairwise.masks::<LinearForm>(4, 1, 3.0, None, 1, &Without(3));
     let first = (0..clients).map(|k| message(0, k, &all[usize::from(k)]));
     let second = (0..clients - 1).map(|k| message(1, k, &without_last[usize::from(k)]));
     let views = |messages: Vec<Observed>| Views {

@@ -4,6 +4,7 @@
 
 mod attack;
 mod audit;
+mod bits;
 mod by_rank;
 mod cli;
 mod cohort;
@@ -21,6 +22,7 @@ mod links;
 mod mpi;
 mod own_data;
 mod plan;
+mod precision;
 mod privacy;
 mod recover;
 mod refusals;
