@@ -23,6 +23,7 @@ mod own_data;
 mod plan;
 mod privacy;
 mod recover;
+mod reference;
 mod refusals;
 mod reliability;
 mod resume;
