@@ -367,6 +367,15 @@ impl<K: Scalar> LinearForm<K> {
     }
 }
 
+impl LinearForm {
+    /// The form without keys of coefficients up to `least`: what rounding left of keys that cancel.
+    #[must_use]
+    pub fn without_keys_below(&self, least: f64) -> Self {
+        let kept = |(unknown, c): &(Unknown, f64)| !matches!(unknown, Unknown::Key(..)) || c.abs() > least;
+        Self(self.terms().filter(kept).collect())
+    }
+}
+
 impl<K: Scalar> Symbol for LinearForm<K> {
     type Scalar = K;
     type Draw = Self;

@@ -168,10 +168,11 @@ fn guess(
         let update = &updates[usize::from(own)];
         vectors.push(update.delta.iter().map(|x| update.weight * f64::from(*x)).collect());
     }
-    let std = config.privacy.update_std;
-    let leak = lmip(&view, config.clients, std)[victim] / std::f64::consts::LN_2;
+    // The attacks give every client the weight 1.
+    let stds = vec![config.privacy.update_std; config.clients];
+    let leak = lmip(&view, &stds)?[victim] / std::f64::consts::LN_2;
     let d = updates[victim].delta.len();
-    let Some(weights) = best_estimate(&view, config.clients, std, victim) else {
+    let Some(weights) = best_estimate(&view, &stds, victim)? else {
         return Ok((vec![0.0; d], leak));
     };
     let mut sum = vec![0.0; d];

@@ -87,6 +87,19 @@ impl CohortConfig {
         Ok(())
     }
 
+    /// For what looks at given clients: that the same ones take part in every round.
+    ///
+    /// # Errors
+    /// [`Error::Config`] at `cohort.sample` or `cohort.drop_after`.
+    pub fn is_the_same_in_every_round(&self) -> Result<()> {
+        if self.is_everybody() {
+            return Ok(());
+        }
+        let key = if self.sample.is_some() { "cohort.sample" } else { "cohort.drop_after" };
+        let rule = "who takes part differs from round to round, so that only the worst case can be audited; take --erasures worst";
+        Err(Error::config(key, rule))
+    }
+
     /// For what looks at one cohort only: that none is drawn.
     ///
     /// # Errors

@@ -144,7 +144,8 @@ impl Setting {
     /// What audits of this setting's runs assume.
     #[must_use]
     pub fn assumptions(&self) -> Assumptions {
-        Assumptions::of(&self.config, self.weights.clone())
+        // The largest cohort comes first.
+        Assumptions::cases(&self.config, &self.weights).swap_remove(0)
     }
 
     /// What everybody knows of what clients send.
@@ -440,7 +441,9 @@ impl Run<'_> {
         let Setting { config, .. } = self.setting;
         let Some(scheme) = cohort.scheme.as_ref().filter(|_| config.privacy.measure) else { return Ok(None) };
         let views = scheme.formal(round, &Replay::new(&aggregate.sent), config.outage.attempts())?;
-        Ok(Some(Leakage::measure(&views, config.privacy.update_std)))
+        let weights = cohort.members.iter().map(|&k| self.setting.weights[usize::from(k)]);
+        let stds: Vec<f64> = weights.map(|weight| weight * config.privacy.update_std).collect();
+        Ok(Some(Leakage::measure(&views, &stds)?))
     }
 
     fn client_rows(

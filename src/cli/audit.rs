@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::recover::Dimension;
 use super::{Count, print};
+use crate::cohort::fitted;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
@@ -72,17 +73,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         config.data.dir = Some(dir.clone());
     }
     let clients = config.clients;
-    config.cohort.is_not_drawn()?;
-    let weights = match config.solver.clip_norm() {
-        Some(_) => {
-            let dataset = config.data.load().map_err(|error| error.within("data"))?;
-            divide(&config, &dataset)?.weights
-        }
-        // Without a clip ε is infinite whatever the weights, so that the data need not be there.
-        None => vec![1.0; clients],
+    let deployed = !config.deploy.names.is_empty();
+    let weights = if deployed {
+        // The clients' own examples are nobody else's to weigh.
+        vec![1.0; clients]
+    } else {
+        let dataset = config.data.load().map_err(|error| error.within("data"))?;
+        divide(&config, &dataset)?.weights
     };
-    let assumptions = Assumptions::of(&config, weights);
-    let coalition = args.coalition.as_deref().map(|text| Coalition::parse(text, clients)).transpose()?;
+    let cases = Assumptions::cases(&config, &weights);
+    let smallest = cases.iter().map(|case| case.weights.clients()).min().unwrap_or(clients);
+    let coalition = args.coalition.as_deref().map(|text| Coalition::parse(text, smallest)).transpose()?;
     let adversaries = Adversaries { all: args.all_coalitions, coalition };
     let bounds = Bounds { epsilon: config.privacy.max_ldp_epsilon, lmip_bits: config.privacy.max_lmip_bits };
     let seed = Seed::new(config.seed);
@@ -102,11 +103,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let mut rows = Vec::new();
         for (name, protocol) in &contenders {
             let seed = seed.child("protocol", 0);
-            let found = calibrate(protocol, &bounds, seed, attempts, &adversaries, &assumptions)?;
+            let found = calibrate(protocol, &bounds, seed, attempts, &adversaries, &cases)?;
             rows.extend(sufficient(name, found));
         }
         show_sufficient(&rows, args.format)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.erasures != "worst" {
+        config.cohort.is_the_same_in_every_round()?;
     }
     let network = config
         .network
@@ -127,15 +131,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let mut audits = Vec::new();
     for (name, protocol) in &contenders {
-        let scheme =
-            protocol.build(clients, seed.child("protocol", 0)).map_err(|error| error.within("protocol"))?;
-        audits.push(audit(name, &*scheme, erasures, attempts, &adversaries, &assumptions)?);
+        for case in &cases {
+            let size = case.weights.clients();
+            let scheme = match fitted(protocol, size).build(size, seed.child("protocol", 0)) {
+                // A cohort without a scheme is an outage, in which nothing is sent.
+                Err(_) if size < cases[0].weights.clients() => continue,
+                built => built.map_err(|error| error.within("protocol"))?,
+            };
+            audits.push(audit(name, &*scheme, erasures, attempts, &adversaries, case)?);
+        }
     }
-    show(&audits, args.format, &assumptions)?;
+    show(&audits, args.format, &cases[0])?;
     let mut code = ExitCode::SUCCESS;
     for audit in &audits {
         if let Some(line) = bounds.exceeded(audit) {
-            eprintln!("exceeded: {}: {line}", audit.protocol);
+            let among = if cases.len() > 1 { format!(" among {}", audit.cohort) } else { String::new() };
+            eprintln!("exceeded: {}{among}: {line}", audit.protocol);
             code = ExitCode::from(1);
         }
     }
@@ -176,7 +187,7 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
             "LMIP in bits per coordinate at update_std {input_std}; epsilon at delta {delta} for 1 | {rounds} rounds; {clipped}"
         )
     };
-    let mut text = format!("{}: {}\n{assumed}\n", audit.protocol, audit.erasures);
+    let mut text = format!("{}: {}\n{assumed}\n{}\n", audit.protocol, audit.erasures, clients(audit));
     if let Some(idealised) = audit.idealised {
         text += &format!("{idealised}\n");
     }
@@ -221,6 +232,22 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
     }
     for finding in &audit.findings {
         text += &format!("finding: {finding}\n");
+    }
+    text
+}
+
+/// Whose round it is, and what is assumed of them.
+fn clients(audit: &Audit) -> String {
+    let Audit { cohort, weights: [least, most], open, exact, .. } = audit;
+    let mut text = match open {
+        true => format!("{cohort} clients in a round, each of any weight from {least:.4} to {most:.4} that tells most"),
+        false => format!("{cohort} clients of weights from {least:.4} to {most:.4}"),
+    };
+    if *exact {
+        text += "; uniform updates tell the same at every weight";
+    }
+    if let Some(least) = audit.least_included {
+        text += &format!("; the sum is over those whose updates arrive, {least} or more");
     }
     text
 }

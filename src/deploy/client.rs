@@ -268,6 +268,9 @@ impl<'a> Participant<'a> {
         if members.iter().any(|m| m.examples == 0) {
             return refuse(format!("round {round}: a client without examples"));
         }
+        if let Some(weight) = self.config.deploy.outside(&weights(&members)) {
+            return refuse(format!("round {round}: a client of weight {weight:.3}, outside deploy.weights"));
+        }
         match places.iter().position(|place| *place == Some(self.index)) {
             Some(own) if members[own].public == Hex(keys.public()) => Ok((round, members, own as u16)),
             _ => refuse(format!("round {round}: its cohort does not have this client and its key")),

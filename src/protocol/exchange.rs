@@ -212,6 +212,15 @@ impl Formal {
         }
     }
 
+    /// Whether the round ended with a sum.
+    #[must_use]
+    pub fn has_sum(&self) -> bool {
+        match self {
+            Self::Real(views) => views.decoded.is_sum(),
+            Self::Field(views) => views.has_sum(),
+        }
+    }
+
     /// Every message in the order in which it was sent, and whether it arrived.
     #[must_use]
     pub fn links(&self) -> Vec<(LinkUse, bool)> {
@@ -235,6 +244,8 @@ pub struct Scheme {
     pub stragglers: Option<usize>,
     /// σ of the keys or of the noise.
     pub key_std: Option<f64>,
+    /// Fewest clients whose sum the server may obtain; `None` where the sum is always over all.
+    pub least_included: Option<usize>,
 }
 
 /// A protocol behind one face, whatever its messages and symbols: what the round loop knows.

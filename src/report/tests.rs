@@ -78,8 +78,13 @@ fn a_summary_is_the_one_computed_by_hand() {
     }
     rows[4].bytes_client_client = 7;
     rows[4].bytes_client_server = 0;
-    let scheme =
-        Scheme { keys: "fair".into(), code: "cyclic".into(), stragglers: Some(7), key_std: Some(100.0) };
+    let scheme = Scheme {
+        keys: "fair".into(),
+        code: "cyclic".into(),
+        stragglers: Some(7),
+        key_std: Some(100.0),
+        least_included: None,
+    };
     let expected = Summary {
         protocol: "A".into(),
         keys: "fair".into(),

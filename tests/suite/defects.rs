@@ -38,7 +38,7 @@ fn scheme(clients: usize, config: SecCoGcConfig) -> Box<dyn Aggregator> {
 }
 
 fn assumptions(clients: usize) -> Assumptions {
-    Assumptions { input_std: 1.0, clip: Some(1.0), weights: vec![1.0; clients], delta: 1e-5, rounds: 1 }
+    Assumptions { input_std: 1.0, clip: Some(1.0), weights: vec![1.0; clients].into(), delta: 1e-5, rounds: 1 }
 }
 
 /// Every subset of 0..n with 1 to `most` members.
@@ -75,7 +75,7 @@ fn exhaustive_audit_of_every_key_construction() {
                     if honest.len() < 2 {
                         continue;
                     }
-                    let determined = Determined::of(&view);
+                    let determined = Determined::of(&view).unwrap();
                     let name = format!("{keys:?} M={clients} s={stragglers} {}", view.coalition);
                     assert!(determined.combinations.is_empty(), "{name}: {:?}", determined.counterexample());
                     let share =

@@ -25,6 +25,7 @@ mod plan;
 mod precision;
 mod privacy;
 mod recover;
+mod reference;
 mod refusals;
 mod reliability;
 mod resume;

@@ -228,6 +228,7 @@ fn protocol<K: Coefficient>(
         key_std: keys.map(|(_, std)| std),
         code: code.kind().name().into(),
         stragglers: Some(code.stragglers()),
+        least_included: None,
     };
     let stacking = (coding.decoder == DecoderKind::GcPlus).then_some((seed, limit));
     let codes = Arc::new(Codes::new(code, stacking));
