@@ -27,6 +27,13 @@ const CACHE: usize = 512 * 1024;
 /// zero, lest keys that cancel count as very weak keys.
 const CANCELLED: f64 = 1e-11;
 
+/// Whether no value is NaN or infinite.
+#[must_use]
+pub fn is_finite<T: Copy + Into<f64>>(values: &[T]) -> bool {
+    // Whole blocks without a branch, which compile to vectors.
+    values.chunks(CHUNK / 16).all(|block| block.iter().fold(true, |all, &x| all & x.into().is_finite()))
+}
+
 /// What symbols are multiplied with: the reals, as `f64`, or a prime field.
 pub trait Scalar:
     Copy

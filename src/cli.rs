@@ -1,4 +1,5 @@
-//! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2.
+//! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2; a run that diverges is no failure of
+//! the program, it prints one line and exits with code 3.
 
 mod attack;
 mod audit;
@@ -27,8 +28,8 @@ use crate::config::{self, Config};
 use crate::data::{DatasetName, data_dir, fetch};
 use crate::error::{Error, Result};
 use crate::learn::Device;
-use crate::record::{Row, claim, free_name, read_rows, to_csv, write_atomically};
-use crate::report::{Series, Spread, plot_accuracy, plot_run, summarise};
+use crate::record::{Diverged, End, claim, free_name, to_csv, write_atomically};
+use crate::report::{Played, Series, Spread, plot_accuracy, plot_run, summarise};
 use crate::train::{Alone, Crew, Setting};
 use progress::{Progress, View};
 
@@ -283,7 +284,7 @@ fn answer(cli: Result<Cli, clap::Error>, crew: &dyn Crew) -> ExitCode {
                 source = cause.source();
             }
             eprintln!("error: {line}");
-            ExitCode::from(2)
+            ExitCode::from(error.exit_code())
         }
     }
 }
@@ -443,21 +444,37 @@ fn device(common: &Common, resume: Option<&Path>) -> Result<Device> {
     }
 }
 
-/// Draws the run that ended in `directory` and says where it is.
-fn finish(directory: &Path, common: &Common) -> Result<()> {
-    let rows: Vec<Row> = read_rows(&directory.join("rounds.csv"))?;
-    plot_run(&rows, &stem(directory), &directory.join("accuracy"))?;
+/// Draws the run that ended in `directory` and says where it is; an error where it diverged, which tells how the `verb` goes on.
+fn finish(verb: &str, directory: &Path, end: &End, common: &Common) -> Result<()> {
+    let played = Played::read(directory)?;
+    plot_run(&played, &stem(directory), &directory.join("accuracy"))?;
     if !common.quiet {
         eprintln!("results in {}", directory.display());
     }
     if common.csv {
-        print(&String::from_utf8_lossy(&to_csv(&rows)?))?;
+        print(&String::from_utf8_lossy(&to_csv(&played.rows)?))?;
     }
-    Ok(())
+    match end.diverged {
+        None => Ok(()),
+        Some(diverged) => {
+            let (how, run) = (diverged.what.remedy(), directory.display());
+            let again = format!("`seccogc {verb} --resume {run}` goes on after round {}", end.rounds);
+            Err(Error::Diverged { diverged, remedy: format!("{how} in {run}/config.toml, then {again}") })
+        }
+    }
+}
+
+/// Shows warnings on standard error.
+fn show_warnings(quiet: bool) {
+    let level = if quiet { "error" } else { "seccogc=warn,error" };
+    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_ansi(false);
+    // A second call in one process keeps the first log.
+    let _ = log.without_time().with_target(false).try_init();
 }
 
 fn train(args: &Train, crew: &dyn Crew) -> Result<()> {
     let common = &args.common;
+    show_warnings(common.quiet);
     let (config, directory) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
     let device = device(common, args.resume.as_deref())?;
     crew.enlist(&config, &device, &directory)?;
@@ -473,11 +490,13 @@ fn train(args: &Train, crew: &dyn Crew) -> Result<()> {
         Progress::new(config.protocol.kind(), config.rounds, View::of(common.quiet, args.dashboard));
     let (_, end) = run.record(state, &mut recording, &mut |row| progress.row(row))?;
     progress.finish(&end);
-    finish(&directory, common)
+    finish("train", &directory, &end, common)
 }
 
+/// A run that diverges is marked, and the others go on; an error only where all do.
 fn compare(args: &Compare) -> Result<()> {
     let common = &args.common;
+    show_warnings(common.quiet);
     let config = load_contenders(&args.config, common)?;
     let device = device(common, None)?;
     let directory =
@@ -497,6 +516,7 @@ fn compare(args: &Compare) -> Result<()> {
 
     let view = View::of(common.quiet, args.dashboard);
     let mut summaries = Vec::new();
+    let mut diverged: Vec<Diverged> = Vec::new();
     let mut series: Vec<Series> = config
         .compare
         .iter()
@@ -519,17 +539,18 @@ fn compare(args: &Compare) -> Result<()> {
             let (_, end) = run.record(state, &mut recording, &mut |row| progress.row(row))?;
             progress.finish(&end);
             let seconds = clock.elapsed().as_secs_f64();
-            let rows: Vec<Row> = read_rows(&path.join("rounds.csv"))?;
-            plot_run(&rows, &label, &path.join("accuracy"))?;
+            diverged.extend(end.diverged);
+            let played = Played::read(&path)?;
+            plot_run(&played, &label, &path.join("accuracy"))?;
             summaries.push(summarise(
                 &contender.name,
                 run.aggregator().scheme(),
                 seed,
-                &rows,
+                &played,
                 seconds,
                 config.evaluation.target,
             ));
-            series.runs.push(rows);
+            series.runs.push(played);
         }
     }
     let csv = to_csv(&summaries)?;
@@ -545,5 +566,11 @@ fn compare(args: &Compare) -> Result<()> {
     if !common.quiet {
         eprintln!("results in {}", directory.display());
     }
-    Ok(())
+    match diverged[..] {
+        [first, ..] if diverged.len() == summaries.len() => {
+            let remedy = format!("so did every run of the comparison; {}", first.what.remedy());
+            Err(Error::Diverged { diverged: first, remedy })
+        }
+        _ => Ok(()),
+    }
 }

@@ -129,18 +129,55 @@ impl CohortConfig {
         if self.is_everybody() || members.len() >= self.least { members } else { Vec::new() }
     }
 
-    /// Counts the rounds in a row in which each client was not heard. Returns the bytes of the signs of life.
+    /// Counts the rounds in a row in which each client was not heard. Returns the bytes of the signs of life. Who is silent sends none.
     pub fn listen(&self, misses: &mut [u32], round: u64, links: &dyn LinkModel) -> u64 {
         if self.drop_after.is_none() {
             return 0;
         }
         let bytes = HEADER_BYTES as u64;
-        for (k, misses) in (0..).zip(&mut *misses) {
+        let mut signs = 0;
+        for (k, misses) in (0..).zip(misses) {
             let (from, to) = (PartyId::Client(k), PartyId::Server);
-            let heard = links.delivers(LinkUse { round, attempt: 0, phase: SIGN_OF_LIFE, from, to, bytes });
-            *misses = if heard { 0 } else { misses.saturating_add(1) };
+            let speaks = !links.is_silent(from);
+            let link = LinkUse { round, attempt: 0, phase: SIGN_OF_LIFE, from, to, bytes };
+            *misses = if speaks && links.delivers(link) { 0 } else { misses.saturating_add(1) };
+            signs += u64::from(speaks);
         }
-        bytes * misses.len() as u64
+        bytes * signs
+    }
+}
+
+/// The links among all clients in a round in which some of them send nothing.
+pub struct Silence<'a> {
+    /// The links, if everybody used them.
+    pub links: &'a dyn LinkModel,
+    /// The clients who are silent.
+    pub silent: &'a [u16],
+}
+
+impl LinkModel for Silence<'_> {
+    fn delivers(&self, link: LinkUse) -> bool {
+        !self.is_silent(link.from) && self.links.delivers(link)
+    }
+
+    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+        if self.is_silent(from) { 1.0 } else { self.links.erasure(from, to, bytes) }
+    }
+
+    fn is_silent(&self, party: PartyId) -> bool {
+        matches!(party, PartyId::Client(k) if self.silent.contains(&k))
+    }
+
+    fn seconds(&self, link: LinkUse) -> Option<f64> {
+        self.links.seconds(link)
+    }
+
+    fn deadline(&self, from: PartyId, to: PartyId) -> Option<f64> {
+        self.links.deadline(from, to)
+    }
+
+    fn dependence(&self) -> Dependence {
+        self.links.dependence()
     }
 }
 
@@ -172,6 +209,10 @@ impl LinkModel for CohortLinks<'_> {
 
     fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
         self.links.erasure(self.party(from), self.party(to), bytes)
+    }
+
+    fn is_silent(&self, party: PartyId) -> bool {
+        self.links.is_silent(self.party(party))
     }
 
     fn seconds(&self, link: LinkUse) -> Option<f64> {
@@ -282,6 +323,9 @@ mod tests {
         }
         // Missed in 3 and 4, out in 5 and 6, heard in 6, back in 7.
         assert_eq!(sizes, [4, 4, 4, 4, 3, 3, 4, 4]);
+        // Who has nothing to send is not heard either, and sends no sign of life.
+        let silence = Silence { links: &Down, silent: &[3] };
+        assert_eq!((config.listen(&mut misses, 9, &silence), &misses[..]), (3 * 26, &[0, 0, 0, 1][..]));
         let least = CohortConfig { least: 4, ..config };
         assert_eq!(least.members(4, &[0, 2, 0, 0], 1, Seed::new(1)), [] as [u16; 0]);
     }

@@ -16,11 +16,13 @@
 //!
 //! What a peer sends is checked before anything is done with it: who it is (its certificate, and the access list of the router by name), form and
 //! length ([`crate::wire`]), round, phase, sender and addressee ([`seat`]), seal ([`agreement`]), size of the numbers (`deploy.largest`). What fails
-//! is refused with its sender and the reason in the log, and counts as lost. A client that sends a well-formed wrong sum is not found out: no
+//! is refused with its sender and the reason in the log, and counts as lost; whose messages are refused `deploy.refusals` times in a row is left out of the
+//! run and told. A client whose update is not finite says so and sends nothing. A client that sends a well-formed wrong sum is not found out: no
 //! scheme here promises that.
 
 pub mod agreement;
 pub mod client;
+mod hub;
 pub mod message;
 pub mod page;
 pub mod pki;

@@ -6,10 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::record::Diverged;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can stop a run. The command line maps each variant to exit code 2.
+/// Everything that can stop a run; [`Error::exit_code`] is that of the command line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -39,6 +41,14 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A run met what is not finite. That is an outcome, which a run directory keeps as [`crate::record::End`].
+    #[error("{diverged}; {remedy}")]
+    Diverged {
+        /// When, who and what.
+        diverged: Diverged,
+        /// What to change.
+        remedy: String,
+    },
     /// Anything else that the user asked for and cannot have.
     #[error("{0}")]
     Refused(String),
@@ -53,6 +63,15 @@ impl Error {
     /// A file whose content is wrong.
     pub fn file(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
         Self::File { path: path.as_ref().to_owned(), problem: problem.into() }
+    }
+
+    /// The exit code of a program that ends with this: 3 for divergence, 2 for the rest.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Diverged { .. } => 3,
+            _ => 2,
+        }
     }
 
     /// A closure for `map_err` on I/O results.

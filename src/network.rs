@@ -69,6 +69,11 @@ pub trait LinkModel: Send + Sync {
     /// The marginal probability, in \[0, 1\], that a message of `bytes` bytes is lost.
     fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64;
 
+    /// Whether a party sends nothing at all, so that no link has a message of it.
+    fn is_silent(&self, _party: PartyId) -> bool {
+        false
+    }
+
     /// Seconds from the start of the phase until the receiver has the message or gives up waiting; `None` where messages
     /// take no time.
     fn seconds(&self, _link: LinkUse) -> Option<f64> {

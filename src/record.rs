@@ -12,6 +12,7 @@
 //! | `accuracy.svg`, `accuracy.png` | the figure |
 
 mod checkpoint;
+mod diverged;
 mod target;
 pub mod tensorboard;
 
@@ -24,6 +25,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{Checkpoint, Fingerprint};
+pub use diverged::{Diverged, NotFinite};
 pub use target::{End, Reached, Target};
 
 use crate::error::{Error, Result};
@@ -57,6 +59,9 @@ pub struct Row {
     /// Clients in the round's cohort.
     #[serde(default)]
     pub cohort: usize,
+    /// Clients of the cohort whose update or loss was not finite, and who therefore sent nothing.
+    #[serde(default)]
+    pub diverged: usize,
     /// Messages that reached the server, over all attempts.
     pub arrivals: u64,
     /// ‖decoded mean − true mean‖₂ / ‖true mean‖₂, the true mean being that of the cohort's updates.
@@ -136,7 +141,7 @@ pub struct ClientRow {
     pub train_loss: f64,
     /// Fraction of its held-out examples that the global model classifies rightly after the round.
     pub test_accuracy: Option<f64>,
-    /// ‖·‖₂ of its update as sent; of control variates and the like beside it nothing.
+    /// ‖·‖₂ of its update as sent, of control variates and the like beside it nothing; NaN where it was not finite and therefore not sent.
     pub update_norm: f64,
     /// Leakage to the worst link, nats per coordinate.
     pub leakage_link: Option<f64>,
@@ -146,13 +151,13 @@ pub struct ClientRow {
     pub leakage_server: Option<f64>,
 }
 
-#[cfg(any(test, feature = "deploy"))]
 impl Row {
     /// A recovered round in which nothing was measured, sent or lost.
     pub(crate) fn blank(round: u64) -> Self {
         Self {
             round,
-            cohort: Default::default(),
+            cohort: 0,
+            diverged: 0,
             attempts: 1,
             outcome: Outcome::Recovered,
             reason: None,
@@ -319,13 +324,17 @@ impl RunDir {
         Self::open(path, 0, tensorboard)
     }
 
-    /// Goes on in an interrupted run directory: drops the rows after `round`.
+    /// Goes on in an interrupted or diverged run directory: drops the rows after `round`, and that the run is over.
     ///
     /// # Errors
     /// Tables that are missing or damaged.
     pub fn resume(path: &Path, round: u64, tensorboard: bool) -> Result<Self> {
         keep::<Row>(&path.join("rounds.csv"), |row| row.round <= round)?;
         keep::<ClientRow>(&path.join("clients.csv"), |row| row.round <= round)?;
+        let file = path.join("run.json");
+        if file.exists() {
+            RunInfo { end: None, ..RunInfo::load(&file)? }.save(&file)?;
+        }
         Self::open(path, round, tensorboard)
     }
 
@@ -346,14 +355,17 @@ impl RunDir {
         read_rows(&self.path.join("rounds.csv"))
     }
 
-    /// Writes down that the run is over, and when it reached the accuracy `target`, if it has one.
+    /// Writes down that the run is over, when it reached the accuracy `target`, if it has one, and whether it diverged.
     ///
     /// # Errors
     /// Tables that are missing or damaged, a folder that cannot be written.
-    pub fn finish(&self, target: Option<f64>) -> Result<End> {
+    pub fn finish(&mut self, target: Option<f64>, diverged: Option<Diverged>) -> Result<End> {
         let rows = self.rows()?;
+        if let (Some(diverged), Some(events)) = (&diverged, &mut self.events) {
+            events.mark(diverged)?;
+        }
         let target = target.map(|accuracy| Target::of(accuracy, &rows));
-        let end = End { rounds: rows.len() as u64, target };
+        let end = End { rounds: rows.len() as u64, target, diverged };
         let path = self.path.join("run.json");
         RunInfo { end: Some(end.clone()), ..RunInfo::load(&path)? }.save(&path)?;
         Ok(end)

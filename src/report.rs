@@ -3,10 +3,13 @@
 //! A *run directory* holds `rounds.csv`. A *comparison directory* holds `summary.csv`, one [`Summary`] per
 //! contender and seed, and the run directory of each under `<slug of the name>/seed-<seed>`. A *sweep directory*
 //! ([`crate::sweep`]) holds `runs.csv`.
+//!
+//! A run that diverged is drawn up to where it did, with a cross at its end, and enters no mean: where seeds diverged, tables say how many.
 
 mod html;
 mod measures;
 mod pivot;
+mod played;
 mod plot;
 mod runs;
 mod spread;
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use html::{report_path, write_report};
 pub use measures::Measures;
 pub use pivot::{Best, Pivot, Quantity, Table};
+pub use played::Played;
 pub use plot::heatmap::HeatMap;
 pub use plot::{
     Graph, Measured, Scale, Trace, plot_accuracy, plot_graphs, plot_images, plot_leakage, plot_lines,
@@ -35,7 +39,7 @@ pub use table::{markdown, table};
 use crate::config::slug;
 use crate::error::{Error, Result};
 use crate::protocol::Scheme;
-use crate::record::{Row, read_rows};
+use crate::record::read_rows;
 use crate::sweep::results::{self, Line, Results};
 
 /// One curve: the runs (seeds) of one contender.
@@ -43,8 +47,8 @@ use crate::sweep::results::{self, Line, Results};
 pub struct Series {
     /// The label of the curve.
     pub name: String,
-    /// The rows of each seed.
-    pub runs: Vec<Vec<Row>>,
+    /// The run of each seed.
+    pub runs: Vec<Played>,
 }
 
 /// One run in one line of `summary.csv`.
@@ -66,9 +70,9 @@ pub struct Summary {
     pub rounds: u64,
     /// Rounds in which the sum over all clients was decoded.
     pub recovered: u64,
-    /// Test accuracy (fraction) of the last tested round; NaN when no round was tested.
+    /// See [`Measures::final_accuracy`].
     pub final_accuracy: f64,
-    /// Highest test accuracy (fraction) of all tested rounds; NaN when no round was tested.
+    /// See [`Measures::best_accuracy`].
     pub best_accuracy: f64,
     /// Bytes between clients, to helpers and between helpers, all rounds, lost messages included.
     pub bytes_client_client: u64,
@@ -85,6 +89,9 @@ pub struct Summary {
     /// See [`Measures::seconds_to_target`].
     #[serde(default)]
     pub seconds_to_target: Option<f64>,
+    /// See [`Measures::diverged`].
+    #[serde(default)]
+    pub diverged: Option<u64>,
 }
 
 /// Sums up one run of `seconds` wall-clock time with this target accuracy.
@@ -93,11 +100,11 @@ pub fn summarise(
     name: &str,
     scheme: &Scheme,
     seed: u64,
-    rows: &[Row],
+    played: &Played,
     seconds: f64,
     target: Option<f64>,
 ) -> Summary {
-    let measures = Measures::of(rows, target);
+    let measures = Measures::of(played, target);
     Summary {
         protocol: name.into(),
         keys: scheme.keys.clone(),
@@ -115,6 +122,7 @@ pub fn summarise(
         rounds_to_target: measures.rounds_to_target,
         bytes_to_target: measures.bytes_to_target,
         seconds_to_target: measures.seconds_to_target,
+        diverged: measures.diverged,
     }
 }
 
@@ -133,7 +141,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Series>> {
         } else if path.join("summary.csv").is_file() {
             found.extend(comparison(path)?.into_iter().map(|series| (series, path.as_path())));
         } else if path.join("rounds.csv").is_file() {
-            found.push((Series { name: folder_name(path), runs: vec![rounds(path)?] }, path));
+            found.push((Series { name: folder_name(path), runs: vec![Played::read(path)?] }, path));
         } else {
             return Err(neither(path));
         }
@@ -166,7 +174,7 @@ fn comparison(path: &Path) -> Result<Vec<Series>> {
     let summary = path.join("summary.csv");
     let mut all: Vec<Series> = Vec::new();
     for line in read_rows::<Summary>(&summary)? {
-        let run = rounds(&path.join(slug(&line.protocol)).join(format!("seed-{}", line.seed)))?;
+        let run = Played::read(&path.join(slug(&line.protocol)).join(format!("seed-{}", line.seed)))?;
         match all.iter_mut().find(|series| series.name == line.protocol) {
             Some(series) => series.runs.push(run),
             None => all.push(Series { name: line.protocol, runs: vec![run] }),
@@ -181,19 +189,10 @@ fn comparison(path: &Path) -> Result<Vec<Series>> {
 /// One series per point of a sweep directory.
 fn sweep_series(results: &Results, folder: &Path) -> Result<Vec<Series>> {
     let of_point = |(values, lines): (&[String], Vec<&Line>)| {
-        let runs = lines.iter().map(|line| rounds(&folder.join(&line.folder)));
+        let runs = lines.iter().map(|line| Played::read(&folder.join(&line.folder)));
         Ok(Series { name: results.label(values), runs: runs.collect::<Result<_>>()? })
     };
     results.points().into_iter().map(of_point).collect()
-}
-
-fn rounds(run: &Path) -> Result<Vec<Row>> {
-    let path = run.join("rounds.csv");
-    let rows = read_rows::<Row>(&path)?;
-    if rows.is_empty() {
-        return Err(Error::file(path, "holds no round; the run stopped before its first round ended"));
-    }
-    Ok(rows)
 }
 
 fn folder_name(path: &Path) -> String {

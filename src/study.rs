@@ -20,10 +20,9 @@ use crate::privacy::audit::{Assumptions, Entry, lossless};
 use crate::privacy::erasures::Lost;
 use crate::protocol::cogc::SecCoGcConfig;
 use crate::protocol::{Arithmetic, Decoded, PartyId, ProtocolConfig, Update};
-use crate::record::Row;
-use crate::report::summarise;
+use crate::report::{Played, summarise};
 use crate::seed::Seed;
-use crate::train::{Setting, relative_error};
+use crate::train::{Run, Setting, relative_error};
 
 /// Coordinates of the random updates on which recovery is tried.
 const COORDINATES: usize = 10_000;
@@ -83,9 +82,9 @@ pub struct AccuracyRow {
     pub rounds: u64,
     /// Rounds in which the sum over all clients was decoded.
     pub recovered: u64,
-    /// Test accuracy (fraction) of the last round.
+    /// Test accuracy (fraction) of the last round; NaN when the run diverged.
     pub final_accuracy: f64,
-    /// Highest test accuracy (fraction) of all tested rounds.
+    /// Highest test accuracy (fraction) of all tested rounds; NaN when the run diverged.
     pub best_accuracy: f64,
 }
 
@@ -172,10 +171,7 @@ pub fn accuracy(
         for (name, run) in runs.collect::<Result<Vec<_>>>()? {
             let scheme = run.aggregator();
             let entries = lossless(name, scheme, config.outage.attempts(), &assumptions)?;
-            let mut state = run.start();
-            let rounds = (0..config.rounds).map(|_| Ok(run.round(&mut state)?.0));
-            let rounds: Vec<Row> = rounds.collect::<Result<_>>()?;
-            let summary = summarise(name, scheme.scheme(), seed, &rounds, 0.0, None);
+            let summary = summarise(name, scheme.scheme(), seed, &play(&run, config.rounds)?, 0.0, None);
             let worst = |server: bool, of: &dyn Fn(&Entry) -> f64| {
                 entries.iter().filter(|entry| (entry.layer == "server") == server).map(of).fold(0.0, f64::max)
             };
@@ -200,6 +196,22 @@ pub fn accuracy(
         }
     }
     Ok(table)
+}
+
+/// So many rounds, fewer where one diverges.
+fn play(run: &Run<'_>, rounds: u64) -> Result<Played> {
+    let (mut state, mut played) = (run.start(), Played::default());
+    while state.round < rounds {
+        match run.round(&mut state) {
+            Ok((row, _)) => played.rows.push(row),
+            Err(Error::Diverged { diverged, .. }) => {
+                played.diverged = Some(diverged.round);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(played)
 }
 
 /// The first `sec-cogc` of `[[compare]]`, else the default one.

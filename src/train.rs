@@ -3,17 +3,17 @@
 mod clients;
 mod crew;
 mod directory;
+mod divergence;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;
+mod step;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use rayon::prelude::*;
-
-use crate::algebra::CHUNK;
 use crate::algebra::grid::Public;
-use crate::cohort::{CohortLinks, Schemes};
+use crate::cohort::{CohortLinks, Schemes, Silence};
 use crate::config::{Config, PrivacyConfig};
 use crate::data::{Dataset, Examples, partition};
 use crate::error::{Error, Result};
@@ -23,12 +23,15 @@ use crate::plan;
 use crate::privacy::Leakage;
 use crate::privacy::audit::Assumptions;
 use crate::protocol::exchange::AUDITABLE;
-use crate::protocol::{Aggregate, Aggregator, Decoded, ProtocolConfig, Update};
-use crate::record::{Checkpoint, ClientRow, Outcome, Row};
+use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
+use crate::record::{Checkpoint, ClientRow, Diverged, NotFinite, Outcome, Row};
 use crate::seed::Seed;
+use clients::Spread;
 pub(crate) use clients::{Division, LocalRound, divide, mean_count};
-use clients::{Spread, rate};
 pub(crate) use crew::{Alone, Crew};
+#[cfg(feature = "deploy")]
+pub(crate) use divergence::not_finite;
+pub(crate) use step::relative_error;
 
 /// Everything of an experiment but the protocol: runs that share it are paired in partition, batches, initial model and
 /// link states.
@@ -194,7 +197,7 @@ impl Setting {
             return Err(Error::config("privacy.measure", rule));
         }
         self.warn_of_imprecision(&*aggregator);
-        Ok(Run { setting: self, protocol, schemes, aggregator, crew: &Alone })
+        Ok(Run { setting: self, protocol, schemes, aggregator, crew: &Alone, warned: Mutex::default() })
     }
 
     /// Says before the first round that keys are too strong for the arithmetic, where the size of updates is known.
@@ -244,6 +247,8 @@ pub struct Run<'a> {
     schemes: Schemes,
     aggregator: Arc<dyn Aggregator>,
     crew: &'a dyn Crew,
+    /// The clients that were named because they diverged.
+    warned: Mutex<BTreeSet<u16>>,
 }
 
 impl<'a> Run<'a> {
@@ -282,38 +287,56 @@ impl Run<'_> {
     /// One communication round: local training, aggregation over failing links, server step, test.
     ///
     /// # Errors
-    /// Only defects; an outage is a [`Row`].
+    /// [`Error::Diverged`] when the round brings what is not finite; `state` is then that before the round. Beside that only defects; an
+    /// outage is a [`Row`].
     pub fn round(&self, state: &mut State) -> Result<(Row, Vec<ClientRow>)> {
+        let before = state.of_server();
+        let played = self.play(state);
+        if played.is_err() {
+            state.restore(before);
+        }
+        played
+    }
+
+    /// A round that leaves the clients' own vectors alone until nothing can diverge any more.
+    fn play(&self, state: &mut State) -> Result<(Row, Vec<ClientRow>)> {
         let Setting { config, learner, dataset, network, .. } = self.setting;
         state.round += 1;
         let round = state.round;
+        let diverged = |what| Diverged { round, client: None, what };
 
         let cohort = self.cohort(state);
-        let links = CohortLinks { links: network, members: &cohort.members };
-        let signs_of_life = config.cohort.listen(&mut state.misses, round, network);
-
         let clock = Instant::now();
-        let (updates, trained) = self.train_clients(state, &cohort.members);
+        let (mut updates, trained) = self.train_clients(state, &cohort.members);
+        let silent = self.silence(round, &cohort.members, &mut updates, &trained)?;
         let seconds_local = clock.elapsed().as_secs_f64();
 
         let clock = Instant::now();
+        let all_links = Silence { links: network, silent: &silent.clients };
+        let links = CohortLinks { links: &all_links, members: &cohort.members };
+        let signs_of_life = config.cohort.listen(&mut state.misses, round, &all_links);
         let attempts = config.outage.attempts();
         let aggregate = match &cohort.scheme {
             Some(scheme) => scheme.aggregate(round, &updates, &links, attempts),
-            None => Aggregate::nothing(),
+            None => Aggregate::nothing(Reason::TooFew),
         };
         let seconds_coding = clock.elapsed().as_secs_f64();
 
-        let (outcome, recovery_error) = self.apply(state, &cohort.members, &updates, &aggregate);
+        let (outcome, recovery_error) =
+            self.apply(state, &cohort.members, &updates, &silent, &aggregate).map_err(diverged)?;
 
         let clock = Instant::now();
         let tested = round.is_multiple_of(config.evaluation.every) || round == config.rounds;
         let test = tested.then(|| learner.evaluate(&state.parameters, &dataset.test));
+        if test.as_ref().is_some_and(|test| !test.loss.is_finite()) {
+            return Err(diverged(NotFinite::TestLoss).into());
+        }
         let accuracies = if tested { self.crew.test(self, &state.parameters) } else { Vec::new() };
         let spread = Spread::of(&accuracies);
         let seconds_evaluation = clock.elapsed().as_secs_f64();
 
-        let leakage = self.leakage(&cohort, round, &aggregate)?;
+        let leakage = self.leakage(&cohort, round, &aggregate, &silent.clients)?;
+        self.settle(state, &cohort.members, &updates, &aggregate, outcome).map_err(diverged)?;
         let worst = |of: fn(&Leakage) -> &Vec<f64>| {
             leakage.as_ref().and_then(|l| of(l).iter().copied().reduce(f64::max))
         };
@@ -324,6 +347,7 @@ impl Run<'_> {
             outcome,
             reason: aggregate.decoded.reason().filter(|_| outcome == Outcome::Outage),
             cohort: cohort.members.len(),
+            diverged: silent.updates.len(),
             arrivals: aggregate.arrivals,
             recovery_error,
             saturated: aggregate.lost.map(|lost| lost.saturated),
@@ -333,7 +357,7 @@ impl Run<'_> {
             bytes_client_helper: helpers.then_some(aggregate.traffic.client_helper),
             bytes_helper_helper: helpers.then_some(aggregate.traffic.helper_helper),
             bytes_helper_server: helpers.then_some(aggregate.traffic.helper_server),
-            train_loss: mean_loss(&trained),
+            train_loss: mean_loss(silent.others(&trained)),
             test_loss: test.as_ref().map(|test| test.loss),
             test_accuracy: test.as_ref().map(|test| test.accuracy),
             client_accuracy_worst: spread.as_ref().map(|spread| spread.worst),
@@ -347,8 +371,9 @@ impl Run<'_> {
             seconds_evaluation,
             seconds_simulated: aggregate.seconds,
         };
-        let clients =
+        let mut clients =
             self.client_rows(round, &cohort.members, &updates, &trained, &accuracies, leakage.as_ref());
+        silent.updates.iter().for_each(|&i| clients[i].update_norm = f64::NAN);
         Ok((row, clients))
     }
 
@@ -372,78 +397,29 @@ impl Run<'_> {
             .unzip()
     }
 
-    /// The server's step, and the clients' when they learn whose updates entered the sum. Returns the outcome and the relative
-    /// error of the mean that the server used.
-    fn apply(
-        &self,
-        state: &mut State,
-        members: &[u16],
-        updates: &[Update],
-        aggregate: &Aggregate,
-    ) -> (Outcome, Option<f64>) {
-        let Setting { config, weights, .. } = self.setting;
-        let included: &[u16] = match &aggregate.decoded {
-            Decoded::Outage(_) => &[],
-            Decoded::Sum { included, .. } => included,
-        };
-        let weight: f64 = included.iter().map(|&k| updates[usize::from(k)].weight).sum();
-        let estimate = match (self.protocol.participation(), &aggregate.decoded) {
-            (Some(rule), _) => {
-                let absent = |weight: &f64| Update { weight: *weight, delta: Arc::default() };
-                let mut everybody: Vec<Update> = weights.iter().map(absent).collect();
-                members
-                    .iter()
-                    .zip(updates)
-                    .for_each(|(&k, update)| everybody[usize::from(k)] = update.clone());
-                let arrived: Vec<u16> = included.iter().map(|&i| members[usize::from(i)]).collect();
-                rule.estimate(&mut state.memory, &everybody, &arrived)
-                    .map(|mean| (relative_error(&mean, 1.0, updates), mean))
-            }
-            (None, Decoded::Sum { sum, .. }) => {
-                let mean = sum.par_iter().map(|s| weight.recip() * s).collect();
-                Some((relative_error(sum, weight, updates), mean))
-            }
-            (None, Decoded::Outage(_)) => None,
-        };
-        let Some((error, mean)) = estimate else {
-            if config.outage.accumulates() {
-                state.carried = updates.iter().map(|update| update.delta.to_vec()).collect();
-            }
-            return (Outcome::Outage, None);
-        };
-        let (solver, rate) = (config.solver.solver(), rate(config, state.round));
-        let share = weight / weights.iter().sum::<f64>();
-        self.step(state, mean, share);
-        for i in included.iter().map(|&i| usize::from(i)) {
-            if let Some(own) = state.controls.get_mut(usize::from(members[i])) {
-                solver.advance(own, &updates[i].delta, rate);
-            }
-        }
-        state.carried.clear();
-        let all = included.len() == updates.len();
-        (if all { Outcome::Recovered } else { Outcome::Partial }, Some(error))
-    }
-
-    /// The server's step along the `mean` of clients with this `share` of the weight.
-    pub(crate) fn step(&self, state: &mut State, mean: Vec<f64>, share: f64) {
-        let Setting { config, .. } = self.setting;
-        let rate = rate(config, state.round);
-        let direction = config.solver.solver().direction(&mut state.control, mean, share, rate);
-        config.server.step(&mut state.parameters, &mut state.moments, &direction);
-    }
-
     #[cfg(feature = "deploy")]
     pub(crate) fn setting(&self) -> &Setting {
         self.setting
     }
 
-    fn leakage(&self, cohort: &Cohort, round: u64, aggregate: &Aggregate) -> Result<Option<Leakage>> {
+    /// What the messages of a round gave away; who was silent gave away nothing.
+    fn leakage(
+        &self,
+        cohort: &Cohort,
+        round: u64,
+        aggregate: &Aggregate,
+        silent: &[u16],
+    ) -> Result<Option<Leakage>> {
         let Setting { config, .. } = self.setting;
         let Some(scheme) = cohort.scheme.as_ref().filter(|_| config.privacy.measure) else { return Ok(None) };
         let views = scheme.formal(round, &Replay::new(&aggregate.sent), config.outage.attempts())?;
         let weights = cohort.members.iter().map(|&k| self.setting.weights[usize::from(k)]);
         let stds: Vec<f64> = weights.map(|weight| weight * config.privacy.update_std).collect();
-        Ok(Some(Leakage::measure(&views, &stds)?))
+        let mut leakage = Leakage::measure(&views, &stds)?;
+        for k in silent.iter().filter_map(|k| cohort.members.binary_search(k).ok()) {
+            (leakage.link[k], leakage.neighbour[k], leakage.server[k]) = (0.0, 0.0, 0.0);
+        }
+        Ok(Some(leakage))
     }
 
     fn client_rows(
@@ -479,32 +455,10 @@ fn network(config: &Config) -> Result<Network> {
         .map_err(|error| error.within("network"))
 }
 
-fn mean_loss(trained: &[LocalUpdate]) -> f64 {
-    let examples: usize = trained.iter().map(|update| update.examples).sum();
-    trained.iter().map(|update| update.loss * update.examples as f64).sum::<f64>() / examples as f64
-}
-
-/// ‖sum/weight − mean‖₂ / ‖mean‖₂ for the weighted mean of all updates; coordinates in order, so that the value does not
-/// depend on the number of threads.
-pub(crate) fn relative_error(sum: &[f64], weight: f64, updates: &[Update]) -> f64 {
-    let total: f64 = updates.iter().map(|update| update.weight).sum();
-    let parts: Vec<(f64, f64)> = sum
-        .par_chunks(CHUNK)
-        .enumerate()
-        .map(|(chunk, sum)| {
-            let mut mean = vec![0.0f64; sum.len()];
-            for update in updates {
-                let delta = &update.delta[chunk * CHUNK..][..sum.len()];
-                mean.iter_mut()
-                    .zip(delta)
-                    .for_each(|(mean, x)| *mean += update.weight / total * f64::from(*x));
-            }
-            let pairs = mean.iter().zip(sum);
-            pairs.fold((0.0, 0.0), |(error, norm), (mean, sum)| {
-                (error + (sum / weight - mean).powi(2), norm + mean * mean)
-            })
-        })
-        .collect();
-    let (error, norm) = parts.iter().fold((0.0, 0.0), |(e, n), (error, norm)| (e + error, n + norm));
-    (error / norm).sqrt()
+/// Over the examples on which the clients trained; who had none has no loss.
+fn mean_loss<'a>(trained: impl Iterator<Item = &'a LocalUpdate>) -> f64 {
+    let (sum, examples) = trained
+        .filter(|update| update.examples > 0)
+        .fold((0.0, 0), |(sum, n), update| (sum + update.loss * update.examples as f64, n + update.examples));
+    sum / examples as f64
 }

@@ -9,8 +9,8 @@ use rand::RngExt;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::CHUNK;
 use super::field::Prime;
+use super::{CHUNK, is_finite};
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::seed::Seed;
@@ -114,21 +114,27 @@ impl Quantiser {
     }
 
     /// `y[i] += ` the quantised `weight · x[start + i]`, to the end of both; `start` is a multiple of [`CHUNK`]. `seed` feeds stochastic
-    /// rounding, which is that of the coordinate wherever the slice starts. A coordinate that is not a number counts as 0.
+    /// rounding, which is that of the coordinate wherever the slice starts.
+    ///
+    /// # Panics
+    /// A coordinate that is not finite: NaN is not 0, and infinity is not the clip.
     pub fn add_to<F: Prime>(&self, y: &mut [F], weight: f64, x: &[f32], start: usize, seed: Seed) {
         debug_assert!(start.is_multiple_of(CHUNK), "coins are drawn in whole chunks");
         let (scale, bound) = (weight / self.step(), self.levels as f64);
         let (first, arch) = (start / CHUNK, Arch::new());
         parallel::for_each(
             y.chunks_mut(CHUNK).zip(x[start..].chunks(CHUNK)).enumerate(),
-            |(index, (y, x))| match self.rounding {
-                Rounding::Nearest => arch.dispatch(Nearest { y, x, scale, bound }),
-                Rounding::Stochastic => {
-                    let mut coins = seed.child("rounding", (first + index) as u64).rng();
-                    for (y, &x) in y.iter_mut().zip(x) {
-                        let exact = (f64::from(x) * scale).clamp(-bound, bound);
-                        let steps = (exact + coins.random::<f64>()).floor().clamp(-bound, bound);
-                        *y = *y + F::signed(steps as i64);
+            |(index, (y, x))| {
+                assert!(is_finite(x), "what is not finite has no place among finitely many symbols");
+                match self.rounding {
+                    Rounding::Nearest => arch.dispatch(Nearest { y, x, scale, bound }),
+                    Rounding::Stochastic => {
+                        let mut coins = seed.child("rounding", (first + index) as u64).rng();
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            let exact = (f64::from(x) * scale).clamp(-bound, bound);
+                            let steps = (exact + coins.random::<f64>()).floor().clamp(-bound, bound);
+                            *y = *y + F::signed(steps as i64);
+                        }
                     }
                 }
             },
@@ -193,15 +199,28 @@ mod tests {
     fn steps_by_hand() {
         // b = 3: L = 3 levels a side, C = 1.5: steps of 0.5.
         let quantiser = quantiser(1.5, 3, Rounding::Nearest);
-        let x = [0.0, 0.24, 0.26, -0.26, 0.75, 1.5, 7.0, -7.0, f32::NAN, f32::INFINITY];
+        let x = [0.0, 0.24, 0.26, -0.26, 0.75, 1.5, 7.0, -7.0];
         let mut y = vec![M61::zero(); x.len()];
         quantiser.add_to(&mut y, 1.0, &x, 0, Seed::new(1));
         let steps: Vec<i64> = y.iter().map(|y| y.centred()).collect();
-        assert_eq!(steps, [0, 0, 1, -1, 2, 3, 3, -3, 0, 3]);
+        assert_eq!(steps, [0, 0, 1, -1, 2, 3, 3, -3]);
         quantiser.add_to(&mut y, 2.0, &x, 0, Seed::new(1));
         let steps: Vec<i64> = y.iter().map(|y| y.centred()).collect();
-        assert_eq!(steps, [0, 1, 2, -2, 5, 6, 6, -6, 0, 6]);
+        assert_eq!(steps, [0, 1, 2, -2, 5, 6, 6, -6]);
         assert_eq!(quantiser.real(&y)[..4], [0.0, 0.5, 1.0, -1.0]);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused() {
+        for rounding in [Rounding::Nearest, Rounding::Stochastic] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let add = move || {
+                    let mut y = vec![M61::zero(); 3];
+                    quantiser(1.5, 3, rounding).add_to(&mut y, 1.0, &[0.0, bad, 0.0], 0, Seed::new(1));
+                };
+                assert!(std::panic::catch_unwind(add).is_err(), "{bad} with {rounding:?}");
+            }
+        }
     }
 
     #[test]

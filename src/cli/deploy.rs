@@ -117,7 +117,7 @@ pub fn serve(args: &Serve) -> Result<()> {
     let mut progress = Progress::new(config.protocol.kind(), config.rounds, View::of(common.quiet, false));
     let end = deploy::serve(&run, &start, &mut |row| progress.row(row))?;
     progress.finish(&end);
-    finish(&directory, common)
+    finish("serve", &directory, &end, common)
 }
 
 pub fn join(args: &Join) -> Result<()> {

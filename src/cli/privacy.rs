@@ -70,14 +70,12 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn line(row: &AccuracyRow) -> String {
     let std = row.key_std.map_or_else(String::new, |std| format!(", σ = {std}"));
+    let accuracy = match 100.0 * row.final_accuracy {
+        accuracy if accuracy.is_finite() => format!("accuracy {accuracy:.2} %"),
+        _ => "diverged".into(),
+    };
     format!(
-        "{}{std}, seed {}: accuracy {:.2} %, recovered {}/{}, ε {:.3}, LMIP {:.3e} bits",
-        row.protocol,
-        row.seed,
-        100.0 * row.final_accuracy,
-        row.recovered,
-        row.rounds,
-        row.epsilon_total,
-        row.lmip_bits
+        "{}{std}, seed {}: {accuracy}, recovered {}/{}, ε {:.3}, LMIP {:.3e} bits",
+        row.protocol, row.seed, row.recovered, row.rounds, row.epsilon_total, row.lmip_bits
     )
 }

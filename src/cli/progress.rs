@@ -7,7 +7,7 @@ use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::dashboard::board;
-use crate::record::{End, Outcome, Row};
+use crate::record::{Diverged, End, Outcome, Row};
 
 /// How much is shown.
 #[derive(Clone, Copy, PartialEq)]
@@ -79,7 +79,7 @@ impl Progress {
     /// Takes note of a finished round.
     pub fn row(&mut self, row: &Row) {
         self.rows.push(row.clone());
-        let message = message(&self.rows);
+        let message = message(&self.rows, None);
         match &mut self.display {
             Display::Bar(bar) => {
                 bar.set_position(row.round);
@@ -110,7 +110,7 @@ impl Progress {
             Display::Quiet => return,
         }
         let seconds = self.start.elapsed().as_secs_f64();
-        eprintln!("{}: {}, {seconds:.1} s", self.label, message(&self.rows));
+        eprintln!("{}: {}, {seconds:.1} s", self.label, message(&self.rows, end.diverged.as_ref()));
         if let Some(target) = &end.target {
             let rounds =
                 if target.reached.is_none() { format!(" in {} rounds", end.rounds) } else { String::new() };
@@ -120,7 +120,7 @@ impl Progress {
 }
 
 /// The state of a run in a few words.
-pub fn message(rows: &[Row]) -> String {
+pub fn message(rows: &[Row], diverged: Option<&Diverged>) -> String {
     let accuracy = rows.iter().rev().find_map(|row| row.test_accuracy);
     let accuracy = accuracy
         .map_or_else(|| "accuracy –".into(), |accuracy| format!("accuracy {:.2} %", 100.0 * accuracy));
@@ -134,5 +134,6 @@ pub fn message(rows: &[Row]) -> String {
         format!(" (clients {worst:.2} to {best:.2} %, std {std:.2})")
     });
     let recovered = rows.iter().filter(|row| row.outcome == Outcome::Recovered).count();
-    format!("{accuracy}{clients}, recovered {recovered}/{}", rows.len())
+    let end = diverged.map_or_else(String::new, |diverged| format!(", {diverged}"));
+    format!("{accuracy}{clients}, recovered {recovered}/{}{end}", rows.len())
 }

@@ -82,6 +82,7 @@ impl FromStr for Shard {
 
 /// Executes the sweep, or its part, and gathers the results.
 pub fn run(args: &Args) -> Result<()> {
+    super::show_warnings(args.quiet);
     let mut config = Config::load(&args.config, &args.sets)?;
     if let Some(dir) = &args.data_dir {
         config.data.dir = Some(dir.clone());
@@ -126,10 +127,14 @@ fn execute(plan: &Plan<'_>, jobs: usize, quiet: bool) -> Result<()> {
                 bar.inc(rounds);
             }
         }
-        Progress::Over { rows, seconds } => {
+        Progress::Over { rows, end, seconds } => {
             let _guard = line.lock();
             let n = over.fetch_add(1, Ordering::Relaxed) + 1;
-            let text = format!("{n}/{all} {}: {}, {seconds:.1} s", run.folder.display(), message(rows));
+            let text = format!(
+                "{n}/{all} {}: {}, {seconds:.1} s",
+                run.folder.display(),
+                message(rows, end.diverged.as_ref())
+            );
             match &bar {
                 Some(bar) => bar.println(text),
                 None => eprintln!("{text}"),

@@ -35,6 +35,9 @@ pub struct DeployConfig {
     /// the server cannot know what clients hold. Without it audits assume that one client may hold nearly everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<[f64; 2]>,
+    /// Messages of one client in a row that the server refuses before it leaves the client out of the run and tells it; at least 1.
+    #[schemars(range(min = 1))]
+    pub refusals: u32,
     /// Where the server shows its page and, under /metrics, its numbers for Prometheus, HOST:PORT; "" for nowhere. Everybody who reaches the
     /// address sees them.
     pub page: String,
@@ -51,6 +54,7 @@ impl Default for DeployConfig {
             gather: 10.0,
             largest: 1e6,
             weights: None,
+            refusals: 3,
             page: "127.0.0.1:9447".into(),
         }
     }
@@ -97,6 +101,9 @@ impl DeployConfig {
                 self.upload_deadline, self.share_deadline
             );
             return Err(Error::config("upload_deadline", rule));
+        }
+        if self.refusals == 0 {
+            return Err(Error::config("refusals", "0 is too small; give at least 1"));
         }
         if !(self.gather >= 0.0 && self.gather.is_finite()) {
             return Err(Error::config(

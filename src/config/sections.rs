@@ -129,7 +129,9 @@ pub struct OutageConfig {
     /// sum that may be less precise is an outage for want of precision. Greater than 0, at most 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub recovery_tolerance: f64,
-    /// What an update that is not finite does: "stop" ends the run (exit code 3), "exclude" takes its client for silent in that round.
+    /// What an update or a training loss that is not finite does: "stop" ends the run (exit code 3) before the round, "exclude" takes its client for
+    /// silent in that round: it sends nothing. A run ends anyway when all clients diverge, or the sum or the model does. In a deployed run
+    /// (`seccogc serve`) such clients are always silent.
     pub diverged: OnDivergence,
 }
 

@@ -9,7 +9,7 @@ use zenoh::query::Query;
 use zenoh::{Session, Wait};
 
 use super::agreement::{KeyPair, Secrets};
-use super::message::{DONE, Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
+use super::message::{DIVERGED, DONE, Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
 use super::seat::{Scheme, Seat, scheme};
 use super::transport::{Identity, Place, Pulled, ROOT, Shelf, ask, open, pull};
 use crate::cohort::fitted;
@@ -17,10 +17,10 @@ use crate::config::{Config, is_name};
 use crate::crypto::TAG_BYTES;
 use crate::data::{Dataset, DatasetName, Normalisation};
 use crate::error::{Error, Result};
-use crate::learn::{Device, Learner, learner};
+use crate::learn::{Device, Learner, LocalUpdate, learner};
 use crate::protocol::{PartyId, ProtocolConfig, Update};
 use crate::seed::Seed;
-use crate::train::{LocalRound, divide, mean_count};
+use crate::train::{LocalRound, divide, mean_count, not_finite};
 
 /// What `seccogc join` was asked for.
 #[derive(Clone, Debug)]
@@ -298,7 +298,18 @@ impl<'a> Participant<'a> {
             self.shelf.put_nothing(self.key("sum", round), "the model did not come in time");
             return Ok(());
         };
-        let update = self.train(round, &global, members, own);
+        let (update, how) = self.train(round, &global, members, own);
+        if let Some(what) = not_finite(&update.delta, &how) {
+            let remedy = what.remedy();
+            tracing::warn!(
+                "round {round}: {what} is not finite, so nothing is sent; the server should {remedy}"
+            );
+            for member in members {
+                self.shelf.put_nothing(format!("{}/{}", self.key("share", round), member.name), DIVERGED);
+            }
+            self.shelf.put_nothing(self.key("sum", round), DIVERGED);
+            return Ok(());
+        }
         let mut seat = scheme.client(own, round, &update, &secrets)?;
         for letter in seat.step() {
             let PartyId::Client(to) = letter.to else { continue };
@@ -341,7 +352,8 @@ impl<'a> Participant<'a> {
         }
     }
 
-    fn train(&self, round: u64, global: &[f32], members: &[Member], own: u16) -> Update {
+    /// What the client would send, and how its training went.
+    fn train(&self, round: u64, global: &[f32], members: &[Member], own: u16) -> (Update, LocalUpdate) {
         let weights = weights(members);
         let examples = members.iter().map(|member| member.examples as usize);
         let work = LocalRound {
@@ -358,7 +370,8 @@ impl<'a> Participant<'a> {
             mean_count: mean_count(&self.config, examples, &weights),
             copies: 1,
         };
-        Update { weight: weights[usize::from(own)], delta: Arc::new(work.train().0) }
+        let (sent, how) = work.train();
+        (Update { weight: weights[usize::from(own)], delta: Arc::new(sent) }, how)
     }
 
     /// Pulls the shares that the seat waits for until the deadline, or until the server has decoded without them. Returns how many

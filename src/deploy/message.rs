@@ -12,6 +12,9 @@ pub const VERSION: u32 = 1;
 /// What the server holds for the cohort of a round that is over: nobody need wait for shares any more.
 pub const DONE: &[u8] = b"done";
 
+/// Why a client has neither shares nor a sum, when training brought what is not finite.
+pub const DIVERGED: &str = "its update is not finite";
+
 /// 32 bytes, written in hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -60,6 +60,10 @@ pub struct Status {
     pub accuracy: Vec<(u64, f64)>,
     /// The outcome of every round.
     pub outcomes: Vec<Outcome>,
+    /// Why there is no further round, if the run diverged.
+    pub diverged: Option<String>,
+    /// Names of the clients that are left out.
+    pub left_out: Vec<String>,
 }
 
 impl Status {
@@ -118,6 +122,8 @@ impl Status {
         let refused: Vec<_> = self.refused.iter().map(refused).collect();
         metric("refused_total", "counter", "Messages that the server refused, by peer.", &refused);
         metric("round_seconds", "gauge", "Seconds of the last round's exchange.", &one(self.seconds));
+        let diverged = f64::from(u8::from(self.diverged.is_some()));
+        metric("diverged", "gauge", "Whether the run ended because it diverged.", &one(diverged));
         if let Some((_, accuracy)) = self.accuracy.last() {
             metric("test_accuracy", "gauge", "Share of test examples classified rightly.", &one(*accuracy));
         }
@@ -221,6 +227,7 @@ mod tests {
         status.row(row(Outcome::Recovered, Some(0.5)));
         status.row(row(Outcome::Outage, None));
         status.refused.insert("a\"b".into(), 3);
+        status.diverged = Some("diverged in round 3".into());
         let text = status.metrics();
         for line in [
             "seccogc_round 2",
@@ -231,6 +238,7 @@ mod tests {
             "seccogc_sent_bytes_total{to=\"server\"} 140",
             "seccogc_refused_total{peer=\"a\\\"b\"} 3",
             "seccogc_test_accuracy 0.5",
+            "seccogc_diverged 1",
             "# TYPE seccogc_rounds_total counter",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in\n{text}");

@@ -1,9 +1,8 @@
 //! `seccogc serve`: the server of a run, with the router that its clients connect to.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -13,9 +12,10 @@ use zenoh::{Session, Wait};
 
 use super::agreement::entropy;
 use super::client::{public_of, scheme_of, weights};
-use super::message::{DONE, Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
+use super::hub::Hub;
+use super::message::{DIVERGED, DONE, Hex, Member, VERSION, Welcome, to_json};
 use super::page::Page;
-use super::transport::{Identity, Place, Pulled, ROOT, Shelf, open, pull, refuse, reply};
+use super::transport::{Identity, Place, Pulled, ROOT, Shelf, open, pull};
 use crate::algebra::grid::Public;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::precision;
 use crate::protocol::exchange::HEADER_BYTES;
 use crate::protocol::{Decoded, PartyId, Reason};
-use crate::record::{End, Outcome, Row, RunDir, write_atomically};
+use crate::record::{Diverged, End, NotFinite, Outcome, Row, RunDir, write_atomically};
 use crate::train::{Run, State};
 
 /// What the server writes down before it announces a round: a round number is announced once, even by a server that is killed and
@@ -58,180 +58,6 @@ impl Journal {
 
     fn save(&self, folder: &Path) -> Result<()> {
         write_atomically(&folder.join(Self::FILE), &to_json(self))
-    }
-}
-
-/// A client that waits for the next round.
-struct Waiting {
-    ready: Ready,
-    question: Query,
-}
-
-#[derive(Default)]
-struct Lobby {
-    alive: BTreeSet<String>,
-    ready: BTreeMap<String, Waiting>,
-    /// The round that was announced last: its cohort, and the announcement.
-    announced: Option<(Vec<Member>, Arc<Vec<u8>>)>,
-    over: bool,
-}
-
-/// What the callbacks of the transport share with the rounds.
-struct Hub {
-    run: Hex,
-    names: Vec<String>,
-    welcome: Arc<Vec<u8>>,
-    lobby: Mutex<Lobby>,
-    changed: Condvar,
-    /// The models of the round, and at its end that it is over.
-    models: Shelf,
-    page: Page,
-}
-
-impl Hub {
-    fn lobby(&self) -> MutexGuard<'_, Lobby> {
-        self.lobby.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn refused(&self, who: &str, problem: &str) {
-        tracing::warn!("refused from {who}: {problem}");
-        self.page.update(|status| *status.refused.entry(who.into()).or_default() += 1);
-    }
-
-    /// The authority vouches for the name; whether it is invited is ours to say. The router denies the others everything.
-    fn connected(&self, name: &str) {
-        if !self.names.iter().any(|invited| invited == name) {
-            self.refused(name, "not among deploy.names");
-        }
-    }
-
-    fn question(&self, question: Query) {
-        let key = question.key_expr().to_string();
-        let mut chunks = key.split('/').skip(2);
-        let (Some(name), Some(what)) = (chunks.next(), chunks.next()) else { return };
-        let name = name.to_owned();
-        if !self.names.contains(&name) {
-            self.refused(&name, "not among deploy.names");
-            return;
-        }
-        match what {
-            "welcome" => reply(question, Arc::clone(&self.welcome)),
-            "model" | "done" => self.models.question(question),
-            "ready" => self.ready(name, question),
-            other => {
-                self.refused(&name, &format!("a question for `{other}`"));
-                refuse(question, "no such question".into());
-            }
-        }
-    }
-
-    fn ready(&self, name: String, question: Query) {
-        let payload = question.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
-        let ready = from_json::<Ready>(&payload).and_then(|ready| match ready.examples {
-            0 => Err("no example to train on".into()),
-            _ => Ok(ready),
-        });
-        let ready = match ready {
-            Ok(ready) => ready,
-            Err(problem) => {
-                self.refused(&name, &problem);
-                return refuse(question, problem);
-            }
-        };
-        if ready.run != self.run {
-            return refuse(question, super::OTHER_RUN.into());
-        }
-        let mut lobby = self.lobby();
-        if lobby.over {
-            return reply(question, Arc::new(to_json(&Order::Over)));
-        }
-        // An announcement that was lost on its way is repeated.
-        let again = lobby.announced.as_ref().filter(|(members, _)| {
-            members.iter().any(|member| member.name == name && member.public == ready.public)
-        });
-        if let Some((_, order)) = again {
-            return reply(question, Arc::clone(order));
-        }
-        lobby.alive.insert(name.clone());
-        lobby.ready.insert(name, Waiting { ready, question });
-        self.changed.notify_all();
-    }
-
-    fn lives(&self, name: &str, alive: bool) {
-        let mut lobby = self.lobby();
-        if alive {
-            lobby.alive.insert(name.into());
-        } else {
-            lobby.alive.remove(name);
-            lobby.ready.remove(name);
-        }
-        let now: Vec<String> = lobby.alive.iter().cloned().collect();
-        drop(lobby);
-        tracing::info!("{name} {}", if alive { "is here" } else { "is gone" });
-        self.page.update(|status| status.alive = now);
-        self.changed.notify_all();
-    }
-
-    /// Waits for a cohort: for everybody at the start, later for who is connected, at most `gather` longer than for the `least` clients.
-    fn gather(&self, first: bool, least: usize, gather: Duration) -> Vec<Member> {
-        let mut lobby = self.lobby();
-        let mut since = Instant::now();
-        let mut told = Instant::now();
-        loop {
-            let enough = lobby.ready.len() >= least;
-            if !enough {
-                since = Instant::now();
-            }
-            let expected = |name: &String| first || lobby.alive.contains(name);
-            let complete =
-                self.names.iter().filter(|name| expected(name)).all(|name| lobby.ready.contains_key(name));
-            if enough && (complete || since.elapsed() >= gather) {
-                break;
-            }
-            if told.elapsed() > Duration::from_secs(10) {
-                told = Instant::now();
-                let absent: Vec<&str> = self
-                    .names
-                    .iter()
-                    .filter(|name| !lobby.ready.contains_key(*name))
-                    .map(String::as_str)
-                    .collect();
-                tracing::info!("{} clients are ready, waiting for {}", lobby.ready.len(), absent.join(", "));
-            }
-            let pause = Duration::from_millis(100);
-            lobby = self.changed.wait_timeout(lobby, pause).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let of = |name: &String| {
-            let Ready { public, examples, .. } = lobby.ready.get(name)?.ready;
-            Some(Member { name: name.clone(), public, examples })
-        };
-        self.names.iter().filter_map(of).collect()
-    }
-
-    /// Tells the cohort that its round begins, and the others who wait nothing.
-    fn announce(&self, round: u64, members: &[Member]) {
-        let order = Order::Round { run: self.run, round, members: members.to_vec() };
-        let order = Arc::new(to_json(&order));
-        let mut lobby = self.lobby();
-        lobby.announced = Some((members.to_vec(), Arc::clone(&order)));
-        for member in members {
-            // A key that came after the cohort was formed is for the next round.
-            if lobby.ready.get(&member.name).is_some_and(|waiting| waiting.ready.public == member.public)
-                && let Some(waiting) = lobby.ready.remove(&member.name)
-            {
-                reply(waiting.question, Arc::clone(&order));
-            }
-        }
-    }
-
-    /// Tells everybody that there are no more rounds.
-    fn close(&self) {
-        let mut lobby = self.lobby();
-        lobby.over = true;
-        let over = Arc::new(to_json(&Order::Over));
-        for waiting in std::mem::take(&mut lobby.ready).into_values() {
-            reply(waiting.question, Arc::clone(&over));
-        }
     }
 }
 
@@ -298,6 +124,7 @@ pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) ->
     let hub = Arc::new(Hub {
         run: journal.run,
         names: config.deploy.names.clone(),
+        refusals: config.deploy.refusals,
         welcome: Arc::new(to_json(&welcome(run, &config, journal.run)?)),
         lobby: Mutex::default(),
         changed: Condvar::new(),
@@ -380,6 +207,8 @@ struct Server<'a> {
 struct Exchange {
     decoded: Decoded<f64>,
     arrivals: u64,
+    /// Clients that said that their update is not finite.
+    diverged: usize,
     /// Bytes of shares that the cohort sent, if all of it did.
     bytes_shares: u64,
     /// Bytes of the sums that came, refused ones included.
@@ -404,12 +233,26 @@ impl Server<'_> {
         let mut over = state.round >= self.config.rounds || self.directory.rows()?.iter().any(reached);
         let mut first = state.round == 0;
         while !over {
-            let row = self.round(&mut state, first)?;
+            let before = state.of_server();
+            let row = match self.round(&mut state, first) {
+                Err(Error::Diverged { diverged, .. }) => {
+                    state.restore(before);
+                    return self.diverge(&state, diverged);
+                }
+                played => played?,
+            };
             first = false;
             over = state.round >= self.config.rounds || reached(&row);
             self.keep(&state, &row, observe)?;
         }
-        self.directory.finish(self.config.evaluation.target)
+        self.directory.finish(self.config.evaluation.target, None)
+    }
+
+    /// Ends the run with the state before the round that diverged.
+    fn diverge(&mut self, state: &State, diverged: Diverged) -> Result<End> {
+        state.save(&self.directory.path().join("checkpoint.bin"), &self.run.fingerprint())?;
+        self.hub.page.update(|status| status.diverged = Some(diverged.to_string()));
+        self.directory.finish(self.config.evaluation.target, Some(diverged))
     }
 
     fn keep(&mut self, state: &State, row: &Row, observe: &mut dyn FnMut(&Row)) -> Result<()> {
@@ -447,6 +290,10 @@ impl Server<'_> {
         self.hub.lobby().announced = None;
         let seconds = clock.elapsed().as_secs_f64();
 
+        let diverged = |what| Diverged { round, client: None, what };
+        if exchange.diverged == members.len() {
+            return Err(diverged(NotFinite::Update).into());
+        }
         let reason = exchange.decoded.reason();
         let outcome = match &exchange.decoded {
             Decoded::Outage(_) => Outcome::Outage,
@@ -454,11 +301,16 @@ impl Server<'_> {
                 let weights = weights(&members);
                 let weight: f64 = included.iter().map(|&k| weights[usize::from(k)]).sum();
                 let mean = sum.iter().map(|s| weight.recip() * s).collect();
-                self.run.step(state, mean, weight / weights.iter().sum::<f64>());
+                let share = weight / weights.iter().sum::<f64>();
+                self.run.step(state, mean, share).map_err(diverged)?;
                 if included.len() == members.len() { Outcome::Recovered } else { Outcome::Partial }
             }
         };
-        Ok(self.row(state, members.len(), Some(exchange), (outcome, reason), seconds))
+        let row = self.row(state, members.len(), Some(exchange), (outcome, reason), seconds);
+        match row.test_loss {
+            Some(loss) if !loss.is_finite() => Err(diverged(NotFinite::TestLoss).into()),
+            _ => Ok(row),
+        }
     }
 
     /// Pulls the sums of the cohort until they suffice, all are here, or the deadline has passed.
@@ -471,7 +323,7 @@ impl Server<'_> {
         let shares: usize = (0..members.len() as u16).map(|k| scheme.sources(k).len()).sum();
         let body = most - HEADER_BYTES;
         let mut seat = scheme.server(round, len);
-        let (mut arrivals, mut bytes_sums) = (0u64, 0);
+        let (mut arrivals, mut diverged, mut bytes_sums) = (0u64, 0, 0);
         let stop = AtomicBool::new(false);
         let (send, receive) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
@@ -487,11 +339,18 @@ impl Server<'_> {
                     Pulled::Whole(bytes) => {
                         bytes_sums += bytes.len() as u64;
                         match seat.admit(PartyId::Client(k), &bytes) {
-                            Ok(()) => arrivals += 1,
+                            Ok(()) => {
+                                arrivals += 1;
+                                self.hub.accepted(name);
+                            }
                             Err(problem) => self.hub.refused(name, &problem),
                         }
                     }
                     Pulled::Refused(problem) => self.hub.refused(name, &problem),
+                    Pulled::Nothing(reason) if reason == DIVERGED => {
+                        diverged += 1;
+                        tracing::warn!("round {round}: no sum of {name}: {reason}");
+                    }
                     Pulled::Nothing(reason) => tracing::info!("round {round}: no sum of {name}: {reason}"),
                     Pulled::Late if stop.load(Ordering::Relaxed) => {}
                     Pulled::Late => tracing::info!("round {round}: the sum of {name} is late"),
@@ -505,7 +364,7 @@ impl Server<'_> {
         let decoded = precision::checked(seat.decoded().unwrap_or(Decoded::lost()), public.tolerance);
         let list = scheme.list_bytes();
         let bytes_shares = (shares * (HEADER_BYTES + body - list + TAG_BYTES)) as u64;
-        Ok(Exchange { decoded, arrivals, bytes_shares, bytes_sums })
+        Ok(Exchange { decoded, arrivals, diverged, bytes_shares, bytes_sums })
     }
 
     fn row(
@@ -526,6 +385,7 @@ impl Server<'_> {
             outcome,
             reason,
             cohort,
+            diverged: exchange.as_ref().map_or(0, |exchange| exchange.diverged),
             arrivals: exchange.as_ref().map_or(0, |exchange| exchange.arrivals),
             bytes_client_client: exchange.as_ref().map_or(0, |exchange| exchange.bytes_shares),
             bytes_client_server: exchange.as_ref().map_or(0, |exchange| exchange.bytes_sums),

@@ -40,6 +40,14 @@ pub struct Update {
     pub delta: Arc<Vec<f32>>,
 }
 
+impl Update {
+    /// Whether weight and coordinates are finite.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.weight.is_finite() && crate::algebra::is_finite(&self.delta)
+    }
+}
+
 /// Without a grid.
 impl<S: Real> Input<S> for Update {
     fn len(&self) -> usize {
@@ -148,11 +156,11 @@ pub struct Lost {
 }
 
 impl Aggregate {
-    /// The outage of a round in which too few took part for anything to be sent.
+    /// An outage without a message.
     #[must_use]
-    pub fn nothing() -> Self {
+    pub fn nothing(reason: Reason) -> Self {
         Self {
-            decoded: Decoded::Outage(Reason::TooFew),
+            decoded: Decoded::Outage(reason),
             attempts: 0,
             arrivals: 0,
             traffic: Traffic::default(),
@@ -250,7 +258,8 @@ pub struct Scheme {
 
 /// A protocol behind one face, whatever its messages and symbols: what the round loop knows.
 pub trait Aggregator: Send + Sync {
-    /// Runs one round with up to `attempts` attempts over `links`.
+    /// Runs one round with up to `attempts` attempts over `links`. An update that is not finite never enters a sum: nothing is sent, and the
+    /// round is an outage for want of precision.
     fn aggregate(&self, round: u64, updates: &[Update], links: &dyn LinkModel, attempts: u32) -> Aggregate;
 
     /// Runs the same party code over the same links with formal symbols, on as few coordinates as the scheme can split.

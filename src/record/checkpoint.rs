@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::write_atomically;
+use crate::algebra::is_finite;
 use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"SECCOGC2";
@@ -92,6 +93,34 @@ impl Checkpoint {
             [own, lengths(&state.controls), lengths(&state.moments), lengths(&state.memory)]
         };
         shape(self) == shape(other)
+    }
+
+    /// A copy without the clients' own vectors, for [`Checkpoint::restore`].
+    #[must_use]
+    pub fn of_server(&self) -> Self {
+        Self {
+            round: self.round,
+            parameters: self.parameters.clone(),
+            control: self.control.clone(),
+            moments: self.moments.clone(),
+            memory: self.memory.clone(),
+            misses: self.misses.clone(),
+            carried: Vec::new(),
+            controls: Vec::new(),
+        }
+    }
+
+    /// Takes everything from a copy but the clients' own vectors, which stay as they are.
+    pub fn restore(&mut self, copy: Self) {
+        let (carried, controls) = (std::mem::take(&mut self.carried), std::mem::take(&mut self.controls));
+        *self = Self { carried, controls, ..copy };
+    }
+
+    /// Whether all that the server steps with is finite.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        let vectors = [&self.parameters, &self.control];
+        vectors.into_iter().chain(&self.moments).all(|vector| is_finite(vector))
     }
 
     /// Writes the checkpoint atomically.
@@ -227,6 +256,14 @@ mod tests {
         let without = |state: &Checkpoint| Checkpoint { parameters: parameters.clone(), ..state.clone() };
         assert_eq!(without(&loaded), without(&checkpoint));
         assert!(loaded.same_shape(&checkpoint));
+        assert!(!loaded.is_finite() && Checkpoint { parameters: vec![1.0], ..loaded.clone() }.is_finite());
+        assert!(!Checkpoint { moments: vec![vec![f32::INFINITY]], ..Checkpoint::default() }.is_finite());
+        let mut moved = Checkpoint { carried: vec![vec![9.0; 3]], ..Checkpoint::default() };
+        moved.restore(without(&checkpoint).of_server());
+        assert_eq!(
+            moved,
+            Checkpoint { carried: vec![vec![9.0; 3]], controls: Vec::new(), ..without(&checkpoint) }
+        );
         assert!(!loaded.same_shape(&Checkpoint { memory: Vec::new(), ..checkpoint.clone() }));
 
         let plain = Fingerprint { solver: "sgd".into(), ..fingerprint("mlp") };

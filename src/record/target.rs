@@ -4,15 +4,18 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Row;
+use super::{Diverged, Row};
 
-/// What `run.json` receives when the last round is over.
+/// What `run.json` receives when the last round is over, or one has diverged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct End {
     /// Rounds played.
     pub rounds: u64,
     /// Its target, if it had one.
     pub target: Option<Target>,
+    /// Why there is no further round, if the run diverged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<Diverged>,
 }
 
 /// A target accuracy and what it took.

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Outcome, Row, write_atomically};
+use super::{Diverged, Outcome, Row, write_atomically};
 use crate::error::{Error, Result};
 
 /// TensorBoard finds event files by `tfevents` in their name.
@@ -50,7 +50,19 @@ impl Events {
     /// # Errors
     /// A full or vanished disk.
     pub fn append(&mut self, row: &Row) -> Result<()> {
-        self.file.write_all(&frame(&event(row))).map_err(Error::io("write", &self.path))
+        self.write(&event(row.round, &scalars(row)))
+    }
+
+    /// Marks the round in which the run diverged.
+    ///
+    /// # Errors
+    /// A full or vanished disk.
+    pub fn mark(&mut self, diverged: &Diverged) -> Result<()> {
+        self.write(&event(diverged.round, &[("round/diverged", Some(1.0))]))
+    }
+
+    fn write(&mut self, event: &[u8]) -> Result<()> {
+        self.file.write_all(&frame(event)).map_err(Error::io("write", &self.path))
     }
 }
 
@@ -110,13 +122,12 @@ fn version() -> Vec<u8> {
 }
 
 /// `Event.summary`, a list of `Summary.Value` with `tag` and `simple_value`.
-fn event(row: &Row) -> Vec<u8> {
-    let values =
-        scalars(row).into_iter().filter_map(|(tag, value)| Some((tag, value?))).flat_map(|(tag, value)| {
-            let value = field(2, FIXED32, &(value as f32).to_le_bytes());
-            field(1, BYTES, &[field(1, BYTES, tag.as_bytes()), value].concat())
-        });
-    [head(row.round), field(5, BYTES, &values.collect::<Vec<u8>>())].concat()
+fn event(round: u64, scalars: &[(&str, Option<f64>)]) -> Vec<u8> {
+    let values = scalars.iter().filter_map(|&(tag, value)| Some((tag, value?))).flat_map(|(tag, value)| {
+        let value = field(2, FIXED32, &(value as f32).to_le_bytes());
+        field(1, BYTES, &[field(1, BYTES, tag.as_bytes()), value].concat())
+    });
+    [head(round), field(5, BYTES, &values.collect::<Vec<u8>>())].concat()
 }
 
 fn scalars(row: &Row) -> [(&'static str, Option<f64>); 17] {
@@ -156,6 +167,7 @@ fn step(payload: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::NotFinite;
     use super::*;
 
     fn row(round: u64) -> Row {
@@ -185,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_event_holds_the_bytes_of_its_message() {
-        let payload = event(&row(300));
+        let payload = event(300, &scalars(&row(300)));
         assert_eq!((payload[0], payload[9..12].to_vec()), (0x09, vec![0x10, 0xac, 0x02]));
         assert_eq!(step(&payload), Some(300));
         // Value { tag: "test/accuracy", simple_value: 0.75 } stands first in the summary.
@@ -218,8 +230,16 @@ mod tests {
 
         let mut events = Events::open(folder.path(), 3).unwrap();
         assert_eq!(steps(), [0, 1, 2, 3]);
+        events.mark(&Diverged { round: 4, client: None, what: NotFinite::Sum }).unwrap();
+        assert_eq!(steps(), [0, 1, 2, 3, 4]);
+        let marked = fs::read(&path).unwrap();
+        assert!(marked.windows(14).any(|tag| tag == b"round/diverged"));
+
+        let mut events = Events::open(folder.path(), 3).unwrap();
         events.append(&row(4)).unwrap();
         assert_eq!(steps(), [0, 1, 2, 3, 4]);
+        let resumed = fs::read(&path).unwrap();
+        assert!(!resumed.windows(14).any(|tag| tag == b"round/diverged"), "the round is played again");
 
         let good = fs::read(&path).unwrap();
         for place in 0..good.len() {

@@ -6,12 +6,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::pivot::difference;
+use super::played::{kept, mark};
 use super::plot::{self, Figure};
 use super::table::{mean_of_some, mean_pm, short};
 use super::{Measures, Recorded, Runs, Series, Spread};
 use crate::error::{Error, Result};
 use crate::privacy::audit::Entry;
-use crate::record::{Target, read_rows, write_atomically};
+use crate::record::{End, Target, read_rows, write_atomically};
 use crate::sweep::results;
 
 const STYLE: &str = include_str!("report.css");
@@ -108,14 +109,22 @@ fn summary(groups: &[Group], spread: Spread) -> String {
     if targets {
         header.push("rounds to target");
     }
+    let diverged = groups.iter().flat_map(|group| &group.runs).any(|run| run.played.diverged.is_some());
+    if diverged {
+        header.push("divergence");
+    }
     let rows = groups.iter().map(|group| {
         let measures: Vec<_> = group.runs.iter().map(|run| run.measures()).collect();
+        let finite = kept(&measures, |measures| measures.diverged);
         let over = |decimals, value: &dyn Fn(&Measures) -> f64| {
-            mean_pm(decimals, spread, measures.iter().map(value))
+            mean_pm(decimals, spread, finite.iter().map(|measures| value(measures)))
         };
-        let rounds = |m: &Measures| m.rounds_played;
-        let equal = measures.iter().all(|m| rounds(m) == rounds(&measures[0]));
-        let played = if equal { rounds(&measures[0]).to_string() } else { over(1, &|m| rounds(m) as f64) };
+        let mut rounds: Vec<u64> = finite.iter().map(|measures| measures.rounds_played).collect();
+        rounds.dedup();
+        let played = match rounds[..] {
+            [rounds] => rounds.to_string(),
+            _ => over(1, &|m| m.rounds_played as f64),
+        };
         let mut cells = vec![
             group.runs.len().to_string(),
             played,
@@ -135,12 +144,17 @@ fn summary(groups: &[Group], spread: Spread) -> String {
                 Some(_) => mean_of_some(1, spread, rounds),
             });
         }
+        if diverged {
+            let ends: Vec<Option<u64>> = measures.iter().map(|m| m.diverged).collect();
+            cells.push(mark(&ends).unwrap_or_else(|| "no".into()));
+        }
         Block { names: vec![group.name.clone()], rows: vec![cells] }
     });
     let accuracies = groups.iter().filter_map(|group| group.runs[0].target());
     let accuracies = distinct(accuracies.map(|target| format!("{} %", 100.0 * target)));
     let target = if targets { format!(" Target: a test accuracy of {accuracies}.") } else { String::new() };
-    let note = format!("<p class=\"note\">Mean ± {} over the seeds.{target}</p>\n", spread.words());
+    let seeds = if diverged { "seeds that did not diverge" } else { "seeds" };
+    let note = format!("<p class=\"note\">Mean ± {} over the {seeds}.{target}</p>\n", spread.words());
     table(&header, rows, 0) + &note
 }
 
@@ -149,7 +163,7 @@ fn figures(paths: &[PathBuf], groups: &[Group], spread: Spread) -> Result<String
         .iter()
         .map(|group| Series {
             name: group.name.clone(),
-            runs: group.runs.iter().map(|run| run.rows.clone()).collect(),
+            runs: group.runs.iter().map(|run| run.played.clone()).collect(),
         })
         .collect();
     let mut figures: Vec<Figure> = Vec::new();
@@ -248,16 +262,17 @@ fn details(groups: &[Group]) -> Result<String> {
         let _ = writeln!(out, "<details>\n<summary>{}</summary>", escape(&group.name));
         for run in &group.runs {
             let end = match (&run.info.end, run.target()) {
-                (None, _) => format!("interrupted after {} rounds", run.rows.len()),
+                (None, _) => format!("interrupted after {} rounds", run.played.rows.len()),
+                (Some(End { diverged: Some(diverged), .. }), _) => diverged.to_string(),
                 (Some(end), None) => format!("{} rounds", end.rounds),
                 (Some(end), Some(target)) => {
-                    format!("{} rounds, {}", end.rounds, Target::of(target, &run.rows))
+                    format!("{} rounds, {}", end.rounds, Target::of(target, &run.played.rows))
                 }
             };
             let place = escape(&run.path.display().to_string());
             let _ =
                 writeln!(out, "<h3>seed {}</h3>\n<p><code>{place}</code>: {}</p>", run.seed(), escape(&end));
-            out += &inline(&plot::run(&run.rows, &format!("{}, seed {}", group.name, run.seed()))?)?;
+            out += &inline(&plot::run(&run.played, &format!("{}, seed {}", group.name, run.seed()))?)?;
         }
         let config = escape(group.runs[0].toml.trim_end());
         let seed = escape(group.runs[0].seed());

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Played;
 use crate::record::{Outcome, Row, Target};
 
 /// What a run achieved and spent.
@@ -11,9 +12,9 @@ pub struct Measures {
     pub rounds_played: u64,
     /// Rounds in which the sum over all clients was decoded.
     pub recovered: u64,
-    /// Test accuracy (fraction) of the last tested round; NaN when no round was tested.
+    /// Test accuracy (fraction) of the last tested round; NaN when no round was tested, and when the run diverged.
     pub final_accuracy: f64,
-    /// Highest test accuracy (fraction) of all tested rounds; NaN when no round was tested.
+    /// Highest test accuracy (fraction) of all tested rounds; NaN when no round was tested, and when the run diverged.
     pub best_accuracy: f64,
     /// Bytes between clients, to helpers and between helpers, all rounds, lost messages included.
     pub bytes_client_client: u64,
@@ -31,14 +32,20 @@ pub struct Measures {
     pub bytes_to_target: Option<u64>,
     /// Simulated seconds up to there.
     pub seconds_to_target: Option<f64>,
+    /// The round in which the run diverged, of which nothing is counted; empty when it did not.
+    #[serde(default)]
+    pub diverged: Option<u64>,
 }
 
 impl Measures {
-    /// Of these rounds, with this target accuracy.
+    /// Of this run, with this target accuracy.
     #[must_use]
-    pub fn of(rows: &[Row], target: Option<f64>) -> Self {
-        let tested =
-            || rows.iter().filter_map(|row| row.test_accuracy).filter(|accuracy| accuracy.is_finite());
+    pub fn of(played: &Played, target: Option<f64>) -> Self {
+        let Played { rows, diverged } = played;
+        let tested = || {
+            let accuracies = rows.iter().filter(|_| diverged.is_none()).filter_map(|row| row.test_accuracy);
+            accuracies.filter(|accuracy| accuracy.is_finite())
+        };
         let reached = target.and_then(|accuracy| Target::of(accuracy, rows).reached);
         let reached = reached.as_ref();
         Self {
@@ -57,6 +64,7 @@ impl Measures {
             rounds_to_target: reached.map(|reached| reached.round),
             bytes_to_target: reached.map(|reached| reached.bytes_client_client + reached.bytes_client_server),
             seconds_to_target: reached.and_then(|reached| reached.seconds_simulated),
+            diverged: *diverged,
         }
     }
 }

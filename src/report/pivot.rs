@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 
+use super::played::{kept, mark};
 use super::{Measures, Recorded, Runs, Spread, markdown};
 use crate::error::{Error, Result};
 use crate::sweep::VARIANT;
@@ -104,8 +105,10 @@ pub struct Pivot {
 struct Cell {
     /// Mean and spread, `None` when no run has the quantity.
     value: Option<(f64, Option<f64>)>,
-    /// Runs that have the quantity, and all.
+    /// Runs that have the quantity, and all that did not diverge.
     counts: (usize, usize),
+    /// What is to be said of those that did.
+    mark: Option<String>,
     best: bool,
 }
 
@@ -206,16 +209,19 @@ impl Pivot {
                 ));
             }
         }
-        let values: Vec<f64> = runs.iter().filter_map(|run| self.quantity.of(&run.measures())).collect();
-        let counts = (values.len(), runs.len());
-        Ok(Some(Cell { value: self.spread.of(values), counts, best: false }))
+        let diverged: Vec<Option<u64>> = runs.iter().map(|run| run.played.diverged).collect();
+        let finite = kept(runs, |run| run.played.diverged);
+        let values: Vec<f64> = finite.iter().filter_map(|run| self.quantity.of(&run.measures())).collect();
+        let counts = (values.len(), finite.len());
+        Ok(Some(Cell { value: self.spread.of(values), counts, mark: mark(&diverged), best: false }))
     }
 
-    /// Marks the best cells. A cell in which some runs lack the quantity is not compared.
+    /// Marks the best cells. A cell in which some runs lack the quantity, or diverged, is not compared.
     fn mark(&self, lines: &mut [(Vec<String>, Vec<Option<Cell>>)]) {
         let decimals = self.quantity.decimals();
         let rounded = |cell: &Option<Cell>| {
-            let cell = cell.as_ref().filter(|cell| cell.counts.0 == cell.counts.1)?;
+            let complete = |cell: &&Cell| cell.counts.0 == cell.counts.1 && cell.mark.is_none();
+            let cell = cell.as_ref().filter(complete)?;
             format!("{:.decimals$}", cell.value?.0).parse::<f64>().ok()
         };
         let better = |a: f64, b: f64| if self.quantity.more_is_better() { a.max(b) } else { a.min(b) };
@@ -272,13 +278,15 @@ pub(super) fn difference<'a>(one: &'a Recorded, other: &'a Recorded) -> Option<&
 impl Table {
     fn text(&self, cell: Option<&Cell>, bold: impl Fn(String) -> String) -> String {
         let decimals = self.decimals;
-        let Some((cell, (mean, spread))) = cell.and_then(|cell| Some((cell, cell.value?))) else {
-            return "–".into();
+        let Some(cell) = cell else { return "–".into() };
+        let Some((mean, spread)) = cell.value else {
+            return cell.mark.clone().unwrap_or_else(|| "–".into());
         };
         let spread = spread.map_or_else(String::new, |spread| format!(" ± {spread:.decimals$}"));
         let (with, all) = cell.counts;
         let part = if with < all { format!(" ({with}/{all})") } else { String::new() };
-        let text = format!("{mean:.decimals$}{spread}{part}");
+        let mark = cell.mark.as_ref().map_or_else(String::new, |mark| format!(" ({mark})"));
+        let text = format!("{mean:.decimals$}{spread}{part}{mark}");
         if cell.best { bold(text) } else { text }
     }
 
@@ -293,7 +301,8 @@ impl Table {
         })
     }
 
-    /// As Markdown, aligned for a terminal too, with the caption below. `–`: no run has a value.
+    /// As Markdown, aligned for a terminal too, with the caption below. `–`: no run has a value. A mean is over the runs
+    /// that did not diverge; cells say how many did.
     #[must_use]
     pub fn markdown(&self) -> String {
         let escape = |text: &str| text.replace('|', "\\|").replace(|c: char| c.is_control(), " ");

@@ -25,7 +25,8 @@ pub(super) use self::raster::png;
 pub use self::study::{plot_leakage, plot_privacy, plot_recovery};
 pub(super) use self::sweep::final_accuracy;
 pub use self::sweep::plot_sweep;
-use super::{Series, Spread};
+use super::played::{kept, mark};
+use super::{Played, Series, Spread};
 use crate::error::{Error, Result};
 use crate::record::{Outcome, Row};
 
@@ -50,7 +51,8 @@ const MAX_COLUMNS: u64 = 200;
 /// Draws test accuracy over rounds as `<stem>.svg` and `<stem>.png`: per contender the mean over its seeds, with a
 /// band of `spread` where there are several. A round counts when every seed was tested in
 /// it, so that no point of a curve is a mean over other seeds than the next; seeds without any test are left out.
-/// Contenders without a test stand in the legend only. The same input gives the same bytes.
+/// Contenders without a test stand in the legend only. A mean is over the seeds that did not diverge; where all did, it ends with a cross. The
+/// same input gives the same bytes.
 ///
 /// # Errors
 /// No series, more than 21, or a file that cannot be written.
@@ -59,12 +61,12 @@ pub fn plot_accuracy(series: &[Series], spread: Spread, title: &str, stem: &Path
 }
 
 /// Draws one run as `<stem>.svg` and `<stem>.png`: test accuracy, training and test loss, outcomes of the rounds,
-/// bytes sent so far. The same input gives the same bytes.
+/// bytes sent so far; with a cross where it diverged. The same input gives the same bytes.
 ///
 /// # Errors
-/// No row, or a file that cannot be written.
-pub fn plot_run(rows: &[Row], title: &str, stem: &Path) -> Result<()> {
-    run(rows, title)?.write(stem)
+/// No round, or a file that cannot be written.
+pub fn plot_run(played: &Played, title: &str, stem: &Path) -> Result<()> {
+    run(played, title)?.write(stem)
 }
 
 /// The look of the i-th curve.
@@ -83,8 +85,8 @@ pub(super) fn accuracy(series: &[Series], spread: Spread, title: &str) -> Result
         }
     }
     let curves = series.iter().enumerate().map(|(i, series)| accuracy_curve(series, spread, stroke(i)));
-    let caption = over_seeds(spread, series.iter().map(|series| series.runs.len()));
-    let last = series.iter().flat_map(|series| &series.runs).flatten().map(|row| row.round).max();
+    let caption = over_seeds(spread, series.iter().map(|series| averaged(series).len()));
+    let last = series.iter().flat_map(|series| &series.runs).filter_map(Played::last).max();
     let panel = Panel::of_curves(760, accuracy_axis(20.0), curves.collect());
     Ok(Figure { title: title.into(), caption, rounds: last.unwrap_or(1) as f64, panels: vec![panel] })
 }
@@ -99,15 +101,17 @@ fn over_seeds(spread: Spread, seeds: impl Iterator<Item = usize> + Clone) -> Str
     }
 }
 
-pub(super) fn run(rows: &[Row], title: &str) -> Result<Figure> {
-    let Some(last) = rows.iter().map(|row| row.round).max() else {
+pub(super) fn run(played: &Played, title: &str) -> Result<Figure> {
+    let Played { rows, diverged } = played;
+    let Some(last) = played.last() else {
         return Err(Error::Refused("nothing to plot; the run holds no round".into()));
     };
     let solid = |colour| Stroke { colour, dash: None };
     let dashed = |colour| Stroke { colour, dash: DASHES[1] };
     let curve = |label: &str, stroke, value: &dyn Fn(&Row) -> Option<f64>| {
         let points = rows.iter().filter_map(|row| Some((row.round as f64, value(row)?)));
-        Curve::new(label, stroke, points.filter(|(_, y)| y.is_finite()).collect(), vec![])
+        let curve = Curve::new(label, stroke, points.filter(|(_, y)| y.is_finite()).collect(), vec![]);
+        Curve { cut: diverged.is_some(), ..curve }
     };
 
     let accuracy = curve("test accuracy", solid(BLUE), &|row| row.test_accuracy.map(|a| 100.0 * a));
@@ -134,7 +138,8 @@ pub(super) fn run(rows: &[Row], title: &str) -> Result<Figure> {
         traffic_panel(traffic),
     ];
     // Half a round more, so that the last column of the outcomes is as wide as the others.
-    Ok(Figure { title: title.into(), caption: String::new(), rounds: last as f64 + 0.5, panels })
+    let caption = mark(&[*diverged]).unwrap_or_default();
+    Ok(Figure { title: title.into(), caption, rounds: last as f64 + 0.5, panels })
 }
 
 fn accuracy_axis(step: f64) -> Axis {
@@ -146,10 +151,17 @@ fn accuracy_axis(step: f64) -> Axis {
     }
 }
 
+/// The seeds that a curve is the mean of: those that did not diverge, if there are any.
+fn averaged(series: &Series) -> Vec<&Played> {
+    let finite = kept(&series.runs, |run| run.diverged);
+    if finite.is_empty() { series.runs.iter().collect() } else { finite }
+}
+
 fn accuracy_curve(series: &Series, spread: Spread, stroke: Stroke) -> Curve {
     let mut by_round: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     let mut tested_seeds = 0;
-    for rows in &series.runs {
+    let runs = averaged(series);
+    for Played { rows, .. } in &runs {
         // A map, lest a round that stands in the table twice count for two seeds.
         let tested: BTreeMap<u64, f64> = rows
             .iter()
@@ -175,7 +187,9 @@ fn accuracy_curve(series: &Series, spread: Spread, stroke: Stroke) -> Curve {
             }));
         }
     }
-    Curve::new(&series.name, stroke, points, band)
+    let ends: Vec<Option<u64>> = series.runs.iter().map(|run| run.diverged).collect();
+    let label = draw::marked(&series.name, mark(&ends).as_deref());
+    Curve { cut: runs.iter().all(|run| run.diverged.is_some()), ..Curve::new(&label, stroke, points, band) }
 }
 
 /// Linear from 0; logarithmic when a run has diverged, so that what came before stays visible.
@@ -223,7 +237,7 @@ fn outcomes_panel(rows: &[Row], last: u64) -> Panel {
             *count += u64::from(row.outcome == kind);
         }
     }
-    let total = rows.len() as f64;
+    let total = rows.len().max(1) as f64;
     let fills = kinds.iter().enumerate().map(|(i, &(kind, name, colour))| {
         let boxes = columns.iter().filter(|(_, counts)| counts[i] > 0).map(|(&column, counts)| {
             let share = |counts: &[u64], all: &[u64]| {
@@ -256,6 +270,10 @@ mod tests {
         accuracies.iter().enumerate().map(row).collect()
     }
 
+    fn series(runs: Vec<Vec<Row>>) -> Series {
+        Series { name: "A".into(), runs: runs.into_iter().map(Played::from).collect() }
+    }
+
     #[test]
     fn a_curve_is_the_mean_of_the_seeds_where_all_of_them_were_tested() {
         let runs = vec![
@@ -264,7 +282,7 @@ mod tests {
             rows(&[None, None, Some(f64::NAN)]),
         ];
         let stroke = Stroke { colour: BLUE, dash: None };
-        let curve = accuracy_curve(&Series { name: "A".into(), runs }, Spread::Deviation, stroke);
+        let curve = accuracy_curve(&series(runs), Spread::Deviation, stroke);
         assert_eq!(curve.points, [(1.0, 50.0), (3.0, 50.0)]);
         // ± √(2 · 25² / 1) = ± 35.36 in round 1, ± 0 in round 3.
         let band: Vec<_> =
@@ -273,9 +291,35 @@ mod tests {
     }
 
     #[test]
+    fn seeds_that_diverged_are_told_and_not_averaged() {
+        let stroke = Stroke { colour: BLUE, dash: None };
+        let drawn = |series: &Series| accuracy_curve(series, Spread::Deviation, stroke);
+        let whole = rows(&[Some(0.5), Some(0.75), Some(1.0)]);
+        let cut = |accuracies: &[Option<f64>]| Played {
+            rows: rows(accuracies),
+            diverged: Some(accuracies.len() as u64 + 1),
+        };
+        let mut seeds = series(vec![whole.clone(), whole]);
+        seeds.runs.push(cut(&[Some(0.1)]));
+        let curve = drawn(&seeds);
+        assert_eq!(curve.points, [(1.0, 50.0), (2.0, 75.0), (3.0, 100.0)]);
+        assert_eq!((curve.label.as_str(), curve.cut), ("A, 1 of 3 seeds diverged", false));
+
+        seeds.runs = vec![cut(&[Some(0.25), Some(0.5)])];
+        let curve = drawn(&seeds);
+        assert_eq!(curve.points, [(1.0, 25.0), (2.0, 50.0)], "drawn to where it was");
+        assert_eq!((curve.label.as_str(), curve.cut), ("A, diverged in round 3", true));
+
+        seeds.runs.push(cut(&[]));
+        assert_eq!(drawn(&seeds).label, "A, 2 of 2 seeds diverged");
+        seeds.runs = vec![cut(&[])];
+        assert_eq!(drawn(&seeds).label, "A, diverged in round 1 (no value)");
+    }
+
+    #[test]
     fn a_band_stays_within_0_and_100_percent() {
         let runs = vec![rows(&[Some(0.0), Some(1.0)]), rows(&[Some(0.2), Some(0.8)])];
-        let series = Series { name: "A".into(), runs };
+        let series = series(runs);
         let curve = accuracy_curve(&series, Spread::Confidence, Stroke { colour: BLUE, dash: None });
         assert_eq!((curve.band[0].low, curve.band[1].high), (0.0, 100.0));
     }

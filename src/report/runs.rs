@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Measures, Summary, folder_name, rounds};
+use super::{Measures, Played, Summary, folder_name};
 use crate::config::slug;
 use crate::error::{Error, Result};
-use crate::record::{Row, RunInfo, read_rows};
+use crate::record::{RunInfo, read_rows};
 use crate::sweep::{VARIANT, leaves, results, text};
 
 /// A run directory that has been read.
@@ -24,8 +24,8 @@ pub struct Recorded {
     pub toml: String,
     /// `run.json`.
     pub info: RunInfo,
-    /// `rounds.csv`.
-    pub rows: Vec<Row>,
+    /// `rounds.csv`, and where the run diverged.
+    pub played: Played,
     /// Values of swept keys as they were written.
     swept: BTreeMap<String, String>,
 }
@@ -43,7 +43,7 @@ impl Recorded {
             config: leaves(&table).into_iter().map(|(key, value)| (key, text(&value))).collect(),
             toml,
             info: RunInfo::load(&path.join("run.json"))?,
-            rows: rounds(path)?,
+            played: Played::read(path)?,
             swept: BTreeMap::new(),
         })
     }
@@ -72,7 +72,7 @@ impl Recorded {
     /// Its numbers.
     #[must_use]
     pub fn measures(&self) -> Measures {
-        Measures::of(&self.rows, self.target())
+        Measures::of(&self.played, self.target())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The table of a comparison.
 
+use super::played::{kept, mark};
 use super::{Spread, Summary};
 
 const HEADER: [&str; 11] = [
@@ -16,21 +17,27 @@ const HEADER: [&str; 11] = [
     "time (s)",
 ];
 const TEXT_COLUMNS: [usize; 3] = [0, 1, 3];
+const DIVERGED: &str = "divergence";
 const TO_TARGET: [&str; 3] = ["rounds to target", "MB to target", "seconds to target"];
 
 /// A Markdown table that is aligned for a terminal too: one line per contender, in the order of their first
 /// appearance, mean ± sample standard deviation over the seeds when there are several. 1 MB = 10⁶ bytes; `–`
 /// stands for a value that does not exist. A mean over accuracies is one over the seeds that were tested. Where a contender reached
-/// the target accuracy, three columns say at what cost: means over the seeds that did, with their number if it was not all of them.
+/// the target accuracy, three columns say at what cost: means over the seeds that did, with their number if it was not all of them. Where a
+/// run diverged, a column says so, and the other columns are about the seeds that did not.
 #[must_use]
 pub fn table(summaries: &[Summary]) -> String {
     let contenders = groups(summaries, |a, b| a.protocol == b.protocol);
     let targeted = summaries.iter().any(|summary| summary.rounds_to_target.is_some());
     let mut header = HEADER.to_vec();
+    let diverged = summaries.iter().any(|summary| summary.diverged.is_some());
     header.extend(TO_TARGET.iter().filter(|_| targeted));
+    header.extend(diverged.then_some(DIVERGED));
     let line = |seeds: &[&Summary]| {
         let target = targeted.then(|| to_target(seeds));
-        cells(seeds).into_iter().chain(target.into_iter().flatten()).collect::<Vec<_>>()
+        let ends: Vec<Option<u64>> = seeds.iter().map(|seed| seed.diverged).collect();
+        let end = diverged.then(|| mark(&ends).unwrap_or_else(|| "no".into()));
+        cells(seeds).into_iter().chain(target.into_iter().flatten()).chain(end).collect::<Vec<_>>()
     };
     let lines: Vec<_> = contenders.iter().map(|seeds| line(seeds)).collect();
     markdown(&header, &TEXT_COLUMNS, &lines)
@@ -81,8 +88,9 @@ pub fn markdown(
 /// One contender, never without a seed.
 fn cells(seeds: &[&Summary]) -> [String; HEADER.len()] {
     let first = seeds[0];
+    let finite = kept(seeds, |seed| seed.diverged);
     let over = |decimals, value: fn(&Summary) -> f64| {
-        mean_pm(decimals, Spread::Deviation, seeds.iter().map(|seed| value(seed)))
+        mean_pm(decimals, Spread::Deviation, finite.iter().map(|seed| value(seed)))
     };
     [
         text(&first.protocol),

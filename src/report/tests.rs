@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::record::{Outcome, to_csv};
+use crate::record::{Outcome, Row, to_csv};
 
 /// Rounds `1..=rounds` of a run that learns up to `best`, tested every second round.
 fn learning(rounds: u64, best: f64, seed: u64) -> Vec<Row> {
@@ -35,7 +35,7 @@ fn learning(rounds: u64, best: f64, seed: u64) -> Vec<Row> {
 }
 
 fn three_seeds(name: &str, best: f64) -> Series {
-    Series { name: name.into(), runs: (0..3).map(|seed| learning(30, best, seed)).collect() }
+    Series { name: name.into(), runs: (0..3).map(|seed| learning(30, best, seed).into()).collect() }
 }
 
 /// Writes a run directory as far as figures need it.
@@ -45,7 +45,7 @@ fn run_directory(path: &Path, rows: &[Row]) {
 }
 
 fn summary(name: &str, seed: u64) -> Summary {
-    summarise(name, &Scheme::default(), seed, &learning(4, 0.9, seed), 1.0, None)
+    summarise(name, &Scheme::default(), seed, &learning(4, 0.9, seed).into(), 1.0, None)
 }
 
 /// Pixels, width and height of an RGB image.
@@ -102,12 +102,20 @@ fn a_summary_is_the_one_computed_by_hand() {
         rounds_to_target: Some(3),
         bytes_to_target: Some(13_500_000),
         seconds_to_target: None,
+        diverged: None,
     };
+    let rows = Played::from(rows);
     assert_eq!(summarise("A", &scheme, 9, &rows, 2.5, Some(0.7)), expected);
     let never = Summary { rounds_to_target: None, bytes_to_target: None, ..expected };
     assert_eq!(summarise("A", &scheme, 9, &rows, 2.5, Some(0.8)), never);
 
-    let untested = summarise("A", &Scheme::default(), 1, &rows[..1], 0.0, Some(0.1));
+    let diverged = Played { diverged: Some(6), ..rows.clone() };
+    let cut = summarise("A", &scheme, 9, &diverged, 2.5, Some(0.7));
+    assert!(cut.final_accuracy.is_nan() && cut.best_accuracy.is_nan(), "a mean over seeds leaves it out");
+    assert_eq!((cut.rounds, cut.recovered, cut.diverged), (5, 3, Some(6)));
+
+    let untested = Played::from(rows.rows[..1].to_vec());
+    let untested = summarise("A", &Scheme::default(), 1, &untested, 0.0, Some(0.1));
     assert!(untested.final_accuracy.is_nan() && untested.best_accuracy.is_nan());
 }
 
@@ -120,7 +128,7 @@ fn a_summary_has_the_promised_columns_and_comes_back_from_csv() {
     assert_eq!(
         csv.lines().next().unwrap(),
         "protocol,keys,code,stragglers,key_std,seed,rounds,recovered,final_accuracy,best_accuracy,\
-         bytes_client_client,bytes_client_server,seconds,rounds_to_target,bytes_to_target,seconds_to_target"
+         bytes_client_client,bytes_client_server,seconds,rounds_to_target,bytes_to_target,seconds_to_target,diverged"
     );
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("summary.csv");
@@ -168,6 +176,7 @@ fn the_table_is_aligned_and_valid_markdown() {
         rounds_to_target: None,
         bytes_to_target: None,
         seconds_to_target: None,
+        diverged: None,
     };
     let fedavg = Summary {
         keys: String::new(),
@@ -191,6 +200,36 @@ fn the_table_is_aligned_and_valid_markdown() {
 | FedAvg \\| σ | –     |       – | –      | – |          75.0 |                  – |             99.00 |                0.0 |                1.6 |       60.0 |
 ";
     assert_eq!(table(&lines), expected);
+}
+
+#[test]
+fn the_table_says_how_many_seeds_diverged_and_averages_the_others() {
+    let line = |protocol: &str, diverged: Option<u64>, accuracy| Summary {
+        protocol: protocol.into(),
+        final_accuracy: accuracy,
+        diverged,
+        ..summary("", 1)
+    };
+    let lines = [
+        line("A", None, 0.5),
+        line("A", Some(3), f64::NAN),
+        line("A", None, 0.5),
+        line("B", Some(1), f64::NAN),
+        line("C", None, 0.25),
+    ];
+    let table = table(&lines);
+    let cells = |i: usize| {
+        let line = table.lines().nth(i).unwrap();
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        [cells[6], cells[11]].join(", ")
+    };
+    let expected = [
+        "final accuracy (%), divergence",
+        "50.00 ± 0.00, 1 of 3 seeds diverged",
+        "–, diverged in round 1",
+        "25.00, no",
+    ];
+    assert_eq!([0, 2, 3, 4].map(cells), expected);
 }
 
 #[test]
@@ -224,9 +263,9 @@ fn runs_and_comparisons_are_found_and_told_apart() {
         names,
         ["Fair SecCoGC", "FedAvg", "alone", &twin("fedavg/seed-1"), &twin("fair-seccogc/seed-1")]
     );
-    assert_eq!(series[0].runs, [learning(4, 0.9, 1), learning(4, 0.9, 5)]);
-    assert_eq!(series[1].runs, [learning(4, 0.9, 7)]);
-    assert_eq!(series[2].runs, [learning(3, 0.9, 2)]);
+    assert_eq!(series[0].runs, [learning(4, 0.9, 1), learning(4, 0.9, 5)].map(Played::from));
+    assert_eq!(series[1].runs, [learning(4, 0.9, 7)].map(Played::from));
+    assert_eq!(series[2].runs, [learning(3, 0.9, 2)].map(Played::from));
 }
 
 #[test]
@@ -270,7 +309,8 @@ fn errors_are_one_line_that_says_what_to_do() {
         plot_accuracy(&[], Spread::Deviation, "", &stem).unwrap_err().to_string(),
         "nothing to plot; name at least one run"
     );
-    assert_eq!(plot_run(&[], "", &stem).unwrap_err().to_string(), "nothing to plot; the run holds no round");
+    let nothing = plot_run(&Played::default(), "", &stem).unwrap_err().to_string();
+    assert_eq!(nothing, "nothing to plot; the run holds no round");
     assert!(!at("figure.svg").exists());
 }
 
@@ -339,17 +379,34 @@ fn odd_runs_are_drawn() {
     let one_round = learning(1, 0.9, 0);
     let long = learning(1001, 0.9, 0);
     for rows in [&untested, &diverged, &still, &one_round, &long] {
-        let svg = plot::run(rows, "odd").unwrap().svg().unwrap();
+        let svg = plot::run(&rows.clone().into(), "odd").unwrap().svg().unwrap();
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
         plot::png(&svg).unwrap();
     }
-    let svg = plot::run(&diverged, "").unwrap().svg().unwrap();
+    let svg = plot::run(&diverged.into(), "").unwrap().svg().unwrap();
     assert!(svg.contains("1e10"), "a diverged loss has a logarithmic axis");
 
     let mut series: Vec<Series> = (0..12).map(|i| three_seeds(&format!("contender {i}"), 0.9)).collect();
-    series.push(Series { name: "untested".into(), runs: vec![untested] });
-    series.push(Series { name: "one".into(), runs: vec![learning(2, 0.9, 0)] });
+    series.push(Series { name: "untested".into(), runs: vec![untested.into()] });
+    series.push(Series { name: "one".into(), runs: vec![learning(2, 0.9, 0).into()] });
     let svg = plot::accuracy(&series, Spread::Deviation, "").unwrap().svg().unwrap();
     assert!(svg.contains("untested (no value)") && svg.contains("over 1 to 3 seeds"));
     plot::png(&svg).unwrap();
+}
+
+#[test]
+fn a_run_that_diverged_is_drawn_to_where_it_was_with_a_cross_at_its_end() {
+    let svg = |played: Played| plot::run(&played, "").unwrap().svg().unwrap();
+    let rows = learning(6, 0.9, 0);
+    let whole = svg(rows.clone().into());
+    let cut = svg(Played { rows, diverged: Some(7) });
+    assert!(cut.contains("diverged in round 7") && !whole.contains("diverged"));
+    // Two strokes for each of accuracy, training loss and test loss.
+    let strokes = |svg: &str| svg.matches("<polyline").count() + svg.matches("<line").count();
+    assert_eq!(strokes(&cut), strokes(&whole) + 6);
+
+    let at_once = svg(Played { rows: vec![], diverged: Some(1) });
+    assert!(at_once.contains("diverged in round 1") && at_once.contains("test accuracy (no value)"));
+    assert!(!at_once.contains("NaN"));
+    plot::png(&at_once).unwrap();
 }

@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::data::{DataConfig, Dataset};
 use crate::error::{Error, Result};
 use crate::learn::Device;
-use crate::record::{Row, RunInfo, TEMPORARY};
-use crate::report;
+use crate::record::{End, Row, RunInfo, TEMPORARY};
+use crate::report::{self, Played};
 use crate::train::Setting;
 
 /// What is known of a run before it is executed.
@@ -36,10 +36,12 @@ pub struct Plan<'a> {
 pub enum Progress<'a> {
     /// So many of its rounds are over, or not needed any more.
     Rounds(u64),
-    /// It is over, with these rounds, after these seconds.
+    /// It is over, or has diverged, with these rounds, after these seconds.
     Over {
         /// `rounds.csv`.
         rows: &'a [Row],
+        /// How it ended.
+        end: &'a End,
         /// Wall-clock time of this call.
         seconds: f64,
     },
@@ -115,7 +117,7 @@ impl<'a> Plan<'a> {
         most.min(fitting).clamp(1, self.open().count().max(1))
     }
 
-    /// Executes the runs that are not finished, `jobs` at a time. An interrupted run goes on from its checkpoint. The results do not
+    /// Executes the runs that are not finished, `jobs` at a time. An interrupted run goes on from its checkpoint, one that diverged is finished. The results do not
     /// depend on `jobs`.
     ///
     /// # Errors
@@ -156,10 +158,11 @@ impl<'a> Plan<'a> {
         observe(run, Progress::Rounds(state.round));
         let (_, end) = built.record(state, &mut directory, &mut |_| observe(run, Progress::Rounds(1)))?;
         observe(run, Progress::Rounds(run.config.rounds - end.rounds));
-        let rows = directory.rows()?;
+        let played = Played::read(path)?;
         let label = run.folder.to_string_lossy();
-        report::plot_run(&rows, &label, &path.join("accuracy"))?;
-        observe(run, Progress::Over { rows: &rows, seconds: clock.elapsed().as_secs_f64() });
+        report::plot_run(&played, &label, &path.join("accuracy"))?;
+        let seconds = clock.elapsed().as_secs_f64();
+        observe(run, Progress::Over { rows: &played.rows, end: &end, seconds });
         Ok(())
     }
 }

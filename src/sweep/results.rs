@@ -1,6 +1,7 @@
 //! The tables of a sweep directory.
 //!
-//! `sweep.csv` is tidy: the swept keys and the seed, then the columns of `rounds.csv`, one line per run and round. `runs.csv` has
+//! `sweep.csv` is tidy: the swept keys and the seed, then the columns of `rounds.csv`, one line per run and round; where a run diverged, its
+//! last line has the round, `diverged` as outcome and nothing else. `runs.csv` has
 //! the swept keys, the seed, the run's folder and its [`Measures`], one line per run.
 
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Sweep, SweepRun};
 use crate::error::{Error, Result};
-use crate::record::{Row, RunInfo, read_rows, to_csv, write_atomically};
-use crate::report::Measures;
+use crate::record::{Row, RunInfo, to_csv, write_atomically};
+use crate::report::{Measures, Played};
 
 /// One run of a sweep, as `runs.csv` has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,20 +80,34 @@ pub fn write(keys: &[String], runs: &[&SweepRun], folder: &Path) -> Result<()> {
     let mut lines: Vec<Vec<String>> = Vec::new();
     let text = |record: &StringRecord| record.iter().map(str::to_owned).collect::<Vec<_>>();
     for run in runs {
-        let path = folder.join(&run.folder).join("rounds.csv");
+        let place = folder.join(&run.folder);
+        let path = place.join("rounds.csv");
+        let played = Played::read(&place)?;
         let point: Vec<String> = run.values.iter().map(|value| value.clone().unwrap_or_default()).collect();
         let seed = vec![run.config.seed.to_string()];
         let damaged = |error: csv::Error| Error::file(&path, format!("not a table of this kind: {error}"));
         let mut reader = csv::Reader::from_path(&path).map_err(damaged)?;
+        let mut header = reader.headers().map_err(damaged)?.clone();
+        if header.is_empty() {
+            // The first round diverged.
+            header = fields(&Row::blank(1))?.0;
+        }
         if rounds.is_empty() {
-            let header = reader.headers().map_err(damaged)?;
-            rounds.push([keys.to_vec(), vec!["seed".into()], text(header)].concat());
+            rounds.push([keys.to_vec(), vec!["seed".into()], text(&header)].concat());
         }
         for record in reader.records() {
             let record = record.map_err(damaged)?;
             rounds.push([point.clone(), seed.clone(), text(&record)].concat());
         }
-        let measures = Measures::of(&read_rows::<Row>(&path)?, run.config.evaluation.target);
+        if let Some(round) = played.diverged {
+            let cell = |column: &str| match column {
+                "round" => round.to_string(),
+                "outcome" => "diverged".into(),
+                _ => String::new(),
+            };
+            rounds.push([point.clone(), seed.clone(), header.iter().map(cell).collect()].concat());
+        }
+        let measures = Measures::of(&played, run.config.evaluation.target);
         let (header, record) = fields(&measures)?;
         if lines.is_empty() {
             lines.push([keys.to_vec(), vec!["seed".into(), "folder".into()], text(&header)].concat());

@@ -28,8 +28,8 @@ impl Run<'_> {
         }
     }
 
-    /// Runs the remaining rounds into a run directory, up to the last one or the one that reaches the target; `observe` sees every
-    /// row.
+    /// Runs the remaining rounds into a run directory, up to the last one, the one that reaches the target or the one that diverges, of
+    /// which nothing is kept; `observe` sees every row.
     ///
     /// # Errors
     /// A run directory that cannot be written.
@@ -45,7 +45,14 @@ impl Run<'_> {
         let reached = |row: &Row| stop.is_some_and(|accuracy| row.reaches(accuracy));
         let mut over = state.round == config.rounds || directory.rows()?.iter().any(reached);
         while !over {
-            let (row, clients) = self.round(&mut state)?;
+            let (row, clients) = match self.round(&mut state) {
+                Err(Error::Diverged { diverged, .. }) => {
+                    state.save(&checkpoint, &self.fingerprint())?;
+                    let end = directory.finish(config.evaluation.target, Some(diverged))?;
+                    return Ok((state, end));
+                }
+                played => played?,
+            };
             over = state.round == config.rounds || reached(&row);
             directory.append(&row, &clients)?;
             if state.round.is_multiple_of(config.record.checkpoint_every) || over {
@@ -53,7 +60,7 @@ impl Run<'_> {
             }
             observe(&row);
         }
-        let end = directory.finish(config.evaluation.target)?;
+        let end = directory.finish(config.evaluation.target, None)?;
         Ok((state, end))
     }
 

@@ -12,6 +12,7 @@ mod conformance;
 mod defects;
 #[cfg(feature = "deploy")]
 mod deploy;
+mod divergence;
 mod exhaustive;
 mod experiment;
 mod field;

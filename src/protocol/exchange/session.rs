@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rayon::prelude::*;
+
 use super::{
     AUDITABLE, Aggregate, Aggregator, Formal, Lost, Outcome, Scheme, Traffic, Update, arrives, formal,
     over_field, play, run,
@@ -18,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::keys::{FormalKeys, Later, SeededKeys};
 use crate::network::{LinkModel, LinkUse, Perfect, round_seconds};
 use crate::precision;
-use crate::protocol::{Decoded, Input, Message, PartyId, Protocol};
+use crate::protocol::{Decoded, Input, Message, PartyId, Protocol, Reason};
 use crate::seed::Seed;
 use crate::wire::{Wire, WireSymbol};
 
@@ -93,6 +95,10 @@ impl Setup {
         attempts: u32,
         symbols: &Symbols<impl Fn(usize, &'u Update, Range<usize>) -> I, impl Fn(Vec<S>) -> Vec<f64>>,
     ) -> Aggregate {
+        if let Some(refused) = refusal(updates) {
+            return refused;
+        }
+        let silent = |party| links.is_silent(party);
         let links = self.links(links);
         let len = updates.first().map_or(0, |update| update.delta.len());
         let part = part_len(self.part_bytes, updates.len() * S::BYTES);
@@ -105,7 +111,9 @@ impl Setup {
                 .map(|(k, update)| (symbols.input)(k, update, own.clone()))
                 .collect();
             let inputs: Vec<&dyn Input<S>> = inputs.iter().map(|input| input as _).collect();
-            play(protocol, round, &inputs, &self.keys(start), attempts, |_, link| carry(link))
+            play(protocol, round, &inputs, &self.keys(start), attempts, |_, link| {
+                !silent(link.from) && carry(link)
+            })
         };
         let (mut traffic, mut arrivals, mut sent) = (Traffic::default(), 0, Vec::new());
         let Outcome { decoded, attempts, refused } = from(0, attempts, &mut |link| {
@@ -138,6 +146,12 @@ impl Setup {
         let decoded = precision::checked(decoded, self.tolerance);
         Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused, lost: None }
     }
+}
+
+/// The outage of a round with an update that is not finite, of which no sum could tell.
+fn refusal(updates: &[Update]) -> Option<Aggregate> {
+    let finite = updates.par_iter().all(Update::is_finite);
+    (!finite).then(|| Aggregate::nothing(Reason::Precision))
 }
 
 /// How some coordinates of the update of a client become an input, and symbols become numbers.

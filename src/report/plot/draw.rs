@@ -24,6 +24,8 @@ pub(super) const INK: RGBColor = RGBColor(34, 34, 34);
 const AXIS: RGBColor = RGBColor(110, 110, 110);
 const GRID: RGBColor = RGBColor(222, 222, 222);
 const CURVE_WIDTH: u32 = 5;
+/// Half the width of a cross.
+const CROSS: i32 = 14;
 
 pub(super) const MARGIN: i32 = 30;
 /// Left of a plot: axis label and tick labels.
@@ -61,6 +63,8 @@ pub(super) struct Curve {
     pub stroke: Stroke,
     pub points: Vec<(f64, f64)>,
     pub band: Vec<Band>,
+    /// Whether it ends with a cross, since the run did not go on.
+    pub cut: bool,
 }
 
 /// Labelled boxes of one colour, each by two corners.
@@ -166,7 +170,7 @@ impl Curve {
     /// Says in its label when it is empty, for then it stands in the legend only.
     pub(super) fn new(label: &str, stroke: Stroke, points: Vec<(f64, f64)>, band: Vec<Band>) -> Self {
         let label = if points.is_empty() { format!("{label} (no value)") } else { label.into() };
-        Self { label, stroke, points, band }
+        Self { label, stroke, points, band, cut: false }
     }
 }
 
@@ -284,7 +288,7 @@ impl Figure {
                 chart.draw_series([PathElement::new(outline, stroke.colour.stroke_width(2))])?;
             }
         }
-        for Curve { stroke: Stroke { colour, dash }, points, .. } in &panel.curves {
+        for Curve { stroke: Stroke { colour, dash }, points, cut, .. } in &panel.curves {
             let style = colour.stroke_width(CURVE_WIDTH);
             match dash {
                 _ if points.len() == 1 => {
@@ -296,6 +300,9 @@ impl Figure {
                 Some((dash, gap)) => {
                     chart.draw_series(DashedLineSeries::new(points.iter().copied(), *dash, *gap, style))?;
                 }
+            }
+            if *cut {
+                chart.draw_series(points.last().map(|&end| Cross::new(end, CROSS, INK.stroke_width(4))))?;
             }
         }
 
@@ -379,6 +386,16 @@ pub(super) fn width(text: &str, size: f64) -> f64 {
     size * text.chars().map(em).sum::<f64>()
 }
 
+/// A label with a remark behind it that is never cut off.
+pub(super) fn marked(label: &str, mark: Option<&str>) -> String {
+    mark.map_or_else(
+        || label.into(),
+        |mark| {
+            format!("{}, {mark}", shorten(label, LEGEND_CHARACTERS.saturating_sub(2 + mark.chars().count())))
+        },
+    )
+}
+
 /// At most `most` characters, without those that XML forbids.
 pub(super) fn shorten(text: &str, most: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -456,5 +473,8 @@ mod tests {
         assert_eq!(shorten("abcdef", 6), "abcdef");
         assert_eq!(shorten("abc defg", 5), "abc…");
         assert_eq!(shorten("a\u{1}b\n", 6), "a b ");
+        let label = marked(&"x".repeat(60), Some("diverged in round 3"));
+        assert!(label.ends_with("x…, diverged in round 3"), "{label}");
+        assert_eq!(shorten(&label, LEGEND_CHARACTERS), label);
     }
 }

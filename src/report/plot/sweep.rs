@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::draw::{Axis, Band, Curve, Figure, Panel};
+use super::draw::{Axis, Band, Curve, Figure, Panel, marked};
 use super::{MAX_SERIES, accuracy_axis, over_seeds, plot_accuracy, stroke};
 use crate::error::Result;
+use crate::report::played::kept;
 use crate::report::{Spread, sweep_series};
 use crate::sweep::results::{Line, Results, label};
 
@@ -97,6 +98,8 @@ struct Bare {
     points: Vec<(f64, f64, Option<f64>)>,
     /// Seeds of its points.
     seeds: usize,
+    /// Runs that diverged, and all.
+    diverged: (usize, usize),
 }
 
 impl Bare {
@@ -106,7 +109,11 @@ impl Bare {
             let spread = spread?;
             Some(Band { x, low: (mean - spread).max(0.0), high: (mean + spread).min(100.0) })
         });
-        Curve::new(&self.name, stroke(i), points, band.collect())
+        let mark = match self.diverged {
+            (0, _) => None,
+            (n, all) => Some(format!("{n} of {all} runs diverged")),
+        };
+        Curve::new(&marked(&self.name, mark.as_deref()), stroke(i), points, band.collect())
     }
 }
 
@@ -120,18 +127,30 @@ fn bare(results: &Results, spread: Spread, key: usize, x: &Scale) -> Vec<Bare> {
         others.remove(key);
         let name = label(&keys, &others);
         let accuracies = lines.iter().map(|line| 100.0 * line.measures.final_accuracy);
-        let Some((mean, half)) = spread.of(accuracies) else { continue };
+        let finite = kept(&lines, |line| line.measures.diverged).len();
+        let diverged = lines.len() - finite;
+        let mean = spread.of(accuracies);
+        if mean.is_none() && diverged == 0 {
+            continue;
+        }
         let places = match number(lines[0], key) {
             Some(value) => vec![if x.logarithmic { value.log10() } else { value }],
             None => vec![x.axis.range.0, x.axis.range.1],
         };
-        let points = places.into_iter().map(|place| (place, mean, half));
+        let points = places.into_iter().filter_map(|place| mean.map(|(mean, half)| (place, mean, half)));
         match curves.iter_mut().find(|curve| curve.name == name) {
             Some(curve) => {
                 curve.points.extend(points);
-                curve.seeds = curve.seeds.min(lines.len());
+                curve.seeds = curve.seeds.min(finite.max(1));
+                curve.diverged.0 += diverged;
+                curve.diverged.1 += lines.len();
             }
-            None => curves.push(Bare { name, points: points.collect(), seeds: lines.len() }),
+            None => curves.push(Bare {
+                name,
+                points: points.collect(),
+                seeds: finite.max(1),
+                diverged: (diverged, lines.len()),
+            }),
         }
     }
     for curve in &mut curves {
@@ -143,14 +162,14 @@ fn bare(results: &Results, spread: Spread, key: usize, x: &Scale) -> Vec<Bare> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Measures;
+    use crate::report::{Measures, Played};
 
     fn results(keys: &[&str], lines: &[(&[&str], u64, f64)]) -> Results {
         let line = |&(values, seed, accuracy): &(&[&str], u64, f64)| Line {
             values: values.iter().map(ToString::to_string).collect(),
             seed,
             folder: "x".into(),
-            measures: Measures { final_accuracy: accuracy, ..Measures::of(&[], None) },
+            measures: Measures { final_accuracy: accuracy, ..Measures::of(&Played::default(), None) },
         };
         Results {
             keys: keys.iter().map(ToString::to_string).collect(),
@@ -184,6 +203,20 @@ mod tests {
         assert_eq!((level.len(), level[0].1, level[1].1, curves[2].seeds), (2, 40.0, 40.0, 2));
         // Of 30 and 50: 12.706 · √200 / √2.
         assert!((level[0].2.unwrap() - 127.062).abs() < 0.01);
+    }
+
+    #[test]
+    fn runs_that_diverged_are_told_and_not_averaged() {
+        let mut results = results(
+            &["rate"],
+            &[(&["1"], 1, 0.5), (&["1"], 2, f64::NAN), (&["2"], 1, f64::NAN), (&["3"], 1, 0.25)],
+        );
+        results.lines[1].measures.diverged = Some(3);
+        results.lines[2].measures.diverged = Some(1);
+        let scale = axis("rate", [1.0, 2.0, 3.0].into_iter());
+        let curves = bare(&results, Spread::Deviation, 0, &scale);
+        assert_eq!(curves[0].points, [(1.0, 50.0, None), (3.0, 25.0, None)]);
+        assert_eq!(curves[0].drawn(0).label, "all, 2 of 4 runs diverged");
     }
 
     #[test]

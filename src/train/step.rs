@@ -1,0 +1,131 @@
+//! What the sum of a round does to the state: first the server's part, then, when nothing can diverge any more, the clients'.
+
+use std::borrow::Borrow;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::clients::rate;
+use super::divergence::Silent;
+use super::{Run, Setting, State};
+use crate::algebra::{CHUNK, is_finite};
+use crate::protocol::{Aggregate, Decoded, Update};
+use crate::record::{NotFinite, Outcome};
+
+impl Run<'_> {
+    /// The server's step. Returns the outcome and the relative error of the mean that the server used, or what is not finite.
+    pub(super) fn apply(
+        &self,
+        state: &mut State,
+        members: &[u16],
+        updates: &[Update],
+        silent: &Silent,
+        aggregate: &Aggregate,
+    ) -> Result<(Outcome, Option<f64>), NotFinite> {
+        let Setting { weights, .. } = self.setting;
+        let included = included(aggregate);
+        let heard: Vec<&Update> = silent.others(updates).collect();
+        let weight: f64 = included.iter().map(|&k| updates[usize::from(k)].weight).sum();
+        let estimate = match (self.protocol.participation(), &aggregate.decoded) {
+            (Some(rule), _) => {
+                let absent = |weight: &f64| Update { weight: *weight, delta: Arc::default() };
+                let mut everybody: Vec<Update> = weights.iter().map(absent).collect();
+                members
+                    .iter()
+                    .zip(updates)
+                    .for_each(|(&k, update)| everybody[usize::from(k)] = update.clone());
+                let arrived: Vec<u16> = included.iter().map(|&i| members[usize::from(i)]).collect();
+                rule.estimate(&mut state.memory, &everybody, &arrived)
+                    .map(|mean| (relative_error(&mean, 1.0, &heard), mean))
+            }
+            (None, Decoded::Sum { sum, .. }) => {
+                let mean = sum.par_iter().map(|s| weight.recip() * s).collect();
+                Some((relative_error(sum, weight, &heard), mean))
+            }
+            (None, Decoded::Outage(_)) => None,
+        };
+        let Some((error, mean)) = estimate else { return Ok((Outcome::Outage, None)) };
+        self.step(state, mean, weight / weights.iter().sum::<f64>())?;
+        let all = included.len() == updates.len();
+        Ok((if all { Outcome::Recovered } else { Outcome::Partial }, Some(error)))
+    }
+
+    /// The server's step along the `mean` of clients with this `share` of the weight. An error names what is not finite.
+    pub(crate) fn step(&self, state: &mut State, mean: Vec<f64>, share: f64) -> Result<(), NotFinite> {
+        let Setting { config, .. } = self.setting;
+        if !is_finite(&mean) {
+            return Err(NotFinite::Sum);
+        }
+        let rate = rate(config, state.round);
+        let direction = config.solver.solver().direction(&mut state.control, mean, share, rate);
+        config.server.step(&mut state.parameters, &mut state.moments, &direction);
+        if state.is_finite() { Ok(()) } else { Err(NotFinite::Model) }
+    }
+
+    /// The clients' step, when they learn whose updates entered the sum. An error names what is not finite and leaves them alone.
+    pub(super) fn settle(
+        &self,
+        state: &mut State,
+        members: &[u16],
+        updates: &[Update],
+        aggregate: &Aggregate,
+        outcome: Outcome,
+    ) -> Result<(), NotFinite> {
+        let Setting { config, .. } = self.setting;
+        if outcome == Outcome::Outage {
+            if config.outage.accumulates() {
+                state.carried = updates.iter().map(|update| update.delta.to_vec()).collect();
+            }
+            return Ok(());
+        }
+        let (solver, rate) = (config.solver.solver(), rate(config, state.round));
+        let moves = |i: &usize| state.controls.get(usize::from(members[*i])).is_some();
+        let places: Vec<usize> = included(aggregate).iter().map(|&i| usize::from(i)).filter(moves).collect();
+        let advance = |i: usize, own: &mut [f32]| solver.advance(own, &updates[i].delta, rate);
+        let stays_finite = |&i: &usize| {
+            let mut own = state.controls[usize::from(members[i])].clone();
+            advance(i, &mut own);
+            is_finite(&own)
+        };
+        if !places.iter().all(stays_finite) {
+            return Err(NotFinite::Model);
+        }
+        places.into_iter().for_each(|i| advance(i, &mut state.controls[usize::from(members[i])]));
+        state.carried.clear();
+        Ok(())
+    }
+}
+
+/// The places in the cohort whose updates are in the sum.
+fn included(aggregate: &Aggregate) -> &[u16] {
+    match &aggregate.decoded {
+        Decoded::Outage(_) => &[],
+        Decoded::Sum { included, .. } => included,
+    }
+}
+
+/// ‖sum/weight − mean‖₂ / ‖mean‖₂ for the weighted mean of all updates; coordinates in order, so that the value does not
+/// depend on the number of threads.
+pub(crate) fn relative_error(sum: &[f64], weight: f64, updates: &[impl Borrow<Update> + Sync]) -> f64 {
+    let updates: Vec<&Update> = updates.iter().map(Borrow::borrow).collect();
+    let total: f64 = updates.iter().map(|update| update.weight).sum();
+    let parts: Vec<(f64, f64)> = sum
+        .par_chunks(CHUNK)
+        .enumerate()
+        .map(|(chunk, sum)| {
+            let mut mean = vec![0.0f64; sum.len()];
+            for update in &updates {
+                let delta = &update.delta[chunk * CHUNK..][..sum.len()];
+                mean.iter_mut()
+                    .zip(delta)
+                    .for_each(|(mean, x)| *mean += update.weight / total * f64::from(*x));
+            }
+            let pairs = mean.iter().zip(sum);
+            pairs.fold((0.0, 0.0), |(error, norm), (mean, sum)| {
+                (error + (sum / weight - mean).powi(2), norm + mean * mean)
+            })
+        })
+        .collect();
+    let (error, norm) = parts.iter().fold((0.0, 0.0), |(e, n), (error, norm)| (e + error, n + norm));
+    (error / norm).sqrt()
+}
