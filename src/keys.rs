@@ -160,6 +160,12 @@ impl KeyKind {
         }
     }
 
+    /// The construction of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Plain, Self::Fair, Self::Pairwise].into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Σ_k Var(u_k) per coordinate for `clients` clients at key standard deviation `std`.
     #[must_use]
     pub fn total_power(self, clients: usize, std: f64) -> f64 {

@@ -148,7 +148,7 @@ impl Setting {
     #[must_use]
     pub fn assumptions(&self) -> Assumptions {
         // The largest cohort comes first.
-        Assumptions::cases(&self.config, &self.weights).swap_remove(0)
+        Assumptions::cases(&self.config, &self.weights).swap_remove(0).of_coordinates(self.coordinates())
     }
 
     /// What everybody knows of what clients send.

@@ -81,7 +81,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let dataset = config.data.load().map_err(|error| error.within("data"))?;
         divide(&config, &dataset)?.weights
     };
-    let cases = Assumptions::cases(&config, &weights);
+    let count = Count { parameters: None, data_dir: args.data_dir.clone() };
+    let coordinates = Dimension::default().of(&config, &count)?;
+    let cases = Assumptions::cases(&config, &weights).into_iter();
+    let cases: Vec<Assumptions> = cases.map(|case| case.of_coordinates(coordinates)).collect();
     let smallest = cases.iter().map(|case| case.weights.clients()).min().unwrap_or(clients);
     let coalition = args.coalition.as_deref().map(|text| Coalition::parse(text, smallest)).transpose()?;
     let adversaries = Adversaries { all: args.all_coalitions, coalition };
@@ -95,8 +98,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     for (_, protocol) in &mut contenders {
         if let Ok((_, Stragglers::Auto, _)) = coding(protocol) {
-            let count = Count { parameters: None, data_dir: args.data_dir.clone() };
-            *protocol = plan::resolve(protocol, &config, Dimension::default().of(&config, &count)?)?;
+            *protocol = plan::resolve(protocol, &config, coordinates)?;
         }
     }
     if args.calibrate {
@@ -133,11 +135,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for (name, protocol) in &contenders {
         for case in &cases {
             let size = case.weights.clients();
-            let scheme = match fitted(protocol, size).build(size, seed.child("protocol", 0)) {
-                // A cohort without a scheme is an outage, in which nothing is sent.
-                Err(_) if size < cases[0].weights.clients() => continue,
-                built => built.map_err(|error| error.within("protocol"))?,
-            };
+            let scheme =
+                match fitted(protocol, size).build_for(size, seed.child("protocol", 0), &case.public()) {
+                    // A cohort without a scheme is an outage, in which nothing is sent.
+                    Err(_) if size < cases[0].weights.clients() => continue,
+                    built => built.map_err(|error| error.within("protocol"))?,
+                };
             audits.push(audit(name, &*scheme, erasures, attempts, &adversaries, case)?);
         }
     }
@@ -188,6 +191,14 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
         )
     };
     let mut text = format!("{}: {}\n{assumed}\n{}\n", audit.protocol, audit.erasures, clients(audit));
+    if let Some(step) = audit.step {
+        text += &format!(
+            "of bits: provable of what is sent in floating point, in multiples of 2^{:.0}, for {rounds} rounds; the rest is for real numbers\n",
+            step.log2()
+        );
+    } else if !audit.exact {
+        text += "nothing is proved of the bits that are sent: there are no keys, or they are not on a grid\n";
+    }
     if let Some(idealised) = audit.idealised {
         text += &format!("{idealised}\n");
     }
@@ -201,6 +212,8 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
             "symbols",
             "eps on the view",
             "eps beyond the sum",
+            "LMIP of bits",
+            "eps of bits",
         ]
         .map(String::from),
     ];
@@ -222,6 +235,8 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
             entries.iter().map(|entry| entry.symbols).max().unwrap_or(0).to_string(),
             pair(|entry| entry.epsilon_view, |entry| entry.epsilon_view_total),
             pair(|entry| entry.epsilon_beyond_sum, |entry| entry.epsilon_beyond_sum_total),
+            optional(entries, |entry| entry.lmip_bits_floating),
+            optional(entries, |entry| entry.epsilon_floating),
         ]);
     }
     text += &aligned(&lines);
@@ -236,11 +251,19 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
     text
 }
 
+/// The largest of what all clients have, – where one has none.
+fn optional(entries: &[Entry], of: fn(&Entry) -> Option<f64>) -> String {
+    let values: Option<Vec<f64>> = entries.iter().map(of).collect();
+    values.map_or_else(|| "–".into(), |values| short(values.into_iter().fold(0.0, f64::max)))
+}
+
 /// Whose round it is, and what is assumed of them.
 fn clients(audit: &Audit) -> String {
     let Audit { cohort, weights: [least, most], open, exact, .. } = audit;
     let mut text = match open {
-        true => format!("{cohort} clients in a round, each of any weight from {least:.4} to {most:.4} that tells most"),
+        true => format!(
+            "{cohort} clients in a round, each of any weight from {least:.4} to {most:.4} that tells most"
+        ),
         false => format!("{cohort} clients of weights from {least:.4} to {most:.4}"),
     };
     if *exact {

@@ -1,5 +1,6 @@
 //! What the numbers of privacy are computed under.
 
+use crate::algebra::grid::Public;
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -87,6 +88,8 @@ pub struct Assumptions {
     pub delta: f64,
     /// Rounds T over which ε is composed.
     pub rounds: u64,
+    /// Number d of coordinates of an update, for ε in floating point; without it none is given.
+    pub coordinates: Option<usize>,
 }
 
 impl Assumptions {
@@ -99,7 +102,21 @@ impl Assumptions {
             weights: weights.into(),
             delta: config.privacy.ldp_delta,
             rounds: config.rounds,
+            coordinates: None,
         }
+    }
+
+    /// For updates of `d` coordinates.
+    #[must_use]
+    pub fn of_coordinates(self, d: usize) -> Self {
+        Self { coordinates: Some(d), ..self }
+    }
+
+    /// What everybody knows of the inputs.
+    #[must_use]
+    pub fn public(&self) -> Public {
+        let [_, weight] = self.weights.range();
+        Public { clip: self.clip, weight, coordinates: self.coordinates, ..Public::default() }
     }
 
     /// One for every number of clients that a round of a configuration may have, the largest first; `weights` are those of the
@@ -136,11 +153,14 @@ impl Assumptions {
     /// # Errors
     /// The first that is not.
     pub fn check(&self) -> Result<()> {
-        let Self { input_std, clip, weights, delta, rounds: _ } = self;
+        let Self { input_std, clip, weights, delta, rounds: _, coordinates: _ } = self;
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let refuse = |key: &str, rule: String| Err(Error::config(key, rule));
         if !positive(*input_std) {
-            return refuse("privacy.update_std", format!("{input_std} must be a finite number greater than 0"));
+            return refuse(
+                "privacy.update_std",
+                format!("{input_std} must be a finite number greater than 0"),
+            );
         }
         if let Some(clip) = clip.filter(|clip| !positive(*clip)) {
             return refuse("solver.clip_norm", format!("{clip} must be a finite number greater than 0"));
@@ -165,7 +185,10 @@ mod tests {
     #[test]
     fn floors_of_weighted_sums() {
         // ½ ln(10/9) for ten equal clients; with weights 2, 1, 1 the first is 2/3 of the variance.
-        assert!((Weights::from(vec![1.0; 10]).floor(3, &(0..10).collect::<Vec<_>>()) - 0.052_680_257_8).abs() < 1e-10);
+        assert!(
+            (Weights::from(vec![1.0; 10]).floor(3, &(0..10).collect::<Vec<_>>()) - 0.052_680_257_8).abs()
+                < 1e-10
+        );
         let weights = Weights::from(vec![2.0, 1.0, 1.0]);
         assert!((weights.floor(0, &[0, 1, 2]) + 0.5 * (1.0f64 - 4.0 / 6.0).ln()).abs() < 1e-14);
         assert!((weights.floor(1, &[0, 1]) + 0.5 * (1.0f64 - 1.0 / 5.0).ln()).abs() < 1e-14);

@@ -8,6 +8,7 @@ use serde::Serialize;
 pub use super::assumptions::{Assumptions, Weights};
 use super::defect::{self, Finding};
 use super::erasures::{self, Lost};
+use super::floating::{self, Sampler};
 use super::view::Coalition;
 use crate::error::{Error, Result};
 use crate::network::{LinkModel, Perfect};
@@ -19,6 +20,20 @@ mod learned;
 
 pub use entry::Entry;
 use learned::Learned;
+
+/// What a coalition learned as a party to arithmetic over the reals, and, on a grid, from the bits that are sent.
+struct Coalitions {
+    ideal: Learned,
+    floating: Option<Learned>,
+}
+
+/// [`floating::masked`] of any views.
+fn masked(views: &Formal) -> Option<Formal> {
+    match views {
+        Formal::Real(views) => floating::masked(views).map(Formal::Real),
+        Formal::Field(_) => None,
+    }
+}
 
 /// Rounds whose views are held at once.
 const BLOCK: usize = 64;
@@ -68,6 +83,9 @@ pub struct Audit {
     pub least_included: Option<usize>,
     /// Whether the scheme computes over a prime field, so that LMIP is for uniform inputs and ε is 0 or infinite.
     pub exact: bool,
+    /// The step of the grid on which masked updates lie, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
     /// What stands in for the cryptography of the scheme; `None` where it has none. Whatever an attack on that would tell, and a wrong
     /// agreement that gives two groups one secret, is beyond this audit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,14 +116,34 @@ pub fn audit(
         return Err(Error::Refused(format!("an audit of {clients} clients was given {weighted} weights")));
     }
     let layers = layers(&lossless, adversaries)?;
-    let mut learned: Vec<(usize, Learned)> = Vec::new();
+    let sampler = Sampler::of(scheme, assumptions);
+    let on_grid = scheme.grid().is_some() && scheme.scheme().key_std.is_some_and(|std| std > 0.0);
+    let rounding = sampler
+        .map_or(0.0, |sampler| sampler.step * assumptions.coordinates.map_or(0.0, |d| (d as f64).sqrt()));
+    let mut learned: Vec<(usize, Coalitions)> = Vec::new();
     for (layer, (_, coalitions)) in layers.iter().enumerate() {
-        learned.extend(coalitions.iter().map(|coalition| (layer, Learned::new(coalition.clone(), clients))));
+        learned.extend(coalitions.iter().map(|coalition| {
+            let ideal = Learned::new(coalition.clone(), clients, 0.0);
+            let floating = on_grid.then(|| Learned::new(coalition.clone(), clients, rounding));
+            (layer, Coalitions { ideal, floating })
+        }));
     }
     let mut findings: Vec<Finding> = Vec::new();
     let mut see = |views: &[Formal], repeated: bool| -> Result<()> {
+        let masked: Vec<Option<Formal>> =
+            views.iter().map(|views| on_grid.then(|| masked(views)).flatten()).collect();
         learned.par_iter_mut().try_for_each(|(_, learned)| {
-            views.iter().try_for_each(|views| learned.see(views, assumptions, repeated))
+            views.iter().zip(&masked).try_for_each(|(views, masked)| {
+                learned.ideal.see(views, assumptions, repeated)?;
+                match (&mut learned.floating, masked) {
+                    (Some(floating), Some(masked)) => floating.see(masked, assumptions, repeated),
+                    // No claim about one round, no claim about the run.
+                    (floating, _) => {
+                        *floating = None;
+                        Ok(())
+                    }
+                }
+            })
         })?;
         findings.extend(views.iter().flat_map(defect::of_formal));
         findings.extend(
@@ -143,8 +181,9 @@ pub fn audit(
     };
     findings.extend(defect::of_rounds(&lossless, &scheme.formal(2, &Perfect, attempts)?));
     let entries = layers.iter().enumerate().flat_map(|(layer, (layer_name, _))| {
-        let of_layer: Vec<&Learned> = learned.iter().filter(|(l, _)| *l == layer).map(|(_, l)| l).collect();
-        entry::entries((name, layer_name), &of_layer, clients, assumptions)
+        let of_layer: Vec<&Coalitions> =
+            learned.iter().filter(|(l, _)| *l == layer).map(|(_, l)| l).collect();
+        entry::entries((name, layer_name), &of_layer, sampler.as_ref(), clients, assumptions)
     });
     let entries = entries.collect();
     let exact = matches!(lossless, Formal::Field(_));
@@ -158,6 +197,7 @@ pub fn audit(
         open: !assumptions.weights.are_known(),
         least_included: scheme.scheme().least_included,
         exact,
+        step: scheme.grid().filter(|_| on_grid).map(|grid| grid.step()),
         idealised,
         findings,
         entries,

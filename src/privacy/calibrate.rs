@@ -30,7 +30,8 @@ impl Bounds {
     pub fn possible(&self, audit: &Audit) -> Result<()> {
         let Some(bound) = self.lmip_bits else { return Ok(()) };
         let highest = |a: &Entry, b: &Entry| a.floor_bits.total_cmp(&b.floor_bits);
-        match audit.entries.iter().rev().max_by(|a, b| highest(a, b)).filter(|entry| entry.floor_bits > bound) {
+        match audit.entries.iter().rev().max_by(|a, b| highest(a, b)).filter(|entry| entry.floor_bits > bound)
+        {
             None => Ok(()),
             Some(entry) => {
                 let floor = match entry.floor_bits {
@@ -52,8 +53,8 @@ impl Bounds {
     pub fn exceeded(&self, audit: &Audit) -> Option<String> {
         let over = |entry: &Entry| {
             let checks = [
-                ("epsilon", entry.epsilon(), self.epsilon, "privacy.max_ldp_epsilon"),
-                ("LMIP", entry.lmip_bits, self.lmip_bits, "privacy.max_lmip_bits"),
+                ("epsilon", entry.provable_epsilon(), self.epsilon, "privacy.max_ldp_epsilon"),
+                ("LMIP", entry.provable_lmip_bits(), self.lmip_bits, "privacy.max_lmip_bits"),
             ];
             checks
                 .into_iter()
@@ -145,7 +146,7 @@ pub fn calibrate(
             for case in cases {
                 let size = case.weights.clients();
                 let protocol = fitted(&with_keys(protocol, keys, std), size);
-                let scheme = match protocol.build(size, seed) {
+                let scheme = match protocol.build_for(size, seed, &case.public()) {
                     // A cohort without a scheme is an outage, in which nothing is sent.
                     Err(_) if size < clients => continue,
                     built => built.map_err(|error| error.within("protocol"))?,

@@ -19,7 +19,9 @@ const ROUNDING: f64 = 1e-10;
 pub(super) fn not_finite(what: &str) -> Error {
     Error::config(
         "privacy",
-        format!("{what} is not finite; bring update_std, clip_norm, weights and key_std within 10^±100 of each other"),
+        format!(
+            "{what} is not finite; bring update_std, clip_norm, weights and key_std within 10^±100 of each other"
+        ),
     )
 }
 
@@ -259,10 +261,7 @@ fn information(
 }
 
 /// Whether an orthonormal basis spans a row.
-pub(super) fn spanned<'a>(
-    row: &RowDVector<f64>,
-    basis: impl Iterator<Item = &'a RowDVector<f64>>,
-) -> bool {
+pub(super) fn spanned<'a>(row: &RowDVector<f64>, basis: impl Iterator<Item = &'a RowDVector<f64>>) -> bool {
     let rest = basis.fold(row.clone(), |rest, basis| &rest - basis * rest.dot(basis));
     rest.norm() <= SUM_TOLERANCE * row.norm()
 }

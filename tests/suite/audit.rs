@@ -26,7 +26,14 @@ fn scheme(clients: usize, config: SecCoGcConfig) -> Box<dyn Aggregator> {
 }
 
 fn assumptions(clients: usize) -> Assumptions {
-    Assumptions { input_std: 1.0, clip: Some(1.0), weights: vec![1.0; clients].into(), delta: 1e-5, rounds: 1 }
+    Assumptions {
+        input_std: 1.0,
+        clip: Some(1.0),
+        weights: vec![1.0; clients].into(),
+        delta: 1e-5,
+        rounds: 1,
+        coordinates: None,
+    }
 }
 
 /// The worst-case audit without coalitions.
@@ -220,7 +227,8 @@ fn rank_decisions_hold_for_bad_codes_and_extreme_keys() {
         let bare =
             ProtocolConfig::CoGc(CoGcConfig { code, stragglers: stragglers.into(), ..Default::default() });
         let bare = bare.build(clients, Seed::new(1)).unwrap().views(1, &Perfect, 1).unwrap();
-        let server = |views: &Views| Determined::of(&View::of(views, Coalition::of([PartyId::Server]))).unwrap();
+        let server =
+            |views: &Views| Determined::of(&View::of(views, Coalition::of([PartyId::Server]))).unwrap();
         let rank = if code == CodeKind::FractionalRepetition {
             clients / (stragglers + 1)
         } else {

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use seccogc::algebra::grid::{Grid, Public};
 use seccogc::algebra::{Real, Symbol};
 use seccogc::keys::{KeyKind, SeededKeys};
+use seccogc::privacy::audit::{Adversaries, Assumptions, Audit, Erasures, audit, lossless};
+use seccogc::privacy::erasures::Lost;
+use seccogc::privacy::ldp;
+use seccogc::protocol::cogc::SecCoGcConfig;
 use seccogc::protocol::uncoded::{Mask, Uncoded};
-use seccogc::protocol::{Input, PartyId, Protocol, Update};
+use seccogc::protocol::{Input, PartyId, Protocol, ProtocolConfig, Update};
 use seccogc::seed::Seed;
 
 const CLIENTS: usize = 10;
@@ -192,4 +196,72 @@ fn uncoded_uploads_are_on_the_grid() {
             assert!(sent[0].body.0.iter().all(whole) && f32::energy(&sent[0].body.0) > 0.0);
         }
     }
+}
+
+/// The worked numbers: what the server's ten sums tell bit by bit is what all ten masked vectors tell.
+#[test]
+fn the_audit_prints_what_is_provable_of_bits_beside_the_ideal_figure() {
+    // M = 10, s = 7, fair keys, x ~ N(0, 1): nats by layer, ideal and of all masked vectors.
+    for (std, ideal, floating) in [(1.0, 0.108_29, 0.373_6), (10.0, 0.053_672, 0.057_2)] {
+        let audit = audited(std, 1, vec![1.0; 10]);
+        for entry in audit.entries.iter().filter(|entry| entry.layer == "server") {
+            assert!((entry.lmip_nats / ideal - 1.0).abs() < 1e-4, "{}", entry.lmip_nats);
+            let nats = entry.lmip_bits_floating.unwrap() * std::f64::consts::LN_2;
+            assert!((nats - floating).abs() < 5e-5, "{nats}");
+            // e_k − e_j against fair keys: √2/(σ √(M/(M − 1))), times 2C.
+            let mu = 2.0 * 2f64.sqrt() / (std * (10.0f64 / 9.0).sqrt());
+            let epsilon = entry.epsilon_floating.unwrap();
+            let want = ldp::epsilon(mu, 1e-5);
+            assert!(want <= epsilon && epsilon < 1.001 * want, "{epsilon} for {want}");
+        }
+        // A neighbour receives multiples of masked vectors one by one: nothing is added but the reach of rounding.
+        for entry in audit.entries.iter().filter(|entry| entry.layer == "neighbour") {
+            assert!((entry.lmip_bits_floating.unwrap() / entry.lmip_bits - 1.0).abs() < 1e-9);
+        }
+    }
+}
+
+/// σ = 100, C = 1, δ = 10⁻⁵: 0.0586 on a link at weight 1, 0.067 at weight 1.127; with all that the bits add still so.
+#[test]
+fn a_link_in_floating_point_has_the_audited_epsilon() {
+    let mut weights = vec![1.0; 10];
+    weights[0] = 1.127;
+    let audit = audited(100.0, 1, weights);
+    let link = |client: usize| {
+        let found = audit.entries.iter().find(|entry| entry.layer == "link" && entry.client == client);
+        found.map(|entry| (entry.epsilon_view_total, entry.epsilon_floating.unwrap())).unwrap()
+    };
+    for (client, want) in [(1, 0.067), (2, 0.0586)] {
+        let (ideal, floating) = link(client);
+        assert!((ideal - want).abs() < 5e-4, "{ideal}");
+        assert!(ideal < floating && floating < 1.001 * ideal, "{floating} for {ideal}");
+    }
+}
+
+/// Without a grid, or with link keys, nothing is claimed of bits.
+#[test]
+fn no_claim_is_made_where_none_is_proved() {
+    let none = |text: &str| {
+        let config: SecCoGcConfig = toml::from_str(text).unwrap();
+        let scheme = ProtocolConfig::SecCoGc(config).build(6, Seed::new(1)).unwrap();
+        let assumptions = assumptions(1, vec![1.0; 6]);
+        let entries = lossless("a", &*scheme, 1, &assumptions).unwrap();
+        entries.iter().all(|entry| entry.lmip_bits_floating.is_none() && entry.epsilon_floating.is_none())
+    };
+    assert!(none("stragglers = 2\ngrid = false"));
+    assert!(none("stragglers = 2\nlink_key_std = 1.0"));
+    assert!(!none("stragglers = 2"));
+}
+
+fn assumptions(rounds: u64, weights: Vec<f64>) -> Assumptions {
+    let (input_std, clip, coordinates) = (1.0, Some(1.0), Some(100_000));
+    Assumptions { input_std, clip, weights: weights.into(), delta: 1e-5, rounds, coordinates }
+}
+
+fn audited(key_std: f64, rounds: u64, weights: Vec<f64>) -> Audit {
+    let config = SecCoGcConfig { key_std, ..Default::default() };
+    let assumptions = assumptions(rounds, weights);
+    let scheme = ProtocolConfig::SecCoGc(config).build_for(10, Seed::new(1), &assumptions.public()).unwrap();
+    let nothing = Lost::default();
+    audit("a", &*scheme, Erasures::These(&nothing), 1, &Adversaries::default(), &assumptions).unwrap()
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use seccogc::record::{ClientRow, NotFinite, Outcome, Row, RunInfo, read_rows};
+use seccogc::record::{Row, RunInfo, read_rows};
 
 fn seccogc(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_seccogc")).args(args).output().unwrap()

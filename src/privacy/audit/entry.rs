@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::Assumptions;
+use super::Coalitions;
 use super::learned::{Exposure, Learned};
 use crate::error::Result;
+use crate::privacy::floating::Sampler;
 use crate::privacy::ldp;
 use crate::protocol::PartyId;
 
@@ -51,6 +53,14 @@ pub struct Entry {
     /// The same over all rounds.
     #[serde(serialize_with = "number")]
     pub epsilon_beyond_sum_total: f64,
+    /// LMIP, bits per coordinate, of what is sent in floating point: of all masked inputs that the messages hold
+    /// ([`crate::privacy::floating`]); empty where no grid makes it provable.
+    #[serde(serialize_with = "optional", default)]
+    pub lmip_bits_floating: Option<f64>,
+    /// ε over all rounds of what is sent in floating point, beyond the sum where that is seen, the distance of the draws from ideal ones
+    /// included; empty where no grid makes it provable.
+    #[serde(serialize_with = "optional", default)]
+    pub epsilon_floating: Option<f64>,
     /// δ.
     pub delta: f64,
     /// Rounds T.
@@ -63,6 +73,25 @@ impl Entry {
     pub fn epsilon(&self) -> f64 {
         if self.sum { self.epsilon_beyond_sum_total } else { self.epsilon_view_total }
     }
+
+    /// The same of what is provable of the bits that are sent, where there is such a number.
+    #[must_use]
+    pub fn provable_epsilon(&self) -> f64 {
+        self.epsilon_floating.unwrap_or(0.0).max(self.epsilon())
+    }
+
+    /// LMIP in bits per coordinate, of the bits that are sent where it is provable.
+    #[must_use]
+    pub fn provable_lmip_bits(&self) -> f64 {
+        self.lmip_bits_floating.unwrap_or(0.0).max(self.lmip_bits)
+    }
+}
+
+fn optional<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => number(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// JSON has no infinity.
@@ -73,10 +102,13 @@ fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> 
 /// The lines of one layer: every client that is outside at least one of its coalitions.
 pub(super) fn entries(
     (protocol, layer): (&str, &str),
-    coalitions: &[&Learned],
+    coalitions: &[&Coalitions],
+    sampler: Option<&Sampler>,
     clients: usize,
     assumptions: &Assumptions,
 ) -> Vec<Entry> {
+    let all = coalitions;
+    let coalitions: Vec<&Learned> = all.iter().map(|both| &both.ideal).collect();
     let line = |k: usize| {
         let outside =
             || coalitions.iter().filter(move |learned| !learned.coalition.has(PartyId::Client(k as u16)));
@@ -91,6 +123,14 @@ pub(super) fn entries(
             outside().map(|learned| of(&learned.clients[k])).fold(0.0, f64::max)
         };
         let epsilon = |mu: f64| ldp::epsilon(mu, assumptions.delta);
+        let sum = outside().any(|learned| learned.sum);
+        let bits = all.iter().filter(|both| !both.ideal.coalition.has(PartyId::Client(k as u16)));
+        let bits: Option<Vec<&Learned>> = bits.map(|both| both.floating.as_ref()).collect();
+        let of_bits = |of: &dyn Fn(&Exposure) -> f64| {
+            let values = bits.as_ref()?.iter().map(|learned| of(&learned.clients[k]));
+            values.reduce(f64::max)
+        };
+        let mu_of_bits = of_bits(&|e| e.squares[usize::from(sum)].sqrt());
         let lmip_nats = worst.clients[k].lmip;
         Some(Entry {
             protocol: protocol.to_owned(),
@@ -103,11 +143,15 @@ pub(super) fn entries(
             floor_bits: worst.clients[k].floor / std::f64::consts::LN_2,
             symbols: most.symbols,
             counterexample: most.counterexample.clone(),
-            sum: outside().any(|learned| learned.sum),
+            sum,
             epsilon_view: epsilon(largest(&|e| e.mu[0])),
             epsilon_view_total: epsilon(largest(&|e| e.squares[0]).sqrt()),
             epsilon_beyond_sum: epsilon(largest(&|e| e.mu[1])),
             epsilon_beyond_sum_total: epsilon(largest(&|e| e.squares[1]).sqrt()),
+            lmip_bits_floating: of_bits(&|e| e.lmip / std::f64::consts::LN_2),
+            epsilon_floating: mu_of_bits
+                .zip(sampler)
+                .map(|(mu, sampler)| sampler.epsilon(mu, assumptions.delta)),
             delta: assumptions.delta,
             rounds: assumptions.rounds,
         })

@@ -37,18 +37,21 @@ pub(super) struct Learned {
     pub symbols: usize,
     pub counterexample: String,
     pub sum: bool,
+    /// What the reach 2 w C of an input grows by when it is rounded.
+    rounding: f64,
     /// The view without losses, when others are compared with it.
     largest: Option<View>,
 }
 
 impl Learned {
-    pub(super) fn new(coalition: Coalition, clients: usize) -> Self {
+    pub(super) fn new(coalition: Coalition, clients: usize, rounding: f64) -> Self {
         Self {
             coalition,
             clients: vec![Exposure::default(); clients],
             symbols: 0,
             counterexample: String::new(),
             sum: false,
+            rounding,
             largest: None,
         }
     }
@@ -144,7 +147,7 @@ impl Learned {
             for ((distance, most), squares) in distances.iter().zip(&mut total.mu).zip(&mut total.squares) {
                 let mu = match assumptions.clip {
                     _ if *distance == 0.0 => 0.0,
-                    Some(clip) => 2.0 * assumptions.weights.most(*k) * clip * distance,
+                    Some(clip) => (2.0 * assumptions.weights.most(*k) * clip + self.rounding) * distance,
                     None => f64::INFINITY,
                 };
                 *most = most.max(number(mu, "the reach of an update through the keys")?);
