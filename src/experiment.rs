@@ -250,13 +250,13 @@ fn next_mark(text: &str) -> Option<(&str, &str, &str)> {
     Some((before, mark, after))
 }
 
-/// The index: every experiment with its claim, its verdict and its first figure, links relative to the experiments'
-/// folder.
+/// The index: every experiment with its claim, its verdict and its first figure, links relative to the
+/// experiments' folder.
 #[must_use]
 pub fn index(experiments: &[Experiment]) -> String {
     let mut page = String::from(
-        "# Experiments\n\nOne claim each, its verdict, and the command that tests it: `seccogc experiment NAME`, \
-         or `--quick` for a short version.\n",
+        "# Experiments\n\nOne claim each, its verdict, and the command that tests it: \
+         `seccogc experiment NAME`, or `--quick` for a short version.\n",
     );
     for experiment in experiments {
         let Experiment { name, spec, .. } = experiment;

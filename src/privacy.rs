@@ -92,7 +92,8 @@ const DETERMINED: f64 = 1e-9;
 /// Local mutual information privacy of each client against an adversary that sees `view`, in nats per coordinate.
 ///
 /// LMIP is I(x_k; view | what the adversary holds itself) for independent x_j ~ N(0, `input_std`²) and N(0, 1) key draws
-/// (Weng, section V). The adversary's own inputs and keys belong into the view. With the view's rows scaled to unit-variance
+/// (Weng et al., arXiv 2507.07565, section V). The adversary's own inputs and keys belong into the view.
+/// With the view's rows scaled to unit-variance
 /// unknowns, Z = [σ_x A, B], the squared correlation of x_k with its best linear estimate is the leverage
 /// ρ_k² = ‖P e_k‖², P the projector on the row space of Z, and I = −½ ln(1 − ρ_k²): the log-det formula
 /// without a difference of large logarithms. Infinite when the view determines x_k.
