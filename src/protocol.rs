@@ -7,9 +7,9 @@
 //!
 //! | file | schemes | source |
 //! |---|---|---|
-//! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017 and the baselines of Weng, section IX |
+//! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017; Weng et al., section IX |
 //! | [`participation`] | `mifa`, `fedvarp`, `fedau` | Gu et al. 2021, Jhunjhunwala et al. 2022, Wang & Ji 2024 |
-//! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; Weng, *Secure Cooperative Gradient Coding* |
+//! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; 2025; arXiv 2507.07565 |
 //! | [`hierarchical`] | `hierarchical` | Lu, Cheng, Kang, Liu, *Capacity of Hierarchical Secure Coded Gradient Aggregation* |
 //! | [`secure_gc`] | `secure-gc` | *Secure gradient coding, minimum source key size* |
 //! | [`zhao_sun`] | `zhao-sun` | Zhao & Sun, *Information Theoretic Secure Aggregation with User Dropouts* |

@@ -1,7 +1,12 @@
 //! Cooperative gradient coding, with secret keys (SecCoGC, Fair-SecCoGC) or without (CoGC).
 //!
-//! Weng, Li, Xiao, Skoglund, *Cooperative Gradient Coding for Semi-Decentralized Federated Learning*, GLOBECOM 2024; Weng,
+//! CoGC: Weng, Li, Xiao, Skoglund, *Cooperative Gradient Coding for Semi-Decentralized Federated Learning*,
+//! GLOBECOM 2024; Weng et al., *Cooperative Gradient Coding*, IEEE Trans. Commun. 73(12), 2025.
+//!
+//! SecCoGC: Weng, Ren, Zhao, Xiao, Skoglund, *Coding-Enforced Robust Secure Aggregation for Federated
+//! Learning Under Unreliable Communication*, arXiv 2507.07565, version 4, 2025; earlier versions:
 //! *Secure Cooperative Gradient Coding: Optimality, Reliability, and Global Privacy*, sections III–IV.
+//! Section numbers, here and elsewhere, are those of the earlier versions.
 //!
 //! | paper | here | shape |
 //! |---|---|---|

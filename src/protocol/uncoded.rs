@@ -1,7 +1,7 @@
 //! The schemes without a code: every client sends one vector to the server, the server adds what arrives.
 //!
 //! McMahan et al., *Communication-Efficient Learning of Deep Networks from Decentralized Data*, AISTATS 2017, and the baselines
-//! of Weng, *Secure Cooperative Gradient Coding*, section IX.
+//! of Weng et al., arXiv 2507.07565 (see [`cogc`](super::cogc)), section IX.
 //!
 //! | scheme | client k sends | server outputs |
 //! |---|---|---|

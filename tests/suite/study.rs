@@ -101,7 +101,7 @@ fn fair_keys_protect_all_clients_alike_and_plain_ones_do_not() {
         links.clone().fold(0.0, f64::max) / links.fold(f64::INFINITY, f64::min)
     };
     assert!((spread("fair") - 1.0).abs() < 1e-6, "{}", spread("fair"));
-    // Weng's plain keys: Var(u_k) = σ² for k < M and (M − 1)σ² for the last, which balances them.
+    // The plain keys of Weng et al.: Var(u_k) = σ² for k < M and (M − 1)σ² for the last, which balances them.
     assert!((spread("plain") / 9.0 - 1.0).abs() < 1e-2, "{}", spread("plain"));
 }
 

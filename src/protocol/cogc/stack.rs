@@ -1,5 +1,7 @@
 //! GC+: decoding from incomplete partial sums, stacked over the attempts of a round.
 //!
+//! Weng et al., *Cooperative Gradient Coding*, IEEE Trans. Commun. 73(12), 2025.
+//!
 //! Every sum that reaches the server is one row of coefficients over the masked inputs x_k + u_k: b_mk for the
 //! clients k whose share is in it, 0 for the others. Inputs and masks do not change between attempts, so rows of all
 //! attempts of a round may be combined, and the round decodes as soon as 1ᵀ is in their span. The masks then cancel as
