@@ -34,7 +34,14 @@
 //! the reach of client k is w_k C and that of a pair the smaller one.
 //!
 //! Not covered: parties who deviate from the protocol; what trained models, timing or the pattern of losses give away; the security of
-//! the channels and of the key exchange, and a generator or arithmetic that is not the ideal N(0, 1) over the reals (floating point).
+//! the channels and of the key exchange.
+//!
+//! # Floating point
+//!
+//! All of this is about real numbers. What is sent are bits, and those of a floating-point key added to an update tell the update:
+//! [`floating`] says what is provable of bits, with updates and keys on a public grid and the sampler's distance from N(0, 1) counted in δ.
+//! The audit prints it beside the figures for real numbers ([`audit::Entry::epsilon_floating`]), declared bounds and [`calibrate`]
+//! count it where it is known, and the columns of `rounds.csv` are for real numbers.
 //!
 //! # Over a prime field
 //!
