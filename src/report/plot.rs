@@ -188,8 +188,8 @@ fn accuracy_curve(series: &Series, spread: Spread, stroke: Stroke) -> Curve {
         }
     }
     let ends: Vec<Option<u64>> = series.runs.iter().map(|run| run.diverged).collect();
-    let label = draw::marked(&series.name, mark(&ends).as_deref());
-    Curve { cut: runs.iter().all(|run| run.diverged.is_some()), ..Curve::new(&label, stroke, points, band) }
+    let curve = Curve::new(&series.name, stroke, points, band).marked(&series.name, mark(&ends));
+    Curve { cut: runs.iter().all(|run| run.diverged.is_some()), ..curve }
 }
 
 /// Linear from 0; logarithmic when a run has diverged, so that what came before stays visible.
@@ -313,7 +313,7 @@ mod tests {
         seeds.runs.push(cut(&[]));
         assert_eq!(drawn(&seeds).label, "A, 2 of 2 seeds diverged");
         seeds.runs = vec![cut(&[])];
-        assert_eq!(drawn(&seeds).label, "A, diverged in round 1 (no value)");
+        assert_eq!(drawn(&seeds).label, "A, diverged in round 1");
     }
 
     #[test]

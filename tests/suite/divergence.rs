@@ -4,8 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
-use seccogc::record::{Row, RunInfo, read_rows};
+use seccogc::config::Config;
+use seccogc::data::{Augmentation, Dataset, Examples, Normalisation};
+use seccogc::error::Error;
+use seccogc::learn::{Evaluation, Learner, LocalUpdate, Task};
+use seccogc::network::Perfect;
+use seccogc::protocol::{Decoded, ProtocolConfig, Reason, Update};
+use seccogc::record::{ClientRow, Diverged, NotFinite, Outcome, Row, RunInfo, read_rows};
+use seccogc::seed::Seed;
+use seccogc::train::{Setting, State};
 
 fn seccogc(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_seccogc")).args(args).output().unwrap()
@@ -105,4 +114,361 @@ fn every_protocol_solver_and_optimiser_ends_in_one_line() {
     }
     let svg = fs::read_to_string(folder.path("0/accuracy.svg")).unwrap();
     assert!(svg.contains("diverged in round 1"));
+}
+
+/// A softmax model whose weights grow by about 10⁷ in every round.
+const GROWING: [&str; 8] = [
+    "model.kind=softmax",
+    "protocol.kind=ideal",
+    "solver.weight_decay=1",
+    "solver.learning_rate=1e7",
+    "solver.steps=1",
+    "rounds=12",
+    "evaluation.every=1",
+    "record.tensorboard=true",
+];
+
+#[test]
+fn a_run_goes_on_from_the_last_good_round_with_another_rate() {
+    let folder = Folder::new();
+    let line = folder.diverges("run", &GROWING);
+    assert!(
+        line.starts_with("error: diverged in round 6: the update of several clients is not finite; "),
+        "{line}"
+    );
+    let svg = fs::read_to_string(folder.path("run/accuracy.svg")).unwrap();
+    assert!(svg.contains("diverged in round 6"));
+    let events = || fs::read(folder.path("run").join(seccogc::record::tensorboard::FILE)).unwrap();
+    let marked = || events().windows(14).any(|tag| tag == b"round/diverged");
+    let info = || RunInfo::load(&folder.path("run/run.json")).unwrap();
+    assert!(marked());
+    let before = untimed(&folder.path("run/rounds.csv"));
+    assert_eq!(before.len(), 1 + 5);
+    // As it is, it diverges again, and nothing has changed.
+    let again = folder.resume("run");
+    assert_eq!(again.status.code(), Some(3));
+    assert_eq!(untimed(&folder.path("run/rounds.csv")), before);
+
+    folder.edit("run", "learning_rate = 10000000.0\nmomentum", "learning_rate = 0.5\nmomentum");
+    assert!(folder.resume("run").status.success());
+    let rows = folder.rows("run");
+    assert_eq!(rows.iter().map(|row| row.round).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>());
+    assert_eq!(untimed(&folder.path("run/rounds.csv"))[..6], before);
+    assert!(rows.iter().all(|row| row.train_loss.is_finite() && row.test_loss.unwrap().is_finite()));
+    assert!(rows[11].test_loss < rows[4].test_loss, "{rows:?}");
+    let clients: Vec<ClientRow> = read_rows(&folder.path("run/clients.csv")).unwrap();
+    assert_eq!(clients.len(), 12 * 10);
+    let end = info().end.unwrap();
+    assert_eq!((end.rounds, end.diverged), (12, None));
+    let svg = fs::read_to_string(folder.path("run/accuracy.svg")).unwrap();
+    assert!(!marked() && !svg.contains("diverged"));
+}
+
+#[test]
+fn a_run_that_diverged_at_once_becomes_that_of_the_other_rate() {
+    let folder = Folder::new();
+    folder.diverges("run", &EXPLODING);
+    folder.edit("run", "learning_rate = 100000000000000000000.0\nmomentum", "learning_rate = 0.05\nmomentum");
+    assert!(folder.resume("run").status.success());
+    let gentle = [&EXPLODING[..], &["solver.learning_rate=0.05"]].concat();
+    assert!(folder.train("gentle", &gentle).status.success());
+    assert_eq!(untimed(&folder.path("run/rounds.csv")), untimed(&folder.path("gentle/rounds.csv")));
+}
+
+/// The client with the one example of class c moves every weight by (c + 1)/4; some of them bring what is not finite.
+struct Odd(&'static [(u8, f64, f32)]);
+
+const CLIENTS: u8 = 6;
+
+/// The place of the client that has class 2, as classes are dealt with seed 1.
+const AT: usize = 4;
+
+impl Learner for Odd {
+    fn parameters(&self) -> usize {
+        5
+    }
+
+    fn layers(&self) -> Vec<(String, Vec<usize>)> {
+        vec![("weights".into(), vec![5])]
+    }
+
+    fn init(&self, _: Seed) -> Vec<f32> {
+        vec![0.0; 5]
+    }
+
+    fn solve(&self, _: &Task<'_>, data: &Examples, shard: &[usize], _: Seed) -> LocalUpdate {
+        let own = data.labels()[shard[0]];
+        let mut delta = vec![f32::from(own + 1) / 4.0; 5];
+        let mut loss = 1.0;
+        for &(client, bad_loss, bad_weight) in self.0.iter().filter(|(client, ..)| *client == own) {
+            assert_eq!(client, own);
+            (loss, delta[3]) = (bad_loss, bad_weight);
+        }
+        LocalUpdate { delta, loss, examples: 1, steps: 1 }
+    }
+
+    fn evaluate(&self, _: &[f32], data: &Examples) -> Evaluation {
+        Evaluation { loss: 1.0, accuracy: 0.5, examples: data.len() }
+    }
+}
+
+const NAN_LOSS: &[(u8, f64, f32)] = &[(2, f64::NAN, 0.0)];
+const INFINITE_UPDATE: &[(u8, f64, f32)] = &[(2, 1.0, f32::INFINITY)];
+
+fn setting(odd: &'static [(u8, f64, f32)], toml: &str) -> Setting {
+    let perfect = "{ kind = \"bernoulli\", erasure = 0.0 }";
+    let common = format!(
+        "clients = {CLIENTS}\nrounds = 6\npartition = {{ kind = \"classes-per-client\" }}\n\
+         network = {{ client_client = {perfect}, client_server = {perfect} }}\n"
+    );
+    let config: Config = toml::from_str(&format!("{common}{toml}")).unwrap();
+    let examples = || Examples::new(vec![0; CLIENTS.into()], (0..CLIENTS).collect(), [1, 1, 1]).unwrap();
+    let dataset = Dataset {
+        name: "odd",
+        classes: CLIENTS.into(),
+        class_names: (0..CLIENTS).map(|class| class.to_string()).collect(),
+        train: examples(),
+        test: examples(),
+        normalisation: Normalisation { mean: vec![0.0], std: vec![1.0] },
+        augmentation: Augmentation::default(),
+    };
+    Setting::of(&config, dataset, Box::new(Odd(odd))).unwrap()
+}
+
+const EXCLUDE: &str = "outage.diverged = \"exclude\"\n";
+
+/// The rounds until one diverges, and the state then.
+fn play(setting: &Setting, protocol: &str) -> (Vec<(Row, Vec<ClientRow>)>, State, Option<Diverged>) {
+    let run = setting.run(&toml::from_str(protocol).unwrap()).unwrap();
+    let (mut state, mut rows) = (run.start(), Vec::new());
+    while state.round < 6 {
+        match run.round(&mut state) {
+            Ok(played) => rows.push(played),
+            Err(Error::Diverged { diverged, .. }) => return (rows, state, Some(diverged)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (rows, state, None)
+}
+
+#[test]
+fn the_client_at_fault_is_named_and_the_state_is_that_before_the_round() {
+    for (odd, what) in [(NAN_LOSS, NotFinite::TrainingLoss), (INFINITE_UPDATE, NotFinite::Update)] {
+        let setting = setting(odd, "");
+        let (rows, state, diverged) = play(&setting, "kind = \"mifa\"");
+        assert_eq!(diverged, Some(Diverged { round: 1, client: Some(AT + 1), what }));
+        assert!(rows.is_empty());
+        let run = setting.run(&toml::from_str("kind = \"mifa\"").unwrap()).unwrap();
+        assert_eq!(state, run.start());
+    }
+}
+
+#[test]
+fn an_excluded_client_sends_nothing_and_the_others_go_on() {
+    // What clients send on their own is averaged without class 2: the mean of 1, 2, 4, 5, 6 quarters.
+    let mean = (1.0 + 2.0 + 4.0 + 5.0 + 6.0) / 5.0 / 4.0;
+    for (protocol, last) in [
+        ("kind = \"ideal\"", 6.0 * mean),
+        ("kind = \"fedavg\"", 6.0 * mean),
+        ("kind = \"fedavg\"\narithmetic = \"field\"\nquantisation = { clip = 2.0 }", 6.0 * mean),
+        ("kind = \"sec-agg\"\nquantisation = { clip = 2.0 }", 6.0 * mean),
+        // Its memory of that client stays zero.
+        ("kind = \"mifa\"", 6.0 * mean * 5.0 / 6.0),
+        ("kind = \"fedau\"", 6.0 * mean * 5.0 / 6.0),
+        // (x_k − y_k) over the five, and y_k over the six.
+        ("kind = \"fedvarp\"", mean + 5.0 * mean * 5.0 / 6.0),
+    ] {
+        for odd in [NAN_LOSS, INFINITE_UPDATE] {
+            let (rows, state, diverged) = play(&setting(odd, EXCLUDE), protocol);
+            assert_eq!((rows.len(), diverged), (6, None), "{protocol}");
+            for (row, clients) in &rows {
+                assert_eq!((row.outcome, row.diverged, row.cohort), (Outcome::Partial, 1, 6), "{protocol}");
+                assert_eq!(row.train_loss, 1.0, "{protocol}");
+                assert!(clients[AT].update_norm.is_nan() && clients[3].update_norm.is_finite());
+                assert_eq!(
+                    clients[AT].leakage_server,
+                    Some(0.0),
+                    "{protocol}: who sends nothing leaks nothing"
+                );
+            }
+            let off = state.parameters.iter().map(|x| (f64::from(*x) - last).abs()).fold(0.0, f64::max);
+            assert!(off < 1e-5, "{protocol}: {:?} for {last}", state.parameters);
+        }
+    }
+}
+
+#[test]
+fn a_silent_client_costs_no_bytes_and_no_control_vector_moves_for_it() {
+    let fedavg = "kind = \"fedavg\"";
+    let bytes = |odd| play(&setting(odd, EXCLUDE), fedavg).0[0].0.bytes_client_server;
+    assert_eq!(6 * bytes(NAN_LOSS), 5 * bytes(&[]));
+    for solver in ["scaffold", "feddyn"] {
+        let with = setting(NAN_LOSS, &format!("{EXCLUDE}solver = {{ kind = \"{solver}\" }}\n"));
+        let (rows, state, diverged) = play(&with, fedavg);
+        assert_eq!((rows.len(), diverged), (6, None));
+        assert!(state.controls[AT].iter().all(|x| *x == 0.0), "{solver}");
+        assert!(state.controls[3].iter().all(|x| x.is_finite() && *x != 0.0), "{solver}");
+        assert!(state.is_finite(), "{solver}");
+    }
+}
+
+#[test]
+fn coded_schemes_see_an_excluded_client_as_silence() {
+    let coded = "kind = \"sec-cogc\"\nstragglers = 2\ncode = \"cyclic-random\"\n";
+    for more in ["", "arithmetic = \"field\"\nquantisation = { clip = 2.0 }"] {
+        let protocol = format!("{coded}{more}");
+        let (rows, state, _) = play(&setting(INFINITE_UPDATE, EXCLUDE), &protocol);
+        assert!(rows.iter().all(|(row, _)| row.outcome == Outcome::Outage && row.diverged == 1), "{more}");
+        assert_eq!(state.parameters, [0.0; 5]);
+        // Left out after one silent round, heard again while it is out, back and silent again.
+        let elastic = format!("{EXCLUDE}cohort.drop_after = 1\n");
+        let (rows, state, _) = play(&setting(INFINITE_UPDATE, &elastic), &protocol);
+        let seen: Vec<_> = rows.iter().map(|(row, _)| (row.cohort, row.diverged, row.outcome)).collect();
+        let pair = [(6, 1, Outcome::Outage), (5, 0, Outcome::Recovered)];
+        assert_eq!(seen, pair.repeat(3), "{more}");
+        assert!((state.parameters[0] - 3.0 * 18.0 / 20.0).abs() < 1e-5, "{:?}", state.parameters);
+    }
+}
+
+#[test]
+fn nobody_left_is_the_end_in_spite_of_exclusion() {
+    const ALL: &[(u8, f64, f32)] = &[
+        (0, f64::NAN, 0.0),
+        (1, f64::NAN, 0.0),
+        (2, f64::NAN, 0.0),
+        (3, f64::NAN, 0.0),
+        (4, f64::NAN, 0.0),
+        (5, f64::NAN, 0.0),
+    ];
+    let (rows, _, diverged) = play(&setting(ALL, EXCLUDE), "kind = \"fedavg\"");
+    assert_eq!(diverged, Some(Diverged { round: 1, client: None, what: NotFinite::TrainingLoss }));
+    assert!(rows.is_empty());
+    // Every update is finite, and the step overflows.
+    let steep = format!("{EXCLUDE}server = {{ kind = \"fedavg\", learning_rate = 1e39 }}\n");
+    let (_, state, diverged) = play(&setting(&[], &steep), "kind = \"ideal\"");
+    assert_eq!(diverged, Some(Diverged { round: 1, client: None, what: NotFinite::Model }));
+    assert_eq!((state.round, state.parameters), (0, vec![0.0; 5]));
+    // v = Δ² overflows to infinity, by which an adaptive server would divide from then on.
+    const LARGE: &[(u8, f64, f32)] = &[(0, 1.0, 1e25)];
+    let adaptive = "server = { kind = \"fedadagrad\" }\n";
+    let (_, _, diverged) = play(&setting(LARGE, adaptive), "kind = \"ideal\"");
+    assert_eq!(diverged, Some(Diverged { round: 1, client: None, what: NotFinite::Model }));
+}
+
+#[test]
+fn no_scheme_makes_a_finite_sum_of_what_is_not_finite() {
+    let clients = 4;
+    for protocol in [
+        "kind = \"ideal\"",
+        "kind = \"fedavg\"\narithmetic = \"field\"",
+        "kind = \"sec-cogc\"\nstragglers = 1",
+        "kind = \"sec-cogc\"\nstragglers = 1\narithmetic = \"field\"",
+        "kind = \"sec-agg\"",
+        "kind = \"light-sec-agg\"\nsurvivors = 3\ncolluders = 1",
+        "kind = \"hierarchical\"",
+        "kind = \"secure-gc\"\nresponders = 3",
+    ] {
+        let config: ProtocolConfig = toml::from_str(protocol).unwrap();
+        let scheme = config.build(clients, Seed::new(1)).unwrap();
+        let decoded = |bad: f32| {
+            let update =
+                |k| Update { weight: 1.0, delta: Arc::new(vec![0.25, if k == 1 { bad } else { 0.5 }]) };
+            let updates: Vec<Update> = (0..clients).map(update).collect();
+            scheme.aggregate(1, &updates, &Perfect, 3).decoded
+        };
+        assert!(decoded(0.5).is_sum(), "{protocol}");
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(decoded(bad), Decoded::Outage(Reason::Precision), "{protocol}");
+        }
+    }
+}
+
+#[test]
+fn a_sweep_marks_the_runs_that_diverged_and_goes_on() {
+    let folder = Folder::new();
+    let config = "rounds = 2\n[evaluation]\nevery = 1\n[model]\nkind = \"mlp\"\n[solver]\nkind = \"sgd\"\nsteps = 3\n\
+                  [protocol]\nkind = \"ideal\"\n[sweep]\nseeds = [1, 2]\n\
+                  [sweep.grid]\nsolver.learning_rate = [1e20, 0.05]\n";
+    let (file, out) = (folder.path("sweep.toml"), folder.path("out"));
+    fs::write(&file, config).unwrap();
+    let (file, out) = (file.to_str().unwrap(), out.to_str().unwrap());
+    let sweep = |more: &[&str]| seccogc(&[&["sweep", file, "--out", out], more].concat());
+    let output = sweep(&[]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert_eq!(log.matches("recovered 0/0, diverged in round 1: ").count(), 2, "{log}");
+    assert_eq!(log.matches("recovered 2/2, ").count(), 2, "{log}");
+
+    let table = |name: &str| -> Vec<Vec<String>> {
+        let mut reader =
+            csv::ReaderBuilder::new().has_headers(false).from_path(format!("{out}/{name}")).unwrap();
+        reader.records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect()
+    };
+    let column = |table: &[Vec<String>], name: &str| -> Vec<String> {
+        let at = table[0].iter().position(|column| column == name).unwrap();
+        table[1..].iter().map(|line| line[at].clone()).collect()
+    };
+    let runs = table("runs.csv");
+    assert_eq!(column(&runs, "diverged"), ["1", "1", "", ""]);
+    assert_eq!(column(&runs, "final_accuracy")[..2], ["NaN", "NaN"]);
+    let rounds = table("sweep.csv");
+    let outcomes = ["diverged", "diverged", "recovered", "recovered", "recovered", "recovered"];
+    assert_eq!(column(&rounds, "outcome"), outcomes);
+    assert_eq!(column(&rounds, "round"), ["1", "1", "1", "2", "1", "2"]);
+    assert_eq!(column(&rounds, "test_accuracy")[..2], ["", ""]);
+    // A run that diverged is finished: it is not run again.
+    let first = format!("{out}/{}/run.json", column(&runs, "folder")[0]);
+    let before = fs::read_to_string(&first).unwrap();
+    assert!(sweep(&["--resume"]).status.success());
+    assert_eq!(fs::read_to_string(&first).unwrap(), before);
+
+    for figure in ["accuracy", "final_accuracy"] {
+        let svg = fs::read_to_string(format!("{out}/{figure}.svg")).unwrap();
+        assert!(svg.contains("diverged"), "{figure}");
+    }
+    let output = seccogc(&["table", out]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("| 2 of 2 seeds diverged |") && !text.contains("NaN") && !text.contains(" 0.00"),
+        "{text}"
+    );
+    assert!(seccogc(&["report", out, "--quiet"]).status.success());
+    let report = fs::read_to_string(format!("{out}/report.html")).unwrap();
+    assert!(report.contains("2 of 2 seeds diverged") && !report.contains("NaN"));
+    assert!(report.contains("diverged in round 1: the training loss of several clients is not finite"));
+    assert!(seccogc(&["plot", out]).status.success());
+}
+
+#[test]
+fn a_comparison_marks_the_runs_that_diverged_and_fails_only_when_all_do() {
+    let folder = Folder::new();
+    let noisy = "[[compare]]\nname = \"Noise\"\nprotocol = { kind = \"gaussian\", key_std = 1e37 }\n";
+    let common =
+        "rounds = 3\n[evaluation]\nevery = 1\n[model]\nkind = \"mlp\"\n[solver]\nkind = \"sgd\"\nsteps = 2\n";
+    let compare = |name: &str, contenders: &str| {
+        let file = folder.path(&format!("{name}.toml"));
+        fs::write(&file, format!("{common}{contenders}")).unwrap();
+        let out = folder.path(name);
+        (seccogc(&["compare", file.to_str().unwrap(), "--out", out.to_str().unwrap()]), out)
+    };
+    let ideal = "[[compare]]\nname = \"Ideal\"\nprotocol = { kind = \"ideal\" }\n";
+    let (output, out) = compare("some", &format!("{noisy}{ideal}"));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let line = |name: &str| table.lines().find(|line| line.contains(name)).unwrap();
+    assert!(line("Noise").contains("diverged in round ") && !line("Noise").contains("NaN"), "{table}");
+    assert!(line("Ideal").trim_end().ends_with(" no |"), "{table}");
+    let summary = fs::read_to_string(out.join("summary.csv")).unwrap();
+    assert!(summary.lines().next().unwrap().ends_with(",diverged"));
+    let svg = fs::read_to_string(out.join("comparison.svg")).unwrap();
+    assert!(svg.contains("Noise, diverged in round ") && !svg.contains("Ideal, diverged"));
+    assert!(seccogc(&["table", out.to_str().unwrap()]).status.success());
+
+    let (output, out) = compare("all", noisy);
+    assert_eq!(output.status.code(), Some(3));
+    let log = String::from_utf8(output.stderr).unwrap();
+    let line = log.lines().last().unwrap();
+    assert!(line.starts_with("error: diverged in round "), "{line}");
+    assert!(line.contains("so did every run of the comparison"), "{line}");
+    assert!(out.join("summary.csv").is_file() && out.join("comparison.png").is_file());
 }

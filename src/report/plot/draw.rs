@@ -172,6 +172,13 @@ impl Curve {
         let label = if points.is_empty() { format!("{label} (no value)") } else { label.into() };
         Self { label, stroke, points, band, cut: false }
     }
+
+    /// With a remark behind the name, which is never cut off.
+    pub(super) fn marked(self, name: &str, mark: Option<String>) -> Self {
+        let Some(mark) = mark else { return self };
+        let most = LEGEND_CHARACTERS.saturating_sub(2 + mark.chars().count());
+        Self { label: format!("{}, {mark}", shorten(name, most)), ..self }
+    }
 }
 
 impl Panel {
@@ -386,16 +393,6 @@ pub(super) fn width(text: &str, size: f64) -> f64 {
     size * text.chars().map(em).sum::<f64>()
 }
 
-/// A label with a remark behind it that is never cut off.
-pub(super) fn marked(label: &str, mark: Option<&str>) -> String {
-    mark.map_or_else(
-        || label.into(),
-        |mark| {
-            format!("{}, {mark}", shorten(label, LEGEND_CHARACTERS.saturating_sub(2 + mark.chars().count())))
-        },
-    )
-}
-
 /// At most `most` characters, without those that XML forbids.
 pub(super) fn shorten(text: &str, most: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -473,7 +470,8 @@ mod tests {
         assert_eq!(shorten("abcdef", 6), "abcdef");
         assert_eq!(shorten("abc defg", 5), "abc…");
         assert_eq!(shorten("a\u{1}b\n", 6), "a b ");
-        let label = marked(&"x".repeat(60), Some("diverged in round 3"));
+        let curve = Curve::new("", Stroke { colour: INK, dash: None }, vec![], vec![]);
+        let label = curve.marked(&"x".repeat(60), Some("diverged in round 3".into())).label;
         assert!(label.ends_with("x…, diverged in round 3"), "{label}");
         assert_eq!(shorten(&label, LEGEND_CHARACTERS), label);
     }

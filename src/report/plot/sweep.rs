@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::draw::{Axis, Band, Curve, Figure, Panel, marked};
+use super::draw::{Axis, Band, Curve, Figure, Panel};
 use super::{MAX_SERIES, accuracy_axis, over_seeds, plot_accuracy, stroke};
 use crate::error::Result;
 use crate::report::played::kept;
@@ -113,7 +113,7 @@ impl Bare {
             (0, _) => None,
             (n, all) => Some(format!("{n} of {all} runs diverged")),
         };
-        Curve::new(&marked(&self.name, mark.as_deref()), stroke(i), points, band.collect())
+        Curve::new(&self.name, stroke(i), points, band.collect()).marked(&self.name, mark)
     }
 }
 
