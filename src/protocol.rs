@@ -24,6 +24,7 @@ pub mod cogc;
 pub mod exchange;
 pub mod groupwise;
 pub mod hierarchical;
+mod included;
 pub mod light_sec_agg;
 pub mod participation;
 pub mod sec_agg;
@@ -115,7 +116,7 @@ pub trait Message<S>: Clone + Send + Sync {
     fn reveals(&self) -> Vec<Vec<S>>;
 
     /// The clients whose sum the rest of the round is about (ascending), where the message says so.
-    fn announces(&self) -> Option<&[u16]> {
+    fn announces(&self) -> Option<Vec<u16>> {
         None
     }
 }

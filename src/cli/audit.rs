@@ -240,7 +240,9 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
 fn clients(audit: &Audit) -> String {
     let Audit { cohort, weights: [least, most], open, exact, .. } = audit;
     let mut text = match open {
-        true => format!("{cohort} clients in a round, each of any weight from {least:.4} to {most:.4} that tells most"),
+        true => format!(
+            "{cohort} clients in a round, each of any weight from {least:.4} to {most:.4} that tells most"
+        ),
         false => format!("{cohort} clients of weights from {least:.4} to {most:.4}"),
     };
     if *exact {

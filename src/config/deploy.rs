@@ -88,7 +88,8 @@ impl DeployConfig {
         if let Some([least, most]) = self.weights
             && !(least >= 0.0 && least <= most && most > 0.0 && most.is_finite())
         {
-            let rule = format!("[{least}, {most}] is no range of weights; give [least, most] with 0 ≤ least ≤ most");
+            let rule =
+                format!("[{least}, {most}] is no range of weights; give [least, most] with 0 ≤ least ≤ most");
             return Err(Error::config("weights", rule));
         }
         if self.upload_deadline <= self.share_deadline {

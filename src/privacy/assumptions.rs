@@ -140,7 +140,10 @@ impl Assumptions {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let refuse = |key: &str, rule: String| Err(Error::config(key, rule));
         if !positive(*input_std) {
-            return refuse("privacy.update_std", format!("{input_std} must be a finite number greater than 0"));
+            return refuse(
+                "privacy.update_std",
+                format!("{input_std} must be a finite number greater than 0"),
+            );
         }
         if let Some(clip) = clip.filter(|clip| !positive(*clip)) {
             return refuse("solver.clip_norm", format!("{clip} must be a finite number greater than 0"));
@@ -165,7 +168,10 @@ mod tests {
     #[test]
     fn floors_of_weighted_sums() {
         // ½ ln(10/9) for ten equal clients; with weights 2, 1, 1 the first is 2/3 of the variance.
-        assert!((Weights::from(vec![1.0; 10]).floor(3, &(0..10).collect::<Vec<_>>()) - 0.052_680_257_8).abs() < 1e-10);
+        assert!(
+            (Weights::from(vec![1.0; 10]).floor(3, &(0..10).collect::<Vec<_>>()) - 0.052_680_257_8).abs()
+                < 1e-10
+        );
         let weights = Weights::from(vec![2.0, 1.0, 1.0]);
         assert!((weights.floor(0, &[0, 1, 2]) + 0.5 * (1.0f64 - 4.0 / 6.0).ln()).abs() < 1e-14);
         assert!((weights.floor(1, &[0, 1]) + 0.5 * (1.0f64 - 1.0 / 5.0).ln()).abs() < 1e-14);

@@ -30,7 +30,8 @@ impl Bounds {
     pub fn possible(&self, audit: &Audit) -> Result<()> {
         let Some(bound) = self.lmip_bits else { return Ok(()) };
         let highest = |a: &Entry, b: &Entry| a.floor_bits.total_cmp(&b.floor_bits);
-        match audit.entries.iter().rev().max_by(|a, b| highest(a, b)).filter(|entry| entry.floor_bits > bound) {
+        match audit.entries.iter().rev().max_by(|a, b| highest(a, b)).filter(|entry| entry.floor_bits > bound)
+        {
             None => Ok(()),
             Some(entry) => {
                 let floor = match entry.floor_bits {

@@ -89,8 +89,7 @@ impl Lost {
 /// attempts those in which every attempt but the last misses other uploads. See [`smallest`] for sums over survivors.
 #[must_use]
 pub fn worst(lossless: &Formal, attempts: u32, seed: Seed) -> (Vec<Lost>, bool) {
-    let links: BTreeSet<_> =
-        lossless.links().iter().map(|(link, _)| (link.from, link.to)).collect();
+    let links: BTreeSet<_> = lossless.links().iter().map(|(link, _)| (link.from, link.to)).collect();
     let uses: Vec<_> =
         (0..attempts).flat_map(|attempt| links.iter().map(move |&(from, to)| (attempt, from, to))).collect();
     if uses.len() <= EXHAUSTIVE {
@@ -115,7 +114,8 @@ pub fn worst(lossless: &Formal, attempts: u32, seed: Seed) -> (Vec<Lost>, bool) 
     let rotating = |size: usize| {
         let missing = (0..attempts.saturating_sub(1)).flat_map(|attempt| {
             let first = attempt as usize * size;
-            (first..first + size).map(move |k| (attempt, PartyId::Client((k % clients) as u16), PartyId::Server))
+            (first..first + size)
+                .map(move |k| (attempt, PartyId::Client((k % clients) as u16), PartyId::Server))
         });
         Lost(missing.collect())
     };
@@ -134,12 +134,7 @@ const PROBES: usize = 8;
 ///
 /// # Errors
 /// As [`Aggregator::formal`].
-pub fn smallest(
-    scheme: &dyn Aggregator,
-    lossless: &Formal,
-    attempts: u32,
-    seed: Seed,
-) -> Result<Vec<Lost>> {
+pub fn smallest(scheme: &dyn Aggregator, lossless: &Formal, attempts: u32, seed: Seed) -> Result<Vec<Lost>> {
     let Some(least) = scheme.scheme().least_included else { return Ok(Vec::new()) };
     let clients = lossless.clients();
     let links: BTreeSet<_> = lossless.links().iter().map(|(link, _)| (link.from, link.to)).collect();

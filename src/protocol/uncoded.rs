@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
 use super::{
-    Arithmetic, Clock, Decoded, Envelope, Input, Message, Numbers, Party, PartyId, Protocol, Secret,
+    Arithmetic, Clock, Decoded, Envelope, Input, Message, Numbers, Party, PartyId, Protocol, Reason, Secret,
+    included,
 };
 use crate::algebra::field::{M31, M61};
 use crate::algebra::quantise::{Modulus, Quantisation};
@@ -44,6 +45,10 @@ pub struct FedAvg {
     pub arithmetic: Arithmetic,
     /// How updates become field symbols, with arithmetic = "field".
     pub quantisation: Option<Quantisation>,
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
 }
 
 /// Local Gaussian noise.
@@ -55,6 +60,10 @@ pub struct Gaussian {
     pub key_std: f64,
     /// Precision of what is sent and summed: "f32" or "f64".
     pub arithmetic: Arithmetic,
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
 }
 
 /// Zero-sum masks without a code.
@@ -68,6 +77,10 @@ pub struct ZeroSum {
     pub key_std: f64,
     /// Precision of what is sent and summed: "f32" or "f64".
     pub arithmetic: Arithmetic,
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
 }
 
 impl Default for Ideal {
@@ -78,19 +91,19 @@ impl Default for Ideal {
 
 impl Default for FedAvg {
     fn default() -> Self {
-        Self { arithmetic: Arithmetic::F32, quantisation: None }
+        Self { arithmetic: Arithmetic::F32, quantisation: None, least_included: None }
     }
 }
 
 impl Default for Gaussian {
     fn default() -> Self {
-        Self { key_std: 1.0, arithmetic: Arithmetic::F32 }
+        Self { key_std: 1.0, arithmetic: Arithmetic::F32, least_included: None }
     }
 }
 
 impl Default for ZeroSum {
     fn default() -> Self {
-        Self { keys: KeyKind::default(), key_std: 1.0, arithmetic: Arithmetic::F64 }
+        Self { keys: KeyKind::default(), key_std: 1.0, arithmetic: Arithmetic::F64, least_included: None }
     }
 }
 
@@ -118,14 +131,17 @@ impl Ideal {
 impl FedAvg {
     pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
-        Ok(assemble(Mask::None, numbers, Setup::new(clients, seed, Scheme::default()), to))
+        let least_included = Some(included::visible(self.least_included, clients)?);
+        let scheme = Scheme { least_included, ..Scheme::default() };
+        Ok(assemble(Mask::None, numbers, Setup::new(clients, seed, scheme), to))
     }
 }
 
 impl Gaussian {
     pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
-        let scheme = Scheme { key_std: Some(self.key_std), ..Scheme::default() };
+        let least_included = Some(included::visible(self.least_included, clients)?);
+        let scheme = Scheme { key_std: Some(self.key_std), least_included, ..Scheme::default() };
         let numbers = real(self.arithmetic, "Gaussian noise does not exist over a field")?;
         Ok(assemble(Mask::Gaussian(self.key_std), numbers, Setup::new(clients, seed, scheme), to))
     }
@@ -135,8 +151,9 @@ impl ZeroSum {
     pub(super) fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         check_clients_for_keys(clients)?;
-        let scheme =
-            Scheme { keys: self.keys.name().into(), key_std: Some(self.key_std), ..Scheme::default() };
+        let least_included = Some(included::visible(self.least_included, clients)?);
+        let (keys, key_std) = (self.keys.name().into(), Some(self.key_std));
+        let scheme = Scheme { keys, key_std, least_included, ..Scheme::default() };
         let rule = "one lost upload would leave a mask that is uniform over the field";
         let numbers = real(self.arithmetic, rule)?;
         Ok(assemble(Mask::ZeroSum(self.keys, self.key_std), numbers, Setup::new(clients, seed, scheme), to))
@@ -156,7 +173,8 @@ pub(super) fn session(mask: Mask, numbers: Numbers, setup: Setup) -> Box<dyn Agg
 }
 
 fn assemble<A: Assemble>(mask: Mask, numbers: Numbers, setup: Setup, to: A) -> A::Output {
-    let protocol = Uncoded { clients: setup.clients, mask };
+    let least = setup.scheme.least_included.unwrap_or(1);
+    let protocol = Uncoded { clients: setup.clients, least, mask };
     match numbers {
         Numbers::Real(single) => to.real(protocol, single, setup),
         Numbers::Field(Modulus::M61, quantiser) => to.field::<M61, _>(protocol, quantiser, setup),
@@ -180,6 +198,8 @@ pub enum Mask {
 pub struct Uncoded {
     /// Number of clients M.
     pub clients: usize,
+    /// Fewest clients in a sum.
+    pub least: usize,
     /// What masks the updates.
     pub mask: Mask,
 }
@@ -231,13 +251,13 @@ pub(super) fn malformed<S>(message: &Envelope<Upload<S>>, len: usize) -> Option<
 pub enum Role<S> {
     /// Sends its masked update in phase 1.
     Client(PartyId, Arc<Vec<S>>),
-    /// Adds what arrives, d symbols each.
-    Server(usize, Option<Decoded<S>>),
+    /// Adds what arrives, d symbols each, from so many clients or more.
+    Server(usize, usize, Option<Decoded<S>>),
 }
 
 impl<S: Symbol> Party<Upload<S>, S> for Role<S> {
     fn refusal(&self, message: &Envelope<Upload<S>>) -> Option<String> {
-        let len = if let Self::Server(len, _) = self { *len } else { 0 };
+        let len = if let Self::Server(len, ..) = self { *len } else { 0 };
         malformed(message, len)
     }
 
@@ -247,7 +267,7 @@ impl<S: Symbol> Party<Upload<S>, S> for Role<S> {
                 let body = Upload(Arc::clone(masked));
                 return vec![Envelope { sent: clock, from: *id, to: PartyId::Server, body }];
             }
-            Self::Server(_, decoded) if clock.phase == 2 => *decoded = Some(sum(&inbox)),
+            Self::Server(_, least, decoded) if clock.phase == 2 => *decoded = Some(sum(&inbox, *least)),
             _ => {}
         }
         Vec::new()
@@ -256,12 +276,12 @@ impl<S: Symbol> Party<Upload<S>, S> for Role<S> {
     fn decoded(&mut self) -> Option<Decoded<S>> {
         match self {
             Self::Client(..) => None,
-            Self::Server(_, decoded) => decoded.take(),
+            Self::Server(.., decoded) => decoded.take(),
         }
     }
 }
 
-fn sum<S: Symbol>(inbox: &[Envelope<Upload<S>>]) -> Decoded<S> {
+fn sum<S: Symbol>(inbox: &[Envelope<Upload<S>>], least: usize) -> Decoded<S> {
     let included = inbox
         .iter()
         .filter_map(|envelope| match envelope.from {
@@ -272,6 +292,7 @@ fn sum<S: Symbol>(inbox: &[Envelope<Upload<S>>]) -> Decoded<S> {
     let terms: Vec<_> = inbox.iter().map(|envelope| (S::Scalar::ONE, envelope.body.0.as_slice())).collect();
     match terms.first() {
         None => Decoded::lost(),
+        Some(_) if terms.len() < least => Decoded::Outage(Reason::TooFew),
         Some((_, first)) => Decoded::exact(S::combine(first.len(), &terms), included),
     }
 }
@@ -335,7 +356,7 @@ impl<S: Symbol> Protocol<S> for Uncoded {
                 input.add_to(&mut masked);
                 Role::Client(id, Arc::new(masked))
             }
-            (Key::Server(len), _) => Role::Server(len, None),
+            (Key::Server(len), _) => Role::Server(len, self.least, None),
             (Key::Client(_), None) => unreachable!("clients have inputs"),
         }
     }

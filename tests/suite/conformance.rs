@@ -249,9 +249,17 @@ fn uncoded_schemes_sum_what_arrives() {
     let patterns = patterns(clients, |_, to| to == clients);
     let (f32, f64) = (Arithmetic::F32, Arithmetic::F64);
     let schemes = [
-        ("fedavg", ProtocolConfig::FedAvg(uncoded::FedAvg { arithmetic: f32, quantisation: None }), 1e-6),
-        ("fedavg", ProtocolConfig::FedAvg(uncoded::FedAvg { arithmetic: f64, quantisation: None }), 1e-12),
-        ("gaussian", ProtocolConfig::Gaussian(uncoded::Gaussian { key_std: 0.0, arithmetic: f32 }), 1e-6),
+        ("fedavg", ProtocolConfig::FedAvg(uncoded::FedAvg { arithmetic: f32, ..Default::default() }), 1e-6),
+        ("fedavg", ProtocolConfig::FedAvg(uncoded::FedAvg { arithmetic: f64, ..Default::default() }), 1e-12),
+        (
+            "gaussian",
+            ProtocolConfig::Gaussian(uncoded::Gaussian {
+                key_std: 0.0,
+                arithmetic: f32,
+                ..Default::default()
+            }),
+            1e-6,
+        ),
     ];
     for (name, config, tolerance) in schemes {
         let scheme = config.build(clients, Seed::new(1)).unwrap();

@@ -37,7 +37,13 @@ fn scheme(clients: usize, config: SecCoGcConfig) -> Box<dyn Aggregator> {
 }
 
 fn assumptions(clients: usize) -> Assumptions {
-    Assumptions { input_std: 1.0, clip: Some(1.0), weights: vec![1.0; clients].into(), delta: 1e-5, rounds: 1 }
+    Assumptions {
+        input_std: 1.0,
+        clip: Some(1.0),
+        weights: vec![1.0; clients].into(),
+        delta: 1e-5,
+        rounds: 1,
+    }
 }
 
 /// Every subset of 0..n with 1 to `most` members.

@@ -228,6 +228,7 @@ fn schedules_and_server_optimisers_reach_the_optimum_too() {
 /// Σ_k w_k c_k / Σ w_k − c, the largest coordinate, in units of the largest control.
 fn imbalance(setting: &Setting, state: &State) -> f64 {
     let weights = setting.assumptions().weights;
+    let weights: Vec<f64> = (0..weights.clients()).map(|k| weights.most(k)).collect();
     let total: f64 = weights.iter().sum();
     let largest = state.controls.iter().flatten().fold(1e-3f32, |m, c| m.max(c.abs()));
     (0..3)
