@@ -23,15 +23,26 @@
 //! | measure | promise | assumption | no promise about |
 //! |---|---|---|---|
 //! | symbols ([`rank`]) | 0: without breaking a key, the view determines nothing but the sum and the colluders' own updates. Otherwise that many combinations leak exactly, and one is printed | none on the updates; keys are unknown | how *precisely* a view with real-valued keys lets one guess: those hide up to their strength only |
-//! | LMIP ([`lmip`], nats or bits per coordinate) | I(x_k; view): a better guess than the prior is worth no more than this | every coordinate of every update is independent N(0, `privacy.update_std`²) | updates that are correlated across clients, coordinates or rounds, or of another law; single unlucky clients (it is a mean) |
+//! | LMIP ([`lmip`], nats or bits per coordinate) | I(x_k; view): a better guess than the prior is worth no more than this | every coordinate of every update is independent N(0, `privacy.update_std`²), weighted by w_k | updates that are correlated across clients, coordinates or rounds, or of another law; single unlucky clients (it is a mean) |
 //! | ε on the view ([`ldp`]) | (ε, δ)-local differential privacy of x_k: whatever else is known, two updates of norm ≤ C are indistinguishable to that degree | updates are clipped to C = `solver.clip_norm`; keys are Gaussian and fresh in every round | adversaries who also see the sum: there it is ∞, since the sum is exact |
-//! | ε beyond the sum | the same for pairs of inputs with the same sum, (x_k + h, x_j − h), worst over honest j: what is seen *besides* the sum | as above | what the sum itself reveals. With one honest client left it is 0: the sum determines its update |
+//! | ε beyond the sum | the same for pairs of inputs with the same sum, (x_k + h, x_j − h), worst over honest j: what is seen *besides* the sum | as above | what the sum itself reveals. With one honest client left in the sum it is ∞: there is no such pair |
 //!
-//! The *floor* is the LMIP of the sum alone, ½ ln(m/(m−1)) for m honest clients; no key can bring an adversary who obtains the
-//! sum below it. Every party obtains the sum of a recovered round from the new global model, so that it counts as allowed for
+//! The *floor* is the LMIP of the sum alone, −½ ln(1 − w_k²/Σ w²) over the honest clients *whose updates the sum includes* (½ ln(m/(m−1)) for m
+//! equal ones, ∞ for the only one); no key can bring an adversary who obtains the sum below it, and no printed number is below it. Every party obtains the sum of a recovered round from the new global model, so that it counts as allowed for
 //! every coalition, not for an eavesdropper. A client obtains it early, even in an outage, when it receives a share from everybody
 //! (s = M − 1). ε over T rounds composes adaptively as √(Σ μ_t²); inputs are weighted (w_k x_k, w_k = n_k M/N), so that
 //! the reach of client k is w_k C and that of a pair the smaller one.
+//!
+//! # Which numbers are upper bounds, and of what
+//!
+//! - What is seen without keys is decided by B and A alone, with the tolerances below: neither σ nor `update_std` has a say in it, and
+//!   LMIP is computed from there without over- or underflow. A number that is not finite is an error, never 0. Tests compare 40 decades
+//!   of σ, `update_std` and weights with exact rational arithmetic.
+//! - A sum over those who are left is announced from `protocol.least_included` clients on; the worst case tries the smallest sums that the
+//!   server can obtain, and the floor is theirs.
+//! - Where it is drawn who takes part (`cohort`), every number of clients that may occur is audited, each with any of the weights that
+//!   occur ([`assumptions::Assumptions::cases`]). Clients of a deployment bring their own examples: their weights are those of `deploy.weights`,
+//!   which every client enforces, or without it anything up to the number of clients.
 //!
 //! Not covered: parties who deviate from the protocol; what trained models, timing or the pattern of losses give away; the security of
 //! the channels and of the key exchange.

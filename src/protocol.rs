@@ -24,6 +24,7 @@ pub mod cogc;
 pub mod exchange;
 pub mod groupwise;
 pub mod hierarchical;
+mod included;
 pub mod light_sec_agg;
 pub mod participation;
 pub mod sec_agg;
@@ -116,7 +117,7 @@ pub trait Message<S>: Clone + Send + Sync {
     fn reveals(&self) -> Vec<Vec<S>>;
 
     /// The clients whose sum the rest of the round is about (ascending), where the message says so.
-    fn announces(&self) -> Option<&[u16]> {
+    fn announces(&self) -> Option<Vec<u16>> {
         None
     }
 }
@@ -270,7 +271,7 @@ pub trait Protocol<S: Symbol>: Send + Sync {
         None
     }
 
-    /// Whether all coordinates are treated alike: every message carries one vector as long as an input, beside a part of constant size;
+    /// Whether all coordinates are treated alike: every message carries one vector as long as an input, the server's none, beside a part of constant size;
     /// coordinate i of a key is made of the symbols i of its streams; and who sends what to whom, and whether the server decodes, depends
     /// on nothing but what arrived. A round is then played part by part, with the same result, without holding all vectors of all
     /// clients at once.

@@ -99,6 +99,10 @@ impl Deployed {
             let rule = "without a dealer keys are agreed by pairs of clients; take keys = \"pairwise\" and no link keys";
             return Err(Error::config("keys", rule));
         }
+        if protocol.phases() > 2 {
+            let rule = "a deployed client sends its upload once; take 1";
+            return Err(Error::config("transmissions", rule));
+        }
         let protocol = Arc::new(protocol);
         Ok(Box::new(Table {
             protocol,

@@ -15,6 +15,13 @@ use crate::error::{Error, Result};
 /// A residual shorter than this is rounding: what remains unknown of a unit-variance input is then what the keys hide alone.
 const ROUNDING: f64 = 1e-10;
 
+/// What is seen through keys counts as nothing below this fraction of the largest such thing: rows that depend on each other leave
+/// rounding.
+const RANK_ROUNDING: f64 = 1e-13;
+
+/// Standard deviations of inputs this many times apart are not computed with at once.
+const APART: f64 = 1e5;
+
 /// Something did not stay a finite number.
 pub(super) fn not_finite(what: &str) -> Error {
     Error::config(
@@ -85,13 +92,47 @@ pub(super) struct Split {
     pub(super) bare: DMatrix<f64>,
 }
 
-/// One independent thing that a view tells about inputs of unit variance: `right` · g + noise of deviation 1/`gain`.
+/// One independent thing that a view tells about inputs: `right` · inputs + noise of deviation 1/`gain`.
 struct Direction {
     /// Infinite for what is seen without keys.
     gain: f64,
+    /// Of length 1.
     right: RowDVector<f64>,
     /// The combination of the rows of the view that shows it.
     left: DVector<f64>,
+}
+
+/// Singular triples with the right vectors as rows.
+fn triples(matrix: &DMatrix<f64>) -> impl Iterator<Item = (f64, DVector<f64>, RowDVector<f64>)> + use<> {
+    let triples = if matrix.is_empty() { Vec::new() } else { singular_triples(matrix) };
+    triples.into_iter().map(|(sigma, left, right)| (sigma, left, right.transpose()))
+}
+
+/// Orthogonal directions, also to the `known` ones, from rows of noise 1 and the combinations of a view's rows that show them; the gain of
+/// the result is its length.
+fn orthogonal(known: &[Direction], rows: Vec<(RowDVector<f64>, DVector<f64>)>) -> Vec<Direction> {
+    let Some(zero) = rows.first().map(|(_, left)| DVector::zeros(left.len())) else { return Vec::new() };
+    let (rest, lefts): (Vec<RowDVector<f64>>, Vec<DVector<f64>>) = rows
+        .into_iter()
+        .map(|(mut row, mut left)| {
+            // Every pass removes the rounding of the one before.
+            for _ in 0..3 {
+                for direction in known {
+                    let along = direction.right.dot(&row);
+                    row -= &direction.right * along;
+                    left.axpy(-along, &direction.left, 1.0);
+                }
+            }
+            (row, left)
+        })
+        .unzip();
+    triples(&DMatrix::from_rows(&rest))
+        .map(|(sigma, mix, right)| {
+            let mut left = zero.clone();
+            mix.iter().zip(&lefts).for_each(|(c, row)| left.axpy(c / sigma, row, 1.0));
+            Direction { gain: sigma, right, left }
+        })
+        .collect()
 }
 
 impl Direction {
@@ -131,90 +172,85 @@ impl Split {
         Ok(Self { rows, a, keys, bare })
     }
 
-    /// An orthonormal basis of the combinations of inputs that are seen without a key, each with the rows that show it.
-    fn seen(&self) -> Vec<(DVector<f64>, RowDVector<f64>)> {
-        if self.bare.is_empty() {
-            return Vec::new();
+    /// The same view of inputs of which those of deviation 0 are known.
+    fn without_constants(&self, stds: &[f64]) -> (DMatrix<f64>, DMatrix<f64>) {
+        let (mut a, mut bare) = (self.a.clone(), self.bare.clone());
+        for k in (0..stds.len()).filter(|&k| stds[k] == 0.0) {
+            a.column_mut(k).fill(0.0);
+            bare.column_mut(k).fill(0.0);
         }
-        let triples = singular_triples(&self.bare).into_iter();
-        triples
-            .filter(|(sigma, ..)| *sigma > SHIFT_TOLERANCE)
-            .map(|(sigma, left, right)| (left / sigma, right.transpose()))
-            .collect()
+        (a, bare)
     }
 
-    /// Everything that the view tells about inputs of the standard deviations `stds`, in orthogonal directions.
-    fn directions(&self, seen: &[(DVector<f64>, RowDVector<f64>)], stds: &[f64]) -> Vec<Direction> {
-        let top = power_of_two(stds.iter().copied().fold(0.0, f64::max));
-        let scaled = |row: &RowDVector<f64>| {
-            RowDVector::from_iterator(row.len(), row.iter().zip(stds).map(|(q, std)| q * (std / top)))
-        };
-        let stack = |rows: &[RowDVector<f64>]| -> Vec<(f64, DVector<f64>, RowDVector<f64>)> {
-            if rows.is_empty() {
-                return Vec::new();
-            }
-            let triples = singular_triples(&DMatrix::from_rows(rows)).into_iter();
-            triples.map(|(sigma, left, right)| (sigma, left, right.transpose())).collect()
-        };
-        let zero = || DVector::zeros(self.rows.len());
-        let exact: Vec<RowDVector<f64>> = seen.iter().map(|(_, right)| scaled(right)).collect();
-        let mut directions: Vec<Direction> = Vec::new();
-        for (sigma, mix, right) in stack(&exact) {
-            let mut left = zero();
-            mix.iter().zip(seen).for_each(|(c, (row, _))| left.axpy(c / sigma / top, row, 1.0));
-            directions.push(Direction { gain: f64::INFINITY, right, left });
-        }
-        let exact = directions.len();
-        // Rows of noise 1 in units of the keys' scale, without what is known exactly.
-        let reached = &self.keys.directions;
-        let whole: Vec<RowDVector<f64>> = reached
-            .iter()
-            .map(|(sigma, left)| scaled(&(left.transpose() * &self.a).unscale(*sigma)))
+    /// What the view shows of inputs x whatever their scale: orthonormal `right` with `right` · x seen exactly, or, with a finite `gain`, with
+    /// noise of deviation 1/`gain` in units of the keys' scale.
+    fn structure(&self, stds: &[f64]) -> Vec<Direction> {
+        let (a, bare) = self.without_constants(stds);
+        let mut found: Vec<Direction> = triples(&bare)
+            .filter(|(sigma, ..)| *sigma > SHIFT_TOLERANCE)
+            .map(|(sigma, left, right)| Direction { gain: f64::INFINITY, right, left: left / sigma })
             .collect();
-        let mut known = vec![vec![0.0; exact]; whole.len()];
-        let mut rest = whole;
-        for (row, known) in rest.iter_mut().zip(&mut known) {
-            // Every pass removes the rounding of the one before.
-            for _ in 0..3 {
-                for (direction, known) in directions.iter().zip(&mut *known) {
-                    let along = direction.right.dot(row);
-                    *row -= &direction.right * along;
-                    *known += along;
-                }
-            }
-        }
+        let rows =
+            self.keys.directions.iter().map(|(strength, left)| {
+                ((left.transpose() * &a).unscale(*strength), left.unscale(*strength))
+            });
+        let rows: Vec<(RowDVector<f64>, DVector<f64>)> = rows.collect();
+        // Of the rows as they are: what is left of all of them may be rounding.
+        let largest = rows.iter().map(|(row, _)| row.norm()).fold(0.0, f64::max);
+        let through_keys = orthogonal(&found, rows);
+        found.extend(through_keys.into_iter().filter(|direction| direction.gain > RANK_ROUNDING * largest));
+        found
+    }
+
+    /// Everything that the view tells about inputs of the standard deviations `stds`, in orthogonal directions of inputs of unit
+    /// variance.
+    fn directions(&self, structure: &[Direction], stds: &[f64]) -> Vec<Direction> {
+        let top = power_of_two(stds.iter().copied().fold(0.0, f64::max));
+        let scaled = |direction: &Direction, by: f64| {
+            let right = direction.right.iter().zip(stds).map(|(q, std)| by * q * (std / top));
+            (RowDVector::from_iterator(stds.len(), right), &direction.left * by)
+        };
+        let (exact, noisy): (Vec<_>, Vec<_>) = structure.iter().partition(|found| found.gain.is_infinite());
+        let mut found = orthogonal(&[], exact.into_iter().map(|row| scaled(row, 1.0)).collect());
+        found.iter_mut().for_each(|direction| direction.gain = f64::INFINITY);
+        let noisy = noisy.into_iter().map(|row| scaled(row, row.gain)).collect();
+        let mut through_keys = orthogonal(&found, noisy);
         let gain = top / self.keys.scale;
-        for (sigma, mix, right) in stack(&rest) {
-            let mut left = zero();
-            for ((c, (strength, row)), known) in mix.iter().zip(reached).zip(&known) {
-                left.axpy(c / (sigma * strength * top), row, 1.0);
-                for (direction, along) in directions[..exact].iter().zip(known) {
-                    left.axpy(-c * along / sigma, &direction.left, 1.0);
-                }
-            }
-            directions.push(Direction { gain: sigma * gain, right, left });
-        }
-        directions
+        through_keys.iter_mut().for_each(|direction| direction.gain *= gain);
+        found.extend(through_keys);
+        found.iter_mut().for_each(|direction| direction.left.unscale_mut(top));
+        found
     }
 
     /// I(x_k; view) in nats for every client, under x_j ~ N(0, `stds[j]`²).
     pub(super) fn lmip(&self, stds: &[f64]) -> Result<Vec<f64>> {
-        let seen = self.seen();
-        let directions = self.directions(&seen, stds);
-        (0..stds.len()).map(|k| information(k, stds.len(), &seen, &directions)).collect()
+        let positive = || stds.iter().copied().filter(|std| *std > 0.0);
+        let (least, most) = (positive().fold(f64::INFINITY, f64::min), positive().fold(0.0, f64::max));
+        if most > APART * least {
+            return (0..stds.len()).map(|k| self.lmip_of(k, stds)).collect();
+        }
+        let structure = self.structure(stds);
+        let directions = self.directions(&structure, stds);
+        (0..stds.len()).map(|k| information(k, stds.len(), &structure, &directions)).collect()
     }
 
-    /// [`Split::lmip`] of one client.
+    /// [`Split::lmip`] of one client. Deviations of others that are out of all proportion are lowered, to what is out of proportion or
+    /// to 0: the less the others hide, the more is seen.
     pub(super) fn lmip_of(&self, k: usize, stds: &[f64]) -> Result<f64> {
-        let seen = self.seen();
-        information(k, stds.len(), &seen, &self.directions(&seen, stds))
+        let near = |std: f64| match std / stds[k] {
+            small if small * APART < 1.0 => 0.0,
+            _ => std.min(APART * stds[k]),
+        };
+        let stds: Vec<f64> = stds.iter().map(|std| near(*std)).collect();
+        let structure = self.structure(&stds);
+        information(k, stds.len(), &structure, &self.directions(&structure, &stds))
     }
 
     /// Weights of the view's rows in the best linear guess of x_k, see [`super::best_estimate`].
     pub(super) fn best_estimate(&self, k: usize, stds: &[f64]) -> Result<Option<Vec<f64>>> {
         let mut guess = DVector::zeros(self.rows.len());
         let mut leverage = 0.0;
-        for direction in self.directions(&self.seen(), stds) {
+        for direction in self.directions(&self.structure(stds), stds) {
             let (told, _) = direction.shares();
             leverage += direction.right[k].powi(2) * told;
             guess.axpy(direction.right[k] * told, &direction.left, 1.0);
@@ -229,15 +265,11 @@ impl Split {
 }
 
 /// −½ ln(1 − ρ_k²), from the share that is told where that is small and from the one that is not where it is large.
-fn information(
-    k: usize,
-    clients: usize,
-    seen: &[(DVector<f64>, RowDVector<f64>)],
-    directions: &[Direction],
-) -> Result<f64> {
+fn information(k: usize, clients: usize, structure: &[Direction], directions: &[Direction]) -> Result<f64> {
     let mut unit = RowDVector::zeros(clients);
     unit[k] = 1.0;
-    if spanned(&unit, seen.iter().map(|(_, right)| right)) {
+    let seen = structure.iter().filter(|found| found.gain.is_infinite()).map(|found| &found.right);
+    if spanned(&unit, seen) {
         return Ok(f64::INFINITY);
     }
     let (mut told, mut hidden) = (0.0, 0.0);
@@ -256,7 +288,9 @@ fn information(
     if apart > ROUNDING {
         hidden += apart * apart;
     }
-    let nats = if told < 0.5 { -0.5 * (-told).ln_1p() } else { -0.5 * hidden.min(1.0).ln() };
+    // Both shares are known: of a large one told, the rest bounds what is hidden.
+    let hidden = hidden.min((1.0 - told).max(0.0) + ROUNDING);
+    let nats = if told < 0.5 { -0.5 * (-told).ln_1p() } else { -0.5 * hidden.ln() };
     number(nats, "the leakage of a view")
 }
 

@@ -351,7 +351,7 @@ pub fn formal<K: Scalar, P: Protocol<LinearForm<K>>>(
     let mut announced = None;
     let Outcome { decoded, .. } =
         run(protocol, round, &inputs, source, links, attempts, |sent, delivered, link| {
-            announced = sent.announces().map(<[u16]>::to_vec).or(announced.take());
+            announced = sent.announces().or(announced.take());
             messages.push(Observed {
                 link,
                 delivered,

@@ -310,7 +310,7 @@ fn seccogc(args: &[&str]) -> (i32, String, String) {
 fn an_exceeded_bound_is_exit_code_1_after_the_table() {
     let base = ["audit", "configs/mnist.toml", "--set", "protocol.key_std=10"];
     let with = |more: &[&str]| seccogc(&[&base[..], more].concat());
-    let (code, out, err) = with(&["--set", "privacy.max_lmip_bits=0.1"]);
+    let (code, out, err) = with(&["--set", "privacy.max_lmip_bits=0.13"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert!(out.contains("server + 1 client"));
     let (code, out, err) = with(&["--set", "privacy.max_lmip_bits=0.01"]);
@@ -384,11 +384,11 @@ fn every_run_directory_holds_the_leakage_of_a_lossless_round() {
     let link: Vec<&str> = lines[1].split(',').collect();
     assert_eq!(link[column("layer")], "link");
     let value = |name: &str| link[column(name)].parse::<f64>().unwrap();
-    assert!((value("lmip_nats") - 0.5 * 0.25f64.ln_1p()).abs() < 1e-9, "{table}");
-    // Client 1's input is w x with w its share of the examples: μ = 2 w C / σ = w.
+    // Client 1's input is w x with w its share of the examples: w²/σ² = w²/4, and μ = 2 w C / σ = w.
     let clients = std::fs::read_to_string(run.join("clients.csv")).unwrap();
     let examples: Vec<f64> =
         clients.lines().skip(1).map(|line| line.split(',').nth(2).unwrap().parse().unwrap()).collect();
     let weight = examples[0] * 10.0 / examples.iter().sum::<f64>();
+    assert!((value("lmip_nats") - 0.5 * (weight * weight / 4.0).ln_1p()).abs() < 1e-9, "{table}");
     assert!((value("epsilon_view") - ldp::epsilon(weight, 1e-5)).abs() < 1e-9, "{weight} {table}");
 }

@@ -21,6 +21,7 @@ mod hierarchical;
 mod links;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod never_below;
 mod own_data;
 mod plan;
 mod precision;

@@ -259,7 +259,12 @@ where
 
 #[test]
 fn schemes_without_answers() {
-    withstands("fedavg", || Uncoded { clients: 4, mask: Mask::None, grid: None }, 4, |_| true);
+    withstands(
+        "fedavg",
+        || Uncoded { clients: 4, least: 1, transmissions: 1, mask: Mask::None, grid: None },
+        4,
+        |_| true,
+    );
     let code = |stragglers| Arc::new(M61::code(CodeKind::CyclicRandom, 4, stragglers, Seed::new(1)).unwrap());
     let keys = Some((KeyKind::Fair, 1.0));
     for stacking in [None, Some((Seed::new(1), f64::INFINITY))] {

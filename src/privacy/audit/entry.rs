@@ -23,6 +23,7 @@ pub struct Entry {
     /// The client, from 1; in a cohort that is drawn, its place in the cohort.
     pub client: usize,
     /// Clients of the round.
+    #[serde(default)]
     pub cohort: usize,
     /// Local mutual information privacy, nats per coordinate, of the worst round.
     #[serde(serialize_with = "number")]

@@ -106,7 +106,7 @@ impl Learned {
         self.note(determined.combinations.len(), determined.sum, || determined.counterexample());
         let Assumptions { weights, input_std, .. } = assumptions;
         let known = assumptions.stds().map(|stds| split.lmip(&stds)).transpose()?;
-        let summed = view.summed();
+        let (summed, honest): (Vec<usize>, Vec<usize>) = (view.summed(), view.honest().collect());
         let about = |k: usize| {
             let lmip = match &known {
                 Some(leak) => leak[k],
@@ -116,11 +116,15 @@ impl Learned {
             let floor = if determined.sum && in_sum { weights.floor(k, &summed) } else { 0.0 };
             let x = split.a.column(k).into_owned();
             let alone = split.keys.distance(&x);
-            let beyond = if !in_sum || summed.len() == 1 {
+            // A noisy sum is not seen: then the inputs of all may go together.
+            let paired = if determined.sum { &summed } else { &honest };
+            let beyond = if determined.sum && summed == [k] {
                 // With nobody to pair it with, the sum is the input itself.
-                if in_sum && determined.sum { f64::INFINITY } else { alone }
+                f64::INFINITY
+            } else if !paired.contains(&k) {
+                alone
             } else {
-                let others = summed.iter().filter(|&&j| j != k && weights.share(k, j) > 0.0);
+                let others = paired.iter().filter(|&&j| j != k && weights.share(k, j) > 0.0);
                 let moved =
                     others.map(|&j| weights.share(k, j) * split.keys.distance(&(&x - split.a.column(j))));
                 moved.fold(0.0, f64::max)
@@ -128,7 +132,7 @@ impl Learned {
             // Whatever shows the sum tells at least what the sum tells.
             Ok(Told { k, lmip: lmip.max(floor), floor, distances: [alone, beyond] })
         };
-        view.honest().map(about).collect()
+        honest.iter().copied().map(about).collect()
     }
 
     fn note(&mut self, symbols: usize, sum: bool, counterexample: impl FnOnce() -> Option<String>) {

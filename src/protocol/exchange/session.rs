@@ -117,7 +117,9 @@ impl Setup {
         };
         let (mut traffic, mut arrivals, mut sent) = (Traffic::default(), 0, Vec::new());
         let Outcome { decoded, attempts, refused } = from(0, attempts, &mut |link| {
-            let link = LinkUse { bytes: link.bytes + ((len - part) * S::BYTES) as u64, ..link };
+            // The other parts' symbols; what the server sends holds none.
+            let rest = if link.from == PartyId::Server { 0 } else { (len - part) * S::BYTES };
+            let link = LinkUse { bytes: link.bytes + rest as u64, ..link };
             let delivered = arrives(links, link);
             traffic.count(link);
             arrivals += u64::from(delivered && link.to == PartyId::Server);
