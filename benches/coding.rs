@@ -6,6 +6,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 use seccogc::algebra::field::{M31, M61};
+use seccogc::algebra::grid::{Grid, Public};
 use seccogc::algebra::{KeyStream, Sample};
 use seccogc::coding::{Code, CodeKind, Coefficient};
 use seccogc::keys::{CHUNK, KeyKind, KeySource, Later, SeededKeys};
@@ -41,15 +42,22 @@ fn passes<S: Sample<Scalar: Coefficient> + Copy>(c: &mut Criterion, name: &str) 
             black_box(&target);
         });
     });
-    for keys in [KeyKind::Plain, KeyKind::Fair] {
-        let id = BenchmarkId::new(format!("{} keys for 10 clients", keys.name()), name);
+    let public = Public { clip: Some(1.0), coordinates: Some(D), ..Public::default() };
+    let grid = |keys: KeyKind| Grid::new(M, keys.stds(M, 1.0), S::BYTES < 8, &public);
+    let kinds = [KeyKind::Plain, KeyKind::Fair];
+    let cases = kinds.into_iter().map(|keys| (keys, None));
+    // Over a field there is nothing to round.
+    let rounded = kinds.into_iter().map(|keys| (keys, grid(keys))).filter(|_| S::ROUNDOFF > 0.0);
+    for (keys, grid) in cases.chain(rounded) {
+        let on = if grid.is_some() { " on a grid" } else { "" };
+        let id = BenchmarkId::new(format!("{} keys for 10 clients{on}", keys.name()), name);
         // Part by part, as a round is played.
         let part = part_len(PART_BYTES, M * S::BYTES);
         group.bench_function(id, |b| {
             b.iter(|| {
                 for start in (0..D).step_by(part) {
                     let source = Later { source: SeededKeys(Seed::new(2)), chunks: start / CHUNK };
-                    black_box(keys.masks::<S>(M, part.min(D - start), 1.0, 1, &source));
+                    black_box(keys.masks::<S>(M, part.min(D - start), 1.0, grid.as_ref(), 1, &source));
                 }
             });
         });

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use seccogc::config::Config;
 use seccogc::error::{Error, Result};
+use seccogc::protocol::Reason;
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::{Graph, Scale, Spread, Trace, markdown, plot_graphs};
 use seccogc::train::Setting;
@@ -15,7 +16,10 @@ use seccogc::train::Setting;
 const SEEDS: [u64; 3] = [1, 2, 3];
 const CODES: [&str; 3] = ["cyclic-mds", "cyclic-random", "fractional-repetition"];
 /// Powers of ten of the keys' standard deviation.
-const POWERS: [i32; 10] = [-2, 0, 2, 4, 6, 8, 10, 12, 14, 16];
+const POWERS: [i32; 24] =
+    [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
+/// Those of them that the table shows.
+const SHOWN: [i32; 13] = [-3, -2, -1, 0, 1, 2, 4, 6, 7, 8, 9, 10, 20];
 
 /// One run.
 #[derive(Clone, Serialize)]
@@ -24,7 +28,14 @@ struct Run {
     code: &'static str,
     key_std: f64,
     seed: u64,
+    /// Rounds with a sum.
     recovered: u64,
+    /// Rounds whose sum would not have been precise enough.
+    imprecise: u64,
+    /// Rounds that lost too many messages.
+    lost: u64,
+    /// Rounds with a sum that is off by more than `outage.recovery_tolerance`.
+    wrong: u64,
     /// ‖decoded − exact‖/‖exact‖ of the sum, the largest of all recovered rounds.
     recovery_error: f64,
     /// Of the last model.
@@ -48,16 +59,35 @@ fn measure(
     let setting = Setting::build(&config, "cpu".parse()?)?;
     let run = setting.run(&config.protocol)?;
     let mut state = run.start();
-    let (mut recovered, mut recovery_error, mut test_accuracy) = (0, 0.0f64, 0.0);
+    let (mut recovered, mut imprecise, mut lost, mut wrong) = (0, 0, 0, 0);
+    let (mut recovery_error, mut test_accuracy) = (0.0f64, 0.0);
     for _ in 0..config.rounds {
         let (row, _) = run.round(&mut state)?;
-        if let Some(error) = row.recovery_error {
-            recovered += 1;
-            recovery_error = recovery_error.max(if error.is_finite() { error } else { f64::INFINITY });
+        match (row.recovery_error, row.reason) {
+            (Some(error), _) => {
+                recovered += 1;
+                // Not the other way round: NaN is wrong too.
+                let right = arithmetic == "field" || error <= config.outage.recovery_tolerance;
+                wrong += u64::from(!right);
+                recovery_error = recovery_error.max(if error.is_finite() { error } else { f64::INFINITY });
+            }
+            (None, Some(Reason::Precision)) => imprecise += 1,
+            (None, _) => lost += 1,
         }
         test_accuracy = row.test_accuracy.unwrap_or(test_accuracy);
     }
-    Ok(Run { arithmetic, code, key_std, seed, recovered, recovery_error, test_accuracy })
+    Ok(Run {
+        arithmetic,
+        code,
+        key_std,
+        seed,
+        recovered,
+        imprecise,
+        lost,
+        wrong,
+        recovery_error,
+        test_accuracy,
+    })
 }
 
 /// A number and the ends of its band.
@@ -80,6 +110,10 @@ fn main() -> Result<()> {
             }
         }
     }
+    if let Some(run) = runs.iter().find(|run| run.wrong > 0) {
+        let problem = format!("{} {} at σ = {:e}: a wrong sum", run.arithmetic, run.code, run.key_std);
+        return Err(Error::Refused(problem));
+    }
     let mut cases: Vec<(&str, &str)> = runs.iter().map(|run| (run.arithmetic, run.code)).collect();
     cases.dedup();
     let of = |case: (&str, &str), power: i32| -> Vec<&Run> {
@@ -96,12 +130,17 @@ fn main() -> Result<()> {
         .map(|&case| {
             let cell = |power: &i32| {
                 let runs = of(case, *power);
-                format!("{:.0e}; {:.1}", error(&runs), accuracy(&runs).0)
+                let total = |of: fn(&Run) -> u64| runs.iter().map(|run| of(run)).sum::<u64>();
+                match (total(|run| run.recovered), total(|run| run.imprecise)) {
+                    (0, _) => "outage".into(),
+                    (_, 0) => format!("{:.0e}; {:.1}", error(&runs), accuracy(&runs).0),
+                    (some, others) => format!("{:.0e}; {some}/{}", error(&runs), some + others),
+                }
             };
-            [vec![case.0.to_owned(), case.1.to_owned()], POWERS.iter().map(cell).collect()].concat()
+            [vec![case.0.to_owned(), case.1.to_owned()], SHOWN.iter().map(cell).collect()].concat()
         })
         .collect();
-    let powers = POWERS.map(|power| format!("σ = 1e{power}"));
+    let powers = SHOWN.map(|power| format!("σ = 1e{power}"));
     let header: Vec<&str> =
         ["arithmetic", "code"].into_iter().chain(powers.iter().map(String::as_str)).collect();
     let table = markdown(&header, &[0, 1], &lines);
@@ -110,7 +149,9 @@ fn main() -> Result<()> {
     write_atomically(&folder.join("floating_point.csv"), &to_csv(&runs)?)?;
     let panel = |label: &str, scale: Scale, point: &dyn Fn(&[&Run]) -> Value| {
         let line = |&case: &(&str, &str)| {
-            let points = POWERS.iter().map(|&power| {
+            let with_sums =
+                POWERS.iter().filter(|&&power| of(case, power).iter().any(|run| run.recovered > 0));
+            let points = with_sums.map(|&power| {
                 let (y, band) = point(&of(case, power));
                 (10f64.powi(power), y, band)
             });

@@ -6,11 +6,13 @@
 
 pub mod extension;
 pub mod field;
-mod gaussian;
+pub mod gaussian;
+pub mod grid;
 pub mod linear;
 pub mod quantise;
 
 use crate::parallel;
+use grid::Grid;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::ops::{Add, Mul, Neg, Sub};
@@ -61,6 +63,11 @@ pub trait Scalar:
 
     /// Whether `sum` is only what rounding leaves of a cancellation in which `term` came last.
     fn cancelled(sum: Self, term: Self) -> bool;
+
+    /// As a real number, for bounds on rounding; 0 where nothing is rounded.
+    fn size(self) -> f64 {
+        0.0
+    }
 }
 
 impl Scalar for f64 {
@@ -82,6 +89,10 @@ impl Scalar for f64 {
     fn cancelled(sum: Self, term: Self) -> bool {
         sum.abs() <= CANCELLED * term.abs()
     }
+
+    fn size(self) -> f64 {
+        self
+    }
 }
 
 /// A vector space element, one coordinate of an update, a key or a message.
@@ -89,8 +100,37 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
     /// What it is multiplied with.
     type Scalar: Scalar;
 
+    /// What key draws are before they become symbols: double precision over the reals, else symbols already.
+    type Draw: Symbol<Scalar = Self::Scalar>;
+
     /// Bytes of one symbol on the wire.
     const BYTES: usize;
+
+    /// The largest relative error of one operation; 0 where nothing is rounded.
+    const ROUNDOFF: f64 = 0.0;
+
+    /// `symbols` as draws, where they are of one kind.
+    fn as_draws(symbols: &mut [Self]) -> Option<&mut [Self::Draw]>;
+
+    /// `symbols[i] = draws[i]`; the slices have equal length.
+    fn set(symbols: &mut [Self], draws: &[Self::Draw]);
+
+    /// Moves key draws onto a grid ([`grid::Grid::settle`]); nothing where there are no real numbers.
+    fn settle(draws: &mut [Self], grid: &Grid, coins: &[u32]) {
+        let _ = (draws, grid, coins);
+    }
+
+    /// Σ x_i² of real numbers; see [`crate::precision`].
+    fn energy(symbols: &[Self]) -> f64 {
+        let _ = symbols;
+        0.0
+    }
+
+    /// Rounds a decoded sum to the grid, if no symbol is farther than `most` from it. Returns whether it did.
+    fn snap(sum: &mut [Self], grid: &Grid, most: f64) -> bool {
+        let _ = (sum, grid, most);
+        false
+    }
 
     /// The neutral element of addition.
     fn zero() -> Self;
@@ -148,22 +188,59 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
 pub trait Sample: Symbol {
     /// Fills `out` with independent key symbols: N(0, 1) over the reals, uniform over a prime field.
     fn sample(rng: &mut impl rand::Rng, out: &mut [Self]);
+
+    /// The same draws before they are symbols.
+    fn noise(rng: &mut impl rand::Rng, out: &mut [Self::Draw]);
 }
 
 /// A floating-point symbol.
-pub trait Real: Sample {
-    /// `y[i] += a · x[i]` for a single-precision update `x`; the slices have equal length.
-    fn axpy_f32(y: &mut [Self], a: f64, x: &[f32]);
+pub trait Real: Sample<Draw = f64> {
+    /// `y[i] += a · x[i]` for a single-precision update `x`, the product rounded to the grid if there is one; the slices have equal
+    /// length.
+    fn axpy_f32(y: &mut [Self], a: f64, x: &[f32], grid: Option<&Grid>);
 
     /// The symbols as real numbers, in place where they already are.
     fn into_f64(symbols: Vec<Self>) -> Vec<f64>;
 }
 
 macro_rules! real_symbol {
-    ($real:ty, $normal:path) => {
+    ($real:ty, $normal:path, $as_draws:expr) => {
         impl Symbol for $real {
             type Scalar = f64;
+            type Draw = f64;
             const BYTES: usize = size_of::<$real>();
+            const ROUNDOFF: f64 = <$real>::EPSILON as f64 / 2.0;
+
+            fn as_draws(symbols: &mut [Self]) -> Option<&mut [f64]> {
+                $as_draws(symbols)
+            }
+
+            fn set(symbols: &mut [Self], draws: &[f64]) {
+                symbols.iter_mut().zip(draws).for_each(|(symbol, draw)| *symbol = *draw as $real);
+            }
+
+            fn settle(draws: &mut [Self], grid: &Grid, coins: &[u32]) {
+                if let Some(draws) = Self::as_draws(draws) {
+                    grid.settle(draws, coins);
+                }
+            }
+
+            fn energy(symbols: &[Self]) -> f64 {
+                let chunk = |chunk: &[Self]| chunk.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+                parallel::map(symbols.chunks(CHUNK), chunk).into_iter().sum()
+            }
+
+            fn snap(sum: &mut [Self], grid: &Grid, most: f64) -> bool {
+                let near = |x: &Self| (f64::from(*x) - grid.round(f64::from(*x))).abs() <= most;
+                let chunk = |chunk: &[Self]| chunk.iter().map(near).fold(true, |all, near| all & near);
+                if !parallel::map(sum.chunks(CHUNK), chunk).into_iter().all(|near| near) {
+                    return false;
+                }
+                parallel::for_each(sum.chunks_mut(CHUNK), |chunk| {
+                    chunk.iter_mut().for_each(|x| *x = grid.round(f64::from(*x)) as $real);
+                });
+                true
+            }
 
             fn zero() -> Self {
                 0.0
@@ -195,10 +272,20 @@ macro_rules! real_symbol {
             fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
                 $normal(rng, out);
             }
+
+            fn noise(rng: &mut impl rand::Rng, out: &mut [f64]) {
+                gaussian::fill_f64(rng, out);
+            }
         }
 
         impl Real for $real {
-            fn axpy_f32(y: &mut [Self], a: f64, x: &[f32]) {
+            fn axpy_f32(y: &mut [Self], a: f64, x: &[f32], grid: Option<&Grid>) {
+                if let Some(grid) = grid {
+                    for (y, x) in y.iter_mut().zip(x) {
+                        *y += grid.round(a * f64::from(*x)) as $real;
+                    }
+                    return;
+                }
                 let a = a as $real;
                 for (y, x) in y.iter_mut().zip(x) {
                     *y += a * <$real>::from(*x);
@@ -211,8 +298,8 @@ macro_rules! real_symbol {
         }
     };
 }
-real_symbol!(f32, gaussian::fill_f32);
-real_symbol!(f64, gaussian::fill_f64);
+real_symbol!(f32, gaussian::fill_f32, |_| None);
+real_symbol!(f64, gaussian::fill_f64, Some);
 
 /// What a formal combination combines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -287,9 +374,27 @@ impl<K: Scalar> LinearForm<K> {
     }
 }
 
+impl LinearForm {
+    /// The form without keys of coefficients up to `least`: what rounding left of keys that cancel.
+    #[must_use]
+    pub fn without_keys_below(&self, least: f64) -> Self {
+        let kept = |(unknown, c): &(Unknown, f64)| !matches!(unknown, Unknown::Key(..)) || c.abs() > least;
+        Self(self.terms().filter(kept).collect())
+    }
+}
+
 impl<K: Scalar> Symbol for LinearForm<K> {
     type Scalar = K;
+    type Draw = Self;
     const BYTES: usize = 0;
+
+    fn as_draws(symbols: &mut [Self]) -> Option<&mut [Self]> {
+        Some(symbols)
+    }
+
+    fn set(symbols: &mut [Self], draws: &[Self]) {
+        symbols.clone_from_slice(draws);
+    }
 
     fn zero() -> Self {
         Self(BTreeMap::new())

@@ -31,7 +31,7 @@ use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Update, Views};
 use crate::seed::Seed;
 use crate::train::Setting;
 use inversion::{Mlp, closed_form, idlg, psnr, ssim};
-use roc::Roc;
+use roc::{Roc, Scores};
 
 /// What `seccogc attack` tries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -136,9 +136,9 @@ fn targets(config: &Config) -> Result<Vec<Target>> {
         let rule = format!("`{}` has no keys to attack; take sec-cogc", config.protocol.kind());
         return Err(Error::config("protocol.kind", rule));
     };
-    let SecCoGcConfig { code, stragglers, decoder, arithmetic, .. } = *template;
+    let SecCoGcConfig { code, stragglers, decoder, arithmetic, grid, .. } = *template;
     let without =
-        ProtocolConfig::CoGc(CoGcConfig { code, stragglers, decoder, arithmetic, quantisation: None });
+        ProtocolConfig::CoGc(CoGcConfig { code, stragglers, decoder, arithmetic, quantisation: None, grid });
     let with = config.attack.key_stds.iter().map(|&key_std| {
         (Some(key_std), ProtocolConfig::SecCoGc(SecCoGcConfig { key_std, ..template.clone() }))
     });
@@ -168,10 +168,11 @@ fn guess(
         let update = &updates[usize::from(own)];
         vectors.push(update.delta.iter().map(|x| update.weight * f64::from(*x)).collect());
     }
-    let std = config.privacy.update_std;
-    let leak = lmip(&view, config.clients, std)[victim] / std::f64::consts::LN_2;
+    // The attacks give every client the weight 1.
+    let stds = vec![config.privacy.update_std; config.clients];
+    let leak = lmip(&view, &stds)?[victim] / std::f64::consts::LN_2;
     let d = updates[victim].delta.len();
-    let Some(weights) = best_estimate(&view, config.clients, std, victim) else {
+    let Some(weights) = best_estimate(&view, &stds, victim)? else {
         return Ok((vec![0.0; d], leak));
     };
     let mut sum = vec![0.0; d];
@@ -338,8 +339,9 @@ fn check_augmentation(dataset: &Dataset) -> Result<()> {
 /// the areas and the curves, in the same order.
 ///
 /// Members are training images and non-members test images, so that a difference between the two sets would count as membership.
-/// The scores of all victims are pooled, and those of one victim share its key: the intervals, which take scores as independent,
-/// are somewhat narrow for a neighbour. "At chance" in one run says that no edge was seen, not that there is none.
+/// The scores of all victims are pooled, and those of one victim share its key: the intervals count victims, not scores
+/// ([`Roc::interval`]). What all victims share in one run, such as the server's view of one round, no interval of one run shows. "At
+/// chance" in one run says that no edge was seen, not that there is none.
 ///
 /// # Errors
 /// A protocol without keys, or randomly changed images.
@@ -374,7 +376,7 @@ pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipR
     for name in ["neighbour", "server"] {
         for target in &targets {
             let scheme = &*target.scheme;
-            let scored: Vec<(f64, Vec<f64>, Vec<f64>)> = (0..config.clients)
+            let scored: Vec<(f64, Scores)> = (0..config.clients)
                 .into_par_iter()
                 .filter_map(|victim| {
                     let who = adversaries(scheme, victim).into_iter().find(|(known, _)| *known == name)?.1;
@@ -386,15 +388,15 @@ pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipR
                         let members = shards[victim][..per_client].iter().map(|&i| along(&dataset.train, i));
                         let others =
                             (victim * per_client..(victim + 1) * per_client).map(|i| along(&dataset.test, i));
-                        (leak, members.collect(), others.collect())
+                        (leak, Scores { members: members.collect(), others: others.collect() })
                     }))
                 })
                 .collect::<Result<_>>()?;
-            let leak = scored.iter().map(|(leak, ..)| *leak).fold(0.0, f64::max);
-            let members: Vec<f64> = scored.iter().flat_map(|(_, members, _)| members.clone()).collect();
-            let others: Vec<f64> = scored.iter().flat_map(|(.., others)| others.clone()).collect();
-            let roc = Roc::of(&members, &others);
-            rows.push(row(name, target.key_std, Some((leak, start.len())), members.len(), &roc));
+            let leak = scored.iter().map(|(leak, _)| *leak).fold(0.0, f64::max);
+            let draws: Vec<Scores> = scored.into_iter().map(|(_, scores)| scores).collect();
+            let roc = Roc::of(&draws);
+            let members = draws.len() * per_client;
+            rows.push(row(name, target.key_std, Some((leak, start.len())), members, &roc));
             curves.push(roc);
         }
     }
@@ -405,11 +407,13 @@ pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipR
         run.round(&mut state)?;
     }
     let score = |data: &Examples, i: usize| -learner.evaluate(&state.parameters, &data.subset(&[i])).loss;
-    let trained_on = shards.iter().flat_map(|shard| &shard[..per_client]);
-    let members: Vec<f64> = trained_on.map(|&i| score(&dataset.train, i)).collect();
-    let others: Vec<f64> = (0..members.len()).map(|i| score(&dataset.test, i)).collect();
-    let roc = Roc::of(&members, &others);
-    rows.push(row("final model", run.aggregator().scheme().key_std, None, members.len(), &roc));
+    let of_client = |(k, shard): (usize, &Vec<usize>)| Scores {
+        members: shard[..per_client].iter().map(|&i| score(&dataset.train, i)).collect(),
+        others: (k * per_client..(k + 1) * per_client).map(|i| score(&dataset.test, i)).collect(),
+    };
+    let clients: Vec<Scores> = shards.iter().enumerate().map(of_client).collect();
+    let roc = Roc::of(&clients);
+    rows.push(row("final model", run.aggregator().scheme().key_std, None, shards.len() * per_client, &roc));
     curves.push(roc);
     Ok((rows, curves))
 }

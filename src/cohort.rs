@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand::seq::index;
 use serde::{Deserialize, Serialize};
 
+use crate::algebra::grid::Public;
 use crate::coding::CodeKind;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -84,6 +85,19 @@ impl CohortConfig {
             return Err(Error::config(if self.sample.is_some() { "sample" } else { "drop_after" }, rule));
         }
         Ok(())
+    }
+
+    /// For what looks at given clients: that the same ones take part in every round.
+    ///
+    /// # Errors
+    /// [`Error::Config`] at `cohort.sample` or `cohort.drop_after`.
+    pub fn is_the_same_in_every_round(&self) -> Result<()> {
+        if self.is_everybody() {
+            return Ok(());
+        }
+        let key = if self.sample.is_some() { "cohort.sample" } else { "cohort.drop_after" };
+        let rule = "who takes part differs from round to round, so that only the worst case can be audited; take --erasures worst";
+        Err(Error::config(key, rule))
     }
 
     /// For what looks at one cohort only: that none is drawn.
@@ -218,6 +232,7 @@ impl LinkModel for CohortLinks<'_> {
 pub struct Schemes {
     protocol: ProtocolConfig,
     seed: Seed,
+    public: Public,
     built: Mutex<BTreeMap<usize, Option<Arc<dyn Aggregator>>>>,
 }
 
@@ -226,10 +241,15 @@ impl Schemes {
     ///
     /// # Errors
     /// Parameters that break a rule of the protocol.
-    pub fn new(protocol: &ProtocolConfig, clients: usize, seed: Seed) -> Result<(Self, Arc<dyn Aggregator>)> {
-        let full: Arc<dyn Aggregator> = protocol.build(clients, seed)?.into();
+    pub fn new(
+        protocol: &ProtocolConfig,
+        clients: usize,
+        seed: Seed,
+        public: Public,
+    ) -> Result<(Self, Arc<dyn Aggregator>)> {
+        let full: Arc<dyn Aggregator> = protocol.build_for(clients, seed, &public)?.into();
         let built = Mutex::new(BTreeMap::from([(clients, Some(Arc::clone(&full)))]));
-        Ok((Self { protocol: protocol.clone(), seed, built }, full))
+        Ok((Self { protocol: protocol.clone(), seed, public, built }, full))
     }
 
     /// The scheme for `clients` clients; `None` if the protocol has none of that size.
@@ -238,11 +258,13 @@ impl Schemes {
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         built
             .entry(clients)
-            .or_insert_with(|| match fitted(&self.protocol, clients).build(clients, self.seed) {
-                Ok(scheme) => Some(scheme.into()),
-                Err(error) => {
-                    tracing::warn!("no scheme for a cohort of {clients}: {error}");
-                    None
+            .or_insert_with(|| {
+                match fitted(&self.protocol, clients).build_for(clients, self.seed, &self.public) {
+                    Ok(scheme) => Some(scheme.into()),
+                    Err(error) => {
+                        tracing::warn!("no scheme for a cohort of {clients}: {error}");
+                        None
+                    }
                 }
             })
             .clone()
@@ -328,7 +350,7 @@ mod tests {
         let config =
             SecCoGcConfig { stragglers: 7.into(), code: CodeKind::CyclicMds, ..SecCoGcConfig::default() };
         let protocol = ProtocolConfig::SecCoGc(config);
-        let (schemes, full) = Schemes::new(&protocol, 10, Seed::new(1)).unwrap();
+        let (schemes, full) = Schemes::new(&protocol, 10, Seed::new(1), Public::default()).unwrap();
         assert_eq!(full.code().unwrap().stragglers(), 7);
         for clients in 3..10 {
             let scheme = schemes.of(clients).unwrap();

@@ -1,4 +1,4 @@
-//! Experiments: a claim, the commands that test it, and the results that are kept beside it.
+//! Experiments: a claim, the commands that test it, the results that are kept beside it, and the verdict.
 //!
 //! An experiment is a folder with `README.md` and `experiment.toml` ([`Spec`]). Its steps are command lines of this program or of
 //! others; every step writes below one run folder. What is kept is published into the experiment's folder, and the marked parts of
@@ -33,13 +33,24 @@ pub struct Spec {
     /// Where: the paper and the section, figure or equation; empty for a claim of this project.
     #[serde(default)]
     pub source: String,
+    /// What became of the claim, in one sentence: whether it holds, and the number that decides it.
+    pub verdict: String,
     /// The command lines, in order.
     pub steps: Vec<Step>,
     /// Results to publish, as paths below the run folder; they are published under their file names, or as `path as name`.
     pub keep: Vec<String>,
 }
 
+const VERDICT: &str = "verdict: one sentence that begins with \"Holds\", \"Holds within\", \"Holds partly\", \
+    \"Refuted\" or \"Refuted as stated\" and contains the number that decides it";
+
 impl Spec {
+    fn has_verdict(&self) -> bool {
+        let first = self.verdict.split(|c: char| !c.is_alphanumeric()).next();
+        let number = self.verdict.contains(|c: char| c.is_ascii_digit());
+        matches!(first, Some("Holds" | "Refuted")) && number && !self.verdict.contains('\n')
+    }
+
     /// The kept files: where a run leaves them, and their names beside the README.
     pub fn kept(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.keep.iter().map(|kept| match kept.split_once(" as ") {
@@ -135,6 +146,9 @@ impl Experiment {
         }
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let spec: Spec = toml::from_str(&text).map_err(|error| Error::file(&path, error.message()))?;
+        if !spec.has_verdict() {
+            return Err(Error::file(&path, VERDICT));
+        }
         for (i, step) in spec.steps.iter().enumerate() {
             let refuse = |rule: &str| Err(Error::file(&path, format!("steps[{i}]: {rule}")));
             if step.run.is_empty() == step.command.is_empty() {
@@ -236,16 +250,19 @@ fn next_mark(text: &str) -> Option<(&str, &str, &str)> {
     Some((before, mark, after))
 }
 
-/// The index: every experiment with its claim and its first figure, links relative to the experiments' folder.
+/// The index: every experiment with its claim, its verdict and its first figure, links relative to the
+/// experiments' folder.
 #[must_use]
 pub fn index(experiments: &[Experiment]) -> String {
     let mut page = String::from(
-        "# Experiments\n\nOne claim each, with the command that tests it: `seccogc experiment NAME`, or `--quick` for a short version.\n",
+        "# Experiments\n\nOne claim each, its verdict, and the command that tests it: \
+         `seccogc experiment NAME`, or `--quick` for a short version.\n",
     );
     for experiment in experiments {
         let Experiment { name, spec, .. } = experiment;
         let source = if spec.source.is_empty() { String::new() } else { format!(" ({})", spec.source) };
         let _ = write!(page, "\n## [{}]({name}/README.md)\n\n{}{source}\n", spec.title, spec.claim);
+        let _ = write!(page, "\n**Verdict:** {}\n", spec.verdict);
         let figure =
             spec.kept().map(|(_, file)| file).find(|file| file.extension().is_some_and(|e| e == "svg"));
         if let Some(figure) = figure {
@@ -274,6 +291,7 @@ mod tests {
     const TOML: &str = r#"
         title = "A claim"
         claim = "Sums are exact."
+        verdict = "Holds: the largest error is 0."
         keep = ["run/summary.csv", "run/accuracy.svg as figure.svg"]
         [[steps]]
         run = ["compare", "{root}/configs/a.toml", "--out", "{out}/run"]
@@ -328,9 +346,9 @@ mod tests {
         experiment.publish(out.path(), &MINUTE).unwrap();
         assert_eq!(fs::read_to_string(experiments.join("claim/README.md")).unwrap(), renewed);
         let page = index(&Experiment::all(&experiments).unwrap());
-        assert!(
-            page.contains("## [A claim](claim/README.md)\n\nSums are exact.\n\n![A claim](claim/figure.svg)")
-        );
+        let claim = "## [A claim](claim/README.md)\n\nSums are exact.\n\n";
+        let verdict = "**Verdict:** Holds: the largest error is 0.\n\n![A claim](claim/figure.svg)";
+        assert!(page.contains(&format!("{claim}{verdict}")), "{page}");
     }
 
     #[test]
@@ -339,7 +357,7 @@ mod tests {
             let (_root, experiments) = written(toml, "");
             Experiment::load(&experiments, "claim").unwrap_err().to_string()
         };
-        let start = "title = 'A'\nclaim = 'B'\nkeep = []\n";
+        let start = "title = 'A'\nclaim = 'B'\nverdict = 'Holds: 1 of 1.'\nkeep = []\n";
         for (steps, want) in [
             ("steps = [{}]", "steps[0]: give either `run`"),
             ("steps = [{ run = ['a'], command = ['b'] }]", "steps[0]: give either `run`"),
@@ -353,5 +371,30 @@ mod tests {
         assert!(
             Experiment::load(&experiments, "other").unwrap_err().to_string().contains("no such experiment")
         );
+    }
+
+    #[test]
+    fn a_claim_needs_a_verdict_and_its_number() {
+        let load = |verdict: &str| {
+            let toml = format!("title = 'A'\nclaim = 'B'\nkeep = []\nsteps = []\n{verdict}");
+            let (_root, experiments) = written(&toml, "");
+            Experiment::load(&experiments, "claim").map_err(|error| error.to_string())
+        };
+        for begin in ["Holds", "Holds within", "Holds partly", "Refuted", "Refuted as stated"] {
+            load(&format!("verdict = '{begin}: 3 of 4 rounds.'")).unwrap();
+        }
+        for (verdict, want) in [
+            ("", "missing field `verdict`"),
+            ("verdict = ''", VERDICT),
+            ("verdict = 'Holds.'", VERDICT),
+            ("verdict = 'Confirmed: 3 of 4 rounds.'", VERDICT),
+            ("verdict = 'Holdings: 3 of 4 rounds.'", VERDICT),
+            ("verdict = '3 of 4 rounds: it holds.'", VERDICT),
+            ("verdict = '''Holds:\n3 of 4 rounds.'''", VERDICT),
+        ] {
+            let refused = load(verdict).unwrap_err();
+            assert!(refused.contains("experiment.toml: ") && refused.ends_with(want), "{refused}");
+            assert_eq!(refused.lines().count(), 1, "{refused}");
+        }
     }
 }

@@ -19,6 +19,7 @@ pub mod learn;
 pub mod network;
 pub mod parallel;
 pub mod plan;
+pub mod precision;
 pub mod privacy;
 pub mod protocol;
 pub mod record;

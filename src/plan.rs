@@ -139,7 +139,7 @@ fn decoders(protocol: &ProtocolConfig) -> Vec<DecoderKind> {
 }
 
 /// The worst client's leakage to another client and to the server: of complete sums when nothing is lost, which shows the most; with
-/// `gc-plus` over patterns of losses too, since a loss makes a sum that would not be sent otherwise.
+/// `gc-plus` over patterns of losses too, since a loss makes a sum that would not be sent otherwise. Clients count as equally large.
 fn leakage(scheme: &dyn Aggregator, attempts: u32, config: &Config) -> Result<[f64; 2]> {
     let lossless = scheme.formal(1, &Perfect, attempts)?;
     let patterns = if scheme.code().is_some_and(|code| code.takes_incomplete()) {
@@ -147,12 +147,13 @@ fn leakage(scheme: &dyn Aggregator, attempts: u32, config: &Config) -> Result<[f
     } else {
         vec![Lost::default()]
     };
+    let stds = vec![config.privacy.update_std; config.clients];
     let largest = |leakage: &[f64]| leakage.iter().copied().fold(0.0, f64::max);
     let each: Vec<[f64; 2]> = patterns
         .par_iter()
         .map(|lost| {
             let views = scheme.formal(1, lost, attempts)?;
-            let leakage = Leakage::measure(&views, config.privacy.update_std);
+            let leakage = Leakage::measure(&views, &stds)?;
             Ok([largest(&leakage.neighbour), largest(&leakage.server)])
         })
         .collect::<Result<_>>()?;

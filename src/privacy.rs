@@ -23,18 +23,36 @@
 //! | measure | promise | assumption | no promise about |
 //! |---|---|---|---|
 //! | symbols ([`rank`]) | 0: without breaking a key, the view determines nothing but the sum and the colluders' own updates. Otherwise that many combinations leak exactly, and one is printed | none on the updates; keys are unknown | how *precisely* a view with real-valued keys lets one guess: those hide up to their strength only |
-//! | LMIP ([`lmip`], nats or bits per coordinate) | I(x_k; view): a better guess than the prior is worth no more than this | every coordinate of every update is independent N(0, `privacy.update_std`²) | updates that are correlated across clients, coordinates or rounds, or of another law; single unlucky clients (it is a mean) |
+//! | LMIP ([`lmip`], nats or bits per coordinate) | I(x_k; view): a better guess than the prior is worth no more than this | every coordinate of every update is independent N(0, `privacy.update_std`²), weighted by w_k | updates that are correlated across clients, coordinates or rounds, or of another law; single unlucky clients (it is a mean) |
 //! | ε on the view ([`ldp`]) | (ε, δ)-local differential privacy of x_k: whatever else is known, two updates of norm ≤ C are indistinguishable to that degree | updates are clipped to C = `solver.clip_norm`; keys are Gaussian and fresh in every round | adversaries who also see the sum: there it is ∞, since the sum is exact |
-//! | ε beyond the sum | the same for pairs of inputs with the same sum, (x_k + h, x_j − h), worst over honest j: what is seen *besides* the sum | as above | what the sum itself reveals. With one honest client left it is 0: the sum determines its update |
+//! | ε beyond the sum | the same for pairs of inputs with the same sum, (x_k + h, x_j − h), worst over honest j: what is seen *besides* the sum | as above | what the sum itself reveals. With one honest client left in the sum it is ∞: there is no such pair |
 //!
-//! The *floor* is the LMIP of the sum alone, ½ ln(m/(m−1)) for m honest clients; no key can bring an adversary who obtains the
-//! sum below it. Every party obtains the sum of a recovered round from the new global model, so that it counts as allowed for
+//! The *floor* is the LMIP of the sum alone, −½ ln(1 − w_k²/Σ w²) over the honest clients *whose updates the sum includes* (½ ln(m/(m−1)) for m
+//! equal ones, ∞ for the only one); no key can bring an adversary who obtains the sum below it, and no printed number is below it. Every party obtains the sum of a recovered round from the new global model, so that it counts as allowed for
 //! every coalition, not for an eavesdropper. A client obtains it early, even in an outage, when it receives a share from everybody
 //! (s = M − 1). ε over T rounds composes adaptively as √(Σ μ_t²); inputs are weighted (w_k x_k, w_k = n_k M/N), so that
 //! the reach of client k is w_k C and that of a pair the smaller one.
 //!
+//! # Which numbers are upper bounds, and of what
+//!
+//! - What is seen without keys is decided by B and A alone, with the tolerances below: neither σ nor `update_std` has a say in it, and
+//!   LMIP is computed from there without over- or underflow. A number that is not finite is an error, never 0. Tests compare 40 decades
+//!   of σ, `update_std` and weights with exact rational arithmetic.
+//! - A sum over those who are left is announced from `protocol.least_included` clients on; the worst case tries the smallest sums that the
+//!   server can obtain, and the floor is theirs.
+//! - Where it is drawn who takes part (`cohort`), every number of clients that may occur is audited, each with any of the weights that
+//!   occur ([`assumptions::Assumptions::cases`]). Clients of a deployment bring their own examples: their weights are those of `deploy.weights`,
+//!   which every client enforces, or without it anything up to the number of clients.
+//!
 //! Not covered: parties who deviate from the protocol; what trained models, timing or the pattern of losses give away; the security of
-//! the channels and of the key exchange, and a generator or arithmetic that is not the ideal N(0, 1) over the reals (floating point).
+//! the channels and of the key exchange.
+//!
+//! # Floating point
+//!
+//! All of this is about real numbers. What is sent are bits, and those of a floating-point key added to an update tell the update:
+//! [`floating`] says what is provable of bits, with updates and keys on a public grid and the sampler's distance from N(0, 1) counted in δ.
+//! The audit prints it beside the figures for real numbers ([`audit::Entry::epsilon_floating`]), declared bounds and [`calibrate`]
+//! count it where it is known, and the columns of `rounds.csv` are for real numbers.
 //!
 //! # Over a prime field
 //!
@@ -58,83 +76,72 @@
 //! was tried, costs plain keys 2.0 times the total power of fair or pairwise ones: plain keys protect all but
 //! one client worse than their power would allow.
 
+pub mod assumptions;
 pub mod audit;
 pub mod calibrate;
 pub mod defect;
 pub mod erasures;
 pub mod exact;
+pub mod floating;
 pub mod ldp;
 pub mod rank;
+mod split;
 pub mod view;
 
 use std::collections::BTreeSet;
 
-use nalgebra::DVector;
-
 use crate::algebra::LinearForm;
-use crate::coding::singular_triples;
+use crate::error::Result;
 use crate::protocol::{Formal, PartyId, Views};
 use exact::ExactViews;
 use view::{Coalition, View};
 
-/// Singular values below this fraction of the largest count as zero. A sum that emerges from masks of standard
-/// deviation σ shows as a ratio of about σ_x/σ, so that keys up to 10⁹ times the update are judged rightly. Keys
-/// that are weaker than the strongest ones by this factor count as none: the error is on the side of leakage.
+/// Singular values of the keys below this fraction of the largest count as zero, whatever their scale and that of the updates: keys that
+/// are weaker than the strongest ones by this factor count as none. The error is on the side of leakage.
 pub const RANK_TOLERANCE: f64 = 1e-11;
 
 /// A combination of inputs counts as seen without keys when more than this fraction of it lies outside what the keys reach. A
-/// decoding vector a shows as 1/‖a‖₂, so that codes up to an amplification of about 10⁸ are judged rightly.
+/// decoding vector a shows as 1/‖a‖₂, so that codes up to an amplification of about 10⁸ are judged rightly; the decoded sum itself is
+/// seen whatever the amplification ([`view::View::with_result`]).
 pub const SHIFT_TOLERANCE: f64 = 1e-9;
 
-/// A leverage this close to 1 determines the input: the leakage is infinite.
-const DETERMINED: f64 = 1e-9;
+/// Distance within which the sum or an input counts as determined, relative to its norm: a badly conditioned code magnifies rounding.
+pub const SUM_TOLERANCE: f64 = 1e-6;
 
 /// Local mutual information privacy of each client against an adversary that sees `view`, in nats per coordinate.
 ///
-/// LMIP is I(x_k; view | what the adversary holds itself) for independent x_j ~ N(0, `input_std`²) and N(0, 1) key draws
-/// (Weng, section V). The adversary's own inputs and keys belong into the view. With the view's rows scaled to unit-variance
-/// unknowns, Z = [σ_x A, B], the squared correlation of x_k with its best linear estimate is the leverage
-/// ρ_k² = ‖P e_k‖², P the projector on the row space of Z, and I = −½ ln(1 − ρ_k²): the log-det formula
-/// without a difference of large logarithms. Infinite when the view determines x_k.
-#[must_use]
-pub fn lmip(view: &[LinearForm], clients: usize, input_std: f64) -> Vec<f64> {
+/// LMIP is I(x_k; view | what the adversary holds itself) for independent inputs x_j ~ N(0, `stds[j]`²), weights included, and N(0, 1)
+/// key draws (Weng et al., arXiv 2507.07565, section V). The adversary's own inputs and keys belong into the view. What is seen without keys is decided by the
+/// rows alone ([`split`]). What keys hide is then a mean square error: in orthogonal directions r_i of the inputs in units of their standard
+/// deviations, each seen with noise 1/d_i, the variance of x_k that stays unknown is 1 − ρ_k² = ‖e_k − Σ r_i r_ik‖² + Σ r_ik²/(1 + d_i²),
+/// and I = −½ ln(1 − ρ_k²). Infinite when the view determines x_k, and above some 23 nats (33 bits), where rounding ends.
+///
+/// # Errors
+/// A number that is not finite: it is never taken for "no leakage".
+pub fn lmip(view: &[LinearForm], stds: &[f64]) -> Result<Vec<f64>> {
     if view.is_empty() {
-        return vec![0.0; clients];
+        return Ok(vec![0.0; stds.len()]);
     }
-    let basis = row_space(view, clients, input_std);
-    (0..clients)
-        .map(|k| {
-            let leverage: f64 = basis.iter().map(|(_, _, right)| right[k].powi(2)).sum();
-            if leverage > 1.0 - DETERMINED { f64::INFINITY } else { -0.5 * (-leverage).ln_1p() }
-        })
-        .collect()
+    check_stds(stds)?;
+    split::Split::of(view, stds.len())?.lmip(stds)
 }
 
-/// Singular triples of Z = [σ_x A, B] that count as non-zero: the row space of a view in unit-variance unknowns.
-fn row_space(view: &[LinearForm], clients: usize, input_std: f64) -> Vec<(f64, DVector<f64>, DVector<f64>)> {
-    let (inputs, keys) = view::matrices(view, clients, 1);
-    let mut z = (inputs * input_std).resize_horizontally(clients + keys.ncols(), 0.0);
-    z.columns_mut(clients, keys.ncols()).copy_from(&keys);
-    let mut triples = singular_triples(&z);
-    let largest = triples.first().map_or(0.0, |(sigma, ..)| *sigma);
-    triples.retain(|(sigma, ..)| *sigma > RANK_TOLERANCE * largest);
-    triples
+fn check_stds(stds: &[f64]) -> Result<()> {
+    let deviation = |std: &f64| std.is_finite() && *std >= 0.0;
+    if stds.iter().all(deviation) { Ok(()) } else { Err(split::not_finite("the deviation of an update")) }
 }
 
 /// The adversary's best linear guess: weights a, one per row of `view`, such that aᵀ·view has coefficient 1 on x_k and the least
 /// variance from everything else, under the assumptions of [`lmip`]. `None` when the view says nothing about x_k.
-#[must_use]
-pub fn best_estimate(view: &[LinearForm], clients: usize, input_std: f64, k: usize) -> Option<Vec<f64>> {
+///
+/// # Errors
+/// As [`lmip`].
+pub fn best_estimate(view: &[LinearForm], stds: &[f64], k: usize) -> Result<Option<Vec<f64>>> {
     if view.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let basis = row_space(view, clients, input_std);
-    let leverage: f64 = basis.iter().map(|(_, _, right)| right[k].powi(2)).sum();
-    let mut weights = DVector::zeros(view.len());
-    for (sigma, left, right) in &basis {
-        weights.axpy(right[k] * input_std / (sigma * leverage), left, 1.0);
-    }
-    (leverage > 0.0).then(|| weights.as_slice().to_vec())
+    check_stds(stds)?;
+    split::Split::of(view, stds.len())?.best_estimate(k, stds)
 }
 
 /// Leakage of one round about each client's input, in nats per coordinate, by adversary.
@@ -150,9 +157,11 @@ pub struct Leakage {
 }
 
 impl Leakage {
-    /// Measures the views of one round under x_k ~ N(0, `input_std`²).
-    #[must_use]
-    pub fn of(views: &Views, input_std: f64) -> Self {
+    /// Measures the views of one round under x_k ~ N(0, `stds[k]`²), weights included.
+    ///
+    /// # Errors
+    /// As [`lmip`].
+    pub fn of(views: &Views, stds: &[f64]) -> Result<Self> {
         let clients = views.clients;
         let mut link = vec![0.0f64; clients];
         let mut neighbour = vec![0.0f64; clients];
@@ -165,24 +174,26 @@ impl Leakage {
         };
         for message in &views.messages {
             if let PartyId::Client(_) = message.link.to {
-                worst(&mut link, None, &lmip(&message.forms, clients, input_std));
+                worst(&mut link, None, &lmip(&message.forms, stds)?);
             }
         }
         for m in 0..clients as u16 {
             let view = View::of(views, Coalition::of([PartyId::Client(m)]));
-            worst(&mut neighbour, Some(usize::from(m)), &lmip(&view.rows, clients, input_std));
+            worst(&mut neighbour, Some(usize::from(m)), &lmip(&view.rows, stds)?);
         }
-        let server = View::of(views, Coalition::of([PartyId::Server]));
-        let server = lmip(&server.rows, clients, input_std);
-        Self { link, neighbour, server }
+        let server = View::with_result(views, Coalition::of([PartyId::Server]));
+        let server = lmip(&server.rows, stds)?;
+        Ok(Self { link, neighbour, server })
     }
 
     /// Measures the views of one round of any scheme: [`Leakage::of`], or over a prime field I(x_k; view) for uniform inputs.
-    #[must_use]
-    pub fn measure(formal: &Formal, input_std: f64) -> Self {
+    ///
+    /// # Errors
+    /// As [`lmip`].
+    pub fn measure(formal: &Formal, stds: &[f64]) -> Result<Self> {
         match formal {
-            Formal::Real(views) => Self::of(views, input_std),
-            Formal::Field(views) => Self::exact(&**views),
+            Formal::Real(views) => Self::of(views, stds),
+            Formal::Field(views) => Ok(Self::exact(&**views)),
         }
     }
 

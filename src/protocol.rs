@@ -7,9 +7,9 @@
 //!
 //! | file | schemes | source |
 //! |---|---|---|
-//! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017 and the baselines of Weng, section IX |
+//! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017; Weng et al., section IX |
 //! | [`participation`] | `mifa`, `fedvarp`, `fedau` | Gu et al. 2021, Jhunjhunwala et al. 2022, Wang & Ji 2024 |
-//! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; Weng, *Secure Cooperative Gradient Coding* |
+//! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; 2025; arXiv 2507.07565 |
 //! | [`hierarchical`] | `hierarchical` | Lu, Cheng, Kang, Liu, *Capacity of Hierarchical Secure Coded Gradient Aggregation* |
 //! | [`secure_gc`] | `secure-gc` | *Secure gradient coding, minimum source key size* |
 //! | [`zhao_sun`] | `zhao-sun` | Zhao & Sun, *Information Theoretic Secure Aggregation with User Dropouts* |
@@ -24,6 +24,7 @@ pub mod cogc;
 pub mod exchange;
 pub mod groupwise;
 pub mod hierarchical;
+mod included;
 pub mod light_sec_agg;
 pub mod participation;
 pub mod sec_agg;
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::algebra::Symbol;
 use crate::algebra::field::{M31, M61, Prime};
+use crate::algebra::grid::Public;
 use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
 use crate::config::choice;
 use crate::error::{Error, Result};
@@ -115,7 +117,7 @@ pub trait Message<S>: Clone + Send + Sync {
     fn reveals(&self) -> Vec<Vec<S>>;
 
     /// The clients whose sum the rest of the round is about (ascending), where the message says so.
-    fn announces(&self) -> Option<&[u16]> {
+    fn announces(&self) -> Option<Vec<u16>> {
         None
     }
 }
@@ -269,12 +271,19 @@ pub trait Protocol<S: Symbol>: Send + Sync {
         None
     }
 
-    /// Whether all coordinates are treated alike: every message carries one vector as long as an input, beside a part of constant size;
+    /// Whether all coordinates are treated alike: every message carries one vector as long as an input, the server's none, beside a part of constant size;
     /// coordinate i of a key is made of the symbols i of its streams; and who sends what to whom, and whether the server decodes, depends
     /// on nothing but what arrived. A round is then played part by part, with the same result, without holding all vectors of all
     /// clients at once.
     fn is_separable(&self) -> bool {
         false
+    }
+
+    /// The bound on a decoded sum's rounding error over its norm, when keys are `scale` times as strong and the coordinates of updates
+    /// have the root mean square `update`; `None` where nothing is rounded, or that is not known before a round.
+    fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
+        let _ = (scale, update);
+        None
     }
 
     /// Coordinates that an input needs in an audit: 1 where all coordinates are treated alike.
@@ -423,16 +432,24 @@ impl ProtocolConfig {
     /// # Errors
     /// Parameters that break a rule of the scheme, keyed relative to the section.
     pub fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+        self.build_for(clients, seed, &Public::default())
+    }
+
+    /// [`ProtocolConfig::build`] for inputs of which more is known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build_for(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
         match self {
-            Self::Ideal(config) => config.build(clients, seed),
-            Self::FedAvg(config) => config.assemble(clients, seed, exchange::Simulated),
+            Self::Ideal(config) => config.build(clients, seed, public),
+            Self::FedAvg(config) => config.assemble(clients, seed, public, exchange::Simulated),
             Self::Mifa(config) => config.build(clients, seed),
             Self::FedVarp(config) => config.build(clients, seed),
             Self::FedAu(config) => config.build(clients, seed),
-            Self::Gaussian(config) => config.assemble(clients, seed, exchange::Simulated),
-            Self::ZeroSum(config) => config.assemble(clients, seed, exchange::Simulated),
-            Self::CoGc(config) => config.assemble(clients, seed, exchange::Simulated),
-            Self::SecCoGc(config) => config.assemble(clients, seed, exchange::Simulated),
+            Self::Gaussian(config) => config.assemble(clients, seed, public, exchange::Simulated),
+            Self::ZeroSum(config) => config.assemble(clients, seed, public, exchange::Simulated),
+            Self::CoGc(config) => config.assemble(clients, seed, public, exchange::Simulated),
+            Self::SecCoGc(config) => config.assemble(clients, seed, public, exchange::Simulated),
             Self::Hierarchical(config) => config.build(clients, seed),
             Self::SecureGc(config) => config.build(clients, seed),
             Self::ZhaoSun(config) => config.build(clients, seed),
@@ -452,14 +469,15 @@ impl ProtocolConfig {
         &self,
         clients: usize,
         seed: Seed,
+        public: &Public,
         to: A,
     ) -> Result<A::Output> {
         match self {
-            Self::FedAvg(config) => config.assemble(clients, seed, to),
-            Self::Gaussian(config) => config.assemble(clients, seed, to),
-            Self::ZeroSum(config) => config.assemble(clients, seed, to),
-            Self::CoGc(config) => config.assemble(clients, seed, to),
-            Self::SecCoGc(config) => config.assemble(clients, seed, to),
+            Self::FedAvg(config) => config.assemble(clients, seed, public, to),
+            Self::Gaussian(config) => config.assemble(clients, seed, public, to),
+            Self::ZeroSum(config) => config.assemble(clients, seed, public, to),
+            Self::CoGc(config) => config.assemble(clients, seed, public, to),
+            Self::SecCoGc(config) => config.assemble(clients, seed, public, to),
             other => {
                 let rule = format!(
                     "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc or sec-cogc",

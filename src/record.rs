@@ -66,6 +66,12 @@ pub struct Row {
     pub arrivals: u64,
     /// ‖decoded mean − true mean‖₂ / ‖true mean‖₂, the true mean being that of the cohort's updates.
     pub recovery_error: Option<f64>,
+    /// Share of the coordinates of the weighted updates that were clipped by `quantisation.clip`; empty without a field.
+    #[serde(default)]
+    pub saturated: Option<f64>,
+    /// Share of the coordinates of the weighted updates that are not 0 and were rounded to 0; empty without a field.
+    #[serde(default)]
+    pub underflowed: Option<f64>,
     /// Bytes sent between clients, lost ones included.
     pub bytes_client_client: u64,
     /// Bytes sent from clients to the server, lost ones included.
@@ -157,6 +163,8 @@ impl Row {
             reason: None,
             arrivals: 0,
             recovery_error: None,
+            saturated: None,
+            underflowed: None,
             bytes_client_client: 0,
             bytes_client_server: 0,
             bytes_client_helper: None,

@@ -38,6 +38,7 @@ pub use table::{markdown, table};
 
 use crate::config::slug;
 use crate::error::{Error, Result};
+use crate::privacy::audit::Entry;
 use crate::protocol::Scheme;
 use crate::record::read_rows;
 use crate::sweep::results::{self, Line, Results};
@@ -92,6 +93,25 @@ pub struct Summary {
     /// See [`Measures::diverged`].
     #[serde(default)]
     pub diverged: Option<u64>,
+    /// ε of the whole run in which nothing is lost, for the worst adversary without accomplices and the worst client, beyond the sum where
+    /// that is seen ([`Entry::provable_epsilon`]); `inf` without clipped updates or keys, empty where it was not measured.
+    #[serde(default)]
+    pub epsilon: Option<f64>,
+}
+
+impl Summary {
+    /// With ε from the audit that a run keeps in its folder, if there is one.
+    ///
+    /// # Errors
+    /// A damaged `leakage.csv`.
+    pub fn with_leakage(self, run: &Path) -> Result<Self> {
+        let path = run.join("leakage.csv");
+        if !path.is_file() {
+            return Ok(self);
+        }
+        let worst = read_rows::<Entry>(&path)?.iter().map(Entry::provable_epsilon).reduce(f64::max);
+        Ok(Self { epsilon: worst, ..self })
+    }
 }
 
 /// Sums up one run of `seconds` wall-clock time with this target accuracy.
@@ -123,6 +143,7 @@ pub fn summarise(
         bytes_to_target: measures.bytes_to_target,
         seconds_to_target: measures.seconds_to_target,
         diverged: measures.diverged,
+        epsilon: None,
     }
 }
 

@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::algebra::Sample;
+use crate::algebra::grid::Public;
 use crate::algebra::quantise::Quantisation;
 use crate::coding::CodeKind;
 use crate::config::{Config, PrivacyConfig};
@@ -292,7 +293,11 @@ pub fn recovery(config: &Config, key_stds: &[f64]) -> Result<Vec<RecoveryRow>> {
                     key_std,
                     ..wanted.clone()
                 };
-                let scheme = match ProtocolConfig::SecCoGc(scheme).build(clients, seed.child("protocol", 0)) {
+                // However imprecise a sum is, its error is what is asked for.
+                let public =
+                    Public { tolerance: f64::INFINITY, coordinates: Some(COORDINATES), ..Public::default() };
+                let seed_of_keys = seed.child("protocol", 0);
+                let scheme = match ProtocolConfig::SecCoGc(scheme).build_for(clients, seed_of_keys, &public) {
                     // Not every code exists over a field.
                     Err(Error::Config { key, .. }) if quantisation.is_some() && key == "code" => continue,
                     built => built.map_err(|error| error.within("protocol"))?,

@@ -12,8 +12,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use crate::algebra::grid::Public;
 use crate::cohort::{CohortLinks, Schemes, Silence};
-use crate::config::Config;
+use crate::config::{Config, PrivacyConfig};
 use crate::data::{Dataset, Examples, partition};
 use crate::error::{Error, Result};
 use crate::learn::{Device, Learner, LocalUpdate, learner};
@@ -146,7 +147,19 @@ impl Setting {
     /// What audits of this setting's runs assume.
     #[must_use]
     pub fn assumptions(&self) -> Assumptions {
-        Assumptions::of(&self.config, self.weights.clone())
+        // The largest cohort comes first.
+        Assumptions::cases(&self.config, &self.weights).swap_remove(0).of_coordinates(self.coordinates())
+    }
+
+    /// What everybody knows of what clients send.
+    #[must_use]
+    pub fn public(&self) -> Public {
+        Public {
+            clip: self.config.solver.clip_norm(),
+            weight: self.weights.iter().copied().fold(0.0, f64::max),
+            coordinates: Some(self.coordinates()),
+            tolerance: self.config.outage.recovery_tolerance,
+        }
     }
 
     /// A run of `protocol` in this setting.
@@ -164,8 +177,9 @@ impl Setting {
             return Err(Error::config("protocol.kind", rule));
         }
         let largest = self.config.cohort.sample.unwrap_or(self.config.clients);
-        let (schemes, aggregator) = Schemes::new(&protocol, largest, self.seed.child("protocol", 0))
-            .map_err(|error| error.within("protocol"))?;
+        let (schemes, aggregator) =
+            Schemes::new(&protocol, largest, self.seed.child("protocol", 0), self.public())
+                .map_err(|error| error.within("protocol"))?;
         if aggregator.holders().is_some() && !self.config.cohort.is_everybody() {
             let rule = format!(
                 "{} replicates data among all clients; remove sample and drop_after",
@@ -182,7 +196,38 @@ impl Setting {
             );
             return Err(Error::config("privacy.measure", rule));
         }
+        self.warn_of_imprecision(&*aggregator);
         Ok(Run { setting: self, protocol, schemes, aggregator, crew: &Alone, warned: Mutex::default() })
+    }
+
+    /// Says before the first round that keys are too strong for the arithmetic, where the size of updates is known.
+    fn warn_of_imprecision(&self, scheme: &dyn Aggregator) {
+        let d = self.coordinates() as f64;
+        let declared = self.config.privacy.update_std;
+        let size = match self.config.solver.clip_norm() {
+            Some(clip) => clip / d.sqrt(),
+            None if declared != PrivacyConfig::default().update_std => declared,
+            None => return,
+        };
+        let tolerance = self.config.outage.recovery_tolerance;
+        let fits = |scale: f64| scheme.imprecision(scale, size).is_none_or(|error| error <= tolerance);
+        let (Some(std), Some(error)) = (scheme.scheme().key_std, scheme.imprecision(1.0, size)) else {
+            return;
+        };
+        if fits(1.0) {
+            return;
+        }
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..40 {
+            let middle = if low == 0.0 { high / 16.0 } else { f64::midpoint(low, high) };
+            if fits(middle) { low = middle } else { high = middle }
+        }
+        tracing::warn!(
+            "protocol.key_std: with keys of {std} and updates of {size:.1e} a coordinate rounding may move a sum by {error:.1e} of its \
+             norm, more than outage.recovery_tolerance = {tolerance}, and rounds end as outages for want of precision; {:.2e} \
+             keeps it, and arithmetic = \"field\" has no rounding",
+            low * std
+        );
     }
 }
 
@@ -305,6 +350,8 @@ impl Run<'_> {
             diverged: silent.updates.len(),
             arrivals: aggregate.arrivals,
             recovery_error,
+            saturated: aggregate.lost.map(|lost| lost.saturated),
+            underflowed: aggregate.lost.map(|lost| lost.underflowed),
             bytes_client_client: aggregate.traffic.client_client,
             bytes_client_server: aggregate.traffic.client_server + signs_of_life,
             bytes_client_helper: helpers.then_some(aggregate.traffic.client_helper),
@@ -366,7 +413,9 @@ impl Run<'_> {
         let Setting { config, .. } = self.setting;
         let Some(scheme) = cohort.scheme.as_ref().filter(|_| config.privacy.measure) else { return Ok(None) };
         let views = scheme.formal(round, &Replay::new(&aggregate.sent), config.outage.attempts())?;
-        let mut leakage = Leakage::measure(&views, config.privacy.update_std);
+        let weights = cohort.members.iter().map(|&k| self.setting.weights[usize::from(k)]);
+        let stds: Vec<f64> = weights.map(|weight| weight * config.privacy.update_std).collect();
+        let mut leakage = Leakage::measure(&views, &stds)?;
         for k in silent.iter().filter_map(|k| cohort.members.binary_search(k).ok()) {
             (leakage.link[k], leakage.neighbour[k], leakage.server[k]) = (0.0, 0.0, 0.0);
         }

@@ -249,7 +249,16 @@ impl<const P: u32, const M: usize> Extension<P, M> {
 
 impl<const P: u32, const M: usize> Symbol for Extension<P, M> {
     type Scalar = Self;
+    type Draw = Self;
     const BYTES: usize = (u64::BITS - (Self::ORDER - 1).leading_zeros()).div_ceil(8) as usize;
+
+    fn as_draws(symbols: &mut [Self]) -> Option<&mut [Self]> {
+        Some(symbols)
+    }
+
+    fn set(symbols: &mut [Self], draws: &[Self]) {
+        symbols.copy_from_slice(draws);
+    }
 
     fn zero() -> Self {
         Self(0)

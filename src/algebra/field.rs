@@ -170,6 +170,10 @@ macro_rules! arithmetic {
             fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
                 Self::draw(rng, out);
             }
+
+            fn noise(rng: &mut impl rand::Rng, out: &mut [Self]) {
+                Self::draw(rng, out);
+            }
         }
     };
 }
@@ -302,7 +306,16 @@ impl M61 {
 
 impl Symbol for M61 {
     type Scalar = Self;
+    type Draw = Self;
     const BYTES: usize = 8;
+
+    fn as_draws(symbols: &mut [Self]) -> Option<&mut [Self]> {
+        Some(symbols)
+    }
+
+    fn set(symbols: &mut [Self], draws: &[Self]) {
+        symbols.copy_from_slice(draws);
+    }
 
     fn zero() -> Self {
         Self(0)
@@ -437,7 +450,16 @@ impl<const P: u32> Prime for Small<P> {
 
 impl<const P: u32> Symbol for Small<P> {
     type Scalar = Self;
+    type Draw = Self;
     const BYTES: usize = (u32::BITS - P.leading_zeros()).div_ceil(8) as usize;
+
+    fn as_draws(symbols: &mut [Self]) -> Option<&mut [Self]> {
+        Some(symbols)
+    }
+
+    fn set(symbols: &mut [Self], draws: &[Self]) {
+        symbols.copy_from_slice(draws);
+    }
 
     fn zero() -> Self {
         Self(0)

@@ -141,6 +141,20 @@ impl Quantiser {
         );
     }
 
+    /// How many coordinates of `weight · x` are clipped, and how many are not 0 and become 0 when they are rounded to the nearest.
+    #[must_use]
+    pub fn lost(&self, weight: f64, x: &[f32]) -> (usize, usize) {
+        let (scale, bound) = (weight / self.step(), self.levels as f64);
+        let of_chunk = |chunk: &[f32]| {
+            chunk.iter().fold((0, 0), |(clipped, vanished), &x| {
+                let steps = (f64::from(x) * scale).abs();
+                (clipped + usize::from(steps > bound), vanished + usize::from(steps > 0.0 && steps <= 0.5))
+            })
+        };
+        let counts = parallel::map(x.chunks(CHUNK), of_chunk);
+        counts.into_iter().fold((0, 0), |(a, b), (c, v)| (a + c, b + v))
+    }
+
     /// A sum of inputs as real numbers.
     #[must_use]
     pub fn real<F: Prime>(&self, sum: &[F]) -> Vec<f64> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::recover::Dimension;
 use super::{Count, print};
+use crate::cohort::fitted;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
@@ -72,17 +73,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         config.data.dir = Some(dir.clone());
     }
     let clients = config.clients;
-    config.cohort.is_not_drawn()?;
-    let weights = match config.solver.clip_norm() {
-        Some(_) => {
-            let dataset = config.data.load().map_err(|error| error.within("data"))?;
-            divide(&config, &dataset)?.weights
-        }
-        // Without a clip ε is infinite whatever the weights, so that the data need not be there.
-        None => vec![1.0; clients],
+    let deployed = !config.deploy.names.is_empty();
+    let weights = if deployed {
+        // The clients' own examples are nobody else's to weigh.
+        vec![1.0; clients]
+    } else {
+        let dataset = config.data.load().map_err(|error| error.within("data"))?;
+        divide(&config, &dataset)?.weights
     };
-    let assumptions = Assumptions::of(&config, weights);
-    let coalition = args.coalition.as_deref().map(|text| Coalition::parse(text, clients)).transpose()?;
+    let count = Count { parameters: None, data_dir: args.data_dir.clone() };
+    let coordinates = Dimension::default().of(&config, &count)?;
+    let cases = Assumptions::cases(&config, &weights).into_iter();
+    let cases: Vec<Assumptions> = cases.map(|case| case.of_coordinates(coordinates)).collect();
+    let smallest = cases.iter().map(|case| case.weights.clients()).min().unwrap_or(clients);
+    let coalition = args.coalition.as_deref().map(|text| Coalition::parse(text, smallest)).transpose()?;
     let adversaries = Adversaries { all: args.all_coalitions, coalition };
     let bounds = Bounds { epsilon: config.privacy.max_ldp_epsilon, lmip_bits: config.privacy.max_lmip_bits };
     let seed = Seed::new(config.seed);
@@ -94,19 +98,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     for (_, protocol) in &mut contenders {
         if let Ok((_, Stragglers::Auto, _)) = coding(protocol) {
-            let count = Count { parameters: None, data_dir: args.data_dir.clone() };
-            *protocol = plan::resolve(protocol, &config, Dimension::default().of(&config, &count)?)?;
+            *protocol = plan::resolve(protocol, &config, coordinates)?;
         }
     }
     if args.calibrate {
         let mut rows = Vec::new();
         for (name, protocol) in &contenders {
             let seed = seed.child("protocol", 0);
-            let found = calibrate(protocol, &bounds, seed, attempts, &adversaries, &assumptions)?;
+            let found = calibrate(protocol, &bounds, seed, attempts, &adversaries, &cases)?;
             rows.extend(sufficient(name, found));
         }
         show_sufficient(&rows, args.format)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.erasures != "worst" {
+        config.cohort.is_the_same_in_every_round()?;
     }
     let network = config
         .network
@@ -127,15 +133,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let mut audits = Vec::new();
     for (name, protocol) in &contenders {
-        let scheme =
-            protocol.build(clients, seed.child("protocol", 0)).map_err(|error| error.within("protocol"))?;
-        audits.push(audit(name, &*scheme, erasures, attempts, &adversaries, &assumptions)?);
+        for case in &cases {
+            let size = case.weights.clients();
+            let scheme =
+                match fitted(protocol, size).build_for(size, seed.child("protocol", 0), &case.public()) {
+                    // A cohort without a scheme is an outage, in which nothing is sent.
+                    Err(_) if size < cases[0].weights.clients() => continue,
+                    built => built.map_err(|error| error.within("protocol"))?,
+                };
+            audits.push(audit(name, &*scheme, erasures, attempts, &adversaries, case)?);
+        }
     }
-    show(&audits, args.format, &assumptions)?;
+    show(&audits, args.format, &cases[0])?;
     let mut code = ExitCode::SUCCESS;
     for audit in &audits {
         if let Some(line) = bounds.exceeded(audit) {
-            eprintln!("exceeded: {}: {line}", audit.protocol);
+            let among = if cases.len() > 1 { format!(" among {}", audit.cohort) } else { String::new() };
+            eprintln!("exceeded: {}{among}: {line}", audit.protocol);
             code = ExitCode::from(1);
         }
     }
@@ -176,7 +190,15 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
             "LMIP in bits per coordinate at update_std {input_std}; epsilon at delta {delta} for 1 | {rounds} rounds; {clipped}"
         )
     };
-    let mut text = format!("{}: {}\n{assumed}\n", audit.protocol, audit.erasures);
+    let mut text = format!("{}: {}\n{assumed}\n{}\n", audit.protocol, audit.erasures, clients(audit));
+    if let Some(step) = audit.step {
+        text += &format!(
+            "of bits: provable of what is sent in floating point, in multiples of 2^{:.0}, for {rounds} rounds; the rest is for real numbers\n",
+            step.log2()
+        );
+    } else if !audit.exact {
+        text += "nothing is proved of the bits that are sent: there are no keys, or they are not on a grid\n";
+    }
     if let Some(idealised) = audit.idealised {
         text += &format!("{idealised}\n");
     }
@@ -190,6 +212,8 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
             "symbols",
             "eps on the view",
             "eps beyond the sum",
+            "LMIP of bits",
+            "eps of bits",
         ]
         .map(String::from),
     ];
@@ -211,6 +235,8 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
             entries.iter().map(|entry| entry.symbols).max().unwrap_or(0).to_string(),
             pair(|entry| entry.epsilon_view, |entry| entry.epsilon_view_total),
             pair(|entry| entry.epsilon_beyond_sum, |entry| entry.epsilon_beyond_sum_total),
+            optional(entries, |entry| entry.lmip_bits_floating),
+            optional(entries, |entry| entry.epsilon_floating),
         ]);
     }
     text += &aligned(&lines);
@@ -221,6 +247,30 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
     }
     for finding in &audit.findings {
         text += &format!("finding: {finding}\n");
+    }
+    text
+}
+
+/// The largest of what all clients have, – where one has none.
+fn optional(entries: &[Entry], of: fn(&Entry) -> Option<f64>) -> String {
+    let values: Option<Vec<f64>> = entries.iter().map(of).collect();
+    values.map_or_else(|| "–".into(), |values| short(values.into_iter().fold(0.0, f64::max)))
+}
+
+/// Whose round it is, and what is assumed of them.
+fn clients(audit: &Audit) -> String {
+    let Audit { cohort, weights: [least, most], open, exact, .. } = audit;
+    let mut text = match open {
+        true => format!(
+            "{cohort} clients in a round, each of any weight from {least:.4} to {most:.4} that tells most"
+        ),
+        false => format!("{cohort} clients of weights from {least:.4} to {most:.4}"),
+    };
+    if *exact {
+        text += "; uniform updates tell the same at every weight";
+    }
+    if let Some(least) = audit.least_included {
+        text += &format!("; the sum is over those whose updates arrive, {least} or more");
     }
     text
 }

@@ -78,14 +78,10 @@ pub fn run(args: &Args) -> Result<()> {
             diverged.extend(end.diverged);
             let played = Played::read(&path)?;
             plot_run(&played, &label, &path.join("accuracy"))?;
-            summaries.push(summarise(
-                &contender.name,
-                run.aggregator().scheme(),
-                seed,
-                &played,
-                seconds,
-                config.evaluation.target,
-            ));
+            let scheme = run.aggregator().scheme();
+            let summary =
+                summarise(&contender.name, scheme, seed, &played, seconds, config.evaluation.target);
+            summaries.push(summary.with_leakage(&path)?);
             series.runs.push(played);
         }
     }

@@ -30,6 +30,11 @@ pub struct DeployConfig {
     /// Largest root mean square of a received vector's coordinates, greater than 0; a larger one is refused. Not with arithmetic = "field".
     #[schemars(range(min = 0.0))]
     pub largest: f64,
+    /// Smallest and largest weight n_k·M/N of a client in a round of M clients with N examples, n_k of them its own: [0.5, 2.0], say; both
+    /// from 0 up. A client takes part in no round in which anybody's weight lies outside, and audits assume the worst of the range, as
+    /// the server cannot know what clients hold. Without it audits assume that one client may hold nearly everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<[f64; 2]>,
     /// Messages of one client in a row that the server refuses before it leaves the client out of the run and tells it; at least 1.
     #[schemars(range(min = 1))]
     pub refusals: u32,
@@ -48,6 +53,7 @@ impl Default for DeployConfig {
             upload_deadline: 30.0,
             gather: 10.0,
             largest: 1e6,
+            weights: None,
             refusals: 3,
             page: "127.0.0.1:9447".into(),
         }
@@ -83,6 +89,13 @@ impl DeployConfig {
         {
             return Err(Error::config(key, format!("{value} must be a finite number greater than 0")));
         }
+        if let Some([least, most]) = self.weights
+            && !(least >= 0.0 && least <= most && most > 0.0 && most.is_finite())
+        {
+            let rule =
+                format!("[{least}, {most}] is no range of weights; give [least, most] with 0 ≤ least ≤ most");
+            return Err(Error::config("weights", rule));
+        }
         if self.upload_deadline <= self.share_deadline {
             let rule = format!(
                 "{} must be greater than share_deadline, {}: sums are sent when the shares are there",
@@ -100,6 +113,13 @@ impl DeployConfig {
             ));
         }
         Ok(())
+    }
+
+    /// The first of `weights` that lies outside `deploy.weights`.
+    #[cfg(feature = "deploy")]
+    pub(crate) fn outside(&self, weights: &[f64]) -> Option<f64> {
+        let [least, most] = self.weights?;
+        weights.iter().copied().find(|weight| !(least..=most).contains(weight))
     }
 
     /// Makes the path absolute: it is relative to the configuration's `folder`.

@@ -15,7 +15,7 @@
 use crate::algebra::{KeyStream, Sample};
 use crate::crypto::{self, KEY_BYTES, Secret};
 use crate::error::{Error, Result};
-use crate::keys::KeySource;
+use crate::keys::{KeySource, fill_words};
 
 /// 256 bits of the operating system's randomness.
 ///
@@ -99,10 +99,26 @@ impl Secrets {
 }
 
 impl<S: Sample> KeySource<S> for Secrets {
+    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
+        S::sample(&mut self.words(name, name.purpose, chunk), out);
+    }
+
+    fn noise(&self, name: KeyStream, chunk: usize, out: &mut [S::Draw]) {
+        S::noise(&mut self.words(name, name.purpose, chunk), out);
+    }
+
+    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]) {
+        fill_words(&mut self.words(name, &format!("{} coins", name.purpose), chunk), out);
+    }
+}
+
+impl Secrets {
+    /// The generator of a chunk of the stream `name`, under another purpose of that of its own.
+    ///
     /// # Panics
     /// For a stream of other clients, which nobody but they can draw.
-    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
-        let KeyStream { purpose, round, a, b } = name;
+    fn words(&self, name: KeyStream, purpose: &str, chunk: usize) -> impl rand::Rng + use<> {
+        let KeyStream { round, a, b, .. } = name;
         let secret = match (a == self.own, b == self.own) {
             (true, true) => Some(&self.noise),
             (true, false) => self.pair(b),
@@ -111,7 +127,7 @@ impl<S: Sample> KeySource<S> for Secrets {
         };
         let secret = secret.expect("own_key draws streams of the client and its pairs only");
         let stream = secret.derive(&crypto::context(purpose, round, a, b));
-        S::sample(&mut stream.keystream(chunk as u64), out);
+        stream.keystream(chunk as u64)
     }
 }
 
@@ -134,21 +150,33 @@ mod tests {
         fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
             self.0[usize::from(name.a)].fill(name, chunk, out);
         }
+
+        fn noise(&self, name: KeyStream, chunk: usize, out: &mut [S::Draw]) {
+            KeySource::<S>::noise(&self.0[usize::from(name.a)], name, chunk, out);
+        }
+
+        fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]) {
+            KeySource::<S>::coins(&self.0[usize::from(name.a)], name, chunk, out);
+        }
     }
 
     #[test]
     fn own_masks_are_those_of_a_dealer_and_cancel() {
         let secrets = cohort(b"run 1, round 3");
-        let dealt = KeyKind::Pairwise.masks::<f64>(5, 40, 2.0, 3, &Dealer(&secrets));
+        let dealt = KeyKind::Pairwise.masks::<f64>(5, 40, 2.0, None, 3, &Dealer(&secrets));
         for (k, own) in secrets.iter().enumerate() {
-            assert_eq!(pairwise_mask::<f64>(k, 5, 40, 2.0, 3, own), dealt[k]);
+            assert_eq!(pairwise_mask::<f64>(k, 5, 40, 2.0, None, 3, own), dealt[k]);
         }
         for i in 0..40 {
             let sum: f64 = dealt.iter().map(|mask| mask[i]).sum();
             assert!(sum.abs() < 1e-12 && dealt.iter().all(|mask| mask[i] != 0.0));
         }
         let other = cohort(b"run 1, round 3");
-        assert_ne!(pairwise_mask::<f64>(0, 5, 40, 2.0, 3, &other[0]), dealt[0], "fresh in every agreement");
+        assert_ne!(
+            pairwise_mask::<f64>(0, 5, 40, 2.0, None, 3, &other[0]),
+            dealt[0],
+            "fresh in every agreement"
+        );
     }
 
     #[test]

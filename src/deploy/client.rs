@@ -268,6 +268,9 @@ impl<'a> Participant<'a> {
         if members.iter().any(|m| m.examples == 0) {
             return refuse(format!("round {round}: a client without examples"));
         }
+        if let Some(weight) = self.config.deploy.outside(&weights(&members)) {
+            return refuse(format!("round {round}: a client of weight {weight:.3}, outside deploy.weights"));
+        }
         match places.iter().position(|place| *place == Some(self.index)) {
             Some(own) if members[own].public == Hex(keys.public()) => Ok((round, members, own as u16)),
             _ => refuse(format!("round {round}: its cohort does not have this client and its key")),
@@ -283,7 +286,12 @@ impl<'a> Participant<'a> {
         let public: Vec<[u8; 32]> = members.iter().map(|member| member.public.0).collect();
         let context = [&b"seccogc"[..], &self.run.0, &round.to_le_bytes()].concat();
         let secrets = keys.agree(own, &public, &context)?;
-        let scheme = scheme_of(&self.config, members.len())?;
+        let public = public_of(
+            &self.config,
+            members,
+            self.config.solver.solver().coordinates(self.learner.parameters()),
+        );
+        let scheme = scheme_of(&self.config, members.len(), &public)?;
 
         let Some(global) = self.model(round, deadline)? else {
             tracing::warn!("round {round}: the model did not come in time");
@@ -440,10 +448,20 @@ pub(super) fn weights(members: &[Member]) -> Vec<f64> {
     members.iter().map(|member| member.examples as f64 * members.len() as f64 / total).collect()
 }
 
-/// The scheme of a cohort of `members` clients; server and clients make the same one.
-pub(super) fn scheme_of(config: &Config, members: usize) -> Result<Box<dyn Scheme>> {
+/// What everybody knows of the updates of a cohort, vectors of `coordinates` numbers.
+pub(super) fn public_of(config: &Config, members: &[Member], coordinates: usize) -> Public {
+    Public {
+        clip: config.solver.clip_norm(),
+        weight: weights(members).into_iter().fold(0.0, f64::max),
+        coordinates: Some(coordinates),
+        tolerance: config.outage.recovery_tolerance,
+    }
+}
+
+/// The scheme of a cohort of `members` clients, of whose updates this is known; server and clients make the same one.
+pub(super) fn scheme_of(config: &Config, members: usize, public: &Public) -> Result<Box<dyn Scheme>> {
     let protocol: ProtocolConfig =
         if members == config.clients { config.protocol.clone() } else { fitted(&config.protocol, members) };
     let seed = Seed::new(config.seed).child("protocol", 0);
-    scheme(&protocol, members, seed, config.deploy.largest).map_err(|error| error.within("protocol"))
+    scheme(&protocol, members, seed, public, config.deploy.largest).map_err(|error| error.within("protocol"))
 }

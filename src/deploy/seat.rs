@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::agreement::{Secrets, entropy};
 use crate::algebra::field::Prime;
+use crate::algebra::grid::Public;
 use crate::algebra::quantise::Quantiser;
 use crate::algebra::{KeyStream, LinearForm, Real, Sample};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
-use crate::protocol::exchange::{Assemble, HEADER_BYTES, Quantised, Setup, admit};
+use crate::protocol::exchange::{Assemble, HEADER_BYTES, Part, Quantised, Setup, admit};
 use crate::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Protocol, ProtocolConfig, Update};
 use crate::seed::Seed;
 use crate::wire::{self, Form, Wire, WireSymbol};
@@ -71,9 +72,10 @@ pub fn scheme(
     protocol: &ProtocolConfig,
     clients: usize,
     seed: Seed,
+    public: &Public,
     largest: f64,
 ) -> Result<Box<dyn Scheme>> {
-    protocol.assemble(clients, seed, Deployed { largest })?
+    protocol.assemble(clients, seed, public, Deployed { largest })?
 }
 
 /// Makes schemes whose parties are apart.
@@ -97,6 +99,10 @@ impl Deployed {
             let rule = "without a dealer keys are agreed by pairs of clients; take keys = \"pairwise\" and no link keys";
             return Err(Error::config("keys", rule));
         }
+        if protocol.phases() > 2 {
+            let rule = "a deployed client sends its upload once; take 1";
+            return Err(Error::config("transmissions", rule));
+        }
         let protocol = Arc::new(protocol);
         Ok(Box::new(Table {
             protocol,
@@ -118,20 +124,12 @@ impl Assemble for Deployed {
             + Protocol<LinearForm>
             + 'static,
     {
+        let grid = setup.grid;
+        let whole = move |update, _| Box::new(Part { update, part: 0..update.delta.len(), grid }) as _;
         if single {
-            self.table::<P, f32>(
-                protocol,
-                setup,
-                Box::new(|update, _| Box::new(update.clone())),
-                Box::new(f32::into_f64),
-            )
+            self.table::<P, f32>(protocol, setup, Box::new(whole), Box::new(f32::into_f64))
         } else {
-            self.table::<P, f64>(
-                protocol,
-                setup,
-                Box::new(|update, _| Box::new(update.clone())),
-                Box::new(f64::into_f64),
-            )
+            self.table::<P, f64>(protocol, setup, Box::new(whole), Box::new(f64::into_f64))
         }
     }
 
@@ -153,6 +151,14 @@ struct Zeros;
 impl<S: Sample> KeySource<S> for Zeros {
     fn fill(&self, _: KeyStream, _: usize, out: &mut [S]) {
         out.fill(S::zero());
+    }
+
+    fn noise(&self, _: KeyStream, _: usize, out: &mut [S::Draw]) {
+        out.fill(S::Draw::zero());
+    }
+
+    fn coins(&self, _: KeyStream, _: usize, out: &mut [u32]) {
+        out.fill(0);
     }
 }
 
@@ -284,7 +290,7 @@ mod tests {
     /// Plays a round of 6 clients in which `lost(from, to)` messages are lost; returns what the server decodes.
     fn round(config: &ProtocolConfig, lost: impl Fn(PartyId, PartyId) -> bool) -> Decoded<f64> {
         let (m, len, round) = (6u16, 7, 9);
-        let scheme = scheme(config, m.into(), Seed::new(4), 1e6).unwrap();
+        let scheme = scheme(config, m.into(), Seed::new(4), &Public::default(), 1e6).unwrap();
         let pairs: Vec<KeyPair> = (0..m).map(|_| KeyPair::generate().unwrap()).collect();
         let public: Vec<_> = pairs.iter().map(KeyPair::public).collect();
         let secrets: Vec<_> =
@@ -390,7 +396,7 @@ mod tests {
     #[test]
     fn a_seat_refuses_what_is_not_for_it_now() {
         let config = &schemes()[2];
-        let scheme = scheme(config, 6, Seed::new(4), 10.0).unwrap();
+        let scheme = scheme(config, 6, Seed::new(4), &Public::default(), 10.0).unwrap();
         let pair = KeyPair::generate().unwrap();
         let public: Vec<_> = (0..6)
             .map(|k| if k == 0 { pair.public() } else { KeyPair::generate().unwrap().public() })
@@ -423,8 +429,9 @@ mod tests {
 
     #[test]
     fn a_dealer_or_a_simulated_scheme_is_refused() {
-        let refusal =
-            |config: &ProtocolConfig| scheme(config, 6, Seed::new(1), 1.0).err().unwrap().to_string();
+        let refusal = |config: &ProtocolConfig| {
+            scheme(config, 6, Seed::new(1), &Public::default(), 1.0).err().unwrap().to_string()
+        };
         assert_eq!(
             refusal(&ProtocolConfig::SecCoGc(SecCoGcConfig {
                 stragglers: 3.into(),

@@ -11,14 +11,16 @@ use zenoh::sample::SampleKind;
 use zenoh::{Session, Wait};
 
 use super::agreement::entropy;
-use super::client::{scheme_of, weights};
+use super::client::{public_of, scheme_of, weights};
 use super::hub::Hub;
 use super::message::{DIVERGED, DONE, Hex, Member, VERSION, Welcome, to_json};
 use super::page::Page;
 use super::transport::{Identity, Place, Pulled, ROOT, Shelf, open, pull};
+use crate::algebra::grid::Public;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
 use crate::error::{Error, Result};
+use crate::precision;
 use crate::protocol::exchange::HEADER_BYTES;
 use crate::protocol::{Decoded, PartyId, Reason};
 use crate::record::{Diverged, End, NotFinite, Outcome, Row, RunDir, write_atomically};
@@ -98,7 +100,7 @@ pub fn check(config: &Config) -> Result<()> {
     if config.evaluation.client_share > 0.0 {
         return refuse("evaluation.client_share", "the server has no examples of clients to test on; take 0");
     }
-    scheme_of(config, config.clients).map(drop)
+    scheme_of(config, config.clients, &Public::default()).map(drop)
 }
 
 /// Serves a run to its end; `observe` sees every row.
@@ -314,7 +316,8 @@ impl Server<'_> {
     /// Pulls the sums of the cohort until they suffice, all are here, or the deadline has passed.
     fn exchange(&self, round: u64, members: &[Member], start: Instant) -> Result<Exchange> {
         let len = self.run.setting().coordinates();
-        let scheme = scheme_of(&self.config, members.len())?;
+        let public = public_of(&self.config, members, len);
+        let scheme = scheme_of(&self.config, members.len(), &public)?;
         let deadline = start + Duration::from_secs_f64(self.config.deploy.upload_deadline);
         let most = scheme.envelope_bytes(len);
         let shares: usize = (0..members.len() as u16).map(|k| scheme.sources(k).len()).sum();
@@ -358,7 +361,7 @@ impl Server<'_> {
             }
         });
         seat.step();
-        let decoded = seat.decoded().unwrap_or(Decoded::lost());
+        let decoded = precision::checked(seat.decoded().unwrap_or(Decoded::lost()), public.tolerance);
         let list = scheme.list_bytes();
         let bytes_shares = (shares * (HEADER_BYTES + body - list + TAG_BYTES)) as u64;
         Ok(Exchange { decoded, arrivals, diverged, bytes_shares, bytes_sums })

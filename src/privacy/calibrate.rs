@@ -1,6 +1,7 @@
 //! How strong the keys must be: the smallest power that meets a target at every layer for the worst client.
 
 use super::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
+use crate::cohort::fitted;
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::protocol::ProtocolConfig;
@@ -22,13 +23,38 @@ impl Bounds {
         self.epsilon.is_some() || self.lmip_bits.is_some()
     }
 
+    /// Whether some keys could keep the bounds: none brings LMIP below what the sum alone tells.
+    ///
+    /// # Errors
+    /// A bound on LMIP below the floor, which is named.
+    pub fn possible(&self, audit: &Audit) -> Result<()> {
+        let Some(bound) = self.lmip_bits else { return Ok(()) };
+        let highest = |a: &Entry, b: &Entry| a.floor_bits.total_cmp(&b.floor_bits);
+        match audit.entries.iter().rev().max_by(|a, b| highest(a, b)).filter(|entry| entry.floor_bits > bound)
+        {
+            None => Ok(()),
+            Some(entry) => {
+                let floor = match entry.floor_bits {
+                    bits if bits.is_infinite() => "everything".into(),
+                    bits => format!("{bits:.4} bits per coordinate"),
+                };
+                let rule = format!(
+                    "{bound} is below what the sum alone tells ({}, client {}: {floor}), which no keys hide; give at least that, or examine \
+                     fewer colluders",
+                    entry.layer, entry.client
+                );
+                Err(Error::config("privacy.max_lmip_bits", rule))
+            }
+        }
+    }
+
     /// The line of `audit` that exceeds a bound by the largest factor, as one sentence; `None` when all are kept.
     #[must_use]
     pub fn exceeded(&self, audit: &Audit) -> Option<String> {
         let over = |entry: &Entry| {
             let checks = [
-                ("epsilon", entry.epsilon(), self.epsilon, "privacy.max_ldp_epsilon"),
-                ("LMIP", entry.lmip_bits, self.lmip_bits, "privacy.max_lmip_bits"),
+                ("epsilon", entry.provable_epsilon(), self.epsilon, "privacy.max_ldp_epsilon"),
+                ("LMIP", entry.provable_lmip_bits(), self.lmip_bits, "privacy.max_lmip_bits"),
             ];
             checks
                 .into_iter()
@@ -72,23 +98,24 @@ pub struct Calibrated {
 /// Relative precision of σ.
 const PRECISION: f64 = 1e-4;
 
-/// Keys stronger than this many times the scale of the updates are not tried: beyond it the rank decisions end.
+/// Keys stronger than this many times the scale of the updates are not tried.
 const STRONGEST: f64 = 1e8;
 
 /// The smallest σ of `protocol` that keeps `bounds`, for every construction of its keys.
 ///
 /// Every measure falls as σ grows, so σ is found by bisection over whole audits, to a relative 10⁻⁴ from above. Losses are
-/// the worst case; link keys stay as they are.
+/// the worst case, and the bounds are kept under each of `cases`: one for every number of clients that a round may have. Link keys stay as
+/// they are.
 ///
 /// # Errors
-/// No bound, a scheme without keys, or what [`audit`] refuses.
+/// No bound, a scheme without keys, a bound below what the sum alone tells, or what [`audit`] refuses.
 pub fn calibrate(
     protocol: &ProtocolConfig,
     bounds: &Bounds,
     seed: Seed,
     attempts: u32,
     adversaries: &Adversaries,
-    assumptions: &Assumptions,
+    cases: &[Assumptions],
 ) -> Result<Vec<Calibrated>> {
     if !bounds.any() {
         return Err(Error::config(
@@ -96,8 +123,12 @@ pub fn calibrate(
             "calibration needs a target; set max_ldp_epsilon or max_lmip_bits",
         ));
     }
-    let clients = assumptions.weights.len();
-    let scale = assumptions.clip.unwrap_or(assumptions.input_std).max(assumptions.input_std);
+    let scale = |case: &Assumptions| {
+        let [_, most] = case.weights.range();
+        most * case.clip.unwrap_or(0.0).max(case.input_std)
+    };
+    let clients = cases.iter().map(|case| case.weights.clients()).max().unwrap_or(0);
+    let scale = cases.iter().map(scale).fold(0.0, f64::max);
     let kinds: Vec<Option<KeyKind>> = match protocol {
         ProtocolConfig::SecCoGc(_) | ProtocolConfig::ZeroSum(_) => {
             [KeyKind::Fair, KeyKind::Pairwise, KeyKind::Plain].map(Some).to_vec()
@@ -110,18 +141,32 @@ pub fn calibrate(
     };
     let mut results = Vec::new();
     for keys in kinds {
+        let audits = |std: f64| -> Result<Vec<Audit>> {
+            let mut audits = Vec::with_capacity(cases.len());
+            for case in cases {
+                let size = case.weights.clients();
+                let protocol = fitted(&with_keys(protocol, keys, std), size);
+                let scheme = match protocol.build_for(size, seed, &case.public()) {
+                    // A cohort without a scheme is an outage, in which nothing is sent.
+                    Err(_) if size < clients => continue,
+                    built => built.map_err(|error| error.within("protocol"))?,
+                };
+                let erasures = Erasures::Worst(seed);
+                audits.push(audit(protocol.kind(), &*scheme, erasures, attempts, adversaries, case)?);
+            }
+            Ok(audits)
+        };
         let fails = |std: f64| -> Result<Option<String>> {
-            let scheme = with_keys(protocol, keys, std).build(clients, seed)?;
-            let audit =
-                audit(protocol.kind(), &*scheme, Erasures::Worst(seed), attempts, adversaries, assumptions)?;
-            Ok(bounds.exceeded(&audit))
+            Ok(audits(std)?.iter().find_map(|audit| bounds.exceeded(audit)))
         };
         let power = |std: f64| match keys {
             Some(kind) => kind.total_power(clients, std),
             None => clients as f64 * std * std,
         };
         let strongest = STRONGEST * scale;
-        if let Some(obstacle) = fails(strongest)? {
+        let best = audits(strongest)?;
+        best.iter().try_for_each(|audit| bounds.possible(audit))?;
+        if let Some(obstacle) = best.iter().find_map(|audit| bounds.exceeded(audit)) {
             results.push(Calibrated { keys, key_std: None, total_power: None, obstacle: Some(obstacle) });
             continue;
         }

@@ -10,7 +10,7 @@ use super::view::{Coalition, View};
 use crate::algebra::{LinearForm, Unknown};
 use crate::protocol::{Decoded, Formal, PartyId, Views};
 
-/// A coefficient counts as remaining above this fraction of the largest coefficient of the round's messages.
+/// A coefficient counts as remaining above this fraction of the largest one of its kind in the round's messages.
 const REMAINS: f64 = 1e-9;
 
 /// What can be wrong with the keys or the decoding of a scheme.
@@ -83,7 +83,7 @@ pub fn of_rounds(first: &Formal, second: &Formal) -> Option<Finding> {
             Formal::Real(views) => {
                 let forms = views.messages.iter().flat_map(|message| &message.forms);
                 let unknowns = forms.flat_map(LinearForm::terms).map(|(unknown, _)| unknown);
-                unknowns.filter(|unknown| matches!(unknown, Unknown::Key(..))).collect()
+                unknowns.filter(is_key).collect()
             }
         }
     };
@@ -93,19 +93,27 @@ pub fn of_rounds(first: &Formal, second: &Formal) -> Option<Finding> {
     Some(Finding { defect: Defect::ReusedKey, evidence })
 }
 
-/// The size below which a coefficient is rounding.
-fn rounding(views: &Views) -> f64 {
-    let forms = views.messages.iter().flat_map(|message| &message.forms);
-    REMAINS * forms.flat_map(LinearForm::terms).map(|(_, c)| c.abs()).fold(0.0, f64::max)
+/// The size below which a coefficient of an unknown of a kind is rounding: inputs, masks and link keys each have their own scale.
+pub(super) fn rounding(views: &Views, of: impl Fn(&Unknown) -> bool) -> f64 {
+    let terms = views.messages.iter().flat_map(|message| &message.forms).flat_map(LinearForm::terms);
+    REMAINS * terms.filter(|(unknown, _)| of(unknown)).map(|(_, c)| c.abs()).fold(0.0, f64::max)
+}
+
+/// Whether an unknown is a key draw.
+pub(super) fn is_key(unknown: &Unknown) -> bool {
+    matches!(unknown, Unknown::Key(..))
+}
+
+fn is_link_key(unknown: &Unknown) -> bool {
+    matches!(unknown, Unknown::Key(key, _) if key.purpose == "link")
 }
 
 fn link_key(views: &Views) -> Option<Finding> {
-    let least = rounding(views);
+    let least = rounding(views, is_link_key);
     let uploads = views.messages.iter().filter(|message| message.link.to == PartyId::Server);
     for message in uploads {
-        let remains = message.forms.iter().flat_map(LinearForm::terms).find(|(unknown, c)| {
-            matches!(unknown, Unknown::Key(key, _) if key.purpose == "link") && c.abs() > least
-        });
+        let mut terms = message.forms.iter().flat_map(LinearForm::terms);
+        let remains = terms.find(|(unknown, c)| is_link_key(unknown) && c.abs() > least);
         if let Some((unknown, _)) = remains {
             let evidence = format!("{unknown} remains in what {} sends to the server", message.link.from);
             return Some(Finding { defect: Defect::LinkKeyUncancelled, evidence });
@@ -116,7 +124,8 @@ fn link_key(views: &Views) -> Option<Finding> {
 
 fn decoded(views: &Views) -> Option<Finding> {
     let Decoded::Sum { sum, included, .. } = &views.decoded else { return None };
-    let least = rounding(views).max(REMAINS);
+    let least = rounding(views, |unknown| !is_key(unknown)).max(REMAINS);
+    let least_key = rounding(views, is_key);
     for form in sum {
         for k in 0..views.clients as u16 {
             let want = f64::from(u8::from(included.contains(&k)));
@@ -126,7 +135,7 @@ fn decoded(views: &Views) -> Option<Finding> {
                 return Some(Finding { defect: Defect::WrongSum, evidence });
             }
         }
-        let key = form.terms().find(|(unknown, c)| matches!(unknown, Unknown::Key(..)) && c.abs() > least);
+        let key = form.terms().find(|(unknown, c)| is_key(unknown) && c.abs() > least_key);
         if let Some((unknown, c)) = key.filter(|_| included.len() == views.clients) {
             let evidence = format!("the sum over all clients keeps {c:.4} {unknown}");
             return Some(Finding { defect: Defect::KeysNotZeroSum, evidence });
@@ -135,12 +144,18 @@ fn decoded(views: &Views) -> Option<Finding> {
     None
 }
 
+/// What a view determines; coefficients that are not finite are an error of the audit, not a defect of the scheme.
+fn determined(view: &View) -> Option<Determined> {
+    Determined::of(view).ok()
+}
+
 fn server(views: &Views) -> Option<Finding> {
     let view = |views: &Views| View::of(views, Coalition::of([PartyId::Server]));
-    let found = Determined::of(&view(views)).counterexample()?;
+    let found = determined(&view(views))?.counterexample()?;
     // In the name of nobody no combination is allowed, not even the sum: each attempt may show one, and always the same.
     let free = |views: &Views| {
-        Determined::of(&View { coalition: Coalition::default(), ..view(views) }).combinations.len()
+        let nobody = View { coalition: Coalition::default(), ..view(views) };
+        determined(&nobody).map_or(0, |determined| determined.combinations.len())
     };
     let attempts: BTreeSet<u32> = views.messages.iter().map(|message| message.link.attempt).collect();
     let alone = |attempt: &u32| {

@@ -1,13 +1,14 @@
 //! Which erasures an audit assumes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use rand::RngExt;
+use rand::seq::SliceRandom;
 
 use crate::error::{Error, Result};
 use crate::network::{LinkModel, LinkUse};
-use crate::protocol::{Formal, PartyId};
+use crate::protocol::{Aggregator, Formal, PartyId};
 use crate::seed::Seed;
 
 /// Up to this many uses of links all patterns are tried.
@@ -84,11 +85,11 @@ impl Lost {
 ///
 /// A view that is contained in another reveals no more, so without a loss a scheme that sends nothing *because* of a loss
 /// reveals the most; the others are tried for schemes that do, such as those that send incomplete sums. With up to 12 uses
-/// of links (`lossless` shows which there are) all patterns are tried; otherwise seeded ones of every density.
+/// of links (`lossless` shows which there are) all patterns are tried; otherwise seeded ones of every density, and with several
+/// attempts those in which every attempt but the last misses other uploads. See [`smallest`] for sums over survivors.
 #[must_use]
 pub fn worst(lossless: &Formal, attempts: u32, seed: Seed) -> (Vec<Lost>, bool) {
-    let links: std::collections::BTreeSet<_> =
-        lossless.links().iter().map(|(link, _)| (link.from, link.to)).collect();
+    let links: BTreeSet<_> = lossless.links().iter().map(|(link, _)| (link.from, link.to)).collect();
     let uses: Vec<_> =
         (0..attempts).flat_map(|attempt| links.iter().map(move |&(from, to)| (attempt, from, to))).collect();
     if uses.len() <= EXHAUSTIVE {
@@ -109,5 +110,80 @@ pub fn worst(lossless: &Formal, attempts: u32, seed: Seed) -> (Vec<Lost>, bool) 
         let density: f64 = rng.random();
         Lost(uses.iter().filter(|_| rng.random::<f64>() < density).copied().collect())
     };
-    (std::iter::once(Lost::default()).chain((0..sampled).map(pattern)).collect(), false)
+    let clients = lossless.clients();
+    let rotating = |size: usize| {
+        let missing = (0..attempts.saturating_sub(1)).flat_map(|attempt| {
+            let first = attempt as usize * size;
+            (first..first + size)
+                .map(move |k| (attempt, PartyId::Client((k % clients) as u16), PartyId::Server))
+        });
+        Lost(missing.collect())
+    };
+    let rotating = (1..=if attempts > 1 { clients / 2 } else { 0 }).map(rotating);
+    (std::iter::once(Lost::default()).chain(rotating).chain((0..sampled).map(pattern)).collect(), false)
+}
+
+/// Sets of clients of one size that are tried at most.
+const SETS: usize = 120;
+
+/// Sets of one size that are tried before the next size.
+const PROBES: usize = 8;
+
+/// Patterns in which some clients are heard in every attempt and the others never: sets of the smallest size whose sum the server
+/// obtains, for schemes that sum over survivors. All of these sets, or 120 of them.
+///
+/// # Errors
+/// As [`Aggregator::formal`].
+pub fn smallest(scheme: &dyn Aggregator, lossless: &Formal, attempts: u32, seed: Seed) -> Result<Vec<Lost>> {
+    let Some(least) = scheme.scheme().least_included else { return Ok(Vec::new()) };
+    let clients = lossless.clients();
+    let links: BTreeSet<_> = lossless.links().iter().map(|(link, _)| (link.from, link.to)).collect();
+    let silence = |heard: &Vec<u16>| {
+        let silent = |from: PartyId| matches!(from, PartyId::Client(k) if !heard.contains(&k));
+        let lost = links.iter().filter(|(from, _)| silent(*from));
+        Lost(lost.flat_map(|&(from, to)| (0..attempts).map(move |attempt| (attempt, from, to))).collect())
+    };
+    for size in least.max(1)..clients {
+        let sets = sets(clients, size, seed.child("sets", size as u64));
+        let mut decodes = false;
+        for heard in sets.iter().take(PROBES) {
+            decodes |= scheme.formal(1, &silence(heard), attempts)?.has_sum();
+        }
+        if decodes {
+            return Ok(sets.iter().map(silence).collect());
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// All ascending sets of `size` of `clients` clients, or, where they are more than 120, neighbours in a ring and seeded ones.
+fn sets(clients: usize, size: usize, seed: Seed) -> Vec<Vec<u16>> {
+    let count = (0..size).fold(1.0, |count, i| count * (clients - i) as f64 / (i + 1) as f64);
+    if count < SETS as f64 + 0.5 {
+        let mut all: Vec<Vec<u16>> = vec![Vec::new()];
+        for place in 0..size {
+            let longer = all.iter().flat_map(|set| {
+                let next = set.last().map_or(0, |k| k + 1);
+                let end = (clients - (size - place - 1)) as u16;
+                (next..end).map(move |k| set.iter().copied().chain([k]).collect::<Vec<_>>())
+            });
+            all = longer.collect();
+        }
+        return all;
+    }
+    let mut rng = seed.rng();
+    let mut ascending = |mut set: Vec<u16>| {
+        set.sort_unstable();
+        set
+    };
+    let ring = (0..clients).map(|first| (first..first + size).map(|k| (k % clients) as u16).collect());
+    let mut sets: BTreeSet<Vec<u16>> = ring.map(&mut ascending).take(SETS / 2).collect();
+    while sets.len() < SETS {
+        let drawn = rand::seq::index::sample(&mut rng, clients, size);
+        sets.insert(ascending(drawn.iter().map(|k| k as u16).collect()));
+    }
+    // Ring neighbours first would probe one kind of set only.
+    let mut sets: Vec<Vec<u16>> = sets.into_iter().collect();
+    sets.shuffle(&mut rng);
+    sets
 }

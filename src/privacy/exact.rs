@@ -36,6 +36,8 @@ pub struct Exact {
     pub counterexample: Option<String>,
     /// Whether the sum is determined.
     pub sum: bool,
+    /// The clients whose sum is left when the coalition takes its own inputs out of it.
+    pub summed: Vec<usize>,
 }
 
 /// The views of one round over some finite field.
@@ -45,6 +47,12 @@ pub trait ExactViews: Send + Sync {
 
     /// log₂ q.
     fn symbol_bits(&self) -> f64;
+
+    /// The clients whose sum is allowed to be known, ascending.
+    fn included(&self) -> Vec<u16>;
+
+    /// Whether the round ended with a sum.
+    fn has_sum(&self) -> bool;
 
     /// Every message that was sent, and whether it arrived.
     fn links(&self) -> Vec<(LinkUse, bool)>;
@@ -63,21 +71,9 @@ pub trait ExactViews: Send + Sync {
 }
 
 impl<F: Field> Views<F> {
-    /// The clients whose sum is allowed to be known.
-    fn included(&self) -> Vec<u16> {
-        match &self.decoded {
-            Decoded::Sum { included, .. } => included.clone(),
-            // Parts of the announced sum may be known without all of it.
-            Decoded::Outage(_) => match &self.announced {
-                Some(announced) => announced.clone(),
-                None => (0..self.clients as u16).collect(),
-            },
-        }
-    }
-
     /// One row for each coordinate of the sum over the included clients.
     fn sums(&self) -> Vec<Vec<F>> {
-        let included = self.included();
+        let included = Self::included(self);
         let row = |i: usize| {
             let mut row = vec![F::ZERO; self.clients * self.len];
             included.iter().for_each(|&k| row[usize::from(k) * self.len + i] = F::ONE);
@@ -122,6 +118,14 @@ impl<F: Field> ExactViews for Views<F> {
         (F::ORDER as f64).log2()
     }
 
+    fn included(&self) -> Vec<u16> {
+        Self::included(self)
+    }
+
+    fn has_sum(&self) -> bool {
+        self.decoded.is_sum()
+    }
+
     fn links(&self) -> Vec<(LinkUse, bool)> {
         self.messages.iter().map(|message| (message.link, message.delivered)).collect()
     }
@@ -150,14 +154,16 @@ impl<F: Field> ExactViews for Views<F> {
         let column = |j: usize| a.column(j).iter().copied().collect::<Vec<F>>();
         let alone = |k: usize| of(k).all(|j| unseen(column(j)));
         let hidden: Vec<bool> = (0..self.clients).map(alone).collect();
-        let included = self.included();
+        let included = Self::included(self);
         let of_sum = |k: usize| included.contains(&(k as u16));
         let difference =
             |j: usize, l: usize| column(j).into_iter().zip(column(l)).map(|(x, y)| x - y).collect::<Vec<F>>();
         let hidden_beyond_sum = (0..self.clients)
             .map(|k| {
                 let mut others = honest.iter().copied().filter(|&l| l != k && of_sum(l));
-                match of_sum(k) {
+                // With nobody to pair it with, the sum is the input itself.
+                let alone = view.summed() == [k];
+                match of_sum(k) && !alone {
                     false => hidden[k],
                     true => others.all(|l| of(k).zip(of(l)).all(|(j, l)| unseen(difference(j, l)))),
                 }
@@ -197,6 +203,7 @@ impl<F: Field> ExactViews for Views<F> {
             symbols: beyond.rank(),
             counterexample,
             sum,
+            summed: view.summed(),
         }
     }
 

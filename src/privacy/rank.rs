@@ -10,53 +10,13 @@
 //!
 //! field symbols (the symbols leaked for uniform keys over a finite field; over the reals what remains for ever stronger keys).
 
-use nalgebra::{DMatrix, DVector, RowDVector};
+use nalgebra::{DMatrix, RowDVector};
 
+use super::SHIFT_TOLERANCE;
+use super::split::{Split, spanned};
 use super::view::View;
-use super::{RANK_TOLERANCE, SHIFT_TOLERANCE};
 use crate::coding::singular_triples;
-
-/// An orthonormal basis of what the keys reach in a view, with the strength of the keys along each direction.
-pub(super) struct KeySpace(Vec<(f64, DVector<f64>)>);
-
-impl KeySpace {
-    pub(super) fn of(b: &DMatrix<f64>) -> Self {
-        let triples = if b.is_empty() { Vec::new() } else { singular_triples(b) };
-        let largest = triples.first().map_or(0.0, |(sigma, ..)| *sigma);
-        let reached = triples.into_iter().filter(|(sigma, ..)| *sigma > RANK_TOLERANCE * largest);
-        Self(reached.map(|(sigma, left, _)| (sigma, left)).collect())
-    }
-
-    /// What of `shift` no key can hide.
-    fn unhidden(&self, shift: &DVector<f64>) -> DVector<f64> {
-        let mut rest = shift.clone();
-        // Twice: the second pass removes the rounding of the first.
-        for _ in 0..2 {
-            for (_, direction) in &self.0 {
-                let along = direction.dot(&rest);
-                rest.axpy(-along, direction, 1.0);
-            }
-        }
-        rest
-    }
-
-    /// ‖B⁺ shift‖₂; infinite when the keys do not reach `shift`.
-    pub(super) fn distance(&self, shift: &DVector<f64>) -> f64 {
-        if self.unhidden(shift).norm() > SHIFT_TOLERANCE * shift.norm() {
-            return f64::INFINITY;
-        }
-        self.0.iter().map(|(sigma, left)| (left.dot(shift) / sigma).powi(2)).sum::<f64>().sqrt()
-    }
-
-    /// A basis of the combinations of inputs that are seen without any key, in the rows, each of M coefficients.
-    fn bare(&self, a: &DMatrix<f64>) -> DMatrix<f64> {
-        let mut bare = a.clone();
-        for k in 0..a.ncols() {
-            bare.set_column(k, &self.unhidden(&a.column(k).into_owned()));
-        }
-        bare
-    }
-}
+use crate::error::Result;
 
 /// What a view determines of the inputs, free of keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,50 +25,44 @@ pub struct Determined {
     pub combinations: Vec<Vec<f64>>,
     /// Clients whose own input is determined, of those outside the coalition.
     pub inputs: Vec<usize>,
-    /// Whether the sum over all inputs is determined.
+    /// Whether the sum over the included clients, less what the coalition holds of it, is determined.
     pub sum: bool,
 }
 
 impl Determined {
-    /// Analyses a view. Allowed are the colluders' inputs and, unless nobody but an eavesdropper looks on, the sum: the new
-    /// global model shows it to every party.
-    #[must_use]
-    pub fn of(view: &View) -> Self {
-        let (a, b) = view.matrices();
-        Self::with(view, &a, &KeySpace::of(&b))
+    /// Analyses a view. Allowed are the colluders' inputs and, unless nobody but an eavesdropper looks on, the sum over the
+    /// included clients: the new global model shows it to every party.
+    ///
+    /// # Errors
+    /// A coefficient that is not finite.
+    pub fn of(view: &View) -> Result<Self> {
+        Ok(Self::with(view, &Split::of(&view.rows, view.clients)?))
     }
 
-    pub(super) fn with(view: &View, a: &DMatrix<f64>, keys: &KeySpace) -> Self {
+    pub(super) fn with(view: &View, split: &Split) -> Self {
         let clients = view.clients;
-        let bare = keys.bare(a);
-        let size = a.amax();
-        let mut own = bare.clone();
-        for k in (0..clients).filter(|k| !view.honest().any(|h| h == *k)) {
+        let mut own = split.bare.clone();
+        for k in (0..clients).filter(|&k| view.knows(k)) {
             own.column_mut(k).fill(0.0);
         }
-        let seen = row_space(&own, SHIFT_TOLERANCE * size);
-        let honest: Vec<usize> = view.honest().collect();
+        let seen = row_space(&own);
+        let summed = view.summed();
         let over = |members: &[usize]| {
             let mut row = RowDVector::zeros(clients);
             members.iter().for_each(|&k| row[k] = 1.0);
             row
         };
-        let spanned = |row: &RowDVector<f64>| {
-            let rest = seen.iter().fold(row.clone(), |rest, basis| &rest - basis * rest.dot(basis));
-            rest.norm() <= SUM_TOLERANCE * row.norm()
-        };
-        let ones = over(&honest);
-        let sum = !honest.is_empty() && spanned(&ones);
-        let inputs = honest.iter().copied().filter(|&k| spanned(&over(&[k]))).collect();
-        if !view.coalition.parties.is_empty() && !honest.is_empty() {
+        let ones = over(&summed);
+        let sum = !summed.is_empty() && spanned(&ones, seen.iter());
+        let inputs = view.honest().filter(|&k| spanned(&over(&[k]), seen.iter())).collect();
+        if !view.coalition.parties.is_empty() && !summed.is_empty() {
             let direction = &ones / ones.norm();
             for mut row in own.row_iter_mut() {
                 let along = row.dot(&direction);
                 row -= &direction * along;
             }
         }
-        let beyond = row_space(&own, SHIFT_TOLERANCE * size);
-        Self { combinations: reduced(beyond), inputs, sum }
+        Self { combinations: reduced(row_space(&own)), inputs, sum }
     }
 
     /// What leaked with the fewest inputs, for people: `x1`, `x1 − x2`. `None` when nothing leaked beyond what is allowed.
@@ -122,19 +76,16 @@ impl Determined {
     }
 }
 
-/// Distance within which 1ᵀ or an input counts as determined, relative to its norm: a badly conditioned code magnifies rounding.
-const SUM_TOLERANCE: f64 = 1e-6;
-
 /// Coefficients below this are rounding and not printed.
 const PRINTED: f64 = 1e-6;
 
-/// An orthonormal basis of the span of rows, without directions weaker than `least`.
-fn row_space(matrix: &DMatrix<f64>, least: f64) -> Vec<RowDVector<f64>> {
+/// An orthonormal basis of the span of rows whose largest coefficient was near 1, without directions that are rounding.
+fn row_space(matrix: &DMatrix<f64>) -> Vec<RowDVector<f64>> {
     if matrix.is_empty() {
         return Vec::new();
     }
     let triples = singular_triples(matrix).into_iter();
-    triples.filter(|(sigma, ..)| *sigma > least).map(|(_, _, right)| right.transpose()).collect()
+    triples.filter(|(sigma, ..)| *sigma > SHIFT_TOLERANCE).map(|(_, _, right)| right.transpose()).collect()
 }
 
 /// Gauss–Jordan with full pivoting: every row gets coefficient 1 at a place where all others have 0.
@@ -186,8 +137,11 @@ fn combination(row: &[f64]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nalgebra::DVector;
+
     use super::*;
     use crate::algebra::{KeyStream, LinearForm, Symbol, Unknown};
+    use crate::privacy::split::KeySpace;
     use crate::privacy::view::Coalition;
     use crate::protocol::PartyId;
 
@@ -209,7 +163,7 @@ mod tests {
         let coalition = Coalition::of(parties.iter().copied());
         let client = |party: &PartyId| if let PartyId::Client(k) = party { Some(*k) } else { None };
         let known = parties.iter().filter_map(client).collect();
-        Determined::of(&View { clients: 3, len: 1, coalition, known, rows })
+        Determined::of(&View { clients: 3, len: 1, coalition, known, included: vec![0, 1, 2], rows }).unwrap()
     }
 
     #[test]

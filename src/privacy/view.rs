@@ -6,7 +6,8 @@ use nalgebra::DMatrix;
 
 use crate::algebra::{LinearForm, Scalar, Unknown};
 use crate::error::{Error, Result};
-use crate::protocol::{PartyId, Views};
+use crate::privacy::defect;
+use crate::protocol::{Decoded, PartyId, Views};
 
 /// Parties who pool what they know, and links on which they listen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,6 +100,8 @@ pub struct View<K = f64> {
     pub coalition: Coalition,
     /// The inputs that the colluders hold, as coordinates of clients.
     pub known: Vec<u16>,
+    /// The clients whose sum the round is about, ascending.
+    pub included: Vec<u16>,
     /// What is seen: messages, and the inputs and keys of the colluders.
     pub rows: Vec<LinearForm<K>>,
 }
@@ -133,12 +136,19 @@ impl<K: Scalar> View<K> {
                 rows.extend(keys.iter().cloned());
             }
         }
-        Self { clients: views.clients, len: views.len, coalition, known, rows }
+        let included = views.included();
+        Self { clients: views.clients, len: views.len, coalition, known, included, rows }
     }
 
     /// The clients whose inputs the coalition does not hold.
     pub fn honest(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.clients).filter(|&k| !self.knows(k))
+    }
+
+    /// The clients whose sum is left when the coalition takes its own inputs out of the round's.
+    #[must_use]
+    pub fn summed(&self) -> Vec<usize> {
+        self.included.iter().map(|&k| usize::from(k)).filter(|&k| !self.knows(k)).collect()
     }
 
     /// Whether a colluder holds the input of client `k`.
@@ -152,6 +162,33 @@ impl<K: Scalar> View<K> {
     #[must_use]
     pub fn matrices(&self) -> (DMatrix<K>, DMatrix<K>) {
         matrices(&self.rows, self.clients, self.len)
+    }
+}
+
+impl<K> Views<K> {
+    /// The clients whose sum is allowed to be known, ascending: those of the decoded sum, else of the announced one, of which parts may be
+    /// known without all of it, else all.
+    #[must_use]
+    pub fn included(&self) -> Vec<u16> {
+        match (&self.decoded, &self.announced) {
+            (Decoded::Sum { included, .. }, _) => included.clone(),
+            (Decoded::Outage(_), Some(announced)) => announced.clone(),
+            (Decoded::Outage(_), None) => (0..self.clients as u16).collect(),
+        }
+    }
+}
+
+impl View {
+    /// [`View::of`], and for the server the sum that it decoded, as rows of their own without the rounding that decoding left in
+    /// them: what it has in hand is seen, however a decomposition of the messages rounds.
+    #[must_use]
+    pub fn with_result(views: &Views, coalition: Coalition) -> Self {
+        let mut view = Self::of(views, coalition);
+        if let (Decoded::Sum { sum, .. }, true) = (&views.decoded, view.coalition.has(PartyId::Server)) {
+            let least = defect::rounding(views, defect::is_key);
+            view.rows.extend(sum.iter().map(|form| form.without_keys_below(least)));
+        }
+        view
     }
 }
 

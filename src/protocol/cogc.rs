@@ -1,7 +1,12 @@
 //! Cooperative gradient coding, with secret keys (SecCoGC, Fair-SecCoGC) or without (CoGC).
 //!
-//! Weng, Li, Xiao, Skoglund, *Cooperative Gradient Coding for Semi-Decentralized Federated Learning*, GLOBECOM 2024; Weng,
+//! CoGC: Weng, Li, Xiao, Skoglund, *Cooperative Gradient Coding for Semi-Decentralized Federated Learning*,
+//! GLOBECOM 2024; Weng et al., *Cooperative Gradient Coding*, IEEE Trans. Commun. 73(12), 2025.
+//!
+//! SecCoGC: Weng, Ren, Zhao, Xiao, Skoglund, *Coding-Enforced Robust Secure Aggregation for Federated
+//! Learning Under Unreliable Communication*, arXiv 2507.07565, version 4, 2025; earlier versions:
 //! *Secure Cooperative Gradient Coding: Optimality, Reliability, and Global Privacy*, sections III–IV.
+//! Section numbers, here and elsewhere, are those of the earlier versions.
 //!
 //! | paper | here | shape |
 //! |---|---|---|
@@ -28,10 +33,12 @@ pub mod stack;
 use std::sync::Arc;
 
 use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
+use crate::algebra::grid::{Grid, Public};
 use crate::algebra::{Scalar, Symbol};
 use crate::coding::{Code, Coefficient, GradientCode};
 use crate::keys::{KeyKind, KeySource, link_keys, pairwise_mask};
 use crate::parallel;
+use crate::precision::{Sizes, Weighted};
 pub use config::{CoGcConfig, DecoderKind, SecCoGcConfig};
 pub use server::Server;
 pub use stack::Codes;
@@ -45,6 +52,20 @@ pub struct CoGc<K = f64> {
     pub keys: Option<(KeyKind, f64)>,
     /// Standard deviation of the link keys v_mk; 0 for none, and with `gc-plus`.
     pub link_std: f64,
+    /// What masked inputs are multiples of, if there is a grid.
+    pub grid: Option<Grid>,
+    /// What everybody knows of the inputs.
+    pub public: Public,
+}
+
+impl<K: Coefficient> CoGc<K> {
+    /// What the server knows of the sizes of masked inputs.
+    fn sizes(&self) -> Sizes {
+        let clients = self.codes.first().clients();
+        let keys = self.keys.map_or_else(|| vec![0.0; clients], |(kind, std)| kind.variances(clients, std));
+        let links = self.link_std * self.link_std;
+        Sizes { keys, links, public: self.public, grid: self.grid }
+    }
 }
 
 /// What travels.
@@ -250,7 +271,11 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
         let clients = code.clients();
         let masks: Vec<Option<Vec<S>>> = match self.keys {
             None => vec![None; clients],
-            Some((kind, std)) => kind.masks(clients, len, std, round, source).into_iter().map(Some).collect(),
+            Some((kind, std)) => kind
+                .masks(clients, len, std, self.grid.as_ref(), round, source)
+                .into_iter()
+                .map(Some)
+                .collect(),
         };
         let mut links: Vec<Vec<(usize, Vec<S>)>> = vec![Vec::new(); clients];
         if self.link_std > 0.0 && code.stragglers() > 0 {
@@ -271,13 +296,29 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
         true
     }
 
+    fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
+        let code = self.codes.first();
+        let (kind, std) = self.keys.filter(|_| S::ROUNDOFF > 0.0)?;
+        let scaled =
+            Self { keys: Some((kind, scale * std)), link_std: scale * self.link_std, ..self.clone() };
+        let stds = kind.stds(code.clients(), scale * std);
+        let grid = self.grid.and_then(|_| Grid::new(code.clients(), stds, S::BYTES < 8, &self.public));
+        // Consecutive rows are the worst for the cyclic codes.
+        let rows: Vec<usize> = (0..code.clients() - code.stragglers()).collect();
+        let rows = if code.decodes(&rows) { rows } else { (0..code.clients()).collect() };
+        let weights = code.decode(&rows)?;
+        let terms: Vec<Weighted<'_, S>> =
+            rows.iter().zip(weights).map(|(&m, weight)| Weighted::of(code, m, weight, &[])).collect();
+        Some(Sizes { grid, ..scaled.sizes() }.expected(update, &terms))
+    }
+
     fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
         let mask = match (id, self.keys) {
             (PartyId::Helper(_) | PartyId::Server, _) => return Some(Key::Server(len)),
             (PartyId::Client(_), None) => None,
             (PartyId::Client(k), Some((KeyKind::Pairwise, std))) if self.link_std == 0.0 => {
                 let clients = self.codes.first().clients();
-                Some(pairwise_mask(k.into(), clients, len, std, round, source))
+                Some(pairwise_mask(k.into(), clients, len, std, self.grid.as_ref(), round, source))
             }
             (PartyId::Client(_), Some(_)) => return None,
         };
@@ -301,6 +342,7 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
                 codes: Arc::clone(&self.codes),
                 len,
                 stack: self.codes.stack(),
+                sizes: self.sizes(),
                 decoded: None,
             }),
             _ => unreachable!("keys are dealt in the order of the parties"),

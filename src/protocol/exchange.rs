@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Reason, Secret};
+use crate::algebra::grid::Grid;
 use crate::algebra::{LinearForm, Real, Scalar, Symbol, Unknown};
 use crate::coding::Code;
 use crate::error::{Error, Result};
@@ -18,10 +19,10 @@ use crate::network::{LinkModel, LinkUse};
 use crate::parallel;
 use crate::privacy::exact::ExactViews;
 pub use gate::{Refusal, admit};
-#[cfg(feature = "deploy")]
-pub(crate) use session::Quantised;
 pub(crate) use session::{Assemble, Simulated};
 pub use session::{FieldSession, PART_BYTES, Session, Setup, part_len};
+#[cfg(feature = "deploy")]
+pub(crate) use session::{Part, Quantised};
 
 /// Bytes of an envelope's header: round (8), attempt (4), phase (1), kind (1), from (4), to (4), length (4).
 pub const HEADER_BYTES: usize = 26;
@@ -47,13 +48,14 @@ impl Update {
     }
 }
 
+/// Without a grid.
 impl<S: Real> Input<S> for Update {
     fn len(&self) -> usize {
         self.delta.len()
     }
 
     fn add_to(&self, y: &mut [S]) {
-        S::axpy_f32(y, self.weight, &self.delta);
+        S::axpy_f32(y, self.weight, &self.delta, None);
     }
 }
 
@@ -140,6 +142,17 @@ pub struct Aggregate {
     pub sent: Vec<(LinkUse, bool)>,
     /// The messages that arrived and were not accepted; none among parties that follow the protocol.
     pub refused: Vec<Refusal>,
+    /// What quantising lost of the updates, over a field.
+    pub lost: Option<Lost>,
+}
+
+/// Shares of all coordinates of a round's weighted updates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lost {
+    /// Those beyond the clip of `quantisation`.
+    pub saturated: f64,
+    /// Those that are not 0 and less than half a step.
+    pub underflowed: f64,
 }
 
 impl Aggregate {
@@ -154,6 +167,7 @@ impl Aggregate {
             seconds: None,
             sent: Vec::new(),
             refused: Vec::new(),
+            lost: None,
         }
     }
 }
@@ -206,6 +220,15 @@ impl Formal {
         }
     }
 
+    /// Whether the round ended with a sum.
+    #[must_use]
+    pub fn has_sum(&self) -> bool {
+        match self {
+            Self::Real(views) => views.decoded.is_sum(),
+            Self::Field(views) => views.has_sum(),
+        }
+    }
+
     /// Every message in the order in which it was sent, and whether it arrived.
     #[must_use]
     pub fn links(&self) -> Vec<(LinkUse, bool)> {
@@ -229,6 +252,8 @@ pub struct Scheme {
     pub stragglers: Option<usize>,
     /// σ of the keys or of the noise.
     pub key_std: Option<f64>,
+    /// Fewest clients whose sum the server may obtain; `None` where the sum is always over all.
+    pub least_included: Option<usize>,
 }
 
 /// A protocol behind one face, whatever its messages and symbols: what the round loop knows.
@@ -271,6 +296,17 @@ pub trait Aggregator: Send + Sync {
     /// Coordinates of all formal inputs together: the number of clients, times what the scheme splits an input into.
     /// [`Aggregator::formal`] refuses more than [`AUDITABLE`].
     fn formal_coordinates(&self) -> usize;
+
+    /// As [`Protocol::imprecision`].
+    fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
+        let _ = (scale, update);
+        None
+    }
+
+    /// The grid on which masked updates lie, if there is one.
+    fn grid(&self) -> Option<Grid> {
+        None
+    }
 
     /// How the scheme appears in tables.
     fn scheme(&self) -> &Scheme;
@@ -315,7 +351,7 @@ pub fn formal<K: Scalar, P: Protocol<LinearForm<K>>>(
     let mut announced = None;
     let Outcome { decoded, .. } =
         run(protocol, round, &inputs, source, links, attempts, |sent, delivered, link| {
-            announced = sent.announces().map(<[u16]>::to_vec).or(announced.take());
+            announced = sent.announces().or(announced.take());
             messages.push(Observed {
                 link,
                 delivered,

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 use super::two_round::{Rounds, Symbols, TwoRound};
-use super::{OverField, Secret, SharedKeys};
+use super::{OverField, Secret, SharedKeys, included};
 use crate::algebra::field::{Field, Prime};
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Scalar, Symbol};
@@ -67,6 +67,11 @@ pub struct GroupwiseConfig {
     pub group_size: usize,
     /// Where the keys of the groups come from: "agreement" (X25519, HKDF and ChaCha20) or "uniform".
     pub keys: SharedKeys,
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer uploads nothing is unmasked and the round is an outage.
+    /// By default 3, or all of fewer clients: the sum over two shows each of them the other's update.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
     /// How updates become field symbols.
     pub quantisation: Quantisation,
 }
@@ -77,6 +82,7 @@ impl Default for GroupwiseConfig {
             survivors: 5,
             group_size: 2,
             keys: SharedKeys::default(),
+            least_included: None,
             quantisation: Quantisation::default(),
         }
     }
@@ -93,13 +99,22 @@ impl OverField for GroupwiseConfig {
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
-        let setup = Setup::new(clients, seed, Scheme { keys: self.keys.name().into(), ..Scheme::default() });
+        let least = included::masked(self.least_included, 0, clients)?;
+        let setup = Setup::new(
+            clients,
+            seed,
+            Scheme {
+                keys: self.keys.name().into(),
+                least_included: Some(least.max(self.survivors)),
+                ..Scheme::default()
+            },
+        );
         let draws = seed.child("coefficients", 0);
         let mut scheme = Groupwise::<F>::new(clients, self.survivors, self.group_size, draws)?;
         if self.keys == SharedKeys::Agreement {
             scheme.agree(seed.child("agreement", 0));
         }
-        Ok(Box::new(FieldSession::<_, F>::new(Rounds::new(scheme), quantiser, setup)))
+        Ok(Box::new(FieldSession::<_, F>::new(Rounds::new(scheme).with_at_least(least), quantiser, setup)))
     }
 }
 

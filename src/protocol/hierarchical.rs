@@ -27,8 +27,8 @@
 //!
 //! Any N_r of these sums give Σ W_k over the announced clients; clients with fewer than N_r holders are left out of the sum. The
 //! announced set is fixed for the round: sums over two different sets would show the server their difference. Up to T helpers
-//! together with any clients learn nothing, and with the server no more than the sum. A sum over a single client is not
-//! announced.
+//! together with any clients learn nothing, and with the server no more than the sum. A sum over fewer than
+//! `least_included` clients is not announced.
 //!
 //! A key dealer gives helper i the masks Z_{i,n}^{(k)} for every n ≠ i and every client, (N − 1) K l symbols a round.
 
@@ -41,7 +41,9 @@ use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
-use super::{Clock, Decoded, Envelope, Input, Message, OverField, Party, PartyId, Protocol, Secret};
+use super::{
+    Clock, Decoded, Envelope, Input, Message, OverField, Party, PartyId, Protocol, Secret, included,
+};
 use crate::algebra::field::Prime;
 use crate::algebra::linear::{inverse, product, solve_left};
 use crate::algebra::quantise::{Quantisation, Quantiser};
@@ -65,13 +67,24 @@ pub struct HierarchicalConfig {
     pub threshold: usize,
     /// Number T of helpers that may pool what they know, with each other, with the server and with any clients, and learn nothing.
     pub colluding: usize,
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; a smaller sum is not announced and the round is an outage. By default 3,
+    /// or all of fewer clients: helpers hold no updates of their own, and the sum over two clients shows each the other's.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
     /// How updates become field symbols.
     pub quantisation: Quantisation,
 }
 
 impl Default for HierarchicalConfig {
     fn default() -> Self {
-        Self { helpers: 5, threshold: 4, colluding: 1, quantisation: Quantisation::default() }
+        Self {
+            helpers: 5,
+            threshold: 4,
+            colluding: 1,
+            least_included: None,
+            quantisation: Quantisation::default(),
+        }
     }
 }
 
@@ -87,7 +100,9 @@ impl OverField for HierarchicalConfig {
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
         let protocol = Hierarchical::<F>::new(clients, self.helpers, self.threshold, self.colluding)?;
-        let setup = Setup::new(clients, seed, Scheme::default());
+        let least = included::masked(self.least_included, 0, clients)?;
+        let scheme = Scheme { least_included: Some(least), ..Scheme::default() };
+        let (protocol, setup) = (protocol.with_at_least(least), Setup::new(clients, seed, scheme));
         Ok(Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup)))
     }
 }
@@ -97,6 +112,8 @@ impl OverField for HierarchicalConfig {
 pub struct Hierarchical<F: Prime> {
     /// Number of clients K.
     pub clients: usize,
+    /// Fewest clients in a sum.
+    least: usize,
     /// What all parties know.
     pub matrices: Arc<Matrices<F>>,
 }
@@ -120,7 +137,15 @@ impl<F: Prime> Hierarchical<F> {
             return Err(Error::config("helpers", rule));
         }
         let points = (1..(helpers + threshold) as u64).map(F::new).collect();
-        Ok(Self { clients, matrices: Arc::new(Matrices::new(threshold, colluding, points)?) })
+        let matrices = Arc::new(Matrices::new(threshold, colluding, points)?);
+        // The sum over one of several clients is that client's update.
+        Ok(Self { clients, least: 2.min(clients), matrices })
+    }
+
+    /// With at least this many clients in a sum: a smaller set is not announced, and helpers do not add it.
+    #[must_use]
+    pub fn with_at_least(self, least: usize) -> Self {
+        Self { least, ..self }
     }
 }
 
@@ -255,6 +280,13 @@ impl<S: Symbol> Message<S> for HierarchicalMessage<S> {
             Self::Share(symbols) | Self::Sum(symbols) => vec![symbols.to_vec()],
             Self::Report(_) | Self::Announcement(..) => Vec::new(),
             Self::Repair(shares) => shares.iter().map(|(_, share)| share.clone()).collect(),
+        }
+    }
+
+    fn announces(&self) -> Option<Vec<u16>> {
+        match self {
+            Self::Announcement(holdings, _) => Some(holdings.iter().map(|(k, _)| *k).collect()),
+            _ => None,
         }
     }
 }
@@ -392,7 +424,7 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for Hierarchical<S::Scalar> {
     }
 
     fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> Role<S> {
-        let (matrices, clients) = (Arc::clone(&self.matrices), self.clients);
+        let (matrices, clients, least) = (Arc::clone(&self.matrices), self.clients, self.least);
         match (id, key, input) {
             (PartyId::Client(k), Key::Client(blinds), Some(input)) => {
                 let part = part_len(input.len(), matrices.parts());
@@ -415,6 +447,7 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for Hierarchical<S::Scalar> {
             (PartyId::Helper(index), Key::Helper(masks, part), _) => Role::Helper(Helper {
                 index,
                 clients,
+                least,
                 part,
                 matrices,
                 masks,
@@ -424,6 +457,8 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for Hierarchical<S::Scalar> {
             }),
             (_, Key::Server(len), _) => Role::Server(Server {
                 clients,
+                least,
+                too_few: false,
                 len,
                 matrices,
                 included: None,

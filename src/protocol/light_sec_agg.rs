@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 use super::two_round::{Rounds, Symbols, TwoRound};
 use super::zhao_sun::ZhaoSun;
-use super::{OverField, Secret};
+use super::{OverField, Secret, included};
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{Scalar, Symbol};
@@ -39,13 +39,18 @@ pub struct LightSecAggConfig {
     pub survivors: usize,
     /// Number of clients T that may collude with the server, below `survivors`; shares and answers have d/(U − T) symbols.
     pub colluders: usize,
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer uploads nothing is unmasked and the round is an outage.
+    /// By default 3, or two more than `colluders` where that is more, or all of fewer clients: what colluders leave of a sum is then never one update.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
     /// How updates become field symbols.
     pub quantisation: Quantisation,
 }
 
 impl Default for LightSecAggConfig {
     fn default() -> Self {
-        Self { survivors: 5, colluders: 2, quantisation: Quantisation::default() }
+        Self { survivors: 5, colluders: 2, least_included: None, quantisation: Quantisation::default() }
     }
 }
 
@@ -60,8 +65,18 @@ impl OverField for LightSecAggConfig {
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
-        let setup = Setup::new(clients, seed, Scheme { keys: "shared".into(), ..Scheme::default() });
-        let protocol = Rounds::new(LightSecAgg::<F>::new(clients, self.survivors, self.colluders)?);
+        let least = included::masked(self.least_included, self.colluders, clients)?;
+        let setup = Setup::new(
+            clients,
+            seed,
+            Scheme {
+                keys: "shared".into(),
+                least_included: Some(least.max(self.survivors)),
+                ..Scheme::default()
+            },
+        );
+        let protocol =
+            Rounds::new(LightSecAgg::<F>::new(clients, self.survivors, self.colluders)?).with_at_least(least);
         Ok(Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup)))
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, Scheme, Setup, Update};
 use super::uncoded::{Mask, real, session};
-use super::{Arithmetic, ProtocolConfig};
+use super::{Arithmetic, ProtocolConfig, included};
 use crate::algebra::{CHUNK, Real};
 use crate::error::{Error, Result};
 use crate::parallel;
@@ -52,6 +52,10 @@ impl ProtocolConfig {
 pub struct Mifa {
     /// Precision of what is sent: "f32" or "f64".
     pub arithmetic: Arithmetic,
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
 }
 
 /// Variance reduction by the last updates.
@@ -60,6 +64,10 @@ pub struct Mifa {
 pub struct FedVarp {
     /// Precision of what is sent: "f32" or "f64".
     pub arithmetic: Arithmetic,
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
 }
 
 /// Weights by the intervals between arrivals.
@@ -71,35 +79,39 @@ pub struct FedAu {
     pub cutoff: u32,
     /// Precision of what is sent: "f32" or "f64".
     pub arithmetic: Arithmetic,
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
 }
 
 impl Default for Mifa {
     fn default() -> Self {
-        Self { arithmetic: Arithmetic::F32 }
+        Self { arithmetic: Arithmetic::F32, least_included: None }
     }
 }
 
 impl Default for FedVarp {
     fn default() -> Self {
-        Self { arithmetic: Arithmetic::F32 }
+        Self { arithmetic: Arithmetic::F32, least_included: None }
     }
 }
 
 impl Default for FedAu {
     fn default() -> Self {
-        Self { cutoff: 50, arithmetic: Arithmetic::F32 }
+        Self { cutoff: 50, arithmetic: Arithmetic::F32, least_included: None }
     }
 }
 
 impl Mifa {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        single_updates(self.arithmetic, clients, seed)
+        single_updates(self.arithmetic, self.least_included, clients, seed)
     }
 }
 
 impl FedVarp {
     pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
-        single_updates(self.arithmetic, clients, seed)
+        single_updates(self.arithmetic, self.least_included, clients, seed)
     }
 }
 
@@ -108,14 +120,20 @@ impl FedAu {
         if self.cutoff == 0 {
             return Err(Error::config("cutoff", "0 is too small; give at least 1"));
         }
-        single_updates(self.arithmetic, clients, seed)
+        single_updates(self.arithmetic, self.least_included, clients, seed)
     }
 }
 
 /// `fedavg` in floating point.
-fn single_updates(arithmetic: Arithmetic, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+fn single_updates(
+    arithmetic: Arithmetic,
+    least: Option<usize>,
+    clients: usize,
+    seed: Seed,
+) -> Result<Box<dyn Aggregator>> {
     let numbers = real(arithmetic, "single updates are read in the clear, not summed over a field")?;
-    Ok(session(Mask::None, numbers, Setup::new(clients, seed, Scheme::default())))
+    let scheme = Scheme { least_included: Some(included::visible(least, clients)?), ..Scheme::default() };
+    Ok(session(Mask::None, numbers, Setup::new(clients, seed, scheme)))
 }
 
 impl Participation for Mifa {
@@ -202,7 +220,7 @@ fn sum(terms: &[(f64, &[f32])]) -> Vec<f64> {
     let mut sum = vec![0.0f64; terms.first().map_or(0, |(_, vector)| vector.len())];
     parallel::for_each(sum.chunks_mut(CHUNK).enumerate(), |(chunk, part)| {
         for (factor, vector) in terms {
-            f64::axpy_f32(part, *factor, &vector[chunk * CHUNK..][..part.len()]);
+            f64::axpy_f32(part, *factor, &vector[chunk * CHUNK..][..part.len()], None);
         }
     });
     sum

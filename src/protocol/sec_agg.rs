@@ -50,7 +50,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
-use super::{Input, Message, OverField, PartyId, Protocol, Secret, SharedKeys};
+use super::{Input, Message, OverField, PartyId, Protocol, Secret, SharedKeys, included};
 use crate::algebra::Symbol;
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
@@ -71,6 +71,12 @@ pub struct SecAggConfig {
     pub threshold: Option<usize>,
     /// Where masks come from: "agreement" (X25519, HKDF and ChaCha20) or "uniform" (symbols as long as the update, shared one by one).
     pub keys: SharedKeys,
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer left nothing is unmasked and the round is an outage. By
+    /// default 3, or `threshold` + 1 where that is more, or all of fewer clients: what threshold − 1 colluders leave of a sum is then
+    /// never one update.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
     /// How updates become field symbols.
     pub quantisation: Quantisation,
 }
@@ -89,6 +95,12 @@ pub struct SecAggPlusConfig {
     pub threshold: Option<usize>,
     /// Where masks come from: "agreement" (X25519, HKDF and ChaCha20) or "uniform" (symbols as long as the update, shared one by one).
     pub keys: SharedKeys,
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer left nothing is unmasked and the round is an outage. By
+    /// default 3, or `threshold` + 1 where that is more, or all of fewer clients: what threshold − 1 colluders leave of a sum is then
+    /// never one update.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
     /// How updates become field symbols.
     pub quantisation: Quantisation,
 }
@@ -99,6 +111,7 @@ impl Default for SecAggPlusConfig {
             neighbours: 6,
             threshold: None,
             keys: SharedKeys::default(),
+            least_included: None,
             quantisation: Quantisation::default(),
         }
     }
@@ -115,7 +128,8 @@ impl OverField for SecAggConfig {
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
-        session::<F>(self.keys, quantiser, (clients, None, self.threshold), seed)
+        let sizes = (clients, None, self.threshold, self.least_included);
+        session::<F>(self.keys, quantiser, sizes, seed)
     }
 }
 
@@ -130,26 +144,32 @@ impl OverField for SecAggPlusConfig {
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
-        session::<F>(self.keys, quantiser, (clients, Some(self.neighbours), self.threshold), seed)
+        let sizes = (clients, Some(self.neighbours), self.threshold, self.least_included);
+        session::<F>(self.keys, quantiser, sizes, seed)
     }
 }
 
 fn session<F: Prime>(
     keys: SharedKeys,
     quantiser: Quantiser,
-    (clients, neighbours, threshold): (usize, Option<usize>, Option<usize>),
+    (clients, neighbours, threshold, least): (usize, Option<usize>, Option<usize>, Option<usize>),
     seed: Seed,
 ) -> Result<Box<dyn Aggregator>> {
-    let setup = Setup::new(clients, seed, Scheme { keys: keys.name().into(), ..Scheme::default() });
     let graphs = seed.child("graph", 0);
+    // All choices of keys have the same thresholds.
+    let threshold = SecAgg::<Uniform>::new(clients, neighbours, threshold, graphs)?.threshold();
+    let least = included::masked(least, threshold - 1, clients)?;
+    let least_included = Some(least.max(threshold));
+    let scheme = Scheme { keys: keys.name().into(), least_included, ..Scheme::default() };
+    let setup = Setup::new(clients, seed, scheme);
     Ok(match keys {
         SharedKeys::Agreement => {
-            let protocol = SecAgg::<Cryptographic>::new(clients, neighbours, threshold, graphs)?;
-            Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup))
+            let protocol = SecAgg::<Cryptographic>::new(clients, neighbours, Some(threshold), graphs)?;
+            Box::new(FieldSession::<_, F>::new(protocol.with_at_least(least), quantiser, setup))
         }
         SharedKeys::Uniform => {
-            let protocol = SecAgg::<Uniform>::new(clients, neighbours, threshold, graphs)?;
-            Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup))
+            let protocol = SecAgg::<Uniform>::new(clients, neighbours, Some(threshold), graphs)?;
+            Box::new(FieldSession::<_, F>::new(protocol.with_at_least(least), quantiser, setup))
         }
     })
 }
@@ -222,6 +242,8 @@ pub struct SecAgg<C> {
     /// k; `None` is the complete graph.
     degree: Option<usize>,
     threshold: usize,
+    /// Fewest clients in a sum.
+    least: usize,
     graphs: Seed,
     choice: PhantomData<fn() -> C>,
 }
@@ -261,7 +283,13 @@ impl<C> SecAgg<C> {
             );
             return Err(Error::config("threshold", rule));
         }
-        Ok(Self { clients, degree, threshold, graphs, choice: PhantomData })
+        Ok(Self { clients, degree, threshold, least: 1, graphs, choice: PhantomData })
+    }
+
+    /// With at least this many clients in a sum, even where t are fewer: a smaller set is not announced, and not answered.
+    #[must_use]
+    pub fn with_at_least(self, least: usize) -> Self {
+        Self { least, ..self }
     }
 
     /// The graph of a round.
@@ -335,9 +363,9 @@ impl<S: Symbol, X: Suite<S>> Message<S> for SecAggMessage<S, X> {
         }
     }
 
-    fn announces(&self) -> Option<&[u16]> {
+    fn announces(&self) -> Option<Vec<u16>> {
         match self {
-            Self::Survivors { included, .. } => Some(included),
+            Self::Survivors { included, .. } => Some(included.to_vec()),
             _ => None,
         }
     }
@@ -385,10 +413,10 @@ impl<S: Symbol, C: Choice<S>> Protocol<S> for SecAgg<C> {
             (PartyId::Client(index), Key::Client(secrets, graph), Some(input)) => {
                 let mut x = vec![S::zero(); input.len()];
                 input.add_to(&mut x);
-                Role::Client(Box::new(Client::new(index, self.threshold, graph, secrets, x)))
+                Role::Client(Box::new(Client::new(index, (self.threshold, self.least), graph, secrets, x)))
             }
             (_, Key::Server(graph, round, len), _) => {
-                Role::Server(Box::new(Server::new(self.threshold, graph, round, len)))
+                Role::Server(Box::new(Server::new((self.threshold, self.least), graph, round, len)))
             }
             (_, Key::Client(..), _) => unreachable!("clients, and only they, are dealt keys and have inputs"),
         }

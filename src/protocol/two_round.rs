@@ -12,8 +12,8 @@
 //! | U_1 | [`TwoRoundMessage::Survivors`] | K bits |
 //! | Y_k^{U_1} | [`TwoRoundMessage::Answer`] | R₂ L |
 //!
-//! Phase 0: where nobody deals keys, clients send each other shares of their masks. Phase 1: every client uploads X_k. Phase 2: once at least U uploads are there, the server fixes U_1, whose uploads arrived, and
-//! announces it to its members. Phase 3: they answer with what unmasks Σ_{U_1} X_k and nothing else. Phase 4: from the answers of
+//! Phase 0: where nobody deals keys, clients send each other shares of their masks. Phase 1: every client uploads X_k. Phase 2: once at least U uploads are there (and
+//! `least_included`, for the sum of a few is close to an update), the server fixes U_1, whose uploads arrived, and announces it to its members. Phase 3: they answer with what unmasks Σ_{U_1} X_k and nothing else. Phase 4: from the answers of
 //! any U of them the server outputs Σ_{U_1} W_k; with fewer it is an outage. A lost upload or answer is a drop-out in that round, and so
 //! is a lost share: its receiver cannot answer for a set with the sender.
 //!
@@ -24,7 +24,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
+use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Reason, Secret};
 use crate::algebra::{Scalar, Symbol};
 use crate::keys::KeySource;
 
@@ -138,9 +138,9 @@ impl<S: Symbol, A: Message<S>> Message<S> for TwoRoundMessage<S, A> {
         }
     }
 
-    fn announces(&self) -> Option<&[u16]> {
+    fn announces(&self) -> Option<Vec<u16>> {
         match self {
-            Self::Survivors { included, .. } => Some(included),
+            Self::Survivors { included, .. } => Some(included.to_vec()),
             Self::Share(_) | Self::Upload(_) | Self::Answer(_) => None,
         }
     }
@@ -165,19 +165,28 @@ impl<S, K: Secret<S>> Secret<S> for Dealt<K> {
 
 /// The protocol of a two-round scheme.
 #[derive(Clone, Debug)]
-pub struct Rounds<C>(Arc<C>);
+pub struct Rounds<C> {
+    scheme: Arc<C>,
+    least: usize,
+}
 
 impl<C> Rounds<C> {
     /// Carries out `scheme`.
     #[must_use]
     pub fn new(scheme: C) -> Self {
-        Self(Arc::new(scheme))
+        Self { scheme: Arc::new(scheme), least: 1 }
+    }
+
+    /// With at least this many clients in a sum, even where U are fewer: a smaller set is not announced, and not answered.
+    #[must_use]
+    pub fn with_at_least(self, least: usize) -> Self {
+        Self { least, ..self }
     }
 
     /// The scheme.
     #[must_use]
     pub fn scheme(&self) -> &C {
-        &self.0
+        &self.scheme
     }
 }
 
@@ -187,7 +196,7 @@ impl<S: Symbol, C: TwoRound<S>> Protocol<S> for Rounds<C> {
     type Party = Role<S, C>;
 
     fn parties(&self) -> Vec<PartyId> {
-        (0..self.0.clients() as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
+        (0..self.scheme.clients() as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
     }
 
     fn phases(&self) -> u8 {
@@ -195,25 +204,27 @@ impl<S: Symbol, C: TwoRound<S>> Protocol<S> for Rounds<C> {
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key> {
-        let padded = len.next_multiple_of(self.0.unit());
-        let keys = self.0.deal(round, padded, source).into_iter().map(Dealt::Client);
+        let padded = len.next_multiple_of(self.scheme.unit());
+        let keys = self.scheme.deal(round, padded, source).into_iter().map(Dealt::Client);
         keys.chain([Dealt::Server(padded, len)]).collect()
     }
 
     fn formal_len(&self) -> usize {
-        self.0.unit()
+        self.scheme.unit()
     }
 
     fn party(&self, id: PartyId, key: Self::Key, input: Option<&dyn Input<S>>) -> Self::Party {
-        let scheme = Arc::clone(&self.0);
+        let scheme = Arc::clone(&self.scheme);
+        let least = self.least.max(scheme.survivors());
         match (id, key, input) {
             (PartyId::Client(index), Dealt::Client(key), Some(input)) => {
                 let mut masked = scheme.mask(index, &key);
                 input.add_to(&mut masked[..input.len()]);
-                Role::Client(Client { scheme, index, key, masked: Arc::new(masked), answered: None })
+                Role::Client(Client { scheme, least, index, key, masked: Arc::new(masked), answered: None })
             }
             (_, Dealt::Server(padded, len), _) => Role::Server(Server {
                 scheme,
+                least,
                 padded,
                 len,
                 uploads: BTreeMap::new(),
@@ -244,6 +255,8 @@ type Answered<A> = (Arc<Vec<u16>>, Arc<A>);
 /// A client's state.
 pub struct Client<S: Symbol, C: TwoRound<S>> {
     scheme: Arc<C>,
+    /// Fewest clients in a sum.
+    least: usize,
     index: u16,
     key: C::Key,
     /// X_k.
@@ -283,7 +296,7 @@ impl<S: Symbol, C: TwoRound<S>> Client<S, C> {
         {
             return Some("the survivor set is not an ascending list of clients".into());
         }
-        let (size, least) = (included.len(), self.scheme.survivors());
+        let (size, least) = (included.len(), self.least);
         if size < least {
             return Some(format!("{size} survivors are fewer than {least}; their sum must stay masked"));
         }
@@ -320,6 +333,8 @@ impl<S: Symbol, C: TwoRound<S>> Client<S, C> {
 /// The server's state.
 pub struct Server<S: Symbol, C: TwoRound<S>> {
     scheme: Arc<C>,
+    /// Fewest clients in a sum.
+    least: usize,
     padded: usize,
     len: usize,
     /// X_k of everybody from whom it arrived, until U_1 is fixed; then of U_1.
@@ -356,7 +371,7 @@ impl<S: Symbol, C: TwoRound<S>> Server<S, C> {
                     self.uploads.entry(k).or_insert(upload);
                 }
             }
-            if self.uploads.len() < self.scheme.survivors() {
+            if self.uploads.len() < self.least {
                 return Vec::new();
             }
         }
@@ -381,9 +396,10 @@ impl<S: Symbol, C: TwoRound<S>> Server<S, C> {
                 self.answers.insert(k, answer);
             }
         }
-        let Some(included) = self.included.as_ref().filter(|_| self.answers.len() >= self.scheme.survivors())
-        else {
-            return Decoded::lost();
+        let enough = |count: usize| count >= self.scheme.survivors();
+        let Some(included) = self.included.as_ref().filter(|_| enough(self.answers.len())) else {
+            let few = self.included.is_none() && enough(self.uploads.len());
+            return Decoded::Outage(if few { Reason::TooFew } else { Reason::Links });
         };
         let uploads: Vec<_> =
             self.uploads.values().map(|upload| (S::Scalar::ONE, upload.as_slice())).collect();

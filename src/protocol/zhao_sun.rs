@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 use super::two_round::{Rounds, Symbols, TwoRound};
-use super::{OverField, Secret};
+use super::{OverField, Secret, included};
 use crate::algebra::field::Prime;
 use crate::algebra::linear::{cauchy, inverse};
 use crate::algebra::quantise::{Quantisation, Quantiser};
@@ -41,13 +41,18 @@ pub struct ZhaoSunConfig {
     pub survivors: usize,
     /// Number of clients T that may collude with the server, below `survivors`; answers have d/(U − T) symbols.
     pub colluders: usize,
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer uploads nothing is unmasked and the round is an outage.
+    /// By default 3, or two more than `colluders` where that is more, or all of fewer clients: what colluders leave of a sum is then never one update.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
     /// How updates become field symbols.
     pub quantisation: Quantisation,
 }
 
 impl Default for ZhaoSunConfig {
     fn default() -> Self {
-        Self { survivors: 5, colluders: 2, quantisation: Quantisation::default() }
+        Self { survivors: 5, colluders: 2, least_included: None, quantisation: Quantisation::default() }
     }
 }
 
@@ -62,8 +67,18 @@ impl OverField for ZhaoSunConfig {
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
-        let setup = Setup::new(clients, seed, Scheme { keys: "ramp".into(), ..Scheme::default() });
-        let protocol = Rounds::new(ZhaoSun::<F>::new(clients, self.survivors, self.colluders)?);
+        let least = included::masked(self.least_included, self.colluders, clients)?;
+        let setup = Setup::new(
+            clients,
+            seed,
+            Scheme {
+                keys: "ramp".into(),
+                least_included: Some(least.max(self.survivors)),
+                ..Scheme::default()
+            },
+        );
+        let protocol =
+            Rounds::new(ZhaoSun::<F>::new(clients, self.survivors, self.colluders)?).with_at_least(least);
         Ok(Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup)))
     }
 }

@@ -18,26 +18,32 @@ const HEADER: [&str; 11] = [
 ];
 const TEXT_COLUMNS: [usize; 3] = [0, 1, 3];
 const DIVERGED: &str = "divergence";
+const EPSILON: &str = "ε";
 const TO_TARGET: [&str; 3] = ["rounds to target", "MB to target", "seconds to target"];
 
 /// A Markdown table that is aligned for a terminal too: one line per contender, in the order of their first
 /// appearance, mean ± sample standard deviation over the seeds when there are several. 1 MB = 10⁶ bytes; `–`
 /// stands for a value that does not exist. A mean over accuracies is one over the seeds that were tested. Where a contender reached
 /// the target accuracy, three columns say at what cost: means over the seeds that did, with their number if it was not all of them. Where a
-/// run diverged, a column says so, and the other columns are about the seeds that did not.
+/// run diverged, a column says so, and the other columns are about the seeds that did not. ε is [`Summary::epsilon`], the largest of all seeds.
 #[must_use]
 pub fn table(summaries: &[Summary]) -> String {
     let contenders = groups(summaries, |a, b| a.protocol == b.protocol);
     let targeted = summaries.iter().any(|summary| summary.rounds_to_target.is_some());
     let mut header = HEADER.to_vec();
     let diverged = summaries.iter().any(|summary| summary.diverged.is_some());
+    // Where nobody's is finite the column would say nothing.
+    let private = summaries.iter().any(|summary| summary.epsilon.is_some_and(f64::is_finite));
+    header.extend(private.then_some(EPSILON));
     header.extend(TO_TARGET.iter().filter(|_| targeted));
     header.extend(diverged.then_some(DIVERGED));
     let line = |seeds: &[&Summary]| {
         let target = targeted.then(|| to_target(seeds));
         let ends: Vec<Option<u64>> = seeds.iter().map(|seed| seed.diverged).collect();
         let end = diverged.then(|| mark(&ends).unwrap_or_else(|| "no".into()));
-        cells(seeds).into_iter().chain(target.into_iter().flatten()).chain(end).collect::<Vec<_>>()
+        let epsilon = private.then(|| epsilon(seeds));
+        let cells = cells(seeds).into_iter().chain(epsilon);
+        cells.chain(target.into_iter().flatten()).chain(end).collect::<Vec<_>>()
     };
     let lines: Vec<_> = contenders.iter().map(|seeds| line(seeds)).collect();
     markdown(&header, &TEXT_COLUMNS, &lines)
@@ -105,6 +111,12 @@ fn cells(seeds: &[&Summary]) -> [String; HEADER.len()] {
         over(1, |seed| seed.bytes_client_server as f64 / 1e6),
         over(1, |seed| seed.seconds),
     ]
+}
+
+/// The largest of all seeds.
+fn epsilon(seeds: &[&Summary]) -> String {
+    let most = seeds.iter().filter_map(|seed| seed.epsilon).reduce(f64::max);
+    most.map_or_else(|| "–".into(), |epsilon| if epsilon.is_infinite() { "∞".into() } else { short(epsilon) })
 }
 
 fn to_target(seeds: &[&Summary]) -> [String; TO_TARGET.len()] {

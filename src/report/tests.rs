@@ -78,8 +78,13 @@ fn a_summary_is_the_one_computed_by_hand() {
     }
     rows[4].bytes_client_client = 7;
     rows[4].bytes_client_server = 0;
-    let scheme =
-        Scheme { keys: "fair".into(), code: "cyclic".into(), stragglers: Some(7), key_std: Some(100.0) };
+    let scheme = Scheme {
+        keys: "fair".into(),
+        code: "cyclic".into(),
+        stragglers: Some(7),
+        key_std: Some(100.0),
+        least_included: None,
+    };
     let expected = Summary {
         protocol: "A".into(),
         keys: "fair".into(),
@@ -98,6 +103,7 @@ fn a_summary_is_the_one_computed_by_hand() {
         bytes_to_target: Some(13_500_000),
         seconds_to_target: None,
         diverged: None,
+        epsilon: None,
     };
     let rows = Played::from(rows);
     assert_eq!(summarise("A", &scheme, 9, &rows, 2.5, Some(0.7)), expected);
@@ -172,6 +178,7 @@ fn the_table_is_aligned_and_valid_markdown() {
         bytes_to_target: None,
         seconds_to_target: None,
         diverged: None,
+        epsilon: None,
     };
     let fedavg = Summary {
         keys: String::new(),

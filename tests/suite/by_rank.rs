@@ -33,6 +33,12 @@ impl<F: Prime> KeySource<LinearForm<F>> for Without {
             out[usize::from(self.1)] = LinearForm::zero();
         }
     }
+
+    fn noise(&self, name: KeyStream, chunk: usize, out: &mut [LinearForm<F>]) {
+        self.fill(name, chunk, out);
+    }
+
+    fn coins(&self, _: KeyStream, _: usize, _: &mut [u32]) {}
 }
 
 /// rank [[A, B], [C, 0]] − rank B − rank C for a view A W + B K and the allowed C W: the field symbols that leak. Rows that share

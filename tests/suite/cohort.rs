@@ -79,7 +79,8 @@ fn cohorts_follow_scripted_leaves_and_joins_and_stay_exact() {
         let want = if complete { Outcome::Recovered } else { Outcome::Outage };
         assert_eq!(row.outcome, want, "round {round}");
         if let Some(error) = row.recovery_error {
-            assert!(error < 1e-9, "round {round}: {error}");
+            // That of rounding updates to the grid.
+            assert!(error < 1e-6, "round {round}: {error}");
         }
     }
     let fixed = train(&config(folder.path(), ""));
@@ -95,7 +96,8 @@ fn cohorts_follow_scripted_leaves_and_joins_and_stay_exact() {
 #[test]
 fn every_cohort_of_every_round_has_keys_of_its_own() {
     let protocol = ProtocolConfig::SecCoGc(SecCoGcConfig { stragglers: 1.into(), ..Default::default() });
-    let (schemes, _) = Schemes::new(&protocol, M, Seed::new(1)).unwrap();
+    let (schemes, _) =
+        Schemes::new(&protocol, M, Seed::new(1), seccogc::algebra::grid::Public::default()).unwrap();
     let views: Vec<_> = (1..=6)
         .map(|round| schemes.of(3 + round as usize % 4).unwrap().formal(round, &Perfect, 1).unwrap())
         .collect();
@@ -117,7 +119,7 @@ fn samples_recover_their_own_sum() {
         seen.extend(clients.iter().map(|client| client.client));
         let reachable = clients.iter().all(|client| !down(row.round as usize).contains(&(client.client - 1)));
         assert_eq!(row.outcome == Outcome::Recovered, reachable, "round {}", row.round);
-        assert!(row.recovery_error.is_none_or(|error| error < 1e-9));
+        assert!(row.recovery_error.is_none_or(|error| error < 1e-6));
     }
     seen.sort_unstable();
     seen.dedup();

@@ -249,9 +249,17 @@ fn uncoded_schemes_sum_what_arrives() {
     let patterns = patterns(clients, |_, to| to == clients);
     let (f32, f64) = (Arithmetic::F32, Arithmetic::F64);
     let schemes = [
-        ("fedavg", ProtocolConfig::FedAvg(uncoded::FedAvg { arithmetic: f32, quantisation: None }), 1e-6),
-        ("fedavg", ProtocolConfig::FedAvg(uncoded::FedAvg { arithmetic: f64, quantisation: None }), 1e-12),
-        ("gaussian", ProtocolConfig::Gaussian(uncoded::Gaussian { key_std: 0.0, arithmetic: f32 }), 1e-6),
+        ("fedavg", ProtocolConfig::FedAvg(uncoded::FedAvg { arithmetic: f32, ..Default::default() }), 1e-6),
+        ("fedavg", ProtocolConfig::FedAvg(uncoded::FedAvg { arithmetic: f64, ..Default::default() }), 1e-12),
+        (
+            "gaussian",
+            ProtocolConfig::Gaussian(uncoded::Gaussian {
+                key_std: 0.0,
+                arithmetic: f32,
+                ..Default::default()
+            }),
+            1e-6,
+        ),
     ];
     for (name, config, tolerance) in schemes {
         let scheme = config.build(clients, Seed::new(1)).unwrap();
@@ -309,4 +317,41 @@ fn retries_end_with_the_first_success_and_count_all_bytes() {
     assert_eq!(aggregate.traffic.client_client, 2 * 4 * 2 * message);
     assert_eq!(aggregate.traffic.client_server, 4 * message);
     assert_eq!(aggregate.arrivals, 4);
+}
+
+/// Half of all transmissions are lost. With thirty of them the masks cancel in every round; a client sends twice on average, and only the
+/// upload costs its bytes again.
+#[test]
+fn lost_uploads_are_sent_again_until_they_arrive() {
+    let (clients, rounds) = (8, 100);
+    let text = "client_server = { kind = 'bernoulli', erasure = 0.5 }";
+    let network: seccogc::network::NetworkConfig = toml::from_str(text).unwrap();
+    let links = network.build(clients, rounds, Seed::new(5)).unwrap();
+    let config = |transmissions, least_included| {
+        let config = uncoded::ZeroSum { transmissions, least_included, ..Default::default() };
+        ProtocolConfig::ZeroSum(config).build(clients, Seed::new(1)).unwrap()
+    };
+    let (updates, scheme) = (updates(clients), config(30, Some(clients)));
+    let upload = 26 + 8 * updates[0].delta.len() as u64;
+    let mut uploads = 0;
+    for round in 1..=rounds {
+        let aggregate = scheme.aggregate(round, &updates, &links, 1);
+        let Decoded::Sum { sum, included, .. } = aggregate.decoded else { panic!("round {round}") };
+        assert_eq!(included.len(), clients);
+        for (got, want) in sum.iter().zip(sum_over(&updates, &included)) {
+            assert!((got - want).abs() < 1e-7, "{got} for {want}");
+        }
+        assert_eq!(aggregate.traffic.client_server % upload, 0);
+        uploads += aggregate.traffic.client_server / upload;
+        // The server asks for what did not arrive, with headers alone.
+        assert_eq!(aggregate.traffic.server_client, 26 * (aggregate.traffic.client_server / upload - 8));
+    }
+    // 800 geometric counts of mean 2 and variance 2: 5 standard errors, α = 6·10⁻⁷.
+    assert!((uploads as f64 - 1600.0).abs() < 5.0 * 1600f64.sqrt(), "{uploads}");
+    let once = config(1, Some(clients));
+    let complete = |round| once.aggregate(round, &updates, &links, 1).decoded.is_sum();
+    assert!((1..=rounds).filter(|&round| complete(round)).count() < 10);
+    let error = uncoded::ZeroSum { transmissions: 0, ..Default::default() };
+    let error = ProtocolConfig::ZeroSum(error).build(clients, Seed::new(1)).err().unwrap().to_string();
+    assert_eq!(error, "transmissions: 0 is out of range; give 1 to 100");
 }

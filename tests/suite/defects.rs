@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use rand::RngExt;
 use rayon::prelude::*;
 use seccogc::algebra::field::M61;
+use seccogc::algebra::grid::Public;
 use seccogc::algebra::quantise::Quantisation;
 use seccogc::algebra::{KeyStream, LinearForm, Scalar, Symbol, Unknown};
 use seccogc::coding::{CodeKind, Coefficient};
@@ -37,7 +38,14 @@ fn scheme(clients: usize, config: SecCoGcConfig) -> Box<dyn Aggregator> {
 }
 
 fn assumptions(clients: usize) -> Assumptions {
-    Assumptions { input_std: 1.0, clip: Some(1.0), weights: vec![1.0; clients], delta: 1e-5, rounds: 1 }
+    Assumptions {
+        input_std: 1.0,
+        clip: Some(1.0),
+        weights: vec![1.0; clients].into(),
+        delta: 1e-5,
+        rounds: 1,
+        coordinates: None,
+    }
 }
 
 /// Every subset of 0..n with 1 to `most` members.
@@ -74,7 +82,7 @@ fn exhaustive_audit_of_every_key_construction() {
                     if honest.len() < 2 {
                         continue;
                     }
-                    let determined = Determined::of(&view);
+                    let determined = Determined::of(&view).unwrap();
                     let name = format!("{keys:?} M={clients} s={stragglers} {}", view.coalition);
                     assert!(determined.combinations.is_empty(), "{name}: {:?}", determined.counterexample());
                     let share =
@@ -198,7 +206,10 @@ fn named(scheme: &dyn Aggregator, lost: &Lost) -> Vec<Defect> {
 fn flawed<K: Coefficient>(flaw: Flaw, link_std: f64) -> Flawed<K> {
     let code = K::code(CodeKind::CyclicRandom, 5, 2, Seed::new(1)).unwrap();
     let codes = Codes::new(code.into(), None).into();
-    Flawed(CoGc { codes, keys: Some((KeyKind::Fair, 2.0)), link_std }, flaw)
+    Flawed(
+        CoGc { codes, keys: Some((KeyKind::Fair, 2.0)), link_std, grid: None, public: Public::default() },
+        flaw,
+    )
 }
 
 #[test]
@@ -251,6 +262,17 @@ impl<S: Symbol, K: KeySource<S>> KeySource<S> for Altered<'_, K> {
             Broken::Constant(purpose) if purpose == name.purpose => out.fill(S::zero()),
             _ => self.0.fill(name, chunk, out),
         }
+    }
+
+    fn noise(&self, name: KeyStream, chunk: usize, out: &mut [S::Draw]) {
+        match self.1 {
+            Broken::Constant(purpose) if purpose == name.purpose => out.fill(S::Draw::zero()),
+            _ => self.0.noise(name, chunk, out),
+        }
+    }
+
+    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]) {
+        self.0.coins(name, chunk, out);
     }
 }
 
@@ -401,6 +423,12 @@ impl KeySource<LinearForm> for Without {
             FormalKeys.fill(name, chunk, out);
         }
     }
+
+    fn noise(&self, name: KeyStream, chunk: usize, out: &mut [LinearForm]) {
+        self.fill(name, chunk, out);
+    }
+
+    fn coins(&self, _: KeyStream, _: usize, _: &mut [u32]) {}
 }
 
 #[test]
@@ -420,8 +448,8 @@ fn two_decodings_from_one_key_draw_are_caught_by_name() {
         }
         Observed { link: link.unwrap(), delivered: true, forms: form }
     };
-    let all = KeyKind::Pairwise.masks::<LinearForm>(4, 1, 3.0, 1, &FormalKeys);
-    let without_last = KeyKind::Pairwise.masks::<LinearForm>(4, 1, 3.0, 1, &Without(3));
+    let all = KeyKind::Pairwise.masks::<LinearForm>(4, 1, 3.0, None, 1, &FormalKeys);
+    let without_last = KeyKind::Pairwise.masks::<LinearForm>(4, 1, 3.0, None, 1, &Without(3));
     let first = (0..clients).map(|k| message(0, k, &all[usize::from(k)]));
     let second = (0..clients - 1).map(|k| message(1, k, &without_last[usize::from(k)]));
     let views = |messages: Vec<Observed>| Views {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use rayon::prelude::*;
+use seccogc::algebra::grid::Public;
 use seccogc::coding::{Code, CodeKind, GradientCode};
 use seccogc::keys::{KeyKind, SeededKeys};
 use seccogc::protocol::cogc::{CoGc, CoGcMessage, Codes, Role};
@@ -43,7 +44,13 @@ impl Round {
     fn new(code: &Arc<GradientCode>, gc_plus: bool) -> Self {
         let stacking = gc_plus.then(|| (Seed::new(1), 1e6));
         let codes = Arc::new(Codes::new(Arc::clone(code), stacking));
-        let protocol = CoGc { codes, keys: Some((KeyKind::Fair, 3.0)), link_std: 0.0 };
+        let protocol = CoGc {
+            codes,
+            keys: Some((KeyKind::Fair, 3.0)),
+            link_std: 0.0,
+            grid: None,
+            public: Public::default(),
+        };
         let mut rng = Seed::new(2).rng();
         let inputs: Vec<Update> = (0..code.clients())
             .map(|_| {

@@ -58,6 +58,7 @@ const CONFIG: &str = "
 const SPEC: &str = "
     title = 'Two rounds'
     claim = 'They can be played.'
+    verdict = 'Holds: 2 of 2 rounds.'
     keep = ['compare/summary.csv']
     [[steps]]
     run = ['compare', '{here}/two.toml', '--out', '{out}/compare']
@@ -91,7 +92,8 @@ fn a_small_experiment_is_carried_out_and_published() {
     let renewed = fs::read_to_string(here.join("README.md")).unwrap();
     assert!(renewed.contains("| ideal ") && renewed.contains("`seccogc experiment two`: "), "{renewed}");
     assert!(here.join("summary.csv").is_file());
-    assert!(root.path().join("experiments/README.md").is_file());
+    let page = fs::read_to_string(root.path().join("experiments/README.md")).unwrap();
+    assert!(page.contains("\n\nThey can be played.\n\n**Verdict:** Holds: 2 of 2 rounds.\n"), "{page}");
 
     for (arguments, want) in [
         (

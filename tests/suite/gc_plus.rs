@@ -227,7 +227,7 @@ fn the_server_learns_more_than_with_standard_but_only_masked_inputs() {
     let leak = |decoder, std: f64, links: &dyn LinkModel, attempts| {
         let config = SecCoGcConfig { key_std: std, ..config(CodeKind::CyclicMds, 7, decoder) };
         let views = scheme(10, config).views(1, links, attempts).unwrap();
-        Leakage::of(&views, 1.0).server
+        Leakage::of(&views, &[1.0; 10]).unwrap().server
     };
     let most = |std: f64| {
         let c = std * std * 10.0 / 9.0;

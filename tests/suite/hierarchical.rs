@@ -20,7 +20,9 @@ use seccogc::network::{LinkUse, Perfect};
 use seccogc::privacy::view::Coalition;
 use seccogc::protocol::exchange::{self, HEADER_BYTES};
 use seccogc::protocol::hierarchical::{Hierarchical, HierarchicalConfig, Matrices};
-use seccogc::protocol::{Arithmetic, Decoded, Formal, PartyId, ProtocolConfig, Update, Views, uncoded};
+use seccogc::protocol::{
+    Arithmetic, Decoded, Formal, PartyId, ProtocolConfig, Reason, Update, Views, uncoded,
+};
 use seccogc::seed::Seed;
 
 type F7 = Small<7>;
@@ -93,7 +95,7 @@ fn every_set_of_helpers_repairs_and_decodes() {
 fn expected(
     (clients, helpers, threshold): (usize, usize, usize),
     arrives: &dyn Fn(u8, PartyId, PartyId) -> bool,
-) -> Option<Vec<u16>> {
+) -> Result<Vec<u16>, Reason> {
     let (client, helper) = (PartyId::Client, PartyId::Helper);
     let all = || 0..helpers as u16;
     let reporting: Vec<u16> = all().filter(|&n| arrives(1, helper(n), PartyId::Server)).collect();
@@ -102,7 +104,7 @@ fn expected(
     };
     let included: Vec<u16> = (0..clients as u16).filter(|&k| holders(k).len() >= threshold).collect();
     if included.len() < 2.min(clients) {
-        return None;
+        return Err(if included.is_empty() { Reason::Links } else { Reason::TooFew });
     }
     let complete = |n: u16| {
         let takes_part = included.iter().any(|&k| holders(k).contains(&n));
@@ -113,7 +115,7 @@ fn expected(
             })
     };
     let sums = reporting.iter().filter(|&&n| complete(n) && arrives(4, helper(n), PartyId::Server)).count();
-    (sums >= threshold).then_some(included)
+    if sums >= threshold { Ok(included) } else { Err(Reason::Links) }
 }
 
 fn check(
@@ -124,8 +126,8 @@ fn check(
     let links = Rule(|link: LinkUse| arrives(link.phase, link.from, link.to));
     let views = exchange::formal(&protocol, clients, 1, &FormalKeys, &links, 1);
     let want = match expected((clients, helpers, threshold), arrives) {
-        None => Decoded::lost(),
-        Some(included) => Decoded::exact(sum(&included, views.len), included),
+        Err(reason) => Decoded::Outage(reason),
+        Ok(included) => Decoded::exact(sum(&included, views.len), included),
     };
     assert_eq!(views.decoded, want, "K={clients} N={helpers} N_r={threshold} T={colluding}");
     want.is_sum()
@@ -330,10 +332,10 @@ fn updates(clients: usize, len: usize) -> Vec<Update> {
 fn rounds_of_real_updates() {
     let (clients, len) = (4, 11);
     let updates = updates(clients, len);
-    let config = HierarchicalConfig { helpers: 5, threshold: 4, colluding: 1, quantisation: quantisation() };
+    let config = HierarchicalConfig { quantisation: quantisation(), ..Default::default() };
     let scheme = ProtocolConfig::Hierarchical(config).build(clients, Seed::new(1)).unwrap();
     let arithmetic = Arithmetic::Field;
-    let ideal = uncoded::FedAvg { arithmetic, quantisation: Some(quantisation()) };
+    let ideal = uncoded::FedAvg { arithmetic, quantisation: Some(quantisation()), ..Default::default() };
     let ideal = ProtocolConfig::FedAvg(ideal).build(clients, Seed::new(1)).unwrap();
     // Client 2 reaches three helpers only; helper 5 misses client 3, helper 1's sum is lost.
     let links = Rule(|link: LinkUse| match (link.from, link.to) {
@@ -364,7 +366,13 @@ fn quantisation() -> Quantisation {
 #[test]
 fn retries_show_the_server_one_sum() {
     let (clients, helpers) = (3usize, 4u16);
-    let config = HierarchicalConfig { helpers: 4, threshold: 3, colluding: 1, quantisation: quantisation() };
+    let config = HierarchicalConfig {
+        helpers: 4,
+        threshold: 3,
+        least_included: Some(2),
+        quantisation: quantisation(),
+        ..Default::default()
+    };
     let scheme = ProtocolConfig::Hierarchical(config).build(clients, Seed::new(1)).unwrap();
     // First attempt: client 3 straggles and two sums of three arrive; second: client 3 is back, one further sum arrives.
     let links = Rule(move |link: LinkUse| match (link.attempt, link.from, link.to) {

@@ -4,6 +4,7 @@
 
 mod attack;
 mod audit;
+mod bits;
 mod by_rank;
 mod cli;
 mod cohort;
@@ -20,10 +21,13 @@ mod hierarchical;
 mod links;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod never_below;
 mod own_data;
 mod plan;
+mod precision;
 mod privacy;
 mod recover;
+mod reference;
 mod refusals;
 mod reliability;
 mod resume;

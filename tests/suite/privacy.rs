@@ -46,7 +46,7 @@ fn leakage_of_one_round_has_the_reference_values() {
         (KeyKind::Plain, 10.0, (0.000999, 0.00892), (0.004255, 0.0131), (0.05334, 0.05452)),
     ];
     for (keys, std, link, neighbour, server) in table {
-        let leakage = Leakage::of(&views(keys, std), 1.0);
+        let leakage = Leakage::of(&views(keys, std), &[1.0; M]).unwrap();
         assert_range(&format!("{keys:?} {std} link"), &leakage.link, link);
         assert_range(&format!("{keys:?} {std} neighbour"), &leakage.neighbour, neighbour);
         assert_range(&format!("{keys:?} {std} server"), &leakage.server, server);
@@ -76,7 +76,7 @@ fn leakage_to_the_server_with_two_clients_has_the_reference_values() {
                 view.extend(forms.iter().cloned());
             }
         }
-        let leak = lmip(&view, M, 1.0);
+        let leak = lmip(&view, &[1.0; M]).unwrap();
         assert_range(&format!("{keys:?} {std}"), &leak[..8], (want, want));
         assert!(leak[8].is_infinite() && leak[9].is_infinite(), "the colluders know their own updates");
     }
@@ -84,7 +84,7 @@ fn leakage_to_the_server_with_two_clients_has_the_reference_values() {
 
 #[test]
 fn strong_keys_leave_the_server_the_floor_and_the_others_nothing() {
-    let leakage = Leakage::of(&views(KeyKind::Fair, 1e6), 1.0);
+    let leakage = Leakage::of(&views(KeyKind::Fair, 1e6), &[1.0; M]).unwrap();
     let floor = Leakage::floor(M);
     assert!((floor - 0.05268).abs() < 5e-6);
     for k in 0..M {
@@ -97,7 +97,7 @@ fn strong_keys_leave_the_server_the_floor_and_the_others_nothing() {
 fn without_keys_everybody_who_receives_a_share_knows_the_update() {
     let config = seccogc::protocol::cogc::CoGcConfig::default();
     let views = ProtocolConfig::CoGc(config).build(M, Seed::new(1)).unwrap().views(1, &Perfect, 1).unwrap();
-    let leakage = Leakage::of(&views, 1.0);
+    let leakage = Leakage::of(&views, &[1.0; M]).unwrap();
     assert!(leakage.link.iter().chain(&leakage.neighbour).all(|leak| leak.is_infinite()));
 }
 
@@ -107,7 +107,7 @@ fn a_link_key_protects_the_link_beyond_the_mask() {
         let config = SecCoGcConfig { key_std: 1.0, link_key_std, stragglers: 7.into(), ..Default::default() };
         let views =
             ProtocolConfig::SecCoGc(config).build(M, Seed::new(1)).unwrap().views(1, &Perfect, 1).unwrap();
-        Leakage::of(&views, 1.0)
+        Leakage::of(&views, &[1.0; M]).unwrap()
     };
     let (without, with) = (leak(0.0), leak(10.0));
     assert!(range(&with.link).1 < 0.1 * range(&without.link).1, "{:?} {:?}", with.link, without.link);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use seccogc::algebra::Scalar;
 use seccogc::algebra::field::M61;
+use seccogc::algebra::grid::Public;
 use seccogc::coding::assignment::{AssignmentKind, ReplicatedCode};
 use seccogc::coding::{CodeKind, Coefficient};
 use seccogc::keys::{KeyKind, KeySource, SeededKeys};
@@ -258,11 +259,22 @@ where
 
 #[test]
 fn schemes_without_answers() {
-    withstands("fedavg", || Uncoded { clients: 4, mask: Mask::None }, 4, |_| true);
+    withstands(
+        "fedavg",
+        || Uncoded { clients: 4, least: 1, transmissions: 1, mask: Mask::None, grid: None },
+        4,
+        |_| true,
+    );
     let code = |stragglers| Arc::new(M61::code(CodeKind::CyclicRandom, 4, stragglers, Seed::new(1)).unwrap());
     let keys = Some((KeyKind::Fair, 1.0));
     for stacking in [None, Some((Seed::new(1), f64::INFINITY))] {
-        let scheme = || CoGc { codes: Codes::new(code(2), stacking).into(), keys, link_std: 0.0 };
+        let scheme = || CoGc {
+            codes: Codes::new(code(2), stacking).into(),
+            keys,
+            link_std: 0.0,
+            grid: None,
+            public: Public::default(),
+        };
         // The lost shares of one client leave one complete row of four, and two are needed.
         withstands("sec-cogc", scheme, 4, |_| false);
     }

@@ -51,7 +51,8 @@ fn every_code_recovers_exactly_and_as_often_as_computed() {
             if let Decoded::Sum { sum, .. } = aggregate.decoded {
                 recovered += 1;
                 let error = sum.iter().zip(&truth).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt() / norm;
-                assert!(error <= 1e-9, "{code:?} s={stragglers} round {round}: {error:e}");
+                // That of rounding updates to the grid.
+                assert!(error <= 1e-6, "{code:?} s={stragglers} round {round}: {error:e}");
             }
         }
         let frequency = f64::from(recovered) / rounds as f64;

@@ -1,6 +1,7 @@
 //! Secure gradient coding with replicated data: every parameter set with N ≤ 14, the paper's Example 1 and what is wrong with it, keys
 //! that are all needed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::by_rank::{Rule, Without, inputs, leakage, subsets, sum};
@@ -10,7 +11,7 @@ use rayon::prelude::*;
 use seccogc::algebra::field::M31;
 use seccogc::algebra::linear::{inverse, null_space, product, rank, row_times, solve_left};
 use seccogc::algebra::quantise::Quantisation;
-use seccogc::algebra::{KeyStream, LinearForm, Scalar};
+use seccogc::algebra::{KeyStream, LinearForm, Scalar, Unknown};
 use seccogc::coding::assignment::{AssignmentKind, Checked, ReplicatedCode, combined_rank, converse};
 use seccogc::keys::{FormalKeys, KeySource};
 use seccogc::network::{LinkUse, Perfect};
@@ -224,11 +225,17 @@ fn all_transmissions_show_the_sum_alone_and_every_key_symbol_is_needed() {
 fn the_source_key_has_the_promised_size() {
     for (kind, servers, responders, m) in parameters(8) {
         let code = code(kind, servers, responders, m);
-        let keys = code.rows.columns(m, code.rank() - m).into_owned();
-        assert_eq!(rank(&keys), code.rank() - m);
-        let sources =
-            views(code, &FormalKeys).keys.into_iter().flat_map(|(_, forms)| forms).collect::<Vec<_>>();
-        assert_eq!(sources.len(), servers, "one symbol a client");
+        let size = kind.rank(servers, servers - responders + m, m).unwrap() - m;
+        let dealt: Vec<LinearForm<M31>> =
+            views(code, &FormalKeys).keys.into_iter().flat_map(|(_, forms)| forms).collect();
+        assert_eq!(dealt.len(), servers, "one symbol a client");
+        // The keys as they are dealt, together, over the draws that they are made of.
+        let draws: BTreeSet<Unknown> =
+            dealt.iter().flat_map(LinearForm::terms).map(|(draw, _)| draw).collect();
+        let draws: Vec<Unknown> = draws.into_iter().collect();
+        let joint = DMatrix::from_fn(dealt.len(), draws.len(), |n, j| dealt[n].coefficient(draws[j]));
+        let name = format!("{kind:?} N={servers} N_r={responders} m={m}");
+        assert_eq!((rank(&joint), draws.len()), (size, size), "{name}");
     }
 }
 

@@ -228,6 +228,7 @@ fn schedules_and_server_optimisers_reach_the_optimum_too() {
 /// Σ_k w_k c_k / Σ w_k − c, the largest coordinate, in units of the largest control.
 fn imbalance(setting: &Setting, state: &State) -> f64 {
     let weights = setting.assumptions().weights;
+    let weights: Vec<f64> = (0..weights.clients()).map(|k| weights.most(k)).collect();
     let total: f64 = weights.iter().sum();
     let largest = state.controls.iter().flatten().fold(1e-3f32, |m, c| m.max(c.abs()));
     (0..3)
@@ -387,7 +388,7 @@ fn every_state_survives_a_checkpoint_in_every_round() {
 fn scaffold_and_fedadam_are_exact_under_sec_cogc_on_real_images() {
     // The decoded sum of 2d coordinates is the true one up to the precision of the symbols, so that both trajectories agree.
     // Over the field a coordinate is rounded to a multiple of 2⁻²³.
-    let levels = [(Arithmetic::F64, 1e-9), (Arithmetic::F32, 1e-2), (Arithmetic::Field, 1e-3)];
+    let levels = [(Arithmetic::F64, 1e-6), (Arithmetic::F32, 1e-2), (Arithmetic::Field, 1e-3)];
     for (arithmetic, tolerance) in levels {
         let toml = "rounds = 4\ndata = { name = \"mnist-subset\" }\npartition = { kind = \"dirichlet\", alpha = 0.3 }\n\
             model = { kind = \"softmax\" }\nsolver = { kind = \"scaffold\", steps = 3 }\n\

@@ -101,7 +101,7 @@ fn fair_keys_protect_all_clients_alike_and_plain_ones_do_not() {
         links.clone().fold(0.0, f64::max) / links.fold(f64::INFINITY, f64::min)
     };
     assert!((spread("fair") - 1.0).abs() < 1e-6, "{}", spread("fair"));
-    // Weng's plain keys: Var(u_k) = σ² for k < M and (M − 1)σ² for the last, which balances them.
+    // The plain keys of Weng et al.: Var(u_k) = σ² for k < M and (M − 1)σ² for the last, which balances them.
     assert!((spread("plain") / 9.0 - 1.0).abs() < 1e-2, "{}", spread("plain"));
 }
 
@@ -118,7 +118,9 @@ fn recovery_in_single_precision_fails_where_keys_are_strong() {
         if curve[0].arithmetic == Arithmetic::Field {
             assert!(errors.iter().all(|error| *error == errors[0] && *error < 1e-10), "{curve:?}");
         } else {
-            assert!(errors.windows(2).all(|pair| pair[0] < pair[1]), "{curve:?}");
+            // Under weak keys it is that of rounding updates to the grid.
+            assert!(errors.windows(2).all(|pair| pair[0] <= pair[1]), "{curve:?}");
+            assert!(errors[0] < errors[3], "{curve:?}");
         }
     }
     let of = |arithmetic, std| {

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::stack::amplification_limit;
 use super::{CoGc, Codes};
 use crate::algebra::field::{M31, M61, Prime};
+use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
 use crate::coding::{Code, CodeKind, Coefficient};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::protocol::exchange::{Assemble, Scheme, Setup};
-use crate::protocol::uncoded::{check_clients_for_keys, check_std};
+use crate::protocol::uncoded::{check_clients_for_keys, check_std, grid};
 use crate::protocol::{Arithmetic, Numbers, Stragglers};
 use crate::seed::Seed;
 use crate::wire::WireSymbol;
@@ -57,6 +58,9 @@ pub struct CoGcConfig {
     pub arithmetic: Arithmetic,
     /// How updates become field symbols, with arithmetic = "field".
     pub quantisation: Option<Quantisation>,
+    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that what is sent hides them bit
+    /// by bit and sums are exact; without one privacy is a statement about real numbers only.
+    pub grid: bool,
 }
 
 /// Secure cooperative gradient coding.
@@ -88,6 +92,9 @@ pub struct SecCoGcConfig {
     pub arithmetic: Arithmetic,
     /// How updates become field symbols, with arithmetic = "field".
     pub quantisation: Option<Quantisation>,
+    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that what is sent hides them bit
+    /// by bit and sums are exact; without one privacy is a statement about real numbers only.
+    pub grid: bool,
 }
 
 impl Default for CoGcConfig {
@@ -98,13 +105,14 @@ impl Default for CoGcConfig {
             decoder: DecoderKind::default(),
             arithmetic: Arithmetic::F64,
             quantisation: None,
+            grid: true,
         }
     }
 }
 
 impl Default for SecCoGcConfig {
     fn default() -> Self {
-        let CoGcConfig { code, stragglers, decoder, arithmetic, quantisation } = CoGcConfig::default();
+        let CoGcConfig { code, stragglers, decoder, arithmetic, quantisation, grid } = CoGcConfig::default();
         Self {
             keys: KeyKind::default(),
             key_std: 1.0,
@@ -114,6 +122,7 @@ impl Default for SecCoGcConfig {
             decoder,
             arithmetic,
             quantisation,
+            grid,
         }
     }
 }
@@ -123,9 +132,10 @@ impl CoGcConfig {
         &self,
         clients: usize,
         seed: Seed,
+        public: &Public,
         to: A,
     ) -> Result<A::Output> {
-        assemble(self, None, 0.0, clients, seed, to)
+        assemble(self, None, 0.0, (clients, seed, public), to)
     }
 }
 
@@ -134,6 +144,7 @@ impl SecCoGcConfig {
         &self,
         clients: usize,
         seed: Seed,
+        public: &Public,
         to: A,
     ) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
@@ -154,31 +165,37 @@ impl SecCoGcConfig {
             decoder: self.decoder,
             arithmetic: self.arithmetic,
             quantisation: self.quantisation.clone(),
+            grid: self.grid,
         };
-        assemble(&coding, Some((self.keys, self.key_std)), self.link_key_std, clients, seed, to)
+        assemble(&coding, Some((self.keys, self.key_std)), self.link_key_std, (clients, seed, public), to)
     }
 }
+
+/// Number of clients, what the code and the keys are drawn from, and what everybody knows of the inputs.
+type Given<'a> = (usize, Seed, &'a Public);
 
 fn assemble<A: Assemble>(
     coding: &CoGcConfig,
     keys: Option<(KeyKind, f64)>,
     link_std: f64,
-    clients: usize,
-    seed: Seed,
+    given: Given<'_>,
     to: A,
 ) -> Result<A::Output> {
+    let (clients, _, public) = given;
     let numbers = coding.arithmetic.numbers(coding.quantisation.as_ref(), clients)?;
     Ok(match numbers {
         Numbers::Real(single) => {
+            let stds = keys.map_or((0.0, 0.0), |(kind, std)| kind.stds(clients, std));
+            let grid = grid(coding.grid, clients, stds, &numbers, public);
             let limit = amplification_limit(single);
-            let (protocol, setup) = protocol::<f64>(coding, keys, link_std, limit, clients, seed)?;
+            let (protocol, setup) = protocol::<f64>(coding, keys, (link_std, grid), limit, given)?;
             to.real(protocol, single, setup)
         }
         Numbers::Field(modulus, quantiser) => {
             let keys = keys.map(|(kind, _)| (kind, 1.0));
             match modulus {
-                Modulus::M61 => field::<M61, A>(coding, keys, quantiser, clients, seed, to)?,
-                Modulus::M31 => field::<M31, A>(coding, keys, quantiser, clients, seed, to)?,
+                Modulus::M61 => field::<M61, A>(coding, keys, quantiser, given, to)?,
+                Modulus::M31 => field::<M31, A>(coding, keys, quantiser, given, to)?,
             }
         }
     })
@@ -188,12 +205,11 @@ fn field<F: Prime + WireSymbol, A: Assemble>(
     coding: &CoGcConfig,
     keys: Option<(KeyKind, f64)>,
     quantiser: Quantiser,
-    clients: usize,
-    seed: Seed,
+    given: Given<'_>,
     to: A,
 ) -> Result<A::Output> {
     // Nothing is rounded, so that every decoding vector is as good as any other.
-    let (protocol, mut setup) = protocol::<F>(coding, keys, 0.0, f64::INFINITY, clients, seed)?;
+    let (protocol, mut setup) = protocol::<F>(coding, keys, (0.0, None), f64::INFINITY, given)?;
     setup.scheme.key_std = None;
     Ok(to.field::<F, _>(protocol, quantiser, setup))
 }
@@ -201,10 +217,9 @@ fn field<F: Prime + WireSymbol, A: Assemble>(
 fn protocol<K: Coefficient>(
     coding: &CoGcConfig,
     keys: Option<(KeyKind, f64)>,
-    link_std: f64,
+    (link_std, grid): (f64, Option<Grid>),
     limit: f64,
-    clients: usize,
-    seed: Seed,
+    (clients, seed, public): Given<'_>,
 ) -> Result<(CoGc<K>, Setup)> {
     let stragglers = coding.stragglers.count()?;
     let code = Arc::new(K::code(coding.code, clients, stragglers, seed.child("code", 0))?);
@@ -213,9 +228,11 @@ fn protocol<K: Coefficient>(
         key_std: keys.map(|(_, std)| std),
         code: code.kind().name().into(),
         stragglers: Some(code.stragglers()),
+        least_included: None,
     };
     let stacking = (coding.decoder == DecoderKind::GcPlus).then_some((seed, limit));
     let codes = Arc::new(Codes::new(code, stacking));
-    let setup = Setup { code: Some(Arc::<Codes<K>>::clone(&codes)), ..Setup::new(clients, seed, scheme) };
-    Ok((CoGc { codes, keys, link_std }, setup))
+    let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
+    let setup = Setup { code: Some(Arc::<Codes<K>>::clone(&codes)), ..setup };
+    Ok((CoGc { codes, keys, link_std, grid, public: *public }, setup))
 }

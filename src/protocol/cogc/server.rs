@@ -6,6 +6,7 @@ use super::CoGcMessage;
 use super::stack::{Codes, Stack, row_of};
 use crate::algebra::Symbol;
 use crate::coding::{Code, Coefficient, GradientCode};
+use crate::precision::{Sizes, Weighted};
 use crate::protocol::{Decoded, Envelope, PartyId};
 
 /// The server's state.
@@ -15,6 +16,8 @@ pub struct Server<S: Symbol> {
     pub(super) len: usize,
     /// What `gc-plus` decodes from.
     pub(super) stack: Option<Stack<S>>,
+    /// What it knows of the sizes of masked inputs.
+    pub(super) sizes: Sizes,
     pub(super) decoded: Option<Decoded<S>>,
 }
 
@@ -36,12 +39,12 @@ impl<S: Symbol<Scalar: Coefficient>> Server<S> {
     }
 
     /// The result of an attempt with `code`, from what arrived in it and, with `gc-plus`, before.
-    pub(super) fn decode(
+    pub(super) fn decode<'a>(
         &mut self,
         code: &GradientCode<S::Scalar>,
-        inbox: &[Envelope<CoGcMessage<S>>],
+        inbox: &'a [Envelope<CoGcMessage<S>>],
     ) -> Decoded<S> {
-        let mut complete: Vec<(usize, &[S])> = Vec::with_capacity(inbox.len());
+        let mut complete: Vec<(usize, &'a [S])> = Vec::with_capacity(inbox.len());
         for envelope in inbox {
             let PartyId::Client(from) = envelope.from else { continue };
             let from = usize::from(from);
@@ -58,14 +61,19 @@ impl<S: Symbol<Scalar: Coefficient>> Server<S> {
         }
         complete.sort_by_key(|(m, _)| *m);
         let rows: Vec<usize> = complete.iter().map(|(m, _)| *m).collect();
-        let sum = if let Some(weights) = code.decode(&rows) {
+        let terms = if let Some(weights) = code.decode(&rows) {
             // First, also for gc-plus: what the standard decoder recovers, gc-plus recovers.
-            let terms: Vec<_> = weights.iter().zip(&complete).map(|(&a, &(_, sum))| (a, sum)).collect();
-            Some(S::combine(self.len, &terms))
+            let terms = weights.into_iter().zip(&complete);
+            Some(terms.map(|(weight, &(m, sum))| Weighted::of(code, m, weight, sum)).collect())
         } else {
             self.stack.as_ref().and_then(Stack::decode)
         };
         let included = (0..code.clients() as u16).collect();
-        sum.map_or(Decoded::lost(), |sum| Decoded::exact(sum, included))
+        terms.map_or(Decoded::lost(), |terms: Vec<Weighted<'_, S>>| {
+            let addends: Vec<_> = terms.iter().map(|term| (term.weight, term.sum)).collect();
+            let mut sum = S::combine(self.len, &addends);
+            let error = self.sizes.settle(&mut sum, &terms);
+            Decoded::Sum { sum, included, error }
+        })
     }
 }

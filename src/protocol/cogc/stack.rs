@@ -1,5 +1,7 @@
 //! GC+: decoding from incomplete partial sums, stacked over the attempts of a round.
 //!
+//! Weng et al., *Cooperative Gradient Coding*, IEEE Trans. Commun. 73(12), 2025.
+//!
 //! Every sum that reaches the server is one row of coefficients over the masked inputs x_k + u_k: b_mk for the
 //! clients k whose share is in it, 0 for the others. Inputs and masks do not change between attempts, so rows of all
 //! attempts of a round may be combined, and the round decodes as soon as 1ᵀ is in their span. The masks then cancel as
@@ -10,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nalgebra::DMatrix;
 
-use crate::algebra::Symbol;
+use crate::algebra::{Scalar, Symbol};
 use crate::coding::{Code, CodeKind, Coefficient, GradientCode, Received};
+use crate::precision::Weighted;
 use crate::seed::Seed;
 
 /// The code of every attempt, and whether incomplete sums are decoded from. The first code is the one that the standard decoder
@@ -173,13 +176,22 @@ impl<S: Symbol<Scalar: Coefficient>> Stack<S> {
         }
     }
 
-    /// Σ_k x_k if 1ᵀ is in the span of the rows: exactly over a prime field, over the reals within
+    /// What Σ_k x_k is made of if 1ᵀ is in the span of the rows: exactly over a prime field, over the reals within
     /// [`crate::coding::RESIDUAL_TOLERANCE`] in every coefficient and with ‖a‖₂ within the limit.
     #[must_use]
-    pub fn decode(&self) -> Option<Vec<S>> {
+    pub fn decode(&self) -> Option<Vec<Weighted<'_, S>>> {
         let weights = self.weights()?;
-        let terms: Vec<_> = weights.iter().zip(&self.sums).map(|(&a, sum)| (a, sum.as_slice())).collect();
-        Some(S::combine(self.width()?, &terms))
+        let row = |row: &[S::Scalar]| {
+            row.iter().copied().enumerate().filter(|(_, b)| *b != S::Scalar::ZERO).collect()
+        };
+        let rows = self.rows.iter().zip(&self.sums);
+        Some(
+            weights
+                .into_iter()
+                .zip(rows)
+                .map(|(weight, (b, sum))| Weighted { weight, row: row(b), sum })
+                .collect(),
+        )
     }
 
     fn weights(&self) -> Option<Vec<S::Scalar>> {
@@ -199,6 +211,11 @@ impl<S: Symbol<Scalar: Coefficient>> Stack<S> {
 mod tests {
     use super::*;
 
+    fn total(terms: Vec<Weighted<'_, f64>>) -> Vec<f64> {
+        let terms: Vec<_> = terms.iter().map(|term| (term.weight, term.sum)).collect();
+        f64::combine(terms[0].1.len(), &terms)
+    }
+
     fn stack(limit: f64, rows: &[(&[f64], f64)]) -> Stack<f64> {
         let mut stack = Stack::new(limit);
         for (row, sum) in rows {
@@ -212,18 +229,18 @@ mod tests {
         // x = (1, 2, 4): (x₁+x₂) + (x₂+x₃) + (x₁+x₃) = 2 Σ x.
         let rows: [(&[f64], f64); 3] =
             [(&[1.0, 1.0, 0.0], 3.0), (&[0.0, 1.0, 1.0], 6.0), (&[1.0, 0.0, 1.0], 5.0)];
-        let sum = stack(1e6, &rows).decode().unwrap();
+        let sum = stack(1e6, &rows).decode().map(total).unwrap();
         assert!((sum[0] - 7.0).abs() < 1e-12, "{sum:?}");
-        assert_eq!(stack(1e6, &rows[..2]).decode(), None);
-        assert_eq!(stack(1e6, &[]).decode(), None);
+        assert_eq!(stack(1e6, &rows[..2]).decode().map(total), None);
+        assert_eq!(stack(1e6, &[]).decode().map(total), None);
     }
 
     #[test]
     fn a_barely_independent_row_is_an_outage_and_not_a_wrong_sum() {
         // x = (1, 2): the rows differ by 10⁻⁸ in one entry, a has entries of 10⁸.
         let rows: [(&[f64], f64); 2] = [(&[1.0, 0.0], 1.0), (&[1.0, 1e-8], 1.0 + 2e-8)];
-        assert_eq!(stack(1e6, &rows).decode(), None);
-        assert!(stack(1e9, &rows).decode().is_some());
+        assert_eq!(stack(1e6, &rows).decode().map(total), None);
+        assert!(stack(1e9, &rows).decode().map(total).is_some());
     }
 
     #[test]
@@ -235,17 +252,17 @@ mod tests {
         for part in [1.0, 2.0, 3.0] {
             let mut stack = codes.stack::<f64>().unwrap();
             for (row, sum) in rows {
-                assert_eq!(stack.decode(), None, "{part}");
+                assert_eq!(stack.decode().map(total), None, "{part}");
                 stack.push(row.to_vec(), Arc::new(vec![part * sum]));
             }
-            let sum = stack.decode().unwrap();
+            let sum = stack.decode().map(total).unwrap();
             assert!((sum[0] - 7.0 * part).abs() < 1e-12, "{sum:?}");
             assert_eq!(codes.solved.lock().unwrap().len(), 4, "without a row, and after each");
         }
         for n in 1..=REMEMBERED {
             let mut stack = codes.stack::<f64>().unwrap();
             stack.push(vec![n as f64; 3], Arc::new(vec![3.0]));
-            assert!(stack.decode().is_some());
+            assert!(stack.decode().map(total).is_some());
         }
         assert_eq!(codes.solved.lock().unwrap().len(), REMEMBERED);
     }

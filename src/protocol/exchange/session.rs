@@ -3,20 +3,23 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
 use super::{
-    AUDITABLE, Aggregate, Aggregator, Formal, Outcome, Scheme, Traffic, Update, arrives, formal, over_field,
-    play, run,
+    AUDITABLE, Aggregate, Aggregator, Formal, Lost, Outcome, Scheme, Traffic, Update, arrives, formal,
+    over_field, play, run,
 };
 use crate::algebra::field::Prime;
+use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::Quantiser;
 use crate::algebra::{CHUNK, LinearForm, Real, Sample};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::{FormalKeys, Later, SeededKeys};
 use crate::network::{LinkModel, LinkUse, Perfect, round_seconds};
+use crate::precision;
 use crate::protocol::{Decoded, Input, Message, PartyId, Protocol, Reason};
 use crate::seed::Seed;
 use crate::wire::{Wire, WireSymbol};
@@ -37,13 +40,33 @@ pub struct Setup {
     pub holders: Option<Vec<Vec<usize>>>,
     /// Bytes that one vector of every client's takes at most in one part of a separable scheme; see [`part_len`].
     pub part_bytes: usize,
+    /// The most that rounding may move a sum, relative to its norm.
+    pub tolerance: f64,
+    /// What weighted updates are rounded to, if there is a grid.
+    pub grid: Option<Grid>,
 }
 
 impl Setup {
     /// A scheme without a code over links that may fail.
     #[must_use]
     pub fn new(clients: usize, seed: Seed, scheme: Scheme) -> Self {
-        Self { clients, reliable: false, seed, scheme, code: None, holders: None, part_bytes: PART_BYTES }
+        Self {
+            clients,
+            reliable: false,
+            seed,
+            scheme,
+            code: None,
+            holders: None,
+            part_bytes: PART_BYTES,
+            tolerance: Public::default().tolerance,
+            grid: None,
+        }
+    }
+
+    /// The same for inputs of which this is known, on a grid if there is one.
+    #[must_use]
+    pub fn for_inputs(self, public: &Public, grid: Option<Grid>) -> Self {
+        Self { tolerance: public.tolerance, grid, ..self }
     }
 
     /// The same over links that never fail.
@@ -94,7 +117,9 @@ impl Setup {
         };
         let (mut traffic, mut arrivals, mut sent) = (Traffic::default(), 0, Vec::new());
         let Outcome { decoded, attempts, refused } = from(0, attempts, &mut |link| {
-            let link = LinkUse { bytes: link.bytes + ((len - part) * S::BYTES) as u64, ..link };
+            // The other parts' symbols; what the server sends holds none.
+            let rest = if link.from == PartyId::Server { 0 } else { (len - part) * S::BYTES };
+            let link = LinkUse { bytes: link.bytes + rest as u64, ..link };
             let delivered = arrives(links, link);
             traffic.count(link);
             arrivals += u64::from(delivered && link.to == PartyId::Server);
@@ -120,7 +145,8 @@ impl Setup {
                 }
             }
         }
-        Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused }
+        let decoded = precision::checked(decoded, self.tolerance);
+        Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused, lost: None }
     }
 }
 
@@ -193,9 +219,13 @@ impl Assemble for Simulated {
 }
 
 /// Some coordinates of an update.
-struct Part<'a> {
-    update: &'a Update,
-    part: Range<usize>,
+pub(crate) struct Part<'a> {
+    /// The update.
+    pub update: &'a Update,
+    /// Which of its coordinates.
+    pub part: Range<usize>,
+    /// What the weighted coordinates are rounded to, if anything.
+    pub grid: Option<Grid>,
 }
 
 impl<S: Real> Input<S> for Part<'_> {
@@ -204,7 +234,7 @@ impl<S: Real> Input<S> for Part<'_> {
     }
 
     fn add_to(&self, y: &mut [S]) {
-        S::axpy_f32(y, self.update.weight, &self.update.delta[self.part.clone()]);
+        S::axpy_f32(y, self.update.weight, &self.update.delta[self.part.clone()], self.grid.as_ref());
     }
 }
 
@@ -229,7 +259,8 @@ impl<P> Session<P> {
     where
         P: Protocol<S>,
     {
-        let symbols = Symbols { input: |_, update, part| Part { update, part }, numbers: S::into_f64 };
+        let grid = self.setup.grid;
+        let symbols = Symbols { input: |_, update, part| Part { update, part, grid }, numbers: S::into_f64 };
         self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols)
     }
 }
@@ -260,7 +291,9 @@ where
         party: PartyId,
     ) -> Result<Vec<Vec<f64>>> {
         let links = self.setup.links(links);
-        let inputs: Vec<&dyn Input<f64>> = updates.iter().map(|update| update as _).collect();
+        let whole = |update| Part { update, part: 0..update.delta.len(), grid: self.setup.grid };
+        let inputs: Vec<Part<'_>> = updates.iter().map(whole).collect();
+        let inputs: Vec<&dyn Input<f64>> = inputs.iter().map(|input| input as _).collect();
         let mut vectors = Vec::new();
         run(
             &self.protocol,
@@ -282,6 +315,18 @@ where
         self.setup.clients
     }
 
+    fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
+        if self.single {
+            Protocol::<f32>::imprecision(&self.protocol, scale, update)
+        } else {
+            Protocol::<f64>::imprecision(&self.protocol, scale, update)
+        }
+    }
+
+    fn grid(&self) -> Option<Grid> {
+        self.setup.grid
+    }
+
     fn scheme(&self) -> &Scheme {
         &self.setup.scheme
     }
@@ -300,13 +345,43 @@ pub struct FieldSession<P, F> {
     /// The rest.
     pub setup: Setup,
     field: PhantomData<fn() -> F>,
+    /// Whether it has said that quantising loses much.
+    warned: AtomicBool,
 }
+
+/// Share of clipped coordinates above which a run is warned.
+pub const MOST_SATURATED: f64 = 0.01;
+
+/// Share of coordinates rounded to 0 above which a run is warned.
+pub const MOST_UNDERFLOWED: f64 = 0.5;
 
 impl<P, F> FieldSession<P, F> {
     /// Puts a session together.
     #[must_use]
     pub fn new(protocol: P, quantiser: Quantiser, setup: Setup) -> Self {
-        Self { protocol, quantiser, setup, field: PhantomData }
+        Self { protocol, quantiser, setup, field: PhantomData, warned: AtomicBool::new(false) }
+    }
+
+    /// What quantising loses of `updates`; says so once when it is much.
+    fn lost(&self, updates: &[Update]) -> Option<Lost> {
+        let counts = updates.iter().map(|update| self.quantiser.lost(update.weight, &update.delta));
+        let (clipped, vanished) = counts.fold((0, 0), |(a, b), (c, v)| (a + c, b + v));
+        let all = updates.iter().map(|update| update.delta.len()).sum::<usize>().max(1) as f64;
+        let lost = Lost { saturated: clipped as f64 / all, underflowed: vanished as f64 / all };
+        let advice = if lost.saturated > MOST_SATURATED {
+            Some((lost.saturated, "exceed quantisation.clip", "raise it"))
+        } else if lost.underflowed > MOST_UNDERFLOWED {
+            let change = "raise quantisation.bits or lower quantisation.clip";
+            Some((lost.underflowed, "are rounded to 0", change))
+        } else {
+            None
+        };
+        if let Some((share, what, change)) = advice
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!("{:.0} % of the updates' coordinates {what}; {change}", 100.0 * share);
+        }
+        Some(lost)
     }
 }
 
@@ -347,7 +422,9 @@ where
             seed: coins.child("client", k as u64),
         };
         let numbers = |sum: Vec<F>| self.quantiser.real(&sum);
-        self.setup.aggregate(&self.protocol, round, updates, links, attempts, &Symbols { input, numbers })
+        let symbols = Symbols { input, numbers };
+        let aggregate = self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols);
+        Aggregate { lost: self.lost(updates), ..aggregate }
     }
 
     fn formal(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Formal> {
@@ -447,8 +524,9 @@ mod tests {
         let (updates, mut outages) = (updates(), 0);
         for case in cases {
             let config: ProtocolConfig = toml::from_str(&case).unwrap();
-            let [whole, parts] = [usize::MAX, 0]
-                .map(|part_bytes| config.assemble(CLIENTS, Seed::new(3), InParts(part_bytes)).unwrap());
+            let [whole, parts] = [usize::MAX, 0].map(|part_bytes| {
+                config.assemble(CLIENTS, Seed::new(3), &Public::default(), InParts(part_bytes)).unwrap()
+            });
             let network: NetworkConfig = toml::from_str(network).unwrap();
             let links = network.build(CLIENTS, 20, Seed::new(4)).unwrap();
             let mut sums = 0;
@@ -460,14 +538,20 @@ mod tests {
                     "{case}"
                 );
                 assert_eq!((a.seconds, &a.sent), (b.seconds, &b.sent), "{case}");
-                match &a.decoded {
-                    Decoded::Sum { sum, .. } => {
+                // The bound on what rounding did is wider where fewer coordinates are looked at together.
+                match (&a.decoded, &b.decoded) {
+                    (
+                        Decoded::Sum { sum, included, error },
+                        Decoded::Sum { sum: other, included: same, error: more },
+                    ) => {
                         sums += 1;
                         assert_eq!(sum.len(), LEN);
+                        assert!(sum == other && included == same, "{case}, round {round}");
+                        assert!((*error..=1.1 * error).contains(more), "{error} {more}");
                     }
-                    Decoded::Outage(_) => outages += 1,
+                    (Decoded::Outage(reason), Decoded::Outage(same)) if reason == same => outages += 1,
+                    _ => panic!("{case}, round {round}"),
                 }
-                assert!(a.decoded == b.decoded, "{case}, round {round}");
             }
             assert!(sums > 0, "{case}");
         }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use super::{HierarchicalMessage, Holdings, Matrices, part_len};
 use crate::algebra::field::Prime;
 use crate::algebra::{Scalar, Symbol};
-use crate::protocol::{Clock, Decoded, Envelope, PartyId};
+use crate::protocol::{Clock, Decoded, Envelope, PartyId, Reason};
 
 /// A helper's state; what it learned in one attempt it has in the next.
 pub struct Helper<S: Symbol<Scalar: Prime>> {
     pub(super) index: u16,
     pub(super) clients: usize,
+    /// Fewest clients in a sum.
+    pub(super) least: usize,
     /// l.
     pub(super) part: usize,
     pub(super) matrices: Arc<Matrices<S::Scalar>>,
@@ -26,6 +28,10 @@ pub struct Helper<S: Symbol<Scalar: Prime>> {
 /// The server's state.
 pub struct Server<S: Symbol<Scalar: Prime>> {
     pub(super) clients: usize,
+    /// Fewest clients in a sum.
+    pub(super) least: usize,
+    /// Whether a set was not announced for having fewer.
+    pub(super) too_few: bool,
     pub(super) len: usize,
     pub(super) matrices: Arc<Matrices<S::Scalar>>,
     /// The clients whose sum is decoded; fixed for the round once announced.
@@ -54,7 +60,12 @@ impl<S: Symbol<Scalar: Prime>> Helper<S> {
                     && holdings.iter().all(|(_, holders)| holders.is_sorted_by(|a, b| a < b));
                 let exist =
                     holdings.iter().all(|(k, holders)| known(*k) && holders.iter().all(|&n| helper(n)));
-                (!ascending || !exist).then(|| "it does not list clients and helpers in order".into())
+                if !ascending || !exist {
+                    return Some("it does not list clients and helpers in order".into());
+                }
+                let (size, least) = (holdings.len(), self.least);
+                (size < least)
+                    .then(|| format!("{size} clients are fewer than {least}; their sum must stay hidden"))
             }
             (3, PartyId::Helper(_), HierarchicalMessage::Repair(shares)) => {
                 let clients = shares.is_sorted_by(|(a, _), (b, _)| a < b);
@@ -191,8 +202,9 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
         if self.included.is_none() {
             let enough = |&k: &u16| holders(k).len() >= self.matrices.threshold;
             let included: Vec<u16> = (0..self.clients as u16).filter(enough).collect();
-            // The sum over one of several clients is that client's update.
-            if included.len() >= 2.min(self.clients) {
+            let enough = included.len() >= self.least;
+            self.too_few = !included.is_empty() && !enough;
+            if enough {
                 self.included = Some(included);
             }
         }
@@ -217,7 +229,8 @@ impl<S: Symbol<Scalar: Prime>> Server<S> {
         }
         let threshold = self.matrices.threshold;
         let Some(included) = self.included.as_ref().filter(|_| self.sums.len() >= threshold) else {
-            return Decoded::lost();
+            let few = self.included.is_none() && self.too_few;
+            return Decoded::Outage(if few { Reason::TooFew } else { Reason::Links });
         };
         let chosen = || self.sums.iter().take(threshold);
         let holders: Vec<usize> = chosen().map(|(&n, _)| usize::from(n)).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Each, Graph, SecAggMessage, Suite};
 use crate::algebra::{Scalar, Symbol};
-use crate::protocol::{Clock, Decoded, Envelope, Party, PartyId};
+use crate::protocol::{Clock, Decoded, Envelope, Party, PartyId, Reason};
 
 type Mail<S, X> = Envelope<SecAggMessage<S, X>>;
 
@@ -27,6 +27,8 @@ pub enum Role<S: Symbol, X: Suite<S>> {
 pub struct Client<S: Symbol, X: Suite<S>> {
     index: u16,
     threshold: usize,
+    /// Fewest clients in a sum.
+    least: usize,
     graph: Arc<Graph>,
     secrets: X::Secrets,
     /// x_u, until it is masked.
@@ -50,7 +52,7 @@ fn ascending(mut list: impl Iterator<Item = u16>) -> bool {
 impl<S: Symbol, X: Suite<S>> Client<S, X> {
     pub(super) fn new(
         index: u16,
-        threshold: usize,
+        (threshold, least): (usize, usize),
         graph: Arc<Graph>,
         secrets: X::Secrets,
         input: Vec<S>,
@@ -59,6 +61,7 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
         Self {
             index,
             threshold,
+            least,
             graph,
             secrets,
             input,
@@ -131,6 +134,10 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
             return Some(format!(
                 "{size} holders of shares are fewer than {least}; the sum must stay masked"
             ));
+        }
+        let (size, least) = (included.len(), self.least);
+        if size < least {
+            return Some(format!("{size} survivors are fewer than {least}; their sum must stay masked"));
         }
         let other = self.answered.as_ref().is_some_and(|(known, _)| known != included);
         other.then(|| "second survivor set in one round; both shares of a client would unmask it".into())
@@ -207,6 +214,10 @@ fn key<T>(list: &[(u16, T)], k: u16) -> Option<&T> {
 /// The server's state.
 pub struct Server<S: Symbol, X: Suite<S>> {
     threshold: usize,
+    /// Fewest clients in a sum.
+    least: usize,
+    /// Whether a set was not fixed for having fewer.
+    too_few: bool,
     graph: Arc<Graph>,
     round: u64,
     len: usize,
@@ -224,9 +235,11 @@ pub struct Server<S: Symbol, X: Suite<S>> {
 }
 
 impl<S: Symbol, X: Suite<S>> Server<S, X> {
-    pub(super) fn new(threshold: usize, graph: Arc<Graph>, round: u64, len: usize) -> Self {
+    pub(super) fn new((threshold, least): (usize, usize), graph: Arc<Graph>, round: u64, len: usize) -> Self {
         Self {
             threshold,
+            least,
+            too_few: false,
             graph,
             round,
             len,
@@ -288,16 +301,23 @@ impl<S: Symbol, X: Suite<S>> Server<S, X> {
         self.graph.neighbours(k).iter().copied().filter(|v| set.binary_search(v).is_ok())
     }
 
-    /// The largest part of `set` in which everybody has t holders of its shares.
-    fn core(&self, mut set: Vec<u16>) -> Option<Vec<u16>> {
+    /// The largest part of `set` in which everybody has t holders of its shares, if it is large enough for a sum.
+    fn core(&mut self, mut set: Vec<u16>) -> Option<Vec<u16>> {
         loop {
             let kept: Vec<u16> =
                 set.iter().copied().filter(|&k| self.graph.holders(k, &set) >= self.threshold).collect();
             if kept.len() == set.len() {
-                return (!kept.is_empty()).then_some(kept);
+                return self.enough(&kept).then_some(kept);
             }
             set = kept;
         }
+    }
+
+    /// Whether a set may end in a sum.
+    fn enough(&mut self, set: &[u16]) -> bool {
+        let few = !set.is_empty() && set.len() < self.least;
+        self.too_few |= few;
+        !set.is_empty() && !few
     }
 
     fn to(k: u16, sent: Clock, body: SecAggMessage<S, X>) -> Mail<S, X> {
@@ -306,6 +326,7 @@ impl<S: Symbol, X: Suite<S>> Server<S, X> {
 
     /// Fixes U_1 and hands out its keys.
     fn introduce(&mut self, inbox: Vec<Mail<S, X>>, sent: Clock) -> Vec<Mail<S, X>> {
+        self.too_few = false;
         if self.roster.is_none() {
             for envelope in inbox {
                 if let (PartyId::Client(k), SecAggMessage::Keys(public)) = (envelope.from, envelope.body) {
@@ -355,6 +376,9 @@ impl<S: Symbol, X: Suite<S>> Server<S, X> {
             if arrived.is_empty() || !sharers.iter().all(enough) {
                 return Vec::new();
             }
+            if !self.enough(&arrived) {
+                return Vec::new();
+            }
             self.included = Some(Arc::new(arrived));
         }
         let Some(included) = &self.included else { return Vec::new() };
@@ -371,7 +395,9 @@ impl<S: Symbol, X: Suite<S>> Server<S, X> {
                 self.answers.insert(k, shares);
             }
         }
-        let Some(included) = &self.included else { return Decoded::lost() };
+        let Some(included) = &self.included else {
+            return Decoded::Outage(if self.too_few { Reason::TooFew } else { Reason::Links });
+        };
         let Some(masks) = self.masks(included) else { return Decoded::lost() };
         let uploads: Vec<_> =
             self.uploads.values().map(|upload| (S::Scalar::ONE, upload.as_slice())).collect();

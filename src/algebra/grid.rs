@@ -1,0 +1,127 @@
+//! A public grid of powers of two, on which masked updates lie.
+//!
+//! The sum of two floating-point numbers tells by its last bits which two were added: a key σ g, added in floating point, hides an update
+//! as a real number only. Weighted updates and keys are therefore rounded to the multiples of a step γ, a power of two that follows
+//! from what everybody knows (σ, the clip, the largest weight, the number of clients and of coordinates), never from an update; they are
+//! then added without rounding, and every masked vector is a function of an ideal one ([`crate::privacy::floating`] proves what follows).
+//! A decoded sum that is closer to a multiple of γ than rounding can move it *is* that multiple ([`crate::precision`]).
+
+use super::gaussian::REACH;
+
+/// Bits of a step's multiples that double precision adds without rounding, less two for sums of several.
+const DOUBLE: i32 = 51;
+
+/// The same of single precision.
+const SINGLE: i32 = 23;
+
+/// A step is at most this power of two of a coordinate of an update.
+const FINE: i32 = -20;
+
+/// A step is at most this power of two of the keys.
+const HIDDEN: i32 = -20;
+
+/// Binary logarithm of what a coordinate of an update is taken for where nothing bounds it.
+const COORDINATE: i32 = -10;
+
+/// The key's spread over neighbouring steps, as a fraction of σ: 2 to this power.
+const SPREAD: i32 = -3;
+
+/// What everybody knows of the inputs of a round before it begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Public {
+    /// Bound C on ‖x_k‖₂, if there is one.
+    pub clip: Option<f64>,
+    /// The largest weight that a client can have.
+    pub weight: f64,
+    /// Number of coordinates d, where it is known.
+    pub coordinates: Option<usize>,
+    /// The most that rounding may move a decoded sum, relative to its norm (`outage.recovery_tolerance`).
+    pub tolerance: f64,
+}
+
+impl Default for Public {
+    fn default() -> Self {
+        Self { clip: None, weight: 1.0, coordinates: None, tolerance: 0.01 }
+    }
+}
+
+impl Public {
+    /// The most that a coordinate of a weighted update can be, where it is bounded.
+    #[must_use]
+    pub fn reach(&self) -> Option<f64> {
+        self.clip.map(|clip| clip * self.weight)
+    }
+}
+
+/// The multiples of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid {
+    /// γ.
+    step: f64,
+    /// 2^52 · 1.5 γ: adding it and taking it away rounds to a multiple of γ.
+    magic: f64,
+    /// Binary logarithm of the number of steps over which a key is spread evenly.
+    spread: u32,
+}
+
+impl Grid {
+    /// The grid for `clients` masks of which the smallest has the standard deviation `least` and the largest `most`, made of draws of
+    /// `least`, in `single` precision or double. `None` where the numbers are too large for any.
+    #[must_use]
+    pub fn new(clients: usize, (least, most): (f64, f64), single: bool, public: &Public) -> Option<Self> {
+        if single && most == 0.0 {
+            // Nothing is hidden, and what single precision would have to hold is not known.
+            return None;
+        }
+        let range = REACH * most + public.reach().unwrap_or(0.0);
+        let finest = range.log2().ceil() as i32 - if single { SINGLE } else { DOUBLE };
+        let coordinate = match (public.reach(), public.coordinates) {
+            (Some(reach), Some(d)) if reach > 0.0 => (reach / (d as f64).sqrt()).log2().floor() as i32,
+            _ => COORDINATE,
+        };
+        let hidden =
+            if least > 0.0 { (least.log2().floor() as i32).saturating_add(HIDDEN) } else { i32::MAX };
+        let coarse = hidden.min(coordinate + FINE);
+        let exponent = if range > 0.0 { finest.max(coarse) } else { coarse };
+        let step = 2f64.powi(exponent);
+        let magic = 1.5 * 2f64.powi(52) * step;
+        let room = least / (clients as f64).sqrt() / step;
+        let spread = (room.log2().floor() as i32).saturating_add(SPREAD).clamp(0, 32) as u32;
+        (step.is_normal() && magic.is_finite()).then_some(Self { step, magic, spread })
+    }
+
+    /// γ.
+    #[must_use]
+    pub fn step(&self) -> f64 {
+        self.step
+    }
+
+    /// The width D over which a key is spread evenly before it is rounded; at least γ.
+    #[must_use]
+    pub fn spread(&self) -> f64 {
+        self.step * 2f64.powi(self.spread as i32)
+    }
+
+    /// The nearest multiple of γ; of two the even one.
+    #[inline(always)]
+    #[must_use]
+    pub fn round(&self, x: f64) -> f64 {
+        (x + self.magic) - self.magic
+    }
+
+    /// Rounds `draws`, and moves each by as many steps as its `coin` says, from −D/2γ to D/2γ − 1.
+    pub fn settle(&self, draws: &mut [f64], coins: &[u32]) {
+        let shift = 32 - self.spread;
+        let centre = if self.spread == 0 { 0.0 } else { 2f64.powi(self.spread as i32 - 1) };
+        for (draw, &coin) in draws.iter_mut().zip(coins) {
+            let steps = (u64::from(coin) >> shift) as f64 - centre;
+            *draw = self.round(*draw) + steps * self.step;
+        }
+    }
+
+    /// Whether a key takes coins.
+    #[must_use]
+    pub fn spreads(&self) -> bool {
+        self.spread > 0
+    }
+}

@@ -1,0 +1,163 @@
+//! Leakage over 40 decades of σ, `update_std` and weights, against exact rational arithmetic.
+
+use num_bigint::{BigInt, BigUint};
+use num_rational::BigRational;
+use rand::RngExt;
+use seccogc::algebra::{KeyStream, LinearForm, Symbol, Unknown};
+use seccogc::privacy::lmip;
+use seccogc::seed::{Rng, Seed};
+
+type Rows = Vec<Vec<BigRational>>;
+
+fn rational(x: f64) -> BigRational {
+    BigRational::from_float(x).unwrap()
+}
+
+fn zero() -> BigRational {
+    rational(0.0)
+}
+
+/// ln of a positive integer.
+fn ln_of(x: &BigUint) -> f64 {
+    let excess = x.bits().saturating_sub(64);
+    let top = (x >> excess).to_u64_digits()[0];
+    (top as f64).ln() + excess as f64 * std::f64::consts::LN_2
+}
+
+fn ln(x: &BigRational) -> f64 {
+    ln_of(x.numer().magnitude()) - ln_of(x.denom().magnitude())
+}
+
+/// x with [rows] x = right for independent rows, by exact elimination.
+fn solve(mut rows: Rows, mut right: Vec<BigRational>) -> Vec<BigRational> {
+    let n = rows.len();
+    for i in 0..n {
+        let pivot = (i..n).find(|&j| rows[j][i] != zero()).expect("a Gram matrix of independent rows");
+        rows.swap(i, pivot);
+        right.swap(i, pivot);
+        for j in (0..n).filter(|&j| j != i) {
+            let factor = &rows[j][i] / &rows[i][i];
+            if factor != zero() {
+                let chosen = rows[i].clone();
+                rows[j].iter_mut().zip(&chosen).for_each(|(x, c)| *x = &*x - &factor * c);
+                right[j] = &right[j] - &factor * &right[i];
+            }
+        }
+    }
+    (0..n).map(|i| &right[i] / &rows[i][i]).collect()
+}
+
+/// The first rows that are independent of those before them.
+fn independent(rows: &Rows) -> Rows {
+    let (mut kept, mut reduced): (Rows, Rows) = (Vec::new(), Vec::new());
+    for row in rows {
+        let mut rest = row.clone();
+        for basis in &reduced {
+            let pivot = basis.iter().position(|x| *x != zero()).unwrap();
+            let factor = &rest[pivot] / &basis[pivot];
+            rest.iter_mut().zip(basis).for_each(|(x, c)| *x = &*x - &factor * c);
+        }
+        if rest.iter().any(|x| *x != zero()) {
+            kept.push(row.clone());
+            reduced.push(rest);
+        }
+    }
+    kept
+}
+
+/// −½ ln(1 − z_kᵀ (Z Zᵀ)⁻¹ z_k) for Z = [A S, B] with its dependent rows left out.
+fn exact(a: &[Vec<f64>], b: &[Vec<f64>], stds: &[f64]) -> Vec<f64> {
+    let row = |(a, b): (&Vec<f64>, &Vec<f64>)| -> Vec<BigRational> {
+        let inputs = a.iter().zip(stds).map(|(c, std)| rational(*c) * rational(*std));
+        inputs.chain(b.iter().map(|c| rational(*c))).collect()
+    };
+    let z = independent(&a.iter().zip(b).map(row).collect());
+    let dot = |x: &[BigRational], y: &[BigRational]| x.iter().zip(y).fold(zero(), |sum, (x, y)| sum + x * y);
+    let gram: Rows = z.iter().map(|x| z.iter().map(|y| dot(x, y)).collect()).collect();
+    let about = |k: usize| {
+        let column: Vec<BigRational> = z.iter().map(|row| row[k].clone()).collect();
+        let told = dot(&column, &solve(gram.clone(), column.clone()));
+        let hidden = BigRational::from_integer(BigInt::from(1)) - &told;
+        if hidden == zero() {
+            f64::INFINITY
+        } else if told == zero() {
+            0.0
+        } else if ln(&told) < -0.7 {
+            -0.5 * (-ln(&told).exp()).ln_1p()
+        } else {
+            -0.5 * ln(&hidden)
+        }
+    };
+    (0..stds.len()).map(about).collect()
+}
+
+fn form(inputs: &[f64], keys: &[f64]) -> LinearForm {
+    let mut sum = [LinearForm::zero()];
+    let key = |j: usize| KeyStream { purpose: "mask", round: 1, a: j as u16, b: j as u16 };
+    let inputs = inputs.iter().enumerate().map(|(k, c)| (Unknown::Input(k as u16, 0), *c));
+    let keys = keys.iter().enumerate().map(|(j, c)| (Unknown::Key(key(j), 0), *c));
+    for (unknown, c) in inputs.chain(keys).filter(|(_, c)| *c != 0.0) {
+        LinearForm::axpy(&mut sum, c, &[LinearForm::unknown(unknown)]);
+    }
+    let [sum] = sum;
+    sum
+}
+
+fn small(rng: &mut Rng) -> f64 {
+    f64::from(rng.random_range(-3i32..=3))
+}
+
+/// A power of 2 from 10⁻²⁰ to 10²⁰: products with small integers are exact, and so is the reference.
+fn scale(rng: &mut Rng) -> f64 {
+    f64::from(rng.random_range(-66i32..=66)).exp2()
+}
+
+/// Messages C (x + U k) of `clients` clients, as integers: zero-sum keys, or independent ones.
+fn messages(rng: &mut Rng, clients: usize, zero_sum: bool) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    let count = rng.random_range(1..=clients + 1);
+    let mut a: Vec<Vec<f64>> = (0..count).map(|_| (0..clients).map(|_| small(rng)).collect()).collect();
+    if rng.random_bool(0.5) {
+        a.push(vec![1.0; clients]);
+    }
+    let keys = if zero_sum { clients - 1 } else { clients };
+    // u_k = k_k, and the last one −Σ of the others.
+    let key = |k: usize, j: usize| match (zero_sum && k == clients - 1, k == j) {
+        (true, _) => -1.0,
+        (false, same) => f64::from(u8::from(same)),
+    };
+    let of = |row: &Vec<f64>| (0..keys).map(|j| (0..clients).map(|k| row[k] * key(k, j)).sum()).collect();
+    let b = a.iter().map(of).collect();
+    (a, b)
+}
+
+#[test]
+fn leakage_is_never_below_the_exact_one() {
+    let mut rng = Seed::new(5).rng();
+    let (mut open, mut tight, mut spread) = (0, 0, [f64::INFINITY, 0.0f64]);
+    for case in 0..1500 {
+        let clients = rng.random_range(2..=5);
+        let (a, b) = messages(&mut rng, clients, case % 3 != 0);
+        let (key_std, update_std) = (scale(&mut rng), scale(&mut rng));
+        let b: Vec<Vec<f64>> =
+            b.into_iter().map(|row| row.into_iter().map(|c| c * key_std).collect()).collect();
+        let equal = case % 2 == 0;
+        let weights: Vec<f64> = (0..clients).map(|_| if equal { 1.0 } else { scale(&mut rng) }).collect();
+        let stds: Vec<f64> = weights.iter().map(|w| w * update_std).collect();
+        let view: Vec<LinearForm> = a.iter().zip(&b).map(|(a, b)| form(a, b)).collect();
+        let got = lmip(&view, &stds).unwrap();
+        for (k, (got, want)) in got.iter().zip(exact(&a, &b, &stds)).enumerate() {
+            let told = || format!("case {case}, client {k}: {got} for {want}; {a:?} {b:?} {stds:?}");
+            assert!(*got >= want * (1.0 - 1e-9) - 1e-12, "{}", told());
+            if want.is_infinite() {
+                open += 1;
+            } else if want < 10.0 && equal && (update_std / key_std).ln().abs() < 25.0 {
+                assert!(*got <= want * (1.0 + 1e-6) + 1e-9, "{}", told());
+                tight += 1;
+            }
+            if want > 0.0 && want.is_finite() {
+                spread = [spread[0].min(want), spread[1].max(want)];
+            }
+        }
+    }
+    assert!(open > 500 && tight > 300 && spread[0] < 1e-60 && spread[1] > 60.0, "{open} {tight} {spread:?}");
+}
