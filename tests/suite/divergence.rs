@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use seccogc::config::Config;
 use seccogc::data::{Augmentation, Dataset, Examples, Normalisation};
@@ -295,6 +295,38 @@ fn an_excluded_client_sends_nothing_and_the_others_go_on() {
             assert!(off < 1e-5, "{protocol}: {:?} for {last}", state.parameters);
         }
     }
+}
+
+/// What the library logs, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_silent_client_is_named_once() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let (rows, ..) = play(&setting(NAN_LOSS, EXCLUDE), "kind = \"fedavg\"");
+        assert_eq!(rows.len(), 6);
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = format!(
+        "diverged in round 1: the training loss of client {} is not finite; it is silent in such rounds, which \
+         rounds.csv counts; lower solver.learning_rate or set solver.clip_norm",
+        AT + 1
+    );
+    assert_eq!((text.lines().count(), text.matches(&line).count()), (1, 1), "{text}");
 }
 
 #[test]
