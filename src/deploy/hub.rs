@@ -55,9 +55,9 @@ impl Hub {
             return;
         }
         let mut lobby = self.lobby();
-        let times = lobby.refused.entry(who.into()).or_default();
-        *times += 1;
-        if *times < self.refusals || lobby.left_out.contains_key(who) {
+        let times = lobby.refused.get(who).map_or(1, |times| times + 1);
+        lobby.refused.insert(who.into(), times);
+        if times < self.refusals || lobby.left_out.contains_key(who) {
             return;
         }
         let reason =

@@ -275,7 +275,7 @@ where
     }
 
     fn decoded(&mut self) -> Option<Decoded<f64>> {
-        Some(self.party.decoded()?.map(&self.numbers))
+        Some(self.party.decoded()?.map(&**self.numbers))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Server and clients as processes of their own, over mutual TLS on the loopback interface.
 
+mod divergence;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -361,7 +363,7 @@ fn bad_sum(round: u64, d: usize) -> (Vec<u8>, &'static str) {
 
 #[test]
 fn an_invited_client_with_bad_intentions_costs_its_rounds_only() {
-    let trial = Trial::new(&["ann", "bob", "cleo", "mal"], SECURE, 9, "");
+    let trial = Trial::new(&["ann", "bob", "cleo", "mal"], SECURE, 9, "refusals = 100");
     let server = trial.serve();
     let clients = ["ann", "bob", "cleo"].map(|name| trial.join(name));
     let pki = trial.path("pki");

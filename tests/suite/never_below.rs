@@ -22,7 +22,14 @@ use seccogc::seed::Seed;
 use crate::by_rank::Rule;
 
 fn assumptions(weights: impl Into<Weights>) -> Assumptions {
-    Assumptions { input_std: 1.0, clip: Some(1.0), weights: weights.into(), delta: 1e-5, rounds: 1, coordinates: None }
+    Assumptions {
+        input_std: 1.0,
+        clip: Some(1.0),
+        weights: weights.into(),
+        delta: 1e-5,
+        rounds: 1,
+        coordinates: None,
+    }
 }
 
 fn build(protocol: &ProtocolConfig, clients: usize) -> Box<dyn Aggregator> {
