@@ -203,6 +203,20 @@ pub trait Real: Sample<Draw = f64> {
     fn into_f64(symbols: Vec<Self>) -> Vec<f64>;
 }
 
+/// Σ x_i², in as many partial sums as registers hold.
+fn energy<S: Copy + Into<f64>>(x: &[S]) -> f64 {
+    let mut sums = [0.0; 16];
+    let (blocks, rest) = x.as_chunks::<16>();
+    for block in blocks {
+        for (sum, x) in sums.iter_mut().zip(block) {
+            let x: f64 = (*x).into();
+            *sum += x * x;
+        }
+    }
+    let rest = rest.iter().map(|x| (*x).into() * (*x).into());
+    sums.into_iter().chain(rest).sum()
+}
+
 macro_rules! real_symbol {
     ($real:ty, $normal:path, $as_draws:expr) => {
         impl Symbol for $real {
@@ -226,8 +240,7 @@ macro_rules! real_symbol {
             }
 
             fn energy(symbols: &[Self]) -> f64 {
-                let chunk = |chunk: &[Self]| chunk.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
-                parallel::map(symbols.chunks(CHUNK), chunk).into_iter().sum()
+                parallel::map(symbols.chunks(CHUNK), energy).into_iter().sum()
             }
 
             fn snap(sum: &mut [Self], grid: &Grid, most: f64) -> bool {

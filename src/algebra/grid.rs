@@ -111,10 +111,14 @@ impl Grid {
 
     /// Rounds `draws`, and moves each by as many steps as its `coin` says, from −D/2γ to D/2γ − 1.
     pub fn settle(&self, draws: &mut [f64], coins: &[u32]) {
+        if self.spread == 0 {
+            draws.iter_mut().for_each(|draw| *draw = self.round(*draw));
+            return;
+        }
         let shift = 32 - self.spread;
-        let centre = if self.spread == 0 { 0.0 } else { 2f64.powi(self.spread as i32 - 1) };
         for (draw, &coin) in draws.iter_mut().zip(coins) {
-            let steps = (u64::from(coin) >> shift) as f64 - centre;
+            // The top bits as a signed number.
+            let steps = f64::from(coin as i32 >> shift);
             *draw = self.round(*draw) + steps * self.step;
         }
     }
@@ -123,5 +127,54 @@ impl Grid {
     #[must_use]
     pub fn spreads(&self) -> bool {
         self.spread > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn step(std: f64, single: bool, public: &Public) -> f64 {
+        Grid::new(10, (std, std), single, public).unwrap().step().log2()
+    }
+
+    #[test]
+    fn steps_worked_by_hand() {
+        let unknown = Public::default();
+        // A coordinate of 2⁻¹⁰ and 20 bits below it; in single precision 23 bits below the 16 that 10.2 σ fit into.
+        assert_eq!(step(1.0, false, &unknown), -30.0);
+        assert_eq!(step(1.0, true, &unknown), -19.0);
+        // 10.2·10⁶ fits into 2²⁴, 51 bits below; keys of 2⁻¹² have 20 bits below themselves.
+        assert_eq!(step(1e6, false, &unknown), -27.0);
+        assert_eq!(step(2f64.powi(-12), false, &unknown), -32.0);
+        // C/√d = 10⁻² lies above 2⁻⁷.
+        let clipped = Public { clip: Some(1.0), coordinates: Some(10_000), ..unknown };
+        assert_eq!(step(1.0, false, &clipped), -27.0);
+        assert!(Grid::new(10, (1e308, 1e308), false, &unknown).is_none());
+        assert!(Grid::new(10, (0.0, 0.0), true, &unknown).is_none());
+        assert_eq!(step(0.0, false, &unknown), -30.0);
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_become_the_nearest_multiple(power in -8i32..9, x in -1.0f64..1.0, coin in any::<u32>()) {
+            let std = 10f64.powi(power);
+            for single in [false, true] {
+                let grid = Grid::new(10, (std, std), single, &Public::default()).unwrap();
+                let x = 10.0 * std * x;
+                let rounded = grid.round(x);
+                prop_assert_eq!((rounded / grid.step()).fract(), 0.0);
+                prop_assert!((rounded - x).abs() <= grid.step() / 2.0);
+                // Spread over at most an eighth of σ/√M, and at least a 32nd where 32 bits of coin reach so far.
+                let width = grid.spread() * 10f64.sqrt() / std;
+                prop_assert!(width <= 0.125 && (width > 1.0 / 32.0 || grid.spread == 32), "{}", width);
+                let mut draw = [x];
+                grid.settle(&mut draw, &[coin]);
+                prop_assert_eq!((draw[0] / grid.step()).fract(), 0.0);
+                prop_assert!((draw[0] - rounded).abs() <= grid.spread() / 2.0);
+                prop_assert!((draw[0] / grid.step()).abs() <= if single { 2f64.powi(24) } else { 2f64.powi(53) });
+            }
+        }
     }
 }
