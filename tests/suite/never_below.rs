@@ -258,8 +258,12 @@ fn coalitions_and_floors_are_those_of_the_included() {
         assert!(entry.epsilon().is_infinite(), "{entry:?}");
     }
     assert!(Bounds { epsilon: Some(1.0), lmip_bits: None }.exceeded(&pairs).is_some());
+    // The smallest sum of every kind, against as many colluders as are promised to learn nothing.
     for (protocol, least, colluders) in over_survivors() {
-        let audit = worst(&*build(&protocol, 6), colluders, &assumptions(vec![1.0; 6]));
+        let (scheme, links) = (build(&protocol, 6), heard(least as u16));
+        let adversaries = Adversaries { all: colluders, coalition: None };
+        let smallest = Erasures::Actual(&links);
+        let audit = audit("a", &*scheme, smallest, 1, &adversaries, &assumptions(vec![1.0; 6])).unwrap();
         assert_eq!(audit.least_included, Some(least), "{}", protocol.kind());
         for entry in audit.entries.iter().filter(|entry| entry.layer.starts_with("server")) {
             assert!(entry.floor_bits == 0.0 && entry.epsilon() == 0.0 && entry.symbols == 0, "{entry:?}");

@@ -126,7 +126,13 @@ fn messages(rng: &mut Rng, clients: usize, zero_sum: bool) -> (Vec<Vec<f64>>, Ve
         (false, same) => f64::from(u8::from(same)),
     };
     let of = |row: &Vec<f64>| (0..keys).map(|j| (0..clients).map(|k| row[k] * key(k, j)).sum()).collect();
-    let b = a.iter().map(of).collect();
+    let mut b: Vec<Vec<f64>> = a.iter().map(of).collect();
+    // Some messages lack their keys, so that inputs are seen.
+    for row in &mut b {
+        if rng.random_bool(0.15) {
+            row.fill(0.0);
+        }
+    }
     (a, b)
 }
 
@@ -159,5 +165,5 @@ fn leakage_is_never_below_the_exact_one() {
             }
         }
     }
-    assert!(open > 500 && tight > 300 && spread[0] < 1e-60 && spread[1] > 60.0, "{open} {tight} {spread:?}");
+    assert!(open > 100 && tight > 300 && spread[0] < 1e-60 && spread[1] > 60.0, "{open} {tight} {spread:?}");
 }

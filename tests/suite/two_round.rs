@@ -175,17 +175,17 @@ fn sums_over_f_7_of_packed_symbols() {
 }
 
 fn zhao_sun(clients: usize, survivors: usize, colluders: usize) -> Box<dyn Aggregator> {
-    let config = ZhaoSunConfig { survivors, colluders, ..Default::default() };
+    let config = ZhaoSunConfig { survivors, colluders, least_included: Some(1), ..Default::default() };
     ProtocolConfig::ZhaoSun(config).build(clients, Seed::new(1)).unwrap()
 }
 
 fn light_sec_agg(clients: usize, survivors: usize, colluders: usize) -> Box<dyn Aggregator> {
-    let config = LightSecAggConfig { survivors, colluders, ..Default::default() };
+    let config = LightSecAggConfig { survivors, colluders, least_included: Some(1), ..Default::default() };
     ProtocolConfig::LightSecAgg(config).build(clients, Seed::new(1)).unwrap()
 }
 
 fn groupwise(clients: usize, survivors: usize, group_size: usize) -> Box<dyn Aggregator> {
-    let config = GroupwiseConfig { survivors, group_size, ..Default::default() };
+    let config = GroupwiseConfig { survivors, group_size, least_included: Some(1), ..Default::default() };
     ProtocolConfig::Groupwise(config).build(clients, Seed::new(1)).unwrap()
 }
 
