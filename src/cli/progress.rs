@@ -1,5 +1,6 @@
 //! Progress of a run: a bar or a dashboard on a terminal, about ten plain lines elsewhere, nothing when quiet.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::dashboard::board;
+use crate::protocol::Reason;
 use crate::record::{Diverged, End, Outcome, Row};
 
 /// How much is shown.
@@ -135,5 +137,29 @@ pub fn message(rows: &[Row], diverged: Option<&Diverged>) -> String {
     });
     let recovered = rows.iter().filter(|row| row.outcome == Outcome::Recovered).count();
     let end = diverged.map_or_else(String::new, |diverged| format!(", {diverged}"));
-    format!("{accuracy}{clients}, recovered {recovered}/{}{end}", rows.len())
+    format!("{accuracy}{clients}, recovered {recovered}/{}{}{end}", rows.len(), outages(rows))
+}
+
+/// How many rounds have no sum, by reason: ` (outages: links 70, precision 8)`; nothing without any.
+fn outages(rows: &[Row]) -> String {
+    let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
+    for reason in rows.iter().filter_map(|row| row.reason) {
+        *reasons.entry(reason).or_default() += 1;
+    }
+    let each: Vec<String> = reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    if each.is_empty() { String::new() } else { format!(" (outages: {})", each.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outages_are_counted_by_reason() {
+        let row = |round, reason| Row { reason, ..Row::blank(round) };
+        let rows = [Some(Reason::Precision), None, Some(Reason::Links), Some(Reason::Precision)];
+        let rows: Vec<Row> = (1..).zip(rows).map(|(round, reason)| row(round, reason)).collect();
+        assert_eq!(outages(&rows), " (outages: links 1, precision 2)");
+        assert_eq!(outages(&rows[1..2]), "");
+    }
 }

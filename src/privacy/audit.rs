@@ -1,5 +1,8 @@
 //! The audit of a scheme: every layer of adversaries, every client, every measure.
 
+mod entry;
+mod learned;
+
 use std::collections::BTreeSet;
 
 use rayon::prelude::*;
@@ -14,10 +17,6 @@ use crate::error::{Error, Result};
 use crate::network::{LinkModel, Perfect};
 use crate::protocol::{Aggregator, Formal, PartyId, SharedKeys};
 use crate::seed::Seed;
-
-mod entry;
-mod learned;
-
 pub use entry::Entry;
 use learned::Learned;
 

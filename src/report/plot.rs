@@ -28,6 +28,7 @@ pub use self::sweep::plot_sweep;
 use super::played::{kept, mark};
 use super::{Played, Series, Spread};
 use crate::error::{Error, Result};
+use crate::protocol::Reason;
 use crate::record::{Outcome, Row};
 
 const BLUE: RGBColor = RGBColor(0, 114, 178);
@@ -226,19 +227,26 @@ fn traffic_panel(curves: Vec<Curve>) -> Panel {
 fn outcomes_panel(rows: &[Row], last: u64) -> Panel {
     let per_column = last.div_ceil(MAX_COLUMNS).max(1);
     let kinds = [
-        (Outcome::Recovered, "recovered", GREEN),
-        (Outcome::Partial, "partial", YELLOW),
-        (Outcome::Outage, "outage", BLACK),
+        ((Outcome::Recovered, None), "recovered", GREEN),
+        ((Outcome::Partial, None), "partial", YELLOW),
+        ((Outcome::Outage, None), "outage", BLACK),
+        ((Outcome::Outage, Some(Reason::TooFew)), "too few clients", BLUE),
+        ((Outcome::Outage, Some(Reason::Precision)), "imprecise", VERMILLION),
     ];
-    let mut columns: BTreeMap<u64, [u64; 3]> = BTreeMap::new();
+    // Too many losses are what outages are for.
+    let kind_of = |row: &Row| (row.outcome, row.reason.filter(|reason| *reason != Reason::Links));
+    let mut columns: BTreeMap<u64, [u64; 5]> = BTreeMap::new();
     for row in rows {
         let column = columns.entry(row.round.saturating_sub(1) / per_column).or_default();
         for (count, (kind, _, _)) in column.iter_mut().zip(kinds) {
-            *count += u64::from(row.outcome == kind);
+            *count += u64::from(kind_of(row) == kind);
         }
     }
     let total = rows.len().max(1) as f64;
-    let fills = kinds.iter().enumerate().map(|(i, &(kind, name, colour))| {
+    let occurs =
+        |kind: (Outcome, Option<Reason>)| kind.1.is_none() || rows.iter().any(|row| kind_of(row) == kind);
+    let kinds_shown = kinds.iter().enumerate().filter(|(_, (kind, ..))| occurs(*kind));
+    let fills = kinds_shown.map(|(i, &(kind, name, colour))| {
         let boxes = columns.iter().filter(|(_, counts)| counts[i] > 0).map(|(&column, counts)| {
             let share = |counts: &[u64], all: &[u64]| {
                 100.0 * counts.iter().sum::<u64>() as f64 / all.iter().sum::<u64>() as f64
@@ -247,7 +255,7 @@ fn outcomes_panel(rows: &[Row], last: u64) -> Panel {
             let (left, right) = (edge(column), edge(column + 1));
             [(left, share(&counts[..i], counts)), (right, share(&counts[..=i], counts))]
         });
-        let count = rows.iter().filter(|row| row.outcome == kind).count();
+        let count = rows.iter().filter(|row| kind_of(row) == kind).count();
         let label = format!("{name} {:.1} %", 100.0 * count as f64 / total);
         Fill { label, colour, boxes: boxes.collect() }
     });
@@ -332,6 +340,12 @@ mod tests {
         assert_eq!(panel.fills[0].boxes.len(), 3);
         assert_eq!(panel.fills[2].boxes, [[(1.5, 0.0), (2.5, 100.0)]]);
         assert_eq!(panel.fills[0].label, "recovered 75.0 %");
+        assert_eq!(panel.fills.len(), 3);
+        short[2] = Row { outcome: Outcome::Outage, reason: Some(Reason::Precision), ..short[2].clone() };
+        let panel = outcomes_panel(&short, 4);
+        let labels: Vec<&str> = panel.fills.iter().map(|fill| fill.label.as_str()).collect();
+        assert_eq!(labels, ["recovered 50.0 %", "partial 0.0 %", "outage 25.0 %", "imprecise 25.0 %"]);
+        short[2] = Row { outcome: Outcome::Recovered, reason: None, ..short[2].clone() };
 
         // 300 rounds in columns of two; the first of each is an outage.
         let mut long = rows(&[None; 300]);
