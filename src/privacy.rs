@@ -111,13 +111,8 @@ pub const SUM_TOLERANCE: f64 = 1e-6;
 /// Local mutual information privacy of each client against an adversary that sees `view`, in nats per coordinate.
 ///
 /// LMIP is I(x_k; view | what the adversary holds itself) for independent inputs x_j ~ N(0, `stds[j]`²), weights included, and N(0, 1)
-<<<<<<< HEAD
-/// key draws (Weng et al., arXiv 2507.07565, section V). The adversary's own inputs and keys belong into the view. What is seen without keys is decided by the
-/// rows alone ([`split`]). What keys hide is then a mean square error: in orthogonal directions r_i of the inputs in units of their standard
-=======
-/// key draws (Weng, section V). The adversary's own inputs and keys belong into the view. What is seen without keys is decided by the
-/// rows alone. What keys hide is then a mean square error: in orthogonal directions r_i of the inputs in units of their standard
->>>>>>> audit
+/// key draws (Weng et al., arXiv 2507.07565, section V). The adversary's own inputs and keys belong into the view. What is seen without
+/// keys is decided by the rows alone. What keys hide is then a mean square error: in orthogonal directions r_i of the inputs in units of their standard
 /// deviations, each seen with noise 1/d_i, the variance of x_k that stays unknown is 1 − ρ_k² = ‖e_k − Σ r_i r_ik‖² + Σ r_ik²/(1 + d_i²),
 /// and I = −½ ln(1 − ρ_k²). Infinite when the view determines x_k, and above some 23 nats (33 bits), where rounding ends.
 ///

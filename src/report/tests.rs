@@ -129,7 +129,7 @@ fn a_summary_has_the_promised_columns_and_comes_back_from_csv() {
     assert_eq!(
         csv.lines().next().unwrap(),
         "protocol,keys,code,stragglers,key_std,seed,rounds,recovered,final_accuracy,best_accuracy,\
-         bytes_client_client,bytes_client_server,seconds,rounds_to_target,bytes_to_target,seconds_to_target,diverged"
+         bytes_client_client,bytes_client_server,seconds,rounds_to_target,bytes_to_target,seconds_to_target,diverged,epsilon"
     );
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("summary.csv");

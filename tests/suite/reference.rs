@@ -1,16 +1,27 @@
 //! Leakage over 40 decades of σ, `update_std` and weights, against exact rational arithmetic.
 
 use num_bigint::{BigInt, BigUint};
-use num_rational::BigRational;
+use num_rational::Ratio;
 use rand::RngExt;
 use seccogc::algebra::{KeyStream, LinearForm, Symbol, Unknown};
 use seccogc::privacy::lmip;
 use seccogc::seed::{Rng, Seed};
 
+/// Without the crate's own name for it, whose feature would build half the dependencies anew.
+type BigRational = Ratio<BigInt>;
+
 type Rows = Vec<Vec<BigRational>>;
 
 fn rational(x: f64) -> BigRational {
-    BigRational::from_float(x).unwrap()
+    let bits = x.abs().to_bits();
+    let (exponent, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
+    assert!(exponent < 0x7ff, "{x} is no number");
+    let mantissa = BigInt::from(if exponent > 0 { fraction | 1 << 52 } else { fraction });
+    let mantissa = if x < 0.0 { -mantissa } else { mantissa };
+    match exponent.max(1) - 1075 {
+        up @ 0.. => BigRational::from_integer(mantissa << up as u32),
+        down => BigRational::new(mantissa, BigInt::from(1) << down.unsigned_abs()),
+    }
 }
 
 fn zero() -> BigRational {
