@@ -54,6 +54,6 @@ pub(super) fn mark(diverged: &[Option<u64>]) -> Option<String> {
 }
 
 /// The runs that a mean is over: those that did not diverge.
-pub(super) fn kept<'a, T>(runs: &'a [T], diverged: impl Fn(&T) -> Option<u64>) -> Vec<&'a T> {
+pub(super) fn kept<T>(runs: &[T], diverged: impl Fn(&T) -> Option<u64>) -> Vec<&T> {
     runs.iter().filter(|run| diverged(run).is_none()).collect()
 }
