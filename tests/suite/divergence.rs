@@ -237,10 +237,10 @@ fn setting(odd: &'static [(u8, f64, f32)], toml: &str) -> Setting {
 
 const EXCLUDE: &str = "outage.diverged = \"exclude\"\n";
 
-/// The rounds until one diverges, and the state then.
 /// The rounds of a run, its last state, and how it diverged.
 type Run = (Vec<(Row, Vec<ClientRow>)>, State, Option<Diverged>);
 
+/// Plays until a round diverges.
 fn play(setting: &Setting, protocol: &str) -> Run {
     let run = setting.run(&toml::from_str(protocol).unwrap()).unwrap();
     let (mut state, mut rows) = (run.start(), Vec::new());
