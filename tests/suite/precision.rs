@@ -203,3 +203,31 @@ fn rows_have_the_reason() {
     let fine = "[protocol]\nkind = 'sec-cogc'\nstragglers = 1\n";
     assert_eq!(reasons(&format!("{base}{fine}")), [None; 3]);
 }
+
+/// `bits = 2` rounds every coordinate to 0 and `clip = 1e-9` clips it: the rows tell, and none is told without a field.
+#[test]
+fn what_quantising_loses_is_counted() {
+    let rows = |protocol: &str| {
+        let text = format!(
+            "rounds = 2\nclients = 4\n[solver]\nkind = 'sgd'\nsteps = 1\n[model]\nkind = 'softmax'\n\
+             [protocol]\nkind = 'sec-cogc'\nstragglers = 1\n{protocol}"
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        let setting = Setting::build(&config, "cpu".parse().unwrap()).unwrap();
+        let run = setting.run(&config.protocol).unwrap();
+        let mut state = run.start();
+        (0..2).map(|_| run.round(&mut state).unwrap().0).collect::<Vec<_>>()
+    };
+    for row in rows("arithmetic = 'field'\nquantisation = { bits = 2 }") {
+        let (saturated, underflowed) = (row.saturated.unwrap(), row.underflowed.unwrap());
+        // Pixels that are always 0 have no update.
+        assert!(saturated == 0.0 && underflowed > 0.5, "{saturated} {underflowed}");
+    }
+    for row in rows("arithmetic = 'field'\nquantisation = { clip = 1e-9 }") {
+        assert!(row.saturated.unwrap() > 0.5 && row.underflowed.unwrap() < 0.01, "{row:?}");
+    }
+    for row in rows("arithmetic = 'field'") {
+        assert!(row.saturated.unwrap() == 0.0 && row.recovery_error.unwrap() < 1e-3, "{row:?}");
+    }
+    assert!(rows("").iter().all(|row| row.saturated.is_none() && row.underflowed.is_none()));
+}
