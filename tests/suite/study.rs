@@ -119,7 +119,7 @@ fn recovery_in_single_precision_fails_where_keys_are_strong() {
             assert!(errors.iter().all(|error| *error == errors[0] && *error < 1e-10), "{curve:?}");
         } else {
             // Under weak keys it is that of rounding updates to the grid.
-            assert!(errors.windows(2).all(|pair| pair[0] <= pair[1]), "{curve:?}");
+            assert!(errors.windows(2).all(|pair| pair[0] <= 1.001 * pair[1]), "{curve:?}");
             assert!(errors[0] < errors[3], "{curve:?}");
         }
     }
