@@ -2,7 +2,7 @@
 //!
 //! The server outputs Σ_m a_m S_m with S_m = Σ_k b_mk (x̂_k + û_k), all of it computed with a relative error of at most u (2⁻⁵³ or 2⁻²⁴) in each
 //! operation. It knows a, B, the standard deviations of the keys and the norms of what it received, and from them a bound on the norm
-//! of what rounding added ([`Sizes::bound`]). A sum that is not finite, or whose bound exceeds `outage.recovery_tolerance` times its norm, is
+//! of what rounding added ([`Sizes::settle`]). A sum that is not finite, or whose bound exceeds `outage.recovery_tolerance` times its norm, is
 //! an outage for want of precision ([`checked`]): decided once, after all parts of a round, never retried, since another attempt has the
 //! same updates and keys. A norm below 10⁻⁶ a coordinate ([`FLOOR`]) counts as that much, lest updates of zero be an outage.
 //!
