@@ -12,6 +12,7 @@ use super::agreement::{KeyPair, Secrets};
 use super::message::{DIVERGED, DONE, Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
 use super::seat::{Scheme, Seat, scheme};
 use super::transport::{Identity, Place, Pulled, ROOT, Shelf, ask, open, pull};
+use crate::algebra::grid::Public;
 use crate::cohort::fitted;
 use crate::config::{Config, is_name};
 use crate::crypto::TAG_BYTES;

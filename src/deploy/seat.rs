@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::agreement::{Secrets, entropy};
 use crate::algebra::field::Prime;
-use crate::algebra::grid::Public;
+use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::Quantiser;
-use crate::algebra::{KeyStream, LinearForm, Real, Sample};
+use crate::algebra::{KeyStream, LinearForm, Real, Sample, Symbol};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
@@ -125,11 +125,10 @@ impl Assemble for Deployed {
             + 'static,
     {
         let grid = setup.grid;
-        let whole = move |update, _| Box::new(Part { update, part: 0..update.delta.len(), grid }) as _;
         if single {
-            self.table::<P, f32>(protocol, setup, Box::new(whole), Box::new(f32::into_f64))
+            self.table::<P, f32>(protocol, setup, whole(grid), Box::new(f32::into_f64))
         } else {
-            self.table::<P, f64>(protocol, setup, Box::new(whole), Box::new(f64::into_f64))
+            self.table::<P, f64>(protocol, setup, whole(grid), Box::new(f64::into_f64))
         }
     }
 
@@ -143,6 +142,11 @@ impl Assemble for Deployed {
         });
         self.table::<P, F>(protocol, setup, input, Box::new(move |sum| quantiser.real(&sum)))
     }
+}
+
+/// A whole update as the input of a scheme over the reals.
+fn whole<S: Real>(grid: Option<Grid>) -> InputOf<S> {
+    Box::new(move |update, _| Box::new(Part { update, part: 0..update.delta.len(), grid }))
 }
 
 /// Stands for keys of no coordinates.
