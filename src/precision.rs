@@ -139,10 +139,10 @@ impl Sizes {
             return 0.0;
         }
         let d = sum.len() as f64;
-        let longest = terms.iter().map(|term| S::energy(term.sum)).fold(S::energy(sum), larger) / d;
         let update = match (self.public.reach(), self.public.coordinates) {
             (Some(reach), Some(coordinates)) => reach * reach / coordinates as f64,
-            _ => longest,
+            // A pass over all that was received, where nothing else tells.
+            _ => terms.iter().map(|term| S::energy(term.sum)).fold(S::energy(sum), larger) / d,
         };
         let bound = self.bound(d, update, terms, Rounding::of::<S>());
         let (decoding, of_updates) = bound.norms;
