@@ -17,7 +17,8 @@
 //! # Exact sums
 //!
 //! On a grid of step γ ([`crate::algebra::grid`]) all x̂_k are multiples of γ and so is their sum. Where every coordinate's error is below γ/2 in the
-//! worst case, all errors at their largest and of one sign, the sum is rounded to the grid and then is Σ_k x̂_k bit for bit. The server
+//! worst case, all errors at their largest and of one sign, the sum is rounded to the grid and then is Σ_k x̂_k bit for bit. A key counts
+//! as 10.2 of its standard deviations long in every coordinate: no single draw is longer, and of 10²² that are summed one is. The server
 //! also looks at what it decoded: a coordinate farther than γ/4 from the grid shows that an assumption was wrong, and nothing is rounded.
 //! What remains is the rounding of the updates to the grid, at most γ/2 each.
 

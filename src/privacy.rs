@@ -126,6 +126,20 @@ pub fn lmip(view: &[LinearForm], stds: &[f64]) -> Result<Vec<f64>> {
     split::Split::of(view, stds.len())?.lmip(stds)
 }
 
+/// μ of Gaussian differential privacy between inputs that differ by `shift`, one number a client: ‖H⁺ A shift‖₂ for a view A x + H n of N(0, 1) key draws n.
+/// Infinite where the keys do not reach what moves.
+///
+/// # Errors
+/// As [`lmip`].
+pub fn distance(view: &[LinearForm], shift: &[f64]) -> Result<f64> {
+    if view.is_empty() {
+        return Ok(0.0);
+    }
+    let split = split::Split::of(view, shift.len())?;
+    let moved = &split.a * nalgebra::DVector::from_column_slice(shift);
+    split::number(split.keys.distance(&moved), "the reach of an update through the keys")
+}
+
 fn check_stds(stds: &[f64]) -> Result<()> {
     let deviation = |std: &f64| std.is_finite() && *std >= 0.0;
     if stds.iter().all(deviation) { Ok(()) } else { Err(split::not_finite("the deviation of an update")) }

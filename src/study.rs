@@ -76,7 +76,13 @@ pub struct AccuracyRow {
     pub epsilon: f64,
     /// The same over all rounds.
     pub epsilon_total: f64,
-    /// δ of both.
+    /// `lmip_bits` of the bits that are sent ([`crate::privacy::floating`]), where a grid makes it provable; else the same as above.
+    pub lmip_bits_provable: f64,
+    /// `lmip_server_bits`, likewise.
+    pub lmip_server_bits_provable: f64,
+    /// `epsilon_total`, likewise.
+    pub epsilon_provable: f64,
+    /// δ of all ε.
     pub delta: f64,
     /// Rounds played.
     pub rounds: u64,
@@ -185,6 +191,9 @@ pub fn accuracy(
                 lmip_sum_bits: worst(true, &|entry| entry.floor_bits),
                 epsilon: all(&|e| if e.sum { e.epsilon_beyond_sum } else { e.epsilon_view }),
                 epsilon_total: all(&Entry::epsilon),
+                lmip_bits_provable: worst(false, &Entry::provable_lmip_bits),
+                lmip_server_bits_provable: worst(true, &Entry::provable_lmip_bits),
+                epsilon_provable: all(&Entry::provable_epsilon),
                 delta: assumptions.delta,
                 rounds: summary.rounds,
                 recovered: summary.recovered,

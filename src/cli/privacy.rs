@@ -75,7 +75,7 @@ fn line(row: &AccuracyRow) -> String {
         _ => "diverged".into(),
     };
     format!(
-        "{}{std}, seed {}: {accuracy}, recovered {}/{}, ε {:.3}, LMIP {:.3e} bits",
-        row.protocol, row.seed, row.recovered, row.rounds, row.epsilon_total, row.lmip_bits
+        "{}{std}, seed {}: {accuracy}, recovered {}/{}, provable ε {:.3}, LMIP {:.3e} bits",
+        row.protocol, row.seed, row.recovered, row.rounds, row.epsilon_provable, row.lmip_bits_provable
     )
 }

@@ -1,10 +1,10 @@
-//! Leakage over 40 decades of σ, `update_std` and weights, against exact rational arithmetic.
+//! Leakage and ε over 40 decades of σ, `update_std` and weights, against exact rational arithmetic.
 
 use num_bigint::{BigInt, BigUint};
 use num_rational::Ratio;
 use rand::RngExt;
 use seccogc::algebra::{KeyStream, LinearForm, Symbol, Unknown};
-use seccogc::privacy::lmip;
+use seccogc::privacy::{distance, ldp, lmip};
 use seccogc::seed::{Rng, Seed};
 
 /// Without the crate's own name for it, whose feature would build half the dependencies anew.
@@ -177,4 +177,63 @@ fn leakage_is_never_below_the_exact_one() {
         }
     }
     assert!(open > 100 && tight > 300 && spread[0] < 1e-60 && spread[1] > 60.0, "{open} {tight} {spread:?}");
+}
+
+/// ‖c‖₂ of the shortest c with B c = A shift, and infinity where there is none.
+fn exact_distance(a: &[Vec<f64>], b: &[Vec<f64>], shift: &[f64]) -> f64 {
+    let dot = |x: &[BigRational], y: &[BigRational]| x.iter().zip(y).fold(zero(), |sum, (x, y)| sum + x * y);
+    let rationals = |row: &Vec<f64>| -> Vec<BigRational> { row.iter().map(|c| rational(*c)).collect() };
+    let shift = rationals(&shift.to_vec());
+    let b: Rows = b.iter().map(rationals).collect();
+    let moved: Vec<BigRational> = a.iter().map(|row| dot(&rationals(row), &shift)).collect();
+    let basis = independent(&b);
+    let place = |row: &Vec<BigRational>| b.iter().position(|other| other == row).unwrap();
+    let gram: Rows = basis.iter().map(|x| basis.iter().map(|y| dot(x, y)).collect()).collect();
+    let right: Vec<BigRational> = basis.iter().map(|row| moved[place(row)].clone()).collect();
+    let mix = solve(gram, right.clone());
+    let keys = |row: &Vec<BigRational>| {
+        basis.iter().zip(&mix).fold(zero(), |sum, (other, c)| sum + dot(row, other) * c)
+    };
+    if b.iter().zip(&moved).any(|(row, moved)| keys(row) != *moved) {
+        return f64::INFINITY;
+    }
+    let square = dot(&right, &mix);
+    if square == zero() { 0.0 } else { (0.5 * ln(&square)).exp() }
+}
+
+#[test]
+fn epsilon_is_never_below_the_exact_one() {
+    let mut rng = Seed::new(6).rng();
+    let (mut open, mut tight, mut spread) = (0, 0, [f64::INFINITY, 0.0f64]);
+    for case in 0..1500 {
+        let clients = rng.random_range(2..=5);
+        let (a, b) = messages(&mut rng, clients, case % 3 != 0);
+        let (key_std, clip) = (scale(&mut rng), scale(&mut rng));
+        let b: Vec<Vec<f64>> =
+            b.into_iter().map(|row| row.into_iter().map(|c| c * key_std).collect()).collect();
+        // One client moves, or two so that the sum stays; of any weight.
+        let k = rng.random_range(0..clients);
+        let mut shift = vec![0.0; clients];
+        shift[k] = scale(&mut rng) * clip;
+        if case % 2 == 0 {
+            shift[(k + 1) % clients] = -shift[k];
+        }
+        let view: Vec<LinearForm> = a.iter().zip(&b).map(|(a, b)| form(a, b)).collect();
+        let (got, want) = (distance(&view, &shift).unwrap(), exact_distance(&a, &b, &shift));
+        let told = || format!("case {case}: {got} for {want}; {a:?} {b:?} {shift:?}");
+        assert!(got >= want * (1.0 - 1e-9), "{}", told());
+        for delta in [1e-2, 1e-5, 1e-12] {
+            assert!(ldp::epsilon(got, delta) >= ldp::epsilon(want * (1.0 - 1e-9), delta), "{}", told());
+        }
+        if want.is_infinite() {
+            open += 1;
+        } else {
+            assert!(got <= want * (1.0 + 1e-6), "{}", told());
+            tight += 1;
+        }
+        if want > 0.0 && want.is_finite() {
+            spread = [spread[0].min(want), spread[1].max(want)];
+        }
+    }
+    assert!(open > 100 && tight > 300 && spread[0] < 1e-45 && spread[1] > 1e45, "{open} {tight} {spread:?}");
 }

@@ -39,8 +39,8 @@ fn one_command_writes_three_tables_and_three_figures() {
     let header = |name: &str| fs::read_to_string(out.join(name)).unwrap().lines().next().unwrap().to_owned();
     assert_eq!(
         header("accuracy_privacy.csv"),
-        "protocol,key_std,seed,lmip_bits,lmip_server_bits,lmip_sum_bits,epsilon,epsilon_total,delta,rounds,recovered,\
-         final_accuracy,best_accuracy"
+        "protocol,key_std,seed,lmip_bits,lmip_server_bits,lmip_sum_bits,epsilon,epsilon_total,lmip_bits_provable,\
+         lmip_server_bits_provable,epsilon_provable,delta,rounds,recovered,final_accuracy,best_accuracy"
     );
     assert_eq!(
         header("leakage_per_client.csv"),
@@ -69,6 +69,11 @@ fn one_command_writes_three_tables_and_three_figures() {
         assert_eq!(row.epsilon_total.is_finite(), row.key_std.is_some(), "{row:?}");
         assert_eq!(row.lmip_bits.is_finite(), row.key_std.is_some(), "{row:?}");
         assert!(row.epsilon_total >= row.epsilon, "{row:?}");
+        // Messages show each masked input; the sum of them that a server gets tells less of real numbers.
+        assert!(row.epsilon_provable >= row.epsilon_total, "{row:?}");
+        assert!(row.lmip_bits_provable >= row.lmip_bits, "{row:?}");
+        assert!(row.lmip_server_bits_provable >= row.lmip_server_bits, "{row:?}");
+        assert_eq!(row.epsilon_provable.is_finite(), row.key_std.is_some(), "{row:?}");
     }
     for pair in rows.windows(2).filter(|pair| pair[0].key_std == Some(1.0)) {
         assert_eq!(pair[1].key_std, Some(10.0));

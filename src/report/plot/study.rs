@@ -35,13 +35,16 @@ pub fn plot_privacy(rows: &[AccuracyRow], title: &str, stem: &Path) -> Result<()
         panel.x = Some(x.clone());
         panel
     };
-    let epsilon =
-        format!("ε over {} rounds at δ = {:e}, worst client and adversary", first.rounds, first.delta);
+    let epsilon = format!(
+        "provable ε over {} rounds at δ = {:e}, worst client and adversary",
+        first.rounds, first.delta
+    );
     let panels = vec![
-        panel(&epsilon, |row| row.epsilon_total),
-        panel("LMIP of one round (bits per coordinate), worst client and link or neighbour", |row| {
-            row.lmip_bits
-        }),
+        panel(&epsilon, |row| row.epsilon_provable),
+        panel(
+            "provable LMIP of one round (bits per coordinate), worst client and link or neighbour",
+            |row| row.lmip_bits_provable,
+        ),
     ];
     let mut seeds: Vec<u64> = rows.iter().map(|row| row.seed).collect();
     seeds.sort_unstable();
