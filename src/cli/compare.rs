@@ -6,9 +6,10 @@ use std::time::Instant;
 use super::progress::{Progress, View};
 use super::{Common, device, load_contenders, print, show_warnings, stem};
 use crate::config::{self, Config};
+use crate::error::Diverged;
 use crate::error::{Error, Result};
-use crate::record::{Diverged, claim, free_name, to_csv, write_atomically};
-use crate::report::{self, Played, Series, Spread, plot_accuracy, plot_run, summarise};
+use crate::record::{Played, claim, free_name, to_csv, write_atomically};
+use crate::report::{self, Series, Spread, plot_accuracy, plot_run, summarise};
 use crate::train::Setting;
 
 pub const EXAMPLES: &str = "Examples:\n  \

@@ -1,11 +1,10 @@
 //! What the numbers of privacy are computed under.
 
 use crate::algebra::grid::Public;
-use crate::config::Config;
 use crate::error::{Error, Result};
 
-/// The weights w_k that the clients may have: client k's input is w_k x_k. Where they are not known, a range: a bound then lets
-/// the client that it is about have the largest weight and all others those that tell most.
+/// The weights w_k that the clients may have: client k's input is w_k x_k. Where they are not known, a range:
+/// a bound then lets the client that it is about have the largest weight and all others those that tell most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     least: Vec<f64>,
@@ -50,22 +49,24 @@ impl Weights {
         self.most[k]
     }
 
-    /// Standard deviations of the inputs that tell most about client `k`: its own the largest, as signal, and the others the
-    /// least, as they hide it. Less of either degrades what is seen, so that no weights of the range leak more.
+    /// Standard deviations of the inputs that tell most about client `k`: its own the largest, as signal, and
+    /// the others the least, as they hide it. Less of either degrades what is seen, so that no weights of the
+    /// range leak more.
     #[must_use]
     pub fn stds(&self, k: usize, input_std: f64) -> Vec<f64> {
         let weight = |j: usize| if j == k { self.most[j] } else { self.least[j] };
         (0..self.clients()).map(|j| weight(j) * input_std).collect()
     }
 
-    /// How far client j's input can go along with client k's while their sum stays, as a share of k's own reach.
+    /// How far client j's input can go along with client k's while their sum stays, as a share of k's own
+    /// reach.
     #[must_use]
     pub fn share(&self, k: usize, j: usize) -> f64 {
         if self.most[j] >= self.most[k] { 1.0 } else { self.most[j] / self.most[k] }
     }
 
-    /// What the sum over the clients `summed`, less what an adversary holds of it, tells about client `k`, one of them:
-    /// −½ ln(1 − w_k²/Σ w²) nats per coordinate. Infinite when nobody else is left in it.
+    /// What the sum over the clients `summed`, less what an adversary holds of it, tells about client `k`,
+    /// one of them: −½ ln(1 − w_k²/Σ w²) nats per coordinate. Infinite when nobody else is left in it.
     #[must_use]
     pub fn floor(&self, k: usize, summed: &[usize]) -> f64 {
         let others = summed.iter().filter(|&&j| j != k);
@@ -82,7 +83,8 @@ pub struct Assumptions {
     pub input_std: f64,
     /// Bound C on ‖x_k‖₂; without one ε is infinite for everybody who sees anything.
     pub clip: Option<f64>,
-    /// w_k of every client: its input is w_k x_k, so that its reach is w_k C and its standard deviation w_k σ_x.
+    /// w_k of every client: its input is w_k x_k, so that its reach is w_k C and its standard deviation w_k
+    /// σ_x.
     pub weights: Weights,
     /// δ of (ε, δ)-LDP.
     pub delta: f64,
@@ -93,19 +95,6 @@ pub struct Assumptions {
 }
 
 impl Assumptions {
-    /// Those of a configuration, for clients of the given weights.
-    #[must_use]
-    pub fn of(config: &Config, weights: impl Into<Weights>) -> Self {
-        Self {
-            input_std: config.privacy.update_std,
-            clip: config.solver.clip_norm(),
-            weights: weights.into(),
-            delta: config.privacy.ldp_delta,
-            rounds: config.rounds,
-            coordinates: None,
-        }
-    }
-
     /// For updates of `d` coordinates.
     #[must_use]
     pub fn of_coordinates(self, d: usize) -> Self {
@@ -117,28 +106,6 @@ impl Assumptions {
     pub fn public(&self) -> Public {
         let [_, weight] = self.weights.range();
         Public { clip: self.clip, weight, coordinates: self.coordinates, ..Public::default() }
-    }
-
-    /// One for every number of clients that a round of a configuration may have, the largest first; `weights` are those of the
-    /// configuration's own division. Where it is drawn or left open who takes part, each client of a cohort may have any weight that
-    /// occurs; clients with examples of their own (`deploy.names`) may have any weight of `deploy.weights`.
-    #[must_use]
-    pub fn cases(config: &Config, weights: &[f64]) -> Vec<Self> {
-        let (cohort, deploy) = (&config.cohort, &config.deploy);
-        let deployed = !deploy.names.is_empty();
-        let largest = cohort.sample.unwrap_or(config.clients);
-        let varies = deployed || cohort.drop_after.is_some();
-        let smallest = if varies { cohort.least.clamp(1, largest) } else { largest };
-        let least = weights.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = weights.iter().copied().fold(0.0, f64::max);
-        let sizes = (smallest..=largest).rev();
-        let of = |size: usize| match deploy.weights {
-            _ if !deployed && size == weights.len() => Weights::from(weights.to_vec()),
-            _ if !deployed => Weights::between(size, least, most),
-            None => Weights::between(size, 0.0, size as f64),
-            Some([least, most]) => Weights::between(size, least, most.min(size as f64)),
-        };
-        sizes.map(|size| Self::of(config, of(size))).collect()
     }
 
     /// The standard deviations of the clients' inputs, where their weights are known.

@@ -1,7 +1,13 @@
 use proptest::prelude::*;
 
-use super::*;
-use crate::algebra::field::M31;
+use std::sync::Arc;
+
+use super::cogc::CoGcMessage;
+use super::uncoded::Upload;
+use super::{Clock, Envelope, PartyId};
+use crate::algebra::field::{M31, M61, Prime, Small};
+use crate::message::{HEADER_BYTES, Message};
+use crate::wire::*;
 
 const FORM: Form = Form { len: 3, members: 10, largest: 1e6 };
 

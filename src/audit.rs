@@ -1,6 +1,9 @@
-//! The audit of a scheme: every layer of adversaries, every client, every measure.
+//! The audit of a scheme: every layer of adversaries, every client, every measure of [`crate::privacy`].
 
+pub mod assumptions;
+pub mod calibrate;
 mod entry;
+pub mod erasures;
 mod learned;
 
 use std::collections::BTreeSet;
@@ -8,19 +11,24 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 use serde::Serialize;
 
-pub use super::assumptions::{Assumptions, Weights};
-use super::defect::{self, Finding};
-use super::erasures::{self, Lost};
-use super::floating::{self, Sampler};
-use super::view::Coalition;
+use crate::algebra::grid::Grid;
 use crate::error::{Error, Result};
+use crate::keys::KeyKind;
+use crate::message::PartyId;
 use crate::network::{LinkModel, Perfect};
-use crate::protocol::{Aggregator, Formal, PartyId, SharedKeys};
+use crate::privacy::Formal;
+use crate::privacy::defect::{self, Finding};
+use crate::privacy::floating::{self, Sampler};
+use crate::privacy::view::Coalition;
+use crate::protocol::{Aggregator, SharedKeys};
 use crate::seed::Seed;
+pub use assumptions::{Assumptions, Weights};
 pub use entry::Entry;
+use erasures::Lost;
 use learned::Learned;
 
-/// What a coalition learned as a party to arithmetic over the reals, and, on a grid, from the bits that are sent.
+/// What a coalition learned as a party to arithmetic over the reals, and, on a grid, from the bits that are
+/// sent.
 struct Coalitions {
     ideal: Learned,
     floating: Option<Learned>,
@@ -32,6 +40,25 @@ fn masked(views: &Formal) -> Option<Formal> {
         Formal::Real(views) => floating::masked(views).map(Formal::Real),
         Formal::Field(_) => None,
     }
+}
+
+/// The grid and σ of a scheme whose keys lie on a grid.
+fn masks(scheme: &dyn Aggregator) -> Option<(Grid, f64)> {
+    scheme.grid().zip(scheme.scheme().key_std.filter(|std| *std > 0.0))
+}
+
+/// How far a scheme's keys are from ideal ones in a run of which this is assumed; `None` without keys, grid
+/// or number of coordinates.
+fn sampler(scheme: &dyn Aggregator, assumptions: &Assumptions) -> Option<Sampler> {
+    let (grid, std) = masks(scheme)?;
+    let clients = assumptions.weights.clients();
+    let m = clients as f64;
+    let (std, draws) = match KeyKind::named(&scheme.scheme().keys) {
+        Some(kind @ KeyKind::Pairwise) => (kind.stds(clients, std).0, m * (m - 1.0) / 2.0),
+        _ => (std, m),
+    };
+    let draws = draws * assumptions.coordinates? as f64 * assumptions.rounds as f64;
+    Some(Sampler::new(&grid, clients, std, draws))
 }
 
 /// Rounds whose views are held at once.
@@ -80,13 +107,14 @@ pub struct Audit {
     /// Fewest clients whose sum the server may obtain, where it is not always over all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
-    /// Whether the scheme computes over a prime field, so that LMIP is for uniform inputs and ε is 0 or infinite.
+    /// Whether the scheme computes over a prime field, so that LMIP is for uniform inputs and ε is 0 or
+    /// infinite.
     pub exact: bool,
     /// The step of the grid on which masked updates lie, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<f64>,
-    /// What stands in for the cryptography of the scheme; `None` where it has none. Whatever an attack on that would tell, and a wrong
-    /// agreement that gives two groups one secret, is beyond this audit.
+    /// What stands in for the cryptography of the scheme; `None` where it has none. Whatever an attack on
+    /// that would tell, and a wrong agreement that gives two groups one secret, is beyond this audit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idealised: Option<&'static str>,
     /// Defects, none for a sound scheme.
@@ -98,8 +126,9 @@ pub struct Audit {
 /// Runs the scheme's own party code with formal symbols and measures every layer.
 ///
 /// # Errors
-/// Too many coalitions to examine; more formal coordinates than [`AUDITABLE`](crate::protocol::exchange::AUDITABLE); assumptions about
-/// other clients than the scheme's, or a number that is not finite.
+/// Too many coalitions to examine; more formal coordinates than
+/// [`AUDITABLE`](crate::protocol::exchange::AUDITABLE); assumptions about other clients than the scheme's, or
+/// a number that is not finite.
 pub fn audit(
     name: &str,
     scheme: &dyn Aggregator,
@@ -115,8 +144,8 @@ pub fn audit(
         return Err(Error::Refused(format!("an audit of {clients} clients was given {weighted} weights")));
     }
     let layers = layers(&lossless, adversaries)?;
-    let sampler = Sampler::of(scheme, assumptions);
-    let on_grid = scheme.grid().is_some() && scheme.scheme().key_std.is_some_and(|std| std > 0.0);
+    let on_grid = masks(scheme).is_some();
+    let sampler = sampler(scheme, assumptions);
     let rounding = sampler
         .map_or(0.0, |sampler| sampler.step * assumptions.coordinates.map_or(0.0, |d| (d as f64).sqrt()));
     let mut learned: Vec<(usize, Coalitions)> = Vec::new();
@@ -165,7 +194,7 @@ pub fn audit(
             format!("{} given erasures in every round", lost.0.len())
         }
         Erasures::Worst(seed) => {
-            let (mut patterns, all) = erasures::worst(&lossless, attempts, seed);
+            let (mut patterns, all) = erasures::worst(&lossless, &scheme.phases(), attempts, seed);
             if !all {
                 patterns.extend(erasures::smallest(scheme, &lossless, attempts, seed)?);
             }

@@ -6,12 +6,12 @@ use super::Assumptions;
 use super::Coalitions;
 use super::learned::{Exposure, Learned};
 use crate::error::Result;
+use crate::message::PartyId;
 use crate::privacy::floating::Sampler;
 use crate::privacy::ldp;
-use crate::protocol::PartyId;
 
-/// One layer and one client: each number is the worst over the layer's adversaries, and `adversary` is the one with the largest
-/// LMIP.
+/// One layer and one client: each number is the worst over the layer's adversaries, and `adversary` is the
+/// one with the largest LMIP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The protocol, by name.
@@ -31,12 +31,12 @@ pub struct Entry {
     /// The same in bits.
     #[serde(serialize_with = "number")]
     pub lmip_bits: f64,
-    /// What the sum over the included clients alone gives this adversary, bits per coordinate; 0 for one who does not obtain it. `inf` when
-    /// all others in it collude.
+    /// What the sum over the included clients alone gives this adversary, bits per coordinate; 0 for one who
+    /// does not obtain it. `inf` when all others in it collude.
     #[serde(serialize_with = "number")]
     pub floor_bits: f64,
-    /// Field symbols leaked per coordinate: combinations of updates, beyond the sum and the colluders' own, that are seen without
-    /// any key.
+    /// Field symbols leaked per coordinate: combinations of updates, beyond the sum and the colluders' own,
+    /// that are seen without any key.
     pub symbols: usize,
     /// One of them, empty when there is none.
     pub counterexample: String,
@@ -54,12 +54,12 @@ pub struct Entry {
     /// The same over all rounds.
     #[serde(serialize_with = "number")]
     pub epsilon_beyond_sum_total: f64,
-    /// LMIP, bits per coordinate, of what is sent in floating point: of all masked inputs that the messages hold
-    /// ([`crate::privacy::floating`]); empty where no grid makes it provable.
+    /// LMIP, bits per coordinate, of what is sent in floating point: of all masked inputs that the messages
+    /// hold ([`crate::privacy::floating`]); empty where no grid makes it provable.
     #[serde(serialize_with = "optional", default)]
     pub lmip_bits_floating: Option<f64>,
-    /// ε over all rounds of what is sent in floating point, beyond the sum where that is seen, the distance of the draws from ideal ones
-    /// included; empty where no grid makes it provable.
+    /// ε over all rounds of what is sent in floating point, beyond the sum where that is seen, the distance
+    /// of the draws from ideal ones included; empty where no grid makes it provable.
     #[serde(serialize_with = "optional", default)]
     pub epsilon_floating: Option<f64>,
     /// δ.

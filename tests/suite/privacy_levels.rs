@@ -5,9 +5,9 @@ use std::process::Command;
 
 use seccogc::config::Config;
 use seccogc::learn::Device;
+use seccogc::privacy_levels::{self, AccuracyRow, LeakageRow, RecoveryRow};
 use seccogc::protocol::Arithmetic;
 use seccogc::record::read_rows;
-use seccogc::study::{self, AccuracyRow, LeakageRow, RecoveryRow};
 
 /// The configuration that ships, cut to two rounds of a softmax model over links that never fail.
 fn tiny(sets: &[&str]) -> Config {
@@ -100,7 +100,7 @@ fn a_wrong_grid_is_refused_in_one_line() {
 
 #[test]
 fn fair_keys_protect_all_clients_alike_and_plain_ones_do_not() {
-    let rows = study::leakage(&tiny(&[])).unwrap();
+    let rows = privacy_levels::leakage(&tiny(&[])).unwrap();
     let spread = |keys: &str| {
         let links = rows.iter().filter(|row| row.keys == keys).map(|row| row.link_bits);
         links.clone().fold(0.0, f64::max) / links.fold(f64::INFINITY, f64::min)
@@ -114,7 +114,7 @@ fn fair_keys_protect_all_clients_alike_and_plain_ones_do_not() {
 fn recovery_in_single_precision_fails_where_keys_are_strong() {
     let config = tiny(&[]);
     let stds = [1.0, 1e3, 1e6, 1e9];
-    let rows = study::recovery(&config, &stds).unwrap();
+    let rows = privacy_levels::recovery(&config, &stds).unwrap();
     // Cyclic codes at s = 7, groups of five at s = 4: for fractional repetition s + 1 must divide 10.
     // There is no real code over the field.
     assert_eq!(rows.len(), (3 * 2 + 2) * stds.len());
@@ -141,7 +141,8 @@ fn recovery_in_single_precision_fails_where_keys_are_strong() {
 fn in_double_precision_a_million_times_the_key_costs_no_accuracy() {
     let config = tiny(&["study.key_stds=[1.0, 1e6]"]);
     let secure = Config { compare: config.compare[..1].to_vec(), ..config };
-    let rows = study::accuracy(&secure, &[1], &"cpu".parse::<Device>().unwrap(), &mut |_| {}).unwrap();
+    let rows =
+        privacy_levels::accuracy(&secure, &[1], &"cpu".parse::<Device>().unwrap(), &mut |_| {}).unwrap();
     assert_eq!(
         rows.iter().map(|row| (row.key_std, row.recovered)).collect::<Vec<_>>(),
         [(Some(1.0), 2), (Some(1e6), 2)]

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use super::Error;
 
-/// A round brought what is not finite: an outcome of the run, which ends with the state that it had before the round.
+/// A round brought what is not finite: an outcome of the run, which ends with the state that it had before
+/// the round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diverged {
     /// The round, from 1.

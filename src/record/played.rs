@@ -1,9 +1,9 @@
-//! One run as figures see it.
+//! One run as figures and tables see it.
 
 use std::path::Path;
 
+use super::{Row, RunInfo, read_rows};
 use crate::error::{Error, Result};
-use crate::record::{Row, RunInfo, read_rows};
 
 /// The rounds of a run, and where it diverged.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,14 +37,15 @@ impl Played {
         Ok(Self { rows, diverged })
     }
 
+    #[cfg(feature = "cli")]
     /// The last round that was begun.
-    pub(super) fn last(&self) -> Option<u64> {
+    pub(crate) fn last(&self) -> Option<u64> {
         self.rows.iter().map(|row| row.round).chain(self.diverged).max()
     }
 }
 
 /// What a label says of runs (seeds) that diverged, each in the round that is given; nothing where none did.
-pub(super) fn mark(diverged: &[Option<u64>]) -> Option<String> {
+pub(crate) fn mark(diverged: &[Option<u64>]) -> Option<String> {
     let count = diverged.iter().flatten().count();
     match diverged {
         _ if count == 0 => None,
@@ -54,6 +55,6 @@ pub(super) fn mark(diverged: &[Option<u64>]) -> Option<String> {
 }
 
 /// The runs that a mean is over: those that did not diverge.
-pub(super) fn kept<T>(runs: &[T], diverged: impl Fn(&T) -> Option<u64>) -> Vec<&T> {
+pub(crate) fn kept<T>(runs: &[T], diverged: impl Fn(&T) -> Option<u64>) -> Vec<&T> {
     runs.iter().filter(|run| diverged(run).is_none()).collect()
 }

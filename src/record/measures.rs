@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Played;
-use crate::record::{Outcome, Row, Target};
+use super::{Outcome, Played, Row, Target};
 
 /// What a run achieved and spent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,9 +11,11 @@ pub struct Measures {
     pub rounds_played: u64,
     /// Rounds in which the sum over all clients was decoded.
     pub recovered: u64,
-    /// Test accuracy (fraction) of the last tested round; NaN when no round was tested, and when the run diverged.
+    /// Test accuracy (fraction) of the last tested round; NaN when no round was tested, and when the run
+    /// diverged.
     pub final_accuracy: f64,
-    /// Highest test accuracy (fraction) of all tested rounds; NaN when no round was tested, and when the run diverged.
+    /// Highest test accuracy (fraction) of all tested rounds; NaN when no round was tested, and when the run
+    /// diverged.
     pub best_accuracy: f64,
     /// Bytes between clients, to helpers and between helpers, all rounds, lost messages included.
     pub bytes_client_client: u64,

@@ -5,12 +5,12 @@ use std::path::Path;
 use super::draw::{self, Axis, Band, Curve, Figure, Panel, Stroke};
 use super::{BLUE, COLOURS, DASHES, VERMILLION, accuracy_axis};
 use crate::error::{Error, Result};
+use crate::privacy_levels::{AccuracyRow, LeakageRow, RecoveryRow};
 use crate::protocol::Arithmetic;
 use crate::report::mean_std;
-use crate::study::{AccuracyRow, LeakageRow, RecoveryRow};
 
-/// Draws final accuracy against ε over all rounds and against LMIP as `<stem>.svg` and `<stem>.png`: mean and a band of ± one
-/// sample standard deviation over the seeds. Protocols without keys are horizontal lines.
+/// Draws final accuracy against ε over all rounds and against LMIP as `<stem>.svg` and `<stem>.png`: mean and
+/// a band of ± one sample standard deviation over the seeds. Protocols without keys are horizontal lines.
 ///
 /// # Errors
 /// No row, or a file that cannot be written.
@@ -90,8 +90,8 @@ fn accuracy_curve(
     Curve::new(name, stroke, points, band)
 }
 
-/// Draws the leakage of each client under plain and fair keys as `<stem>.svg` and `<stem>.png`: one panel for links, neighbours
-/// and the server.
+/// Draws the leakage of each client under plain and fair keys as `<stem>.svg` and `<stem>.png`: one panel for
+/// links, neighbours and the server.
 ///
 /// # Errors
 /// No row, or a file that cannot be written.
@@ -189,5 +189,5 @@ pub fn plot_recovery(rows: &[RecoveryRow], title: &str, stem: &Path) -> Result<(
 }
 
 fn nothing() -> Error {
-    Error::Refused("nothing to plot; the study holds no row".into())
+    Error::Refused("nothing to plot; there is no row".into())
 }

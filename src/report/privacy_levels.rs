@@ -2,10 +2,10 @@
 
 use super::Spread;
 use super::table::{groups, markdown, mean_pm, short, text};
-use crate::study::{AccuracyRow, LeakageRow, RecoveryRow};
+use crate::privacy_levels::{AccuracyRow, LeakageRow, RecoveryRow};
 
-/// One line per contender and σ: what each adversary learns, of real numbers and, provable, of the bits that are sent, and the accuracy,
-/// mean ± sample standard deviation over the seeds.
+/// One line per contender and σ: what each adversary learns, of real numbers and, provable, of the bits that
+/// are sent, and the accuracy, mean ± sample standard deviation over the seeds.
 #[must_use]
 pub fn accuracy_table(rows: &[AccuracyRow]) -> String {
     const HEADER: [&str; 10] = [
@@ -47,7 +47,8 @@ pub fn accuracy_table(rows: &[AccuracyRow]) -> String {
     markdown(&HEADER, &[0], &lines)
 }
 
-/// One line per client, the largest LMIP against a link, another client and the server under each key construction.
+/// One line per client, the largest LMIP against a link, another client and the server under each key
+/// construction.
 #[must_use]
 pub fn leakage_table(rows: &[LeakageRow]) -> String {
     let keys = rows.iter().filter(|row| row.client == 1).map(|row| &row.keys);

@@ -1,6 +1,7 @@
 //! What privacy costs: accuracy, leakage and recovery error against the strength σ of the keys.
 //!
-//! The numbers of privacy are those of [`crate::privacy::audit`] for a round without losses, in which the adversaries see most.
+//! The numbers of privacy are those of [`crate::audit`] for a round without losses, in which the adversaries
+//! see most.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,16 +12,16 @@ use serde::{Deserialize, Serialize};
 use crate::algebra::Sample;
 use crate::algebra::grid::Public;
 use crate::algebra::quantise::Quantisation;
+use crate::audit::erasures::Lost;
+use crate::audit::{Entry, lossless};
 use crate::coding::CodeKind;
 use crate::config::{Config, PrivacyConfig};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::learn::Device;
-use crate::privacy::audit::{Assumptions, Entry, lossless};
-use crate::privacy::erasures::Lost;
 use crate::protocol::cogc::SecCoGcConfig;
 use crate::protocol::{Arithmetic, Decoded, PartyId, ProtocolConfig, Update};
-use crate::report::{Played, summarise};
+use crate::record::{Measures, Played};
 use crate::seed::Seed;
 use crate::train::{Run, Setting, relative_error};
 
@@ -29,33 +30,6 @@ const COORDINATES: usize = 10_000;
 
 /// Rounds of each measurement of recovery.
 const TRIALS: u64 = 3;
-
-/// What `seccogc privacy` varies.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct StudyConfig {
-    /// Standard deviations σ that replace `key_std` of every protocol of `[[compare]]` that has keys or noise, in the unit of the
-    /// update; at least one, each greater than 0, ascending.
-    pub key_stds: Vec<f64>,
-}
-
-impl Default for StudyConfig {
-    fn default() -> Self {
-        Self { key_stds: vec![0.1, 1.0, 10.0, 100.0] }
-    }
-}
-
-impl StudyConfig {
-    pub(crate) fn check(&self) -> Result<()> {
-        let ascending = self.key_stds.is_sorted_by(|a, b| a < b);
-        let positive = self.key_stds.iter().all(|std| std.is_finite() && *std > 0.0);
-        if self.key_stds.is_empty() || !ascending || !positive {
-            let rule = "give at least one standard deviation, each finite and greater than 0, ascending";
-            return Err(Error::config("key_stds", rule));
-        }
-        Ok(())
-    }
-}
 
 /// One run: a line of `accuracy_privacy.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,11 +46,13 @@ pub struct AccuracyRow {
     pub lmip_server_bits: f64,
     /// What of it any exact sum gives away.
     pub lmip_sum_bits: f64,
-    /// ε of one round against the worst single adversary: beyond the sum for one who obtains the sum, else on the view.
+    /// ε of one round against the worst single adversary: beyond the sum for one who obtains the sum, else on
+    /// the view.
     pub epsilon: f64,
     /// The same over all rounds.
     pub epsilon_total: f64,
-    /// `lmip_bits` of the bits that are sent ([`crate::privacy::floating`]), where a grid makes it provable; else the same as above.
+    /// `lmip_bits` of the bits that are sent ([`crate::privacy::floating`]), where a grid makes it provable;
+    /// else the same as above.
     pub lmip_bits_provable: f64,
     /// `lmip_server_bits`, likewise.
     pub lmip_server_bits_provable: f64,
@@ -126,34 +102,24 @@ pub struct RecoveryRow {
     pub arithmetic: Arithmetic,
     /// σ of the keys, in units of the standard deviation of an update's coordinate.
     pub key_std: f64,
-    /// ‖decoded mean − mean‖₂ / ‖mean‖₂, the largest of three rounds in each of which s random uploads are lost.
+    /// ‖decoded mean − mean‖₂ / ‖mean‖₂, the largest of three rounds in each of which s random uploads are
+    /// lost.
     pub relative_error: f64,
 }
 
-/// The protocol with other σ, or `None` if it has neither keys nor noise.
-fn with_key_std(protocol: &ProtocolConfig, key_std: f64) -> Option<ProtocolConfig> {
-    let mut protocol = protocol.clone();
-    match &mut protocol {
-        ProtocolConfig::SecCoGc(config) => config.key_std = key_std,
-        ProtocolConfig::ZeroSum(config) => config.key_std = key_std,
-        ProtocolConfig::Gaussian(config) => config.key_std = key_std,
-        _ => return None,
-    }
-    Some(protocol)
-}
-
-/// The runs of one seed as (index in `[[compare]]`, protocol): each protocol with keys at each σ, the others once.
+/// The runs of one seed as (index in `[[compare]]`, protocol): each protocol with keys at each σ, the others
+/// once.
 fn grid(config: &Config) -> Vec<(usize, ProtocolConfig)> {
     let of = |i, protocol: &ProtocolConfig| -> Vec<(usize, ProtocolConfig)> {
-        let keyed = config.study.key_stds.iter().filter_map(|&std| with_key_std(protocol, std));
+        let keyed = config.study.key_stds.iter().filter_map(|&std| protocol.with_key_std(std));
         let keyed: Vec<_> = keyed.map(|protocol| (i, protocol)).collect();
         if keyed.is_empty() { vec![(i, protocol.clone())] } else { keyed }
     };
     config.compare.iter().enumerate().flat_map(|(i, one)| of(i, &one.protocol)).collect()
 }
 
-/// Trains every protocol of `[[compare]]` at every σ and seed, paired in everything but the protocol, and audits it.
-/// `observe` sees every line when its run ends.
+/// Trains every protocol of `[[compare]]` at every σ and seed, paired in everything but the protocol, and
+/// audits it. `observe` sees every line when its run ends.
 ///
 /// # Errors
 /// A configuration value that breaks a rule.
@@ -177,14 +143,14 @@ pub fn accuracy(
         for (name, run) in runs.collect::<Result<Vec<_>>>()? {
             let scheme = run.aggregator();
             let entries = lossless(name, scheme, config.outage.attempts(), &assumptions)?;
-            let summary = summarise(name, scheme.scheme(), seed, &play(&run, config.rounds)?, 0.0, None);
+            let measures = Measures::of(&play(&run, config.rounds)?, None);
             let worst = |server: bool, of: &dyn Fn(&Entry) -> f64| {
                 entries.iter().filter(|entry| (entry.layer == "server") == server).map(of).fold(0.0, f64::max)
             };
             let all = |of: &dyn Fn(&Entry) -> f64| worst(true, of).max(worst(false, of));
             let row = AccuracyRow {
                 protocol: name.to_owned(),
-                key_std: summary.key_std,
+                key_std: scheme.scheme().key_std,
                 seed,
                 lmip_bits: worst(false, &|entry| entry.lmip_bits),
                 lmip_server_bits: worst(true, &|entry| entry.lmip_bits),
@@ -195,10 +161,10 @@ pub fn accuracy(
                 lmip_server_bits_provable: worst(true, &Entry::provable_lmip_bits),
                 epsilon_provable: all(&Entry::provable_epsilon),
                 delta: assumptions.delta,
-                rounds: summary.rounds,
-                recovered: summary.recovered,
-                final_accuracy: summary.final_accuracy,
-                best_accuracy: summary.best_accuracy,
+                rounds: measures.rounds_played,
+                recovered: measures.recovered,
+                final_accuracy: measures.final_accuracy,
+                best_accuracy: measures.best_accuracy,
             };
             observe(&row);
             table.push(row);
@@ -232,14 +198,14 @@ fn template(config: &Config) -> SecCoGcConfig {
     found.unwrap_or_default()
 }
 
-/// Leakage of every client under plain and fair keys of equal total power, that of fair keys at the smallest σ of the grid.
-/// Clients count as equally large, so that only the keys make a difference.
+/// Leakage of every client under plain and fair keys of equal total power, that of fair keys at the smallest
+/// σ of the grid. Clients count as equally large, so that only the keys make a difference.
 ///
 /// # Errors
 /// Parameters that break a rule of the scheme.
 pub fn leakage(config: &Config) -> Result<Vec<LeakageRow>> {
     let clients = config.clients;
-    let assumptions = Assumptions::of(config, vec![1.0; clients]);
+    let assumptions = config.assumptions(vec![1.0; clients]);
     let weakest = config.study.key_stds.first().copied().unwrap_or(1.0);
     let total_power = KeyKind::Fair.total_power(clients, weakest);
     let mut table = Vec::new();
@@ -270,11 +236,11 @@ pub fn leakage(config: &Config) -> Result<Vec<LeakageRow>> {
     Ok(table)
 }
 
-/// Recovery error of random N(0, 1) updates through the real protocol, for every code and arithmetic, at every σ of `key_stds`. Over the
-/// field σ has no meaning, and the error is that of quantising to 40 bits.
+/// Recovery error of random N(0, 1) updates through the real protocol, for every code and arithmetic, at
+/// every σ of `key_stds`. Over the field σ has no meaning, and the error is that of quantising to 40 bits.
 ///
-/// s is that of the first `sec-cogc` of `[[compare]]`, or the nearest for which the code exists. A code that does not exist for
-/// any s from 1 to M − 2, where there is something to lose and to code, is left out.
+/// s is that of the first `sec-cogc` of `[[compare]]`, or the nearest for which the code exists. A code that
+/// does not exist for any s from 1 to M − 2, where there is something to lose and to code, is left out.
 ///
 /// # Errors
 /// Parameters that break a rule of the scheme.
@@ -315,7 +281,7 @@ pub fn recovery(config: &Config, key_stds: &[f64]) -> Result<Vec<RecoveryRow>> {
                 for round in 1..=TRIALS {
                     let updates = random_updates(clients, seed.child("updates", round));
                     let lost = lost_uploads(clients, stragglers, seed.child("losses", round));
-                    let decoded = scheme.aggregate(round, &updates, &lost, 1).decoded;
+                    let decoded = scheme.aggregate(round, &updates, &lost, 1)?.decoded;
                     let Decoded::Sum { sum, .. } = decoded else {
                         let problem = format!("{} lost a sum at {stragglers} stragglers", code.name());
                         return Err(Error::Refused(problem));
@@ -350,6 +316,6 @@ fn random_updates(clients: usize, seed: Seed) -> Vec<Update> {
 fn lost_uploads(clients: usize, lost: usize, seed: Seed) -> Lost {
     let mut order: Vec<u16> = (0..clients as u16).collect();
     order.shuffle(&mut seed.rng());
-    let uploads = order.into_iter().take(lost).map(|k| (0, PartyId::Client(k), PartyId::Server));
+    let uploads = order.into_iter().take(lost).map(|k| (0, 0, PartyId::Client(k), PartyId::Server));
     Lost(uploads.collect::<HashSet<_>>())
 }

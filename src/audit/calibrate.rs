@@ -1,7 +1,6 @@
 //! How strong the keys must be: the smallest power that meets a target at every layer for the worst client.
 
-use super::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
-use crate::cohort::fitted;
+use super::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::protocol::ProtocolConfig;
@@ -48,7 +47,8 @@ impl Bounds {
         }
     }
 
-    /// The line of `audit` that exceeds a bound by the largest factor, as one sentence; `None` when all are kept.
+    /// The line of `audit` that exceeds a bound by the largest factor, as one sentence; `None` when all are
+    /// kept.
     #[must_use]
     pub fn exceeded(&self, audit: &Audit) -> Option<String> {
         let over = |entry: &Entry| {
@@ -103,9 +103,9 @@ const STRONGEST: f64 = 1e8;
 
 /// The smallest σ of `protocol` that keeps `bounds`, for every construction of its keys.
 ///
-/// Every measure falls as σ grows, so σ is found by bisection over whole audits, to a relative 10⁻⁴ from above. Losses are
-/// the worst case, and the bounds are kept under each of `cases`: one for every number of clients that a round may have. Link keys stay as
-/// they are.
+/// Every measure falls as σ grows, so σ is found by bisection over whole audits, to a relative 10⁻⁴ from
+/// above. Losses are the worst case, and the bounds are kept under each of `cases`: one for every number of
+/// clients that a round may have. Link keys stay as they are.
 ///
 /// # Errors
 /// No bound, a scheme without keys, a bound below what the sum alone tells, or what [`audit`] refuses.
@@ -129,12 +129,13 @@ pub fn calibrate(
     };
     let clients = cases.iter().map(|case| case.weights.clients()).max().unwrap_or(0);
     let scale = cases.iter().map(scale).fold(0.0, f64::max);
-    let kinds: Vec<Option<KeyKind>> = match protocol {
-        ProtocolConfig::SecCoGc(_) | ProtocolConfig::ZeroSum(_) => {
-            [KeyKind::Fair, KeyKind::Pairwise, KeyKind::Plain].map(Some).to_vec()
+    let mut own = protocol.clone();
+    let kinds: Vec<Option<KeyKind>> = match own.section_mut().keys() {
+        Some(keys) if keys.kind.is_some() => {
+            [KeyKind::Fair, KeyKind::Pairwise, KeyKind::Plain].map(Some).into()
         }
-        ProtocolConfig::Gaussian(_) => vec![None],
-        _ => {
+        Some(_) => vec![None],
+        None => {
             let rule = format!("{} has no keys to calibrate", protocol.kind());
             return Err(Error::config("protocol", rule));
         }
@@ -145,7 +146,7 @@ pub fn calibrate(
             let mut audits = Vec::with_capacity(cases.len());
             for case in cases {
                 let size = case.weights.clients();
-                let protocol = fitted(&with_keys(protocol, keys, std), size);
+                let protocol = with_keys(protocol, keys, std).fitted(size);
                 let scheme = match protocol.build_for(size, seed, &case.public()) {
                     // A cohort without a scheme is an outage, in which nothing is sent.
                     Err(_) if size < clients => continue,
@@ -192,13 +193,11 @@ pub fn calibrate(
 }
 
 /// The protocol with other keys.
-fn with_keys(protocol: &ProtocolConfig, keys: Option<KeyKind>, key_std: f64) -> ProtocolConfig {
+fn with_keys(protocol: &ProtocolConfig, kind: Option<KeyKind>, key_std: f64) -> ProtocolConfig {
     let mut protocol = protocol.clone();
-    match (&mut protocol, keys) {
-        (ProtocolConfig::SecCoGc(config), Some(keys)) => (config.keys, config.key_std) = (keys, key_std),
-        (ProtocolConfig::ZeroSum(config), Some(keys)) => (config.keys, config.key_std) = (keys, key_std),
-        (ProtocolConfig::Gaussian(config), _) => config.key_std = key_std,
-        _ => {}
+    if let Some(keys) = protocol.section_mut().keys() {
+        *keys.std = key_std;
+        keys.kind.into_iter().zip(kind).for_each(|(own, kind)| *own = kind);
     }
     protocol
 }

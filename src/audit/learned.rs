@@ -2,11 +2,12 @@
 
 use super::Assumptions;
 use crate::error::Result;
+use crate::message::Views;
+use crate::privacy::Formal;
 use crate::privacy::exact;
 use crate::privacy::rank::Determined;
 use crate::privacy::split::{Split, number};
 use crate::privacy::view::{Coalition, View};
-use crate::protocol::{Formal, Views};
 
 /// What one view tells about one client.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,7 +22,8 @@ pub(super) struct Exposure {
     pub squares: [f64; 2],
 }
 
-/// What one view tells about client `k`; distances are ‖H⁺ shift‖ on the view and beyond the sum, per unit of the client's reach.
+/// What one view tells about client `k`; distances are ‖H⁺ shift‖ on the view and beyond the sum, per unit of
+/// the client's reach.
 struct Told {
     k: usize,
     lmip: f64,
@@ -84,7 +86,8 @@ impl Learned {
         self.add(&told, assumptions, every_round_is_this)
     }
 
-    /// Whether the view is part of the one without losses, with the same sum; the first view becomes that one.
+    /// Whether the view is part of the one without losses, with the same sum; the first view becomes that
+    /// one.
     fn is_no_news(&mut self, views: &Views, every_round_is_this: bool) -> bool {
         let view = View::of(views, self.coalition.clone());
         match &self.largest {
