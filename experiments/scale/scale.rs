@@ -1,8 +1,9 @@
-//! How time and memory of one aggregation grow with the number of clients M and of parameters d, each point in a process of its own.
+//! How time and memory of one aggregation grow with the number of clients M and of parameters d, each point
+//! in a process of its own.
 //!
-//! `cargo run --release --example scale FOLDER [LARGEST]` writes `scale.csv`, its tables and figure; LARGEST M·d of a point, 2·10⁹ without it,
-//! for which 8 GB of memory are needed.
-//! Memory is the peak of the resident set, as Linux tells it.
+//! `cargo run --release --example scale FOLDER [LARGEST]` writes `scale.csv`, its tables and figure; LARGEST
+//! M·d of a point, 2·10⁹ without it, for which 8 GB of memory are needed. Memory is the peak of the resident
+//! set, as Linux tells it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,8 +25,9 @@ use seccogc::seed::Seed;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Name, `[protocol]` section, bytes of a number, and the vectors of such numbers that a scheme must hold for each client beside its update:
-/// `fedavg` what is uploaded, `sec-cogc` the masked update and the sum of shares.
+/// Name, `[protocol]` section, bytes of a number, and the vectors of such numbers that a scheme must hold for
+/// each client beside its update: `fedavg` what is uploaded, `sec-cogc` the masked update and the sum of
+/// shares.
 const SCHEMES: [(&str, &str, usize, usize); 4] = [
     ("fedavg, f32", "kind = 'fedavg'\narithmetic = 'f32'", 4, 1),
     ("fedavg, f64", "kind = 'fedavg'\narithmetic = 'f64'", 8, 1),
@@ -65,7 +67,8 @@ fn peak() -> Option<f64> {
     Some(1024.0 * line.split_whitespace().nth(1)?.parse::<f64>().ok()?)
 }
 
-/// One point, in this process: prints the fastest round's seconds, and the peak of the memory before the work and in all.
+/// One point, in this process: prints the fastest round's seconds, and the peak of the memory before the work
+/// and in all.
 fn point(section: &str, clients: usize, parameters: usize) -> Result<()> {
     let start = peak().unwrap_or(f64::NAN);
     let protocol: ProtocolConfig =
@@ -80,7 +83,7 @@ fn point(section: &str, clients: usize, parameters: usize) -> Result<()> {
     let mut fastest = f64::INFINITY;
     for round in 1..=ROUNDS {
         let clock = Instant::now();
-        let aggregate = scheme.aggregate(round, &updates, &Perfect, 1);
+        let aggregate = scheme.aggregate(round, &updates, &Perfect, 1)?;
         fastest = fastest.min(clock.elapsed().as_secs_f64());
         if !aggregate.decoded.is_sum() {
             return Err(Error::Refused("nothing was decoded without a loss".into()));
@@ -106,7 +109,8 @@ fn measure(index: usize, clients: usize, parameters: usize) -> Result<Point> {
     Ok(Point { scheme, clients, parameters, seconds, memory: peak - start, needed })
 }
 
-/// Bytes that a scheme must hold: an update (f32) for every client, its vectors, all of them or those of a part, and the sum (f64).
+/// Bytes that a scheme must hold: an update (f32) for every client, its vectors, all of them or those of a
+/// part, and the sum (f64).
 fn needed(index: usize, clients: usize, parameters: usize) -> usize {
     let (_, _, bytes, vectors) = SCHEMES[index];
     let each = clients * bytes;

@@ -1,14 +1,16 @@
-//! Leakage by layer of adversaries against the power of the keys, for plain and fair keys, with the losses that occur.
+//! Leakage by layer of adversaries against the power of the keys, for plain and fair keys, with the losses
+//! that occur.
 //!
-//! `cargo run --release --example privacy_layers CONFIG [FOLDER]` writes `privacy_layers.csv`, its table and figure.
+//! `cargo run --release --example privacy_layers CONFIG [FOLDER]` writes `privacy_layers.csv`, its table and
+//! figure.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use seccogc::audit::{Adversaries, Entry, Erasures, audit};
 use seccogc::config::Config;
 use seccogc::error::{Error, Result};
-use seccogc::privacy::audit::{Adversaries, Assumptions, Entry, Erasures, audit};
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::{Graph, Scale, Trace, markdown, plot_graphs};
 use seccogc::seed::Seed;
@@ -29,7 +31,8 @@ struct Point {
     lmip_bits_most: f64,
     /// What the sum alone tells this layer.
     floor_bits: f64,
-    /// ε over all rounds, of the client who loses most: on the view, or beyond the sum where the layer obtains it.
+    /// ε over all rounds, of the client who loses most: on the view, or beyond the sum where the layer
+    /// obtains it.
     epsilon_most: f64,
     obtains_sum: bool,
     worst_adversary: String,
@@ -61,7 +64,7 @@ fn measure(config: &Path, keys: &'static str, key_std: f64) -> Result<Vec<Point>
     let links = config.network.build(clients, config.rounds, seed.child("links", 0))?;
     let scheme = config.protocol.build(clients, seed.child("protocol", 0))?;
     let adversaries = Adversaries { all: COLLUDERS, coalition: None };
-    let assumptions = Assumptions::of(&config, vec![1.0; clients]);
+    let assumptions = config.assumptions(vec![1.0; clients]);
     let found = audit(
         keys,
         &*scheme,

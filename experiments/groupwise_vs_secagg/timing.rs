@@ -1,4 +1,5 @@
-//! One round of a scheme, step by step and with a clock: what every party computes, phase by phase, and what it sends.
+//! One round of a scheme, step by step and with a clock: what every party computes, phase by phase, and what
+//! it sends.
 
 use std::time::Instant;
 
@@ -58,7 +59,8 @@ pub struct Timed {
     pub recovered: bool,
 }
 
-/// Runs a round; what `lost(phase, client)` says is lost on the way to the server. Parties compute one after the other.
+/// Runs a round; what `lost(phase, client)` says is lost on the way to the server. Parties compute one after
+/// the other.
 ///
 /// # Panics
 /// If a message of the honest parties is refused.
@@ -87,9 +89,10 @@ pub fn round<F: Field, P: Protocol<F>>(
             party
         })
         .collect();
-    let mut phases = vec![Phase::default(); usize::from(protocol.phases()) + 1];
+    let steps = protocol.phases().len() as u8;
+    let mut phases = vec![Phase::default(); usize::from(steps) + 1];
     let mut inboxes: Vec<Vec<_>> = ids.iter().map(|_| Vec::new()).collect();
-    for phase in 0..=protocol.phases() {
+    for phase in 0..=steps {
         let clock = Clock { round: number, attempt: 0, phase };
         let seen = &mut phases[usize::from(phase)];
         let mut senders = 0;

@@ -1,6 +1,8 @@
-//! How strong keys can be before rounding reaches the sum: recovery error and accuracy against key power, for every arithmetic and code.
+//! How strong keys can be before rounding reaches the sum: recovery error and accuracy against key power, for
+//! every arithmetic and code.
 //!
-//! `cargo run --release --example floating_point CONFIG [FOLDER]` writes `floating_point.csv`, its table and figure.
+//! `cargo run --release --example floating_point CONFIG [FOLDER]` writes `floating_point.csv`, its table and
+//! figure.
 
 use std::path::{Path, PathBuf};
 

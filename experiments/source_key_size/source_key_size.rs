@@ -1,8 +1,9 @@
-//! The size of the keys of secure gradient coding over the reduction m (the paper's Fig. 2): K = N = 24, M = 10, m = 1 … 10. Every point
-//! is built and checked: by decoding from every set of responders, or 10,000 seeded ones where there are more than 100,000, and by
-//! what all 24 transmissions together leak.
+//! The size of the keys of secure gradient coding over the reduction m (the paper's Fig. 2): K = N = 24, M =
+//! 10, m = 1 … 10. Every point is built and checked: by decoding from every set of responders, or 10,000
+//! seeded ones where there are more than 100,000, and by what all 24 transmissions together leak.
 //!
-//! `cargo run --release --example source_key_size [FOLDER]` writes `source_key_size.csv`, `.md`, `.svg` and `.png`.
+//! `cargo run --release --example source_key_size [FOLDER]` writes `source_key_size.csv`, `.md`, `.svg` and
+//! `.png`.
 
 use std::path::PathBuf;
 

@@ -1,9 +1,11 @@
-//! The average squared norm of the gradient over T rounds with learning rate c/√T, against T, on a network that is not convex.
+//! The average squared norm of the gradient over T rounds with learning rate c/√T, against T, on a network
+//! that is not convex.
 //!
-//! The gradient of the whole objective is measured, not estimated: one step of every client with learning rate 1 on all of its examples
-//! moves the model by it.
+//! The gradient of the whole objective is measured, not estimated: one step of every client with learning
+//! rate 1 on all of its examples moves the model by it.
 //!
-//! `cargo run --release --example convergence_rate CONFIG [FOLDER]` writes `convergence_rate.csv`, its table and figure.
+//! `cargo run --release --example convergence_rate CONFIG [FOLDER]` writes `convergence_rate.csv`, its table
+//! and figure.
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,10 @@
-//! Aggregation time of groupwise keys against SecAgg (Wan et al., *The Capacity Region of Information Theoretic Secure Aggregation with Uncoded
-//! Groupwise Keys*, Fig. 2): K = 4 … 10, U = ⌊(K+1)/2⌋, S = K − U, inputs of 100, 200 and 300 kB. Groupwise keys also over F_{7⁵}, whose
-//! symbols pack five inputs over the paper's F_7 into two bytes.
+//! Aggregation time of groupwise keys against SecAgg (Wan et al., *The Capacity Region of Information
+//! Theoretic Secure Aggregation with Uncoded Groupwise Keys*, Fig. 2): K = 4 … 10, U = ⌊(K+1)/2⌋, S = K − U,
+//! inputs of 100, 200 and 300 kB. Groupwise keys also over F_{7⁵}, whose symbols pack five inputs over the
+//! paper's F_7 into two bytes.
 //!
-//! `cargo run --release --example groupwise_vs_secagg [FOLDER [SAMPLES]]` writes `groupwise_vs_secagg.csv`, its table, the reductions as a
-//! table of their own, and two figures.
+//! `cargo run --release --example groupwise_vs_secagg [FOLDER [SAMPLES]]` writes `groupwise_vs_secagg.csv`,
+//! its table, the reductions as a table of their own, and two figures.
 
 mod timing;
 
@@ -80,7 +81,8 @@ fn measure<F: Field, P: Protocol<F>>(
         let mut rng = Seed::new(7).child("survivors", sample).rng();
         let left = index::sample(&mut rng, clients, survivors).into_vec();
         let lost = |phase, k: u16| phase >= upload && !left.contains(&usize::from(k));
-        // A round of one symbol computes the decoding matrix of these survivors, which does not depend on the inputs: set-up.
+        // A round of one symbol computes the decoding matrix of these survivors, which does not depend on the
+        // inputs: set-up.
         let matrices = round(protocol, sample + 1, &tiny, lost);
         let matrices: f64 = matrices.phases[part.from..].iter().map(|phase| phase.server).sum();
         let Timed { deal, prepare, phases, recovered } = round(protocol, sample + 1, &x, lost);

@@ -1,6 +1,8 @@
-//! Tables and figures of the sweeps of `experiments/accuracy_under_failures`: final accuracy by method, level of privacy, links and data.
+//! Tables and figures of the sweeps of `experiments/accuracy_under_failures`: final accuracy by method, level
+//! of privacy, links and data.
 //!
-//! `cargo run --release --example accuracy_under_failures FOLDER` reads `FOLDER/<dataset>/<even|uneven>/<network>/runs.csv`.
+//! `cargo run --release --example accuracy_under_failures FOLDER` reads
+//! `FOLDER/<dataset>/<even|uneven>/<network>/runs.csv`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -120,7 +122,8 @@ fn table(points: &[&Point]) -> String {
     markdown(&header, &[0], &lines)
 }
 
-/// Percentage points by which Fair-SecCoGC is ahead of every other method that hides single updates, at each level of privacy.
+/// Percentage points by which Fair-SecCoGC is ahead of every other method that hides single updates, at each
+/// level of privacy.
 fn gains(points: &[Point]) -> String {
     let mut lines = Vec::new();
     for ours in points.iter().filter(|point| point.method == "Fair-SecCoGC") {

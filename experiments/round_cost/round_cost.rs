@@ -1,7 +1,9 @@
-//! What one aggregation costs under every protocol: key dealing, coding and decoding of all parties in one process, next to plain averaging of the
-//! same updates in the same run; and what a whole round costs, with local training on complete MNIST.
+//! What one aggregation costs under every protocol: key dealing, coding and decoding of all parties in one
+//! process, next to plain averaging of the same updates in the same run; and what a whole round costs, with
+//! local training on complete MNIST.
 //!
-//! `cargo run --release --example round_cost [FOLDER]` writes `round_cost.csv` and `whole_round.csv` and their tables.
+//! `cargo run --release --example round_cost [FOLDER]` writes `round_cost.csv` and `whole_round.csv` and
+//! their tables.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -157,7 +159,7 @@ fn main() -> Result<()> {
         let mut plain = f64::NAN;
         for (name, scheme) in &schemes {
             let clock = Instant::now();
-            let aggregate = scheme.aggregate(round, &updates, &Perfect, 1);
+            let aggregate = scheme.aggregate(round, &updates, &Perfect, 1)?;
             let seconds = clock.elapsed().as_secs_f64();
             if !aggregate.decoded.is_sum() {
                 return Err(Error::Refused(format!("{name}: nothing was decoded without a loss")));
