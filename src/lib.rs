@@ -24,6 +24,7 @@ mod choice;
 pub mod cli;
 pub mod coding;
 pub mod cohort;
+pub mod compare;
 pub mod config;
 pub mod conformance;
 pub mod crypto;

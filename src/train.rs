@@ -7,21 +7,20 @@ mod divergence;
 mod experiment;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;
+mod row;
 mod step;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use crate::cohort::{CohortLinks, Schemes, Silence};
-use crate::error::{Diverged, NotFinite, Result};
+use crate::error::{Diverged, Result};
 use crate::learn::LocalUpdate;
 use crate::network::Replay;
 use crate::privacy::Leakage;
 use crate::protocol::participation::Participation;
 use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
 use crate::record::{Checkpoint, ClientRow, Outcome, Row};
-use clients::Spread;
 #[cfg(feature = "cli")]
 pub(crate) use clients::divide;
 pub(crate) use clients::{LocalRound, mean_count};
@@ -29,6 +28,7 @@ pub use crew::{Alone, Crew, Trained};
 #[cfg(feature = "deploy")]
 pub(crate) use divergence::not_finite;
 pub use experiment::{Experiment, Setting};
+use row::{Stopwatch, mean_loss};
 pub(crate) use step::relative_error;
 
 /// The state between two rounds.
@@ -110,8 +110,8 @@ impl Run<'_> {
     /// One communication round: local training, aggregation over failing links, server step, test.
     ///
     /// # Errors
-    /// [`crate::Error::Diverged`] when the round brings what is not finite; `state` is then that before the round.
-    /// Beside that only defects; an outage is a [`Row`].
+    /// [`crate::Error::Diverged`] when the round brings what is not finite; `state` is then that before the
+    /// round. Beside that only defects; an outage is a [`Row`].
     pub fn round(&self, state: &mut State) -> Result<(Row, Vec<ClientRow>)> {
         let before = state.of_server();
         let played = self.play(state);
@@ -123,79 +123,50 @@ impl Run<'_> {
 
     /// A round that leaves the clients' own vectors alone until nothing can diverge any more.
     fn play(&self, state: &mut State) -> Result<(Row, Vec<ClientRow>)> {
-        let Setting { config, learner, dataset, links, .. } = self.setting;
+        let Setting { config, links, .. } = self.setting;
         state.round += 1;
         let round = state.round;
         let diverged = |what| Diverged { round, client: None, what };
 
+        let mut clock = Stopwatch::start();
         let cohort = self.cohort(state);
-        let clock = Instant::now();
         let (mut updates, trained) = self.train_clients(state, &cohort.members);
         let silent = self.silence(round, &cohort.members, &mut updates, &trained)?;
-        let seconds_local = clock.elapsed().as_secs_f64();
+        let seconds_local = clock.lap();
 
-        let clock = Instant::now();
         let all_links = Silence { links: &**links, silent: &silent.clients };
         let links = CohortLinks { links: &all_links, members: &cohort.members };
         let signs_of_life = config.cohort.listen(&mut state.misses, round, &all_links);
-        let attempts = config.outage.attempts();
         let aggregate = match &cohort.scheme {
-            Some(scheme) => scheme.aggregate(round, &updates, &links, attempts)?,
+            Some(scheme) => scheme.aggregate(round, &updates, &links, config.outage.attempts())?,
             None => Aggregate::nothing(Reason::TooFew),
         };
-        let seconds_coding = clock.elapsed().as_secs_f64();
+        let seconds_coding = clock.lap();
 
         let (outcome, recovery_error) =
             self.apply(state, &cohort.members, &updates, &silent, &aggregate).map_err(diverged)?;
-
-        let clock = Instant::now();
-        let tested = round.is_multiple_of(config.evaluation.every) || round == config.rounds;
-        let test = tested.then(|| learner.evaluate(&state.parameters, &dataset.test));
-        if test.as_ref().is_some_and(|test| !test.loss.is_finite()) {
-            return Err(diverged(NotFinite::TestLoss).into());
-        }
-        let accuracies = if tested { self.crew.test(self, &state.parameters) } else { Vec::new() };
-        let spread = Spread::of(&accuracies);
-        let seconds_evaluation = clock.elapsed().as_secs_f64();
+        clock.lap();
+        let tested = self.test(state).map_err(diverged)?;
+        let seconds_evaluation = clock.lap();
 
         let leakage = self.leakage(&cohort, round, &aggregate, &silent.clients)?;
         self.settle(state, &cohort.members, &updates, &aggregate, outcome).map_err(diverged)?;
-        let worst = |of: fn(&Leakage) -> &Vec<f64>| {
-            leakage.as_ref().and_then(|l| of(l).iter().copied().reduce(f64::max))
-        };
-        let helpers = aggregate.traffic.client_helper > 0;
         let row = Row {
-            round,
-            attempts: aggregate.attempts,
             outcome,
             reason: aggregate.decoded.reason().filter(|_| outcome == Outcome::Outage),
             cohort: cohort.members.len(),
             diverged: silent.updates.len(),
-            arrivals: aggregate.arrivals,
             recovery_error,
-            saturated: aggregate.lost.map(|lost| lost.saturated),
-            underflowed: aggregate.lost.map(|lost| lost.underflowed),
-            bytes_client_client: aggregate.traffic.client_client,
             bytes_client_server: aggregate.traffic.client_server + signs_of_life,
-            bytes_client_helper: helpers.then_some(aggregate.traffic.client_helper),
-            bytes_helper_helper: helpers.then_some(aggregate.traffic.helper_helper),
-            bytes_helper_server: helpers.then_some(aggregate.traffic.helper_server),
             train_loss: mean_loss(silent.others(&trained)),
-            test_loss: test.as_ref().map(|test| test.loss),
-            test_accuracy: test.as_ref().map(|test| test.accuracy),
-            client_accuracy_worst: spread.as_ref().map(|spread| spread.worst),
-            client_accuracy_best: spread.as_ref().map(|spread| spread.best),
-            client_accuracy_std: spread.as_ref().map(|spread| spread.std),
-            leakage_link: worst(|l| &l.link),
-            leakage_neighbour: worst(|l| &l.neighbour),
-            leakage_server: worst(|l| &l.server),
             seconds_local,
             seconds_coding,
             seconds_evaluation,
-            seconds_simulated: aggregate.seconds,
+            ..row::of(round, &aggregate, &tested, leakage.as_ref())
         };
+        let accuracies = &tested.accuracies;
         let mut clients =
-            self.client_rows(round, &cohort.members, &updates, &trained, &accuracies, leakage.as_ref());
+            self.client_rows(round, &cohort.members, &updates, &trained, accuracies, leakage.as_ref());
         silent.updates.iter().for_each(|&i| clients[i].update_norm = f64::NAN);
         Ok((row, clients))
     }
@@ -244,37 +215,4 @@ impl Run<'_> {
         }
         Ok(Some(leakage))
     }
-
-    fn client_rows(
-        &self,
-        round: u64,
-        members: &[u16],
-        updates: &[Update],
-        trained: &[LocalUpdate],
-        accuracies: &[f64],
-        leakage: Option<&Leakage>,
-    ) -> Vec<ClientRow> {
-        let rows = updates.iter().zip(trained).enumerate();
-        let d = self.setting.parameters();
-        rows.map(|(k, (update, trained))| ClientRow {
-            round,
-            client: usize::from(members[k]) + 1,
-            examples: self.setting.shards[usize::from(members[k])].len(),
-            train_loss: trained.loss,
-            test_accuracy: accuracies.get(usize::from(members[k])).copied(),
-            update_norm: update.delta[..d].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt(),
-            leakage_link: leakage.map(|l| l.link[k]),
-            leakage_neighbour: leakage.map(|l| l.neighbour[k]),
-            leakage_server: leakage.map(|l| l.server[k]),
-        })
-        .collect()
-    }
-}
-
-/// Over the examples on which the clients trained; who had none has no loss.
-fn mean_loss<'a>(trained: impl Iterator<Item = &'a LocalUpdate>) -> f64 {
-    let (sum, examples) = trained
-        .filter(|update| update.examples > 0)
-        .fold((0.0, 0), |(sum, n), update| (sum + update.loss * update.examples as f64, n + update.examples));
-    sum / examples as f64
 }

@@ -164,8 +164,8 @@ pub fn worst(lossless: &Formal, phases: &[Phase], attempts: u32, seed: Seed) -> 
     (patterns.chain((0..sampled).map(pattern)).collect(), false)
 }
 
-/// What may be sent in an attempt: what is sent when nothing is lost, and on the same links in the declared phases that only a loss brings
-/// about.
+/// What may be sent in an attempt: what is sent when nothing is lost, and on the same links in the declared
+/// phases that only a loss brings about.
 fn transfers_of(lossless: &Formal, phases: &[Phase]) -> BTreeSet<(u8, PartyId, PartyId)> {
     let seen: BTreeSet<(u8, PartyId, PartyId)> =
         lossless.links().iter().map(|(link, _)| (link.transfer, link.from, link.to)).collect();

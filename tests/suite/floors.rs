@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 20] = [
     &["train"],
     &["attack", "experiment", "privacy_levels", "sweep"],
     &["report"],
-    &["deploy"],
+    &["compare", "deploy"],
     &["cli"],
     &["lib", "main"],
 ];

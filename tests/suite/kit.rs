@@ -93,15 +93,18 @@ fn build(kind: &str, text: &str, clients: usize) -> Box<dyn Aggregator> {
 
 #[test]
 fn every_kind_conforms() {
+    let mut failed = Vec::new();
     for kind in ProtocolConfig::KINDS {
         for (text, clients, promise, tolerance) in cases(kind) {
             let claim = Claim { clients, promise, tolerance };
             let report = check(&*build(kind, &text, clients), &claim, Seed::new(3)).unwrap();
-            assert_eq!(report.breaches, [], "{kind}: {text}");
-            assert!(report.complete > 0, "{kind}: {text}: {report:?}");
-            assert!(report.outages > 0 || *kind == "ideal", "{kind}: {text}: {report:?}");
+            let tried = report.complete > 0 && (report.outages > 0 || *kind == "ideal");
+            if !report.breaches.is_empty() || !tried {
+                failed.push(format!("{kind}: {text}: {report:?}"));
+            }
         }
     }
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 /// A sound scheme, of which one answer is changed.
