@@ -122,6 +122,7 @@ enum Flaw {
     OldKeys,
     OtherMessages,
     Fickle,
+    Estimating,
 }
 
 impl Aggregator for Flawed {
@@ -148,6 +149,11 @@ impl Aggregator for Flawed {
                 use std::sync::atomic::{AtomicU64, Ordering};
                 static TIMES: AtomicU64 = AtomicU64::new(0);
                 sum[0] += 1e-12 * TIMES.fetch_add(1, Ordering::Relaxed) as f64;
+            }
+            (Flaw::Estimating, decoded) => {
+                if let Decoded::Sum { sum, included, .. } = std::mem::replace(decoded, Decoded::lost()) {
+                    *decoded = Decoded::Estimate { sum, included };
+                }
             }
             _ => {}
         }
@@ -199,6 +205,14 @@ fn flaws_are_caught_by_the_rule_that_they_break() {
         let report = check(&Flawed { scheme, flaw }, &claim, Seed::new(3)).unwrap();
         let rules: Vec<&str> = report.breaches.iter().map(|Breach { rule, .. }| *rule).collect();
         assert!(rules.contains(&rule), "{flaw:?}: {:?}", report.breaches);
+    }
+    // An estimate is what it says, and no sum.
+    for (promise, sound) in [(Promise::Estimate, true), (Promise::Exact, false)] {
+        let estimating = Flawed { scheme: build("fedavg", "", 3), flaw: Flaw::Estimating };
+        let report =
+            check(&estimating, &Claim { clients: 3, promise, tolerance: 1e-6 }, Seed::new(3)).unwrap();
+        assert_eq!(report.breaches.is_empty(), sound, "{:?}", report.breaches);
+        assert!(report.results > 0 && report.outages > 0, "{report:?}");
     }
     // Noise where a sum is promised.
     let noisy = build("gaussian", "key_std = 0.5", 3);
