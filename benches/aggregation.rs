@@ -1,9 +1,10 @@
-//! One aggregation of every field scheme: K = 10, d = 1.6 M, two uploads and two more answers lost. Prints a table: what a client and the
-//! server compute, next to a memcpy of what the server receives and to the keystreams that it must expand.
+//! One aggregation of every field scheme: K = 10, d = 1.6 M, two uploads and two more answers lost. Prints a
+//! table: what a client and the server compute, next to a memcpy of what the server receives and to the
+//! keystreams that it must expand.
 //!
 //! `cargo bench --bench aggregation`; medians of five rounds, on all cores.
 
-#[path = "../examples/timing/mod.rs"]
+#[path = "../experiments/groupwise_vs_secagg/timing.rs"]
 mod timing;
 
 use std::time::Instant;

@@ -1,7 +1,9 @@
-//! The coding layer at memory speed: key generation, encoding and decoding of M = 10 updates of the FedAvg CNN's size
-//! (d = 1,663,370), over the reals and over prime fields, next to a memcpy of the same bytes in the same run. Throughput counts the bytes that each pass must read.
+//! The coding layer at memory speed: key generation, encoding and decoding of M = 10 updates of the FedAvg
+//! CNN's size (d = 1,663,370), over the reals and over prime fields, next to a memcpy of the same bytes in
+//! the same run. Throughput counts the bytes that each pass must read.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
@@ -10,7 +12,9 @@ use seccogc::algebra::grid::{Grid, Public};
 use seccogc::algebra::{KeyStream, Sample};
 use seccogc::coding::{Code, CodeKind, Coefficient};
 use seccogc::keys::{CHUNK, KeyKind, KeySource, Later, SeededKeys};
+use seccogc::network::Perfect;
 use seccogc::protocol::exchange::{PART_BYTES, part_len};
+use seccogc::protocol::{ProtocolConfig, Update};
 use seccogc::seed::Seed;
 
 #[global_allocator]
@@ -80,6 +84,34 @@ fn passes<S: Sample<Scalar: Coefficient> + Copy>(c: &mut Criterion, name: &str) 
     group.finish();
 }
 
+/// Whole coding rounds: dealing, masking, sharing, adding up, uploading and decoding, on a grid and without.
+fn rounds(c: &mut Criterion) {
+    let update = |k: usize| Update { weight: 1.0, delta: Arc::new(vec![1e-4 * (k as f32 + 0.5); D]) };
+    let updates: Vec<Update> = (0..M).map(update).collect();
+    let public = Public { clip: Some(1.0), coordinates: Some(D), ..Public::default() };
+    let mut group = c.benchmark_group("coding round");
+    group.sample_size(20);
+    for (arithmetic, stragglers) in [("f64", 3), ("f64", 7), ("f32", 3)] {
+        for grid in [false, true] {
+            let section = format!(
+                "kind = 'sec-cogc'\nstragglers = {stragglers}\narithmetic = '{arithmetic}'\ngrid = {grid}"
+            );
+            let config: ProtocolConfig = toml::from_str(&section).unwrap();
+            let scheme = config.build_for(M, Seed::new(1), &public).unwrap();
+            let on = if grid { "on a grid" } else { "without a grid" };
+            let id = BenchmarkId::new(format!("s = {stragglers}, {on}"), arithmetic);
+            let mut round = 0;
+            group.bench_function(id, |b| {
+                b.iter(|| {
+                    round += 1;
+                    black_box(scheme.aggregate(round, &updates, &Perfect, 1).unwrap())
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 fn coding(c: &mut Criterion) {
     passes::<f64>(c, "f64");
     passes::<f32>(c, "f32");
@@ -87,5 +119,5 @@ fn coding(c: &mut Criterion) {
     passes::<M31>(c, "2^31-1");
 }
 
-criterion_group!(benches, coding);
+criterion_group!(benches, coding, rounds);
 criterion_main!(benches);

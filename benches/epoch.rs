@@ -1,7 +1,8 @@
 //! Local training on request, to be measured beside other programs: `experiments/performance/run.py`.
 //!
-//! Reads lines `MODEL IMAGES` and answers each with the images per second of one epoch (batch 32, SGD, shuffled) of every client;
-//! the only argument is the number of clients, one on each thread. The data are random: the arithmetic does not depend on them.
+//! Reads lines `MODEL IMAGES` and answers each with the images per second of one epoch (batch 32, SGD,
+//! shuffled) of every client; the only argument is the number of clients, one on each thread. The data are
+//! random: the arithmetic does not depend on them.
 
 use std::{io, time::Instant};
 

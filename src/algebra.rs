@@ -1,8 +1,8 @@
 //! Symbols and their scalars: what the protocols compute with.
 //!
-//! A protocol is written once over a [`Symbol`]. With `f64` or `f32` it aggregates real updates, with a prime field
-//! ([`field`]) integers; with [`LinearForm`] it computes *formal* combinations of inputs and key draws, so that the view
-//! of any party is read off the code that runs (see [`crate::privacy`]).
+//! A protocol is written once over a [`Symbol`]. With `f64` or `f32` it aggregates real updates, with a prime
+//! field ([`field`]) integers; with [`LinearForm`] it computes *formal* combinations of inputs and key draws,
+//! so that the view of any party is read off the code that runs (see [`crate::privacy`]).
 
 pub mod extension;
 pub mod field;
@@ -23,8 +23,8 @@ pub const CHUNK: usize = 16 * 1024;
 /// Bytes of a second-level cache that the vectors of a product may fill.
 const CACHE: usize = 512 * 1024;
 
-/// A formal coefficient that a sum reduces to this fraction of its last term is the rounding of a cancellation: it becomes
-/// zero, lest keys that cancel count as very weak keys.
+/// A formal coefficient that a sum reduces to this fraction of its last term is the rounding of a
+/// cancellation: it becomes zero, lest keys that cancel count as very weak keys.
 const CANCELLED: f64 = 1e-11;
 
 /// Whether no value is NaN or infinite.
@@ -58,7 +58,8 @@ pub trait Scalar:
     /// 1/self; `None` for 0.
     fn inverse(self) -> Option<Self>;
 
-    /// The factor that gives a key draw the standard deviation `std`. Over a prime field draws are uniform and stay so: 1.
+    /// The factor that gives a key draw the standard deviation `std`. Over a prime field draws are uniform
+    /// and stay so: 1.
     fn deviation(std: f64) -> Self;
 
     /// Whether `sum` is only what rounding leaves of a cancellation in which `term` came last.
@@ -116,7 +117,7 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
     fn set(symbols: &mut [Self], draws: &[Self::Draw]);
 
     /// Moves key draws onto a grid ([`grid::Grid::settle`]); nothing where there are no real numbers.
-    fn settle(draws: &mut [Self], grid: &Grid, coins: &[u32]) {
+    fn settle(draws: &mut [Self], grid: &Grid, coins: &[u8]) {
         let _ = (draws, grid, coins);
     }
 
@@ -163,8 +164,9 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
         });
     }
 
-    /// `y_i += Σ_j a_ij x_j` for vectors of equal length and a `matrix` with a row for every `y_i` and a column for every `x_j`. The
-    /// coordinates are taken in blocks of which all `x_j` stay in cache, in parallel.
+    /// `y_i += Σ_j a_ij x_j` for vectors of equal length and a `matrix` with a row for every `y_i` and a
+    /// column for every `x_j`. The coordinates are taken in blocks of which all `x_j` stay in cache, in
+    /// parallel.
     fn add_product(y: Vec<&mut [Self]>, matrix: &[Vec<Self::Scalar>], x: &[&[Self]]) {
         let block = (CACHE / (size_of::<Self>() * x.len().max(1))).clamp(64, CHUNK);
         parallel::for_each_block(y, block, |index, parts| {
@@ -195,8 +197,8 @@ pub trait Sample: Symbol {
 
 /// A floating-point symbol.
 pub trait Real: Sample<Draw = f64> {
-    /// `y[i] += a · x[i]` for a single-precision update `x`, the product rounded to the grid if there is one; the slices have equal
-    /// length.
+    /// `y[i] += a · x[i]` for a single-precision update `x`, the product rounded to the grid if there is one;
+    /// the slices have equal length.
     fn axpy_f32(y: &mut [Self], a: f64, x: &[f32], grid: Option<&Grid>);
 
     /// The symbols as real numbers, in place where they already are.
@@ -233,7 +235,7 @@ macro_rules! real_symbol {
                 symbols.iter_mut().zip(draws).for_each(|(symbol, draw)| *symbol = *draw as $real);
             }
 
-            fn settle(draws: &mut [Self], grid: &Grid, coins: &[u32]) {
+            fn settle(draws: &mut [Self], grid: &Grid, coins: &[u8]) {
                 if let Some(draws) = Self::as_draws(draws) {
                     grid.settle(draws, coins);
                 }

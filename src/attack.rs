@@ -1,14 +1,17 @@
 //! Empirical attacks: what the leakage metrics mean for real images.
 //!
-//! Both attacks work on what a party really receives under the configured protocol. The adversary first forms its best linear
-//! guess of the victim's update ([`crate::privacy::best_estimate`], with the formal view of the same code), then
+//! Both attacks work on what a party really receives under the configured protocol. The adversary first forms
+//! its best linear guess of the victim's update ([`crate::privacy::best_estimate`], with the formal view of
+//! the same code), then
 //!
-//! - **inverts** it: the victim trained one step on one image, and the guess is turned into an image ([`inversion`]);
-//! - **tests membership** (Yeom et al. 2018 for the final model): does the guess point along the update that a candidate image
-//!   would cause, or is the loss of the final model small on it ([`roc`])?
+//! - **inverts** it: the victim trained one step on one image, and the guess is turned into an image
+//!   ([`inversion`]);
+//! - **tests membership** (Yeom et al. 2018 for the final model): does the guess point along the update that
+//!   a candidate image would cause, or is the loss of the final model small on it ([`roc`])?
 //!
-//! Without keys and at every σ of `[attack] key_stds`, for a neighbour and for the server. No message is lost: the case that tells
-//! most. A neighbour uses the shares that it received and its own update; its own key would tell it slightly more.
+//! Without keys and at every σ of `[attack] key_stds`, for a neighbour and for the server. No message is
+//! lost: the case that tells most. A neighbour uses the shares that it received and its own update; its own
+//! key would tell it slightly more.
 
 pub mod inversion;
 pub mod roc;
@@ -32,41 +35,6 @@ use crate::seed::Seed;
 use crate::train::Setting;
 use inversion::{Mlp, closed_form, idlg, psnr, ssim};
 use roc::{Roc, Scores};
-
-/// What `seccogc attack` tries.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct AttackConfig {
-    /// Standard deviations σ of the keys under attack, in the unit of the update; each greater than 0. The case without keys is
-    /// always tried first.
-    pub key_stds: Vec<f64>,
-    /// Steps of the gradient matching for one image; at least 1.
-    #[schemars(range(min = 1))]
-    pub iterations: usize,
-    /// Training examples that every client keeps for the membership test, fewer being easier to recognise; at least 1.
-    #[schemars(range(min = 1))]
-    pub examples: usize,
-}
-
-impl Default for AttackConfig {
-    fn default() -> Self {
-        Self { key_stds: vec![0.001, 0.01, 1.0, 100.0], iterations: 300, examples: 30 }
-    }
-}
-
-impl AttackConfig {
-    pub(crate) fn check(&self) -> Result<()> {
-        if !self.key_stds.iter().all(|std| std.is_finite() && *std > 0.0) {
-            return Err(Error::config("key_stds", "give finite standard deviations greater than 0"));
-        }
-        for (key, value) in [("iterations", self.iterations), ("examples", self.examples)] {
-            if value == 0 {
-                return Err(Error::config(key, "0 is too small; give at least 1"));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// One attacked image: a line of `inversion.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,7 +119,8 @@ fn targets(config: &Config) -> Result<Vec<Target>> {
     std::iter::once((None, without)).chain(with).map(build).collect()
 }
 
-/// What `adversary` makes of `victim`'s update: its best linear guess (d coordinates), and the leakage in bits per coordinate.
+/// What `adversary` makes of `victim`'s update: its best linear guess (d coordinates), and the leakage in
+/// bits per coordinate.
 fn guess(
     config: &Config,
     target: &Target,
@@ -189,12 +158,12 @@ fn adversaries(scheme: &dyn Aggregator, victim: usize) -> Vec<(&'static str, Par
     neighbour.into_iter().chain([("server", PartyId::Server)]).collect()
 }
 
-/// Inverts every client's one-image update, seen by a neighbour and by the server, at every level of keys. Returns the measures
-/// and the images, the originals first.
+/// Inverts every client's one-image update, seen by a neighbour and by the server, at every level of keys.
+/// Returns the measures and the images, the originals first.
 ///
 /// # Errors
-/// A protocol without keys, another model than `mlp` with one hidden layer, or examples that are no images or are
-/// randomly changed.
+/// A protocol without keys, another model than `mlp` with one hidden layer, or examples that are no images or
+/// are randomly changed.
 pub fn invert(config: &Config, setting: &Setting) -> Result<(Vec<InversionRow>, Vec<Strip>)> {
     let ModelConfig::Mlp(mlp) = &config.model else {
         let rule =
@@ -335,13 +304,14 @@ fn check_augmentation(dataset: &Dataset) -> Result<()> {
     Err(Error::config(key, "the attacks work on unchanged images; remove it"))
 }
 
-/// Tests membership on the first round's messages at every level of keys, and on the final model after `rounds` rounds. Returns
-/// the areas and the curves, in the same order.
+/// Tests membership on the first round's messages at every level of keys, and on the final model after
+/// `rounds` rounds. Returns the areas and the curves, in the same order.
 ///
-/// Members are training images and non-members test images, so that a difference between the two sets would count as membership.
-/// The scores of all victims are pooled, and those of one victim share its key: the intervals count victims, not scores
-/// ([`Roc::interval`]). What all victims share in one run, such as the server's view of one round, no interval of one run shows. "At
-/// chance" in one run says that no edge was seen, not that there is none.
+/// Members are training images and non-members test images, so that a difference between the two sets would
+/// count as membership. The scores of all victims are pooled, and those of one victim share its key: the
+/// intervals count victims, not scores ([`Roc::interval`]). What all victims share in one run, such as the
+/// server's view of one round, no interval of one run shows. "At chance" in one run says that no edge was
+/// seen, not that there is none.
 ///
 /// # Errors
 /// A protocol without keys, or randomly changed images.

@@ -1,5 +1,5 @@
-//! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2; a run that diverges is no failure of
-//! the program, it prints one line and exits with code 3.
+//! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2; a run
+//! that diverges is no failure of the program, it prints one line and exits with code 3.
 
 mod attack;
 mod audit;
@@ -28,8 +28,9 @@ use crate::config::{self, Config};
 use crate::data::{DatasetName, data_dir, fetch};
 use crate::error::{Error, Result};
 use crate::learn::Device;
+use crate::record::Played;
 use crate::record::{End, free_name, to_csv};
-use crate::report::{Played, plot_run};
+use crate::report::plot_run;
 use crate::train::{Alone, Crew, Setting};
 use progress::{Progress, View};
 
@@ -148,7 +149,8 @@ struct Common {
     /// Folder for the results; must be new or empty [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Where the neural network computes: cpu (flex), ndarray or wgpu, as built in [default: cpu, or the run's own with --resume]
+    /// Where the neural network computes: cpu (flex), ndarray or wgpu, as built in
+    /// [default: cpu, or the run's own with --resume]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// Seed of every random stream, instead of the configuration's
@@ -168,7 +170,8 @@ struct Common {
 /// Where the number of coordinates of an update comes from.
 #[derive(Args)]
 struct Count {
-    /// Coordinates of an update, which decide the size of the messages [default: those of the configured model]
+    /// Coordinates of an update, which decide the size of the messages
+    /// [default: those of the configured model]
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u64).range(1..))]
     parameters: Option<u64>,
     /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
@@ -426,7 +429,8 @@ fn device(common: &Common, resume: Option<&Path>) -> Result<Device> {
     }
 }
 
-/// Draws the run that ended in `directory` and says where it is; an error where it diverged, which tells how the `verb` goes on.
+/// Draws the run that ended in `directory` and says where it is; an error where it diverged, which tells how
+/// the `verb` goes on.
 fn finish(verb: &str, directory: &Path, end: &End, common: &Common) -> Result<()> {
     let played = Played::read(directory)?;
     plot_run(&played, &stem(directory), &directory.join("accuracy"))?;

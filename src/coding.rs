@@ -17,7 +17,8 @@
 //! destroys a strongly masked update. Rows are scaled to max_k |b_mk| = 1, so that ‖a‖₂ compares codes.
 //! [`Code::amplification`] measures this; [`CodeKind::Auto`] takes the code in which it is smallest.
 //!
-//! The same codes exist over a prime field (`arithmetic = "field"`): there decoding is exact, whatever the code.
+//! The same codes exist over a prime field (`arithmetic = "field"`): there decoding is exact, whatever the
+//! code.
 
 use std::fmt;
 
@@ -40,8 +41,8 @@ pub(crate) use memory::Memory;
 pub(crate) use solve::singular_triples;
 pub use solve::{RESIDUAL_TOLERANCE, solve_ones};
 
-/// Number of random sets of rows in which a code under construction is tried: all there are up to M = 10. Fewer for many
-/// clients ([`affordable`]).
+/// Number of random sets of rows in which a code under construction is tried: all there are up to M = 10.
+/// Fewer for many clients ([`affordable`]).
 const TRIED_SETS: usize = 300;
 
 /// Tried sets · M³ at most, some seconds.
@@ -179,7 +180,8 @@ pub trait Code: fmt::Debug + Send + Sync {
 
     /// The worst decoding amplification ‖a‖₂ over sets of exactly M−s rows: over all of them if they are at
     /// most `samples`, otherwise over runs of cyclically consecutive rows, which are the worst for
-    /// `cyclic-mds`, and over `samples` random sets. Infinite if one of them does not decode; 1 over a prime field.
+    /// `cyclic-mds`, and over `samples` random sets. Infinite if one of them does not decode; 1 over a prime
+    /// field.
     fn amplification(&self, samples: usize, seed: Seed) -> f64;
 }
 
@@ -203,8 +205,9 @@ impl<K: fmt::Debug> fmt::Debug for GradientCode<K> {
 }
 
 impl GradientCode {
-    /// Builds the code of `kind` for M = `clients` and s = `stragglers` over the reals. Only a `cyclic-random` matrix
-    /// depends on `seed`; it is the best conditioned of several draws (see [`CodeKind::CyclicRandom`]).
+    /// Builds the code of `kind` for M = `clients` and s = `stragglers` over the reals. Only a
+    /// `cyclic-random` matrix depends on `seed`; it is the best conditioned of several draws (see
+    /// [`CodeKind::CyclicRandom`]).
     ///
     /// # Errors
     ///
@@ -235,8 +238,9 @@ impl GradientCode {
 }
 
 impl<F: Prime> GradientCode<F> {
-    /// Builds the code of `kind` over a prime field: `fractional-repetition`, or `cyclic-random` from a uniform H. [`CodeKind::Auto`]
-    /// takes the first where it exists, because it decodes from more sets of rows.
+    /// Builds the code of `kind` over a prime field: `fractional-repetition`, or `cyclic-random` from a
+    /// uniform H. [`CodeKind::Auto`] takes the first where it exists, because it decodes from more sets of
+    /// rows.
     ///
     /// # Errors
     ///
@@ -270,7 +274,8 @@ impl<F: Prime> GradientCode<F> {
 }
 
 impl<K: Coefficient> GradientCode<K> {
-    /// The code whose row m has the coefficients `rows[m]` at the clients `support[m]` (sorted), none of them 0.
+    /// The code whose row m has the coefficients `rows[m]` at the clients `support[m]` (sorted), none of
+    /// them 0.
     fn new(kind: CodeKind, stragglers: usize, rows: Vec<Vec<K>>, support: Vec<Vec<usize>>) -> Self {
         let mut holders = vec![Vec::with_capacity(stragglers + 1); rows.len()];
         for (row, clients) in support.iter().enumerate() {
@@ -307,12 +312,12 @@ impl<K: Coefficient> GradientCode<K> {
         dense
     }
 
-    /// The decoding vector a with a·B_R = 1ᵀ for R = `rows`, indexed like `rows`; over the reals, of all such vectors the
-    /// one of least norm. `None` is an outage: 1ᵀ is not in the row span of B_R (over the reals within
-    /// [`RESIDUAL_TOLERANCE`]). Any M−s distinct rows decode; fewer do when they happen to span 1ᵀ.
+    /// The decoding vector a with a·B_R = 1ᵀ for R = `rows`, indexed like `rows`; over the reals, of all such
+    /// vectors the one of least norm. `None` is an outage: 1ᵀ is not in the row span of B_R (over the reals
+    /// within [`RESIDUAL_TOLERANCE`]). Any M−s distinct rows decode; fewer do when they happen to span 1ᵀ.
     ///
-    /// Fractional repetition is decoded exactly, without arithmetic on B: a averages the rows of each group. The other codes
-    /// solve a system for every new set and remember the result.
+    /// Fractional repetition is decoded exactly, without arithmetic on B: a averages the rows of each group.
+    /// The other codes solve a system for every new set and remember the result.
     ///
     /// # Panics
     ///

@@ -1,10 +1,11 @@
 //! Who takes part in a round: client sampling and elastic cohorts.
 //!
-//! A scheme runs among the m clients of a round's *cohort*; code, keys and weights are theirs alone. With `sample` the server
-//! draws the cohort uniformly, in every round anew (McMahan et al. 2017). With `drop_after` the cohort is *elastic*: every client
-//! sends the server a sign of life in every round, over its link to the server; a client that is not heard for so many rounds in
-//! a row is left out, because every code row that needs it would stay incomplete, and the code is formed anew over the others. It
-//! is back in the round after it is heard again.
+//! A scheme runs among the m clients of a round's *cohort*; code, keys and weights are theirs alone. With
+//! `sample` the server draws the cohort uniformly, in every round anew (McMahan et al. 2017). With
+//! `drop_after` the cohort is *elastic*: every client sends the server a sign of life in every round, over
+//! its link to the server; a client that is not heard for so many rounds in a row is left out, because every
+//! code row that needs it would stay incomplete, and the code is formed anew over the others. It is back in
+//! the round after it is heard again.
 //!
 //! Keys are drawn by round, and a round has one cohort: no key serves two cohorts.
 
@@ -15,16 +16,14 @@ use rand::seq::index;
 use serde::{Deserialize, Serialize};
 
 use crate::algebra::grid::Public;
-use crate::coding::CodeKind;
-use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::network::{Dependence, LinkModel, LinkUse};
-use crate::protocol::exchange::HEADER_BYTES;
-use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Stragglers};
+use crate::message::{HEADER_BYTES, LinkUse, PartyId};
+use crate::network::{Dependence, LinkModel};
+use crate::protocol::{Aggregator, ProtocolConfig};
 use crate::seed::Seed;
 
-/// The phase of signs of life: after all phases of a protocol.
-const SIGN_OF_LIFE: u8 = u8::MAX;
+/// The transfer of signs of life: after all uploads of a protocol.
+const SIGN_OF_LIFE: u8 = 127;
 
 /// The clients of a round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -33,12 +32,12 @@ pub struct CohortConfig {
     /// Clients drawn for every round, from `least` to `clients`; all by default.
     #[schemars(range(min = 1))]
     pub sample: Option<usize>,
-    /// Rounds in a row without a sign of life after which a client is left out, until it is heard again; at least 1. Nobody is left out
-    /// by default.
+    /// Rounds in a row without a sign of life after which a client is left out, until it is heard again; at
+    /// least 1. Nobody is left out by default.
     #[schemars(range(min = 1))]
     pub drop_after: Option<u32>,
-    /// Fewest clients of a round, at least 1; with fewer the round is an outage. The sum over two clients shows each the other's
-    /// update.
+    /// Fewest clients of a round, at least 1; with fewer the round is an outage. The sum over two clients
+    /// shows each the other's update.
     #[schemars(range(min = 1))]
     pub least: usize,
 }
@@ -56,30 +55,28 @@ impl CohortConfig {
         self.sample.is_none() && self.drop_after.is_none()
     }
 
-    /// Checks every value.
+    /// Checks every value, for a run of `clients` clients who go on from their own models after an outage
+    /// (`accumulates`) or not.
     ///
     /// # Errors
     /// [`Error::Config`] with a key relative to the section.
-    pub fn check(&self, config: &Config) -> Result<()> {
+    pub fn check(&self, clients: usize, accumulates: bool) -> Result<()> {
         if self.is_everybody() {
             return Ok(());
         }
-        if self.least == 0 || self.least > config.clients {
-            let rule =
-                format!("{} must be at least 1 and at most the {} clients", self.least, config.clients);
+        if self.least == 0 || self.least > clients {
+            let rule = format!("{} must be at least 1 and at most the {clients} clients", self.least);
             return Err(Error::config("least", rule));
         }
-        if let Some(sample) = self.sample.filter(|s| !(self.least..=config.clients).contains(s)) {
-            let rule = format!(
-                "{sample} is out of range; give {} (`least`) to {} (`clients`)",
-                self.least, config.clients
-            );
+        if let Some(sample) = self.sample.filter(|s| !(self.least..=clients).contains(s)) {
+            let rule =
+                format!("{sample} is out of range; give {} (`least`) to {clients} (`clients`)", self.least);
             return Err(Error::config("sample", rule));
         }
         if self.drop_after == Some(0) {
             return Err(Error::config("drop_after", "0 is too small; give at least 1 or leave it out"));
         }
-        if config.outage.accumulates() {
+        if accumulates {
             let rule = "a client that is not in the cohort has nothing to carry on from; take outage.policy = \"skip\" or \
                         \"retry\"";
             return Err(Error::config(if self.sample.is_some() { "sample" } else { "drop_after" }, rule));
@@ -115,8 +112,8 @@ impl CohortConfig {
         }
     }
 
-    /// The cohort of a round among `clients` clients, ascending: drawn from those who missed fewer than `drop_after` rounds.
-    /// Empty when there are fewer than `least`.
+    /// The cohort of a round among `clients` clients, ascending: drawn from those who missed fewer than
+    /// `drop_after` rounds. Empty when there are fewer than `least`.
     #[must_use]
     pub fn members(&self, clients: usize, misses: &[u32], round: u64, seed: Seed) -> Vec<u16> {
         let alive = |k: &usize| self.drop_after.is_none_or(|n| misses[*k] < n);
@@ -129,7 +126,8 @@ impl CohortConfig {
         if self.is_everybody() || members.len() >= self.least { members } else { Vec::new() }
     }
 
-    /// Counts the rounds in a row in which each client was not heard. Returns the bytes of the signs of life. Who is silent sends none.
+    /// Counts the rounds in a row in which each client was not heard. Returns the bytes of the signs of life.
+    /// Who is silent sends none.
     pub fn listen(&self, misses: &mut [u32], round: u64, links: &dyn LinkModel) -> u64 {
         if self.drop_after.is_none() {
             return 0;
@@ -139,7 +137,7 @@ impl CohortConfig {
         for (k, misses) in (0..).zip(misses) {
             let (from, to) = (PartyId::Client(k), PartyId::Server);
             let speaks = !links.is_silent(from);
-            let link = LinkUse { round, attempt: 0, phase: SIGN_OF_LIFE, from, to, bytes };
+            let link = LinkUse { round, attempt: 0, transfer: SIGN_OF_LIFE, from, to, bytes };
             *misses = if speaks && links.delivers(link) { 0 } else { misses.saturating_add(1) };
             signs += u64::from(speaks);
         }
@@ -230,7 +228,8 @@ impl LinkModel for CohortLinks<'_> {
 
 /// A protocol for cohorts of every size.
 pub struct Schemes {
-    protocol: ProtocolConfig,
+    /// What makes more; `None` where there is but one.
+    protocol: Option<ProtocolConfig>,
     seed: Seed,
     public: Public,
     built: Mutex<BTreeMap<usize, Option<Arc<dyn Aggregator>>>>,
@@ -249,7 +248,14 @@ impl Schemes {
     ) -> Result<(Self, Arc<dyn Aggregator>)> {
         let full: Arc<dyn Aggregator> = protocol.build_for(clients, seed, &public)?.into();
         let built = Mutex::new(BTreeMap::from([(clients, Some(Arc::clone(&full)))]));
-        Ok((Self { protocol: protocol.clone(), seed, public, built }, full))
+        Ok((Self { protocol: Some(protocol.clone()), seed, public, built }, full))
+    }
+
+    /// One scheme, for `clients` clients and no other number.
+    #[must_use]
+    pub fn only(clients: usize, scheme: Arc<dyn Aggregator>) -> Self {
+        let built = Mutex::new(BTreeMap::from([(clients, Some(scheme))]));
+        Self { protocol: None, seed: Seed::new(0), public: Public::default(), built }
     }
 
     /// The scheme for `clients` clients; `None` if the protocol has none of that size.
@@ -259,7 +265,8 @@ impl Schemes {
         built
             .entry(clients)
             .or_insert_with(|| {
-                match fitted(&self.protocol, clients).build_for(clients, self.seed, &self.public) {
+                let protocol = self.protocol.as_ref()?;
+                match protocol.fitted(clients).build_for(clients, self.seed, &self.public) {
                     Ok(scheme) => Some(scheme.into()),
                     Err(error) => {
                         tracing::warn!("no scheme for a cohort of {clients}: {error}");
@@ -271,29 +278,10 @@ impl Schemes {
     }
 }
 
-/// The protocol for a smaller cohort: a straggler tolerance that would let a single client decode becomes the largest that does
-/// not, and a code that does not exist for the new numbers becomes "auto".
-pub(crate) fn fitted(protocol: &ProtocolConfig, clients: usize) -> ProtocolConfig {
-    let mut protocol = protocol.clone();
-    let fit = |code: &mut CodeKind, stragglers: &mut Stragglers| {
-        if let Stragglers::Count(s) = stragglers {
-            *s = (*s).min(clients.saturating_sub(2));
-            if !code.exists(clients, *s) {
-                *code = CodeKind::Auto;
-            }
-        }
-    };
-    match &mut protocol {
-        ProtocolConfig::CoGc(config) => fit(&mut config.code, &mut config.stragglers),
-        ProtocolConfig::SecCoGc(config) => fit(&mut config.code, &mut config.stragglers),
-        _ => {}
-    }
-    protocol
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coding::CodeKind;
     use crate::network::Perfect;
     use crate::protocol::cogc::SecCoGcConfig;
 

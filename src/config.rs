@@ -1,11 +1,15 @@
 //! Configuration: what was typed (TOML and `--set`) → what is valid.
 //!
-//! [`Config`] is the file; [`Config::load`] reads it and reports a wrong key or type with its place. Rules that join
-//! several values are checked where the values are used, by [`crate::train::Setting::build`], before anything runs.
+//! [`Config`] is the file; [`Config::load`] reads it and reports a wrong key or type with its place. Rules
+//! that join several values are checked where the values are used, by [`crate::train::Setting::build`],
+//! before anything runs.
 
+mod assumptions;
 mod deploy;
 mod explain;
 mod sections;
+mod sweep;
+mod tools;
 
 use std::path::Path;
 
@@ -14,18 +18,20 @@ use serde::{Deserialize, Serialize};
 pub use deploy::{DeployConfig, is_name};
 pub use explain::explain;
 pub use sections::{EvaluationConfig, OnDivergence, OutageConfig, OutagePolicy, PrivacyConfig, RecordConfig};
+pub(crate) use sweep::{Axis, axes, leaves};
+pub use sweep::{SweepConfig, Variant};
+pub use tools::{AttackConfig, StudyConfig};
 
-use crate::attack::AttackConfig;
+use crate::choice::{readable, typed};
 use crate::cohort::CohortConfig;
 use crate::data::DataConfig;
 use crate::data::partition::PartitionConfig;
 use crate::error::{Error, Result};
 use crate::learn::{ModelConfig, ScheduleConfig, SolverConfig};
-use crate::network::NetworkConfig;
+use crate::network::{Network, NetworkConfig};
 use crate::protocol::ProtocolConfig;
-use crate::server::ServerConfig;
-use crate::study::StudyConfig;
-use crate::sweep::SweepConfig;
+use crate::seed::Seed;
+use crate::server_rule::ServerConfig;
 
 /// A training run, or with `[[compare]]` several runs that differ in their protocol only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -124,9 +130,11 @@ const MEASURED_CLIENTS: usize = 200;
 pub(crate) const TAGS: [&str; 1] = ["kind"];
 
 impl Config {
-    /// Reads a TOML file and applies `sets`, each `dotted.key=value` with a TOML value (a bare word is a string).
+    /// Reads a TOML file and applies `sets`, each `dotted.key=value` with a TOML value (a bare word is a
+    /// string).
     ///
-    /// Setting a key that chooses a section's kind to another kind starts that section anew with the new kind's defaults.
+    /// Setting a key that chooses a section's kind to another kind starts that section anew with the new
+    /// kind's defaults.
     ///
     /// # Errors
     /// One line with the file, the key and the rule.
@@ -183,7 +191,7 @@ impl Config {
         self.data.check().map_err(|error| error.within("data"))?;
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
         self.schedule.check(self.rounds).map_err(|error| error.within("schedule"))?;
-        self.server.check().map_err(|error| error.within("server"))?;
+        self.server.rule().check().map_err(|error| error.within("server"))?;
         if self.outage.accumulates() && !self.solver.solver().accumulates() {
             let rule = format!(
                 "accumulate goes on from local models, but {} starts every round from the global model; take skip or retry",
@@ -200,7 +208,7 @@ impl Config {
             );
             return Err(Error::config("privacy.measure", rule));
         }
-        self.cohort.check(self).map_err(|error| error.within("cohort"))?;
+        self.cohort.check(self.clients, self.outage.accumulates()).map_err(|error| error.within("cohort"))?;
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
         self.deploy.check().map_err(|error| error.within("deploy"))?;
         self.study.check().map_err(|error| error.within("study"))?;
@@ -219,6 +227,15 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// The links of a run.
+    ///
+    /// # Errors
+    /// See [`NetworkConfig::build`].
+    pub fn links(&self) -> Result<Network> {
+        let seed = Seed::new(self.seed).child("links", 0);
+        self.network.build(self.clients, self.rounds, seed).map_err(|error| error.within("network"))
     }
 
     /// The configuration as TOML with every default written out.
@@ -297,87 +314,4 @@ fn blame(sets: &[String], problem: &str) -> String {
         Some(set) => format!("--set {set}: {problem}"),
         None => problem.to_owned(),
     }
-}
-
-/// Marks the start of a path inside an error message, so that outer levels can prepend theirs.
-const PATH_MARK: char = '\u{1}';
-
-pub(crate) fn readable(problem: &str) -> String {
-    problem.trim_start_matches(PATH_MARK).replace("unknown field", "unknown key").replace('\n', " ")
-}
-
-/// Declares a configuration section that is chosen by one of its own keys.
-///
-/// Each variant holds a struct that derives `Serialize`, `Deserialize` (with `deny_unknown_fields`),
-/// `JsonSchema` and `Default`; the struct lives in the file that implements the choice, so a new protocol,
-/// link model, partition, solver or model is one file and one line in a `choice!` list. Unlike serde's own
-/// internally tagged enums, a wrong value is reported with the key that holds it. `by "kind" or "x"` makes the
-/// choosing key optional.
-macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident by $tag:literal $(or $otherwise:literal)? { $($(#[$vdoc:meta])* $kind:literal => $variant:ident($inner:ty)),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, serde::Serialize, schemars::JsonSchema)]
-        #[serde(tag = $tag)]
-        pub enum $name {
-            $($(#[$vdoc])* #[serde(rename = $kind)] $variant($inner)),+
-        }
-
-        impl $name {
-            /// Every accepted value of the choosing key.
-            pub const KINDS: &'static [&'static str] = &[$($kind),+];
-
-            /// The value of the choosing key.
-            #[must_use]
-            pub fn kind(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $kind),+ }
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let (kind, rest) = $crate::config::split_tag(deserializer, $tag, Self::KINDS, &[$($otherwise)?])?;
-                match kind.as_str() {
-                    $($kind => $crate::config::typed::<$inner>(rest)
-                        .map(Self::$variant)
-                        .map_err(serde::de::Error::custom),)+
-                    _ => unreachable!("split_tag accepts only the listed kinds"),
-                }
-            }
-        }
-    };
-}
-pub(crate) use choice;
-
-/// Takes the choosing key out of a table, or the kind that stands for its absence; errors name the accepted values.
-pub(crate) fn split_tag<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-    tag: &str,
-    kinds: &[&str],
-    otherwise: &[&str],
-) -> Result<(String, toml::Table), D::Error> {
-    use serde::{Deserialize, de::Error};
-    let mut table = toml::Table::deserialize(deserializer)?;
-    let one_of = kinds.join(", ");
-    match (table.remove(tag), otherwise) {
-        (None, &[kind]) => Ok((kind.to_owned(), table)),
-        (None, _) => Err(Error::custom(format!("missing key `{tag}`; set it to one of {one_of}"))),
-        (Some(toml::Value::String(kind)), _) if kinds.contains(&kind.as_str()) => Ok((kind, table)),
-        (Some(other), _) => Err(Error::custom(format!("\u{1}{tag}: {other} is not one of {one_of}"))),
-    }
-}
-
-/// Deserializes a table and prefixes its error with the path of the offending key. The prefix starts with
-/// U+0001, which [`key_error`] joins to the outer path.
-pub(crate) fn typed<T: serde::de::DeserializeOwned>(table: toml::Table) -> Result<T, String> {
-    serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        let message = inner.message().trim();
-        match (path.as_str(), message.strip_prefix('\u{1}')) {
-            (".", None) => message.to_owned(),
-            (".", Some(_)) => message.to_owned(),
-            (path, None) => format!("\u{1}{path}: {message}"),
-            (path, Some(inner)) => format!("\u{1}{path}.{inner}"),
-        }
-    })
 }

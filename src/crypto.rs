@@ -1,9 +1,10 @@
-//! Cryptography of the schemes whose keys are computational: X25519 (RFC 7748), HKDF-SHA-256 (RFC 5869), ChaCha20 and
-//! ChaCha20-Poly1305 (RFC 8439).
+//! Cryptography of the schemes whose keys are computational: X25519 (RFC 7748), HKDF-SHA-256 (RFC 5869),
+//! ChaCha20 and ChaCha20-Poly1305 (RFC 8439).
 //!
-//! Every key is 256 bits and has one use, which its context names: what for, in which round, between whom. A single use lets messages be
-//! sealed with a fixed nonce. Secrets are erased when they are dropped. Agreement and expansion are secure under the computational
-//! Diffie–Hellman assumption on Curve25519 with SHA-256 as a random oracle, and ChaCha20 as a pseudo-random generator.
+//! Every key is 256 bits and has one use, which its context names: what for, in which round, between whom. A
+//! single use lets messages be sealed with a fixed nonce. Secrets are erased when they are dropped. Agreement
+//! and expansion are secure under the computational Diffie–Hellman assumption on Curve25519 with SHA-256 as a
+//! random oracle, and ChaCha20 as a pseudo-random generator.
 
 use chacha20::ChaCha20;
 use chacha20poly1305::aead::Aead;
@@ -25,7 +26,8 @@ pub const KEY_BYTES: usize = 32;
 /// Bytes that sealing adds to a message.
 pub const TAG_BYTES: usize = 16;
 
-/// Symbols of a chunk that are expanded at once, so that the masks of several secrets meet in the first-level cache.
+/// Symbols of a chunk that are expanded at once, so that the masks of several secrets meet in the first-level
+/// cache.
 const BLOCK: usize = 1024;
 
 /// 256 secret bits.
@@ -120,8 +122,8 @@ impl KeyPair {
         Secret(self.secret.to_bytes())
     }
 
-    /// The key shared with the owner of `public` for `context`; `None` if that is a point of small order, which would make it
-    /// known to all.
+    /// The key shared with the owner of `public` for `context`; `None` if that is a point of small order,
+    /// which would make it known to all.
     #[must_use]
     pub fn agree(&self, public: &[u8; KEY_BYTES], context: &[u8]) -> Option<Secret> {
         let shared = self.secret.diffie_hellman(&PublicKey::from(*public));
@@ -142,8 +144,8 @@ pub fn open(key: &Secret, sealed: &[u8]) -> Option<Vec<u8>> {
     ChaCha20Poly1305::new(Key::from_slice(&key.0)).decrypt(&Nonce::default(), sealed).ok()
 }
 
-/// `y += Σ ± PRG(secret)` with ChaCha20 as the generator, one pass over `y`; the terms are (whether to subtract, secret). The keystream
-/// becomes uniform symbols by rejection, without bias.
+/// `y += Σ ± PRG(secret)` with ChaCha20 as the generator, one pass over `y`; the terms are (whether to
+/// subtract, secret). The keystream becomes uniform symbols by rejection, without bias.
 pub fn add_masks<F: Field>(y: &mut [F], terms: &[(bool, &Secret)]) {
     parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(stream, chunk)| {
         let mut streams: Vec<(F, Bulk<ChaCha20>)> = terms
@@ -165,8 +167,8 @@ pub fn add_masks<F: Field>(y: &mut [F], terms: &[(bool, &Secret)]) {
 
 /// Symbols whose keys can be expanded from 256 bits.
 pub trait Expand: Symbol {
-    /// The `len` key symbols of the stream `name`: expanded from `root`, or drawn from `source` without one. Formal symbols are
-    /// always drawn: expansion is idealised as uniform and independent.
+    /// The `len` key symbols of the stream `name`: expanded from `root`, or drawn from `source` without one.
+    /// Formal symbols are always drawn: expansion is idealised as uniform and independent.
     fn expand(root: Option<&Secret>, name: KeyStream, len: usize, source: &impl KeySource<Self>)
     -> Vec<Self>;
 }

@@ -1,15 +1,18 @@
-//! Datasets and partitions: classification examples in memory, from a data directory, from the user's own files or
-//! from inside the program, and the ways to divide them among clients.
+//! Datasets and partitions: classification examples in memory, from a data directory, from the user's own
+//! files or from inside the program, and the ways to divide them among clients.
 //!
 //! Pixels stay `u8` in memory (complete MNIST: 55 MB); [`Examples::extend_batch`] standardises them when a
 //! batch is built. `mnist-subset` is embedded in the program and needs no file; the complete datasets are
 //! brought by [`fetch::fetch`]; `table` and `image-folder` are the user's own files.
 
 mod augmentation;
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "places to fetch data from"))]
 mod catalogue;
 pub mod cifar;
+#[cfg(feature = "cli")]
 mod download;
 mod examples;
+#[cfg(feature = "cli")]
 pub mod fetch;
 pub mod idx;
 mod image_folder;
@@ -48,19 +51,8 @@ pub struct Dataset {
 }
 
 /// The datasets that a configuration can name.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-    clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum DatasetName {
     /// The first 10,000 training and 2,000 test images of MNIST, inside the program.
@@ -73,10 +65,10 @@ pub enum DatasetName {
     /// CIFAR-10 (Krizhevsky 2009): photographs of ten kinds of object, 32×32 colour.
     Cifar10,
     /// The user's own CSV file: one example a line, numeric features, one column with the class.
-    #[value(skip)]
+    #[cfg_attr(feature = "cli", value(skip))]
     Table,
     /// The user's own images: a subfolder per class with PNG and JPEG files of one size.
-    #[value(skip)]
+    #[cfg_attr(feature = "cli", value(skip))]
     ImageFolder,
 }
 
@@ -114,38 +106,40 @@ impl std::fmt::Display for DatasetName {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// The dataset: mnist-subset (inside the program), mnist, fashion-mnist or cifar10; or your own: table (CSV) or
-    /// image-folder.
+    /// The dataset: mnist-subset (inside the program), mnist, fashion-mnist or cifar10; or your own: table
+    /// (CSV) or image-folder.
     pub name: DatasetName,
-    /// The data directory; each complete dataset has a folder of its name in it. Default: the environment variable
-    /// SECCOGC_DATA, else `seccogc` in the platform's cache directory.
+    /// The data directory; each complete dataset has a folder of its name in it. Default: the environment
+    /// variable SECCOGC_DATA, else `seccogc` in the platform's cache directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
-    /// Whether values are standardised to mean 0 and deviation 1 per channel (images) or per feature (tables), with the
-    /// statistics of the training set; otherwise pixels are scaled to [0, 1] and features stay as they are.
+    /// Whether values are standardised to mean 0 and deviation 1 per channel (images) or per feature
+    /// (tables), with the statistics of the training set; otherwise pixels are scaled to [0, 1] and features
+    /// stay as they are.
     pub standardise: bool,
     /// Whether local training mirrors every image left to right with probability 1/2. Not for tables.
     pub flip: bool,
-    /// Local training pads every image with this many black pixels on each side and cuts it back to its size at a random
-    /// place; 4 is usual for CIFAR-10, 0 is off. Not for tables.
+    /// Local training pads every image with this many black pixels on each side and cuts it back to its size
+    /// at a random place; 4 is usual for CIFAR-10, 0 is off. Not for tables.
     pub crop: usize,
-    /// Own data: the CSV file, or the folder with a subfolder of PNG and JPEG files per class. Relative to the
-    /// configuration file.
+    /// Own data: the CSV file, or the folder with a subfolder of PNG and JPEG files per class. Relative to
+    /// the configuration file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
     /// Own data: test examples of the same form. Without it, `test_share` of the examples are set aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
-    /// Own data without `test`: the share of examples set aside for testing, above 0 and below 1; 0.2 when left out.
+    /// Own data without `test`: the share of examples set aside for testing, above 0 and below 1; 0.2 when
+    /// left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub test_share: Option<f64>,
-    /// Own data without `test`: which examples are set aside; 1 when left out. Runs with different seeds share the test
-    /// set.
+    /// Own data without `test`: which examples are set aside; 1 when left out. Runs with different seeds
+    /// share the test set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_seed: Option<u64>,
-    /// Table: the column of the class, by its name in the header or its number from 1; the last column when left out.
-    /// Classes are any text; all other columns are numbers.
+    /// Table: the column of the class, by its name in the header or its number from 1; the last column when
+    /// left out. Classes are any text; all other columns are numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<Column>,
     /// Table: whether the first line names the columns; true when left out.
@@ -247,8 +241,9 @@ impl DataConfig {
     /// Reads the dataset.
     ///
     /// # Errors
-    /// [`Error::Config`] from [`DataConfig::check`], and at `crop` when it is not below the sides of the images;
-    /// [`Error::File`] when a file is missing or damaged; [`Error::Io`] when the system refuses to read one.
+    /// [`Error::Config`] from [`DataConfig::check`], and at `crop` when it is not below the sides of the
+    /// images; [`Error::File`] when a file is missing or damaged; [`Error::Io`] when the system refuses to
+    /// read one.
     pub fn load(&self) -> Result<Dataset> {
         self.check()?;
         let (class_names, train, test) = match self.name {
@@ -277,7 +272,8 @@ impl DataConfig {
         self.train.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// All examples in `path`, own data of the form that this section describes, with these classes and of this shape.
+    /// All examples in `path`, own data of the form that this section describes, with these classes and of
+    /// this shape.
     #[cfg(feature = "deploy")]
     pub(crate) fn load_own(&self, path: &Path, classes: &[String], shape: [usize; 3]) -> Result<Examples> {
         let examples = match self.name {
@@ -393,10 +389,10 @@ mod tests {
 
     #[test]
     fn names_are_spelt_alike_everywhere() {
-        use clap::ValueEnum;
         for name in DatasetName::ALL {
             assert_eq!(serde_json::to_value(name).unwrap(), name.as_str());
-            assert_eq!(name.to_possible_value().unwrap().get_name(), name.as_str());
+            #[cfg(feature = "cli")]
+            assert_eq!(clap::ValueEnum::to_possible_value(&name).unwrap().get_name(), name.as_str());
         }
         let error = toml::from_str::<DataConfig>("nmae = 'mnist'").unwrap_err();
         assert!(error.message().contains("unknown field `nmae`"), "{error}");

@@ -1,24 +1,30 @@
 //! Clients on machines of their own: `seccogc serve` and `seccogc join` over Zenoh.
 //!
-//! The parties are those of [`crate::protocol`], step by step; only the carrier of the envelopes differs. A round:
+//! The parties are those of [`crate::protocol`], step by step; only the carrier of the envelopes differs. A
+//! round:
 //!
-//! 1. Every client that is connected tells the server that it is ready, with a fresh public key ([`agreement`]). The question stays open.
-//! 2. The server forms the cohort of the clients that are ready and answers them: round, cohort, public keys. It has written the round's
-//!    number down before, and announces no number twice.
-//! 3. Clients pull the model, train, make their keys from what they share with each other client, and offer their sealed shares.
-//! 4. Every client pulls the shares of its code row until `deploy.share_deadline`. What did not come is lost, as on a failing link. It then offers
-//!    its sum, or says that it has none.
-//! 5. The server pulls the sums until they suffice, or until `deploy.upload_deadline`, and decodes: the exact sum, or an outage.
+//! 1. Every client that is connected tells the server that it is ready, with a fresh public key
+//!    ([`agreement`]). The question stays open.
+//! 2. The server forms the cohort of the clients that are ready and answers them: round, cohort, public keys.
+//!    It has written the round's number down before, and announces no number twice.
+//! 3. Clients pull the model, train, make their keys from what they share with each other client, and offer
+//!    their sealed shares.
+//! 4. Every client pulls the shares of its code row until `deploy.share_deadline`. What did not come is lost,
+//!    as on a failing link. It then offers its sum, or says that it has none.
+//! 5. The server pulls the sums until they suffice, or until `deploy.upload_deadline`, and decodes: the exact
+//!    sum, or an outage.
 //!
-//! Nothing is pushed and nothing is waited for without end: a client that is killed, cut off or slow costs its messages, and is left out of
-//! the next cohort when it is gone. Clients reconnect by themselves and are in the next round. What the server learns beside the protocol's messages: the
-//! names, and the number of examples of every client, which weighs its update.
+//! Nothing is pushed and nothing is waited for without end: a client that is killed, cut off or slow costs
+//! its messages, and is left out of the next cohort when it is gone. Clients reconnect by themselves and are
+//! in the next round. What the server learns beside the protocol's messages: the names, and the number of
+//! examples of every client, which weighs its update.
 //!
-//! What a peer sends is checked before anything is done with it: who it is (its certificate, and the access list of the router by name), form and
-//! length ([`crate::wire`]), round, phase, sender and addressee ([`seat`]), seal ([`agreement`]), size of the numbers (`deploy.largest`). What fails
-//! is refused with its sender and the reason in the log, and counts as lost; whose messages are refused `deploy.refusals` times in a row is left out of the
-//! run and told. A client whose update is not finite says so and sends nothing. A client that sends a well-formed wrong sum is not found out: no
-//! scheme here promises that.
+//! What a peer sends is checked before anything is done with it: who it is (its certificate, and the access
+//! list of the router by name), form and length ([`crate::wire`]), round, phase, sender and addressee
+//! ([`seat`]), seal ([`agreement`]), size of the numbers (`deploy.largest`). What fails is refused with its
+//! sender and the reason in the log, and counts as lost; whose messages are refused `deploy.refusals` times
+//! in a row is left out of the run and told. A client whose update is not finite says so and sends nothing. A
+//! client that sends a well-formed wrong sum is not found out: no scheme here promises that.
 
 pub mod agreement;
 pub mod client;

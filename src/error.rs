@@ -2,11 +2,13 @@
 //!
 //! Every variant prints as a single line that names what is wrong, where, which rule it breaks and,
 //! where it helps, what to do. An *outage* is not an error: it is a result
-//! ([`crate::protocol::Decoded::Outage`]).
+//! ([`crate::message::Decoded::Outage`]).
+
+mod diverged;
 
 use std::path::{Path, PathBuf};
 
-use crate::record::Diverged;
+pub use diverged::{Diverged, NotFinite};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -41,13 +43,22 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A run met what is not finite. That is an outcome, which a run directory keeps as [`crate::record::End`].
+    /// A run met what is not finite. That is an outcome, which a run directory keeps as
+    /// [`crate::record::End`].
     #[error("{diverged}; {remedy}")]
     Diverged {
         /// When, who and what.
         diverged: Diverged,
         /// What to change.
         remedy: String,
+    },
+    /// A protocol does what no protocol may: a defect of its code, which no setting of a run mends.
+    #[error("{protocol}: {what}; this breaks the contract of a protocol and is a defect of its code")]
+    Broken {
+        /// The type that implements the protocol.
+        protocol: String,
+        /// What it did.
+        what: String,
     },
     /// Anything else that the user asked for and cannot have.
     #[error("{0}")]
@@ -72,6 +83,13 @@ impl Error {
             Self::Diverged { .. } => 3,
             _ => 2,
         }
+    }
+
+    /// A broken contract of the protocol `P`.
+    pub fn broken<P>(what: impl Into<String>) -> Self {
+        let name = std::any::type_name::<P>();
+        let plain = name.split('<').next().unwrap_or(name);
+        Self::Broken { protocol: plain.rsplit("::").next().unwrap_or(plain).into(), what: what.into() }
     }
 
     /// A closure for `map_err` on I/O results.

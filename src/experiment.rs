@@ -1,8 +1,9 @@
 //! Experiments: a claim, the commands that test it, the results that are kept beside it, and the verdict.
 //!
-//! An experiment is a folder with `README.md` and `experiment.toml` ([`Spec`]). Its steps are command lines of this program or of
-//! others; every step writes below one run folder. What is kept is published into the experiment's folder, and the marked parts of
-//! its README are replaced by the tables that the steps left, so that no number there is typed by hand:
+//! An experiment is a folder with `README.md` and `experiment.toml` ([`Spec`]). Its steps are command lines
+//! of this program or of others; every step writes below one run folder. What is kept is published into the
+//! experiment's folder, and the marked parts of its README are replaced by the tables that the steps left, so
+//! that no number there is typed by hand:
 //!
 //! ```markdown
 //! <!-- summary.md -->
@@ -37,7 +38,8 @@ pub struct Spec {
     pub verdict: String,
     /// The command lines, in order.
     pub steps: Vec<Step>,
-    /// Results to publish, as paths below the run folder; they are published under their file names, or as `path as name`.
+    /// Results to publish, as paths below the run folder; they are published under their file names, or as
+    /// `path as name`.
     pub keep: Vec<String>,
 }
 
@@ -60,7 +62,8 @@ impl Spec {
     }
 }
 
-/// One command line; `{out}` is the run folder, `{here}` the experiment's folder and `{root}` the one above all experiments.
+/// One command line; `{out}` is the run folder, `{here}` the experiment's folder and `{root}` the one above
+/// all experiments.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
@@ -225,12 +228,16 @@ impl Experiment {
 
     fn stamp(&self, took: &Took) -> String {
         let threads = rayon::current_num_threads();
+        let plural = if threads == 1 { "" } else { "s" };
         let (version, name, system) = (env!("CARGO_PKG_VERSION"), &self.name, std::env::consts::ARCH);
-        format!("`seccogc experiment {name}`: {took} with {threads} threads ({system}, seccogc {version}).\n")
+        format!(
+            "`seccogc experiment {name}`: {took} with {threads} thread{plural} ({system}, seccogc {version}).\n"
+        )
     }
 }
 
-/// `readme` with what stands between `<!-- MARK -->` and `<!-- end -->` replaced by `text(MARK)`, for every mark that has an end.
+/// `readme` with what stands between `<!-- MARK -->` and `<!-- end -->` replaced by `text(MARK)`, for every
+/// mark that has an end.
 fn renew(readme: &str, text: impl Fn(&str) -> Result<String>) -> Result<String> {
     const END: &str = "<!-- end -->";
     let mut renewed = String::new();

@@ -7,12 +7,12 @@
 //! | `fair` | √(M/(M−1)) σ (g_k − ḡ) | σ² for every client |
 //! | `pairwise` | σ/√(M−1) (Σ_{j>k} g_kj − Σ_{j<k} g_jk) | σ² for every client |
 //!
-//! with g i.i.d. N(0, 1) per coordinate, fresh in every round. `key_std` is σ. At equal σ, `fair` and `pairwise`
-//! spend the total power Mσ² and `plain` spends 2(M−1)σ²; [`KeyKind::total_power`] says how much, so that
-//! constructions can be compared at equal total power.
+//! with g i.i.d. N(0, 1) per coordinate, fresh in every round. `key_std` is σ. At equal σ, `fair` and
+//! `pairwise` spend the total power Mσ² and `plain` spends 2(M−1)σ²; [`KeyKind::total_power`] says how much,
+//! so that constructions can be compared at equal total power.
 //!
-//! On a [`Grid`] of step γ the masks are whole multiples of γ that sum to zero exactly. With R(x) the multiple nearest to x, moved by a
-//! uniform number of steps within ±D/2:
+//! On a [`Grid`] of step γ the masks are whole multiples of γ that sum to zero exactly. With R(x) the
+//! multiple nearest to x, moved by a uniform number of steps within ±D/2:
 //!
 //! | construction | on the grid | covariance added to that of the ideal masks, per coordinate, e = (γ² + D²)/12 |
 //! |---|---|---|
@@ -22,12 +22,12 @@
 //! D ≤ σ/(8√M), so that no variance grows by more than 0.3 per cent. What this hides bit by bit is proved in
 //! [`crate::privacy::floating`].
 //!
-//! Over a prime field g is uniform, σ, the roots and the grid fall away, and all three constructions have one law: uniform on the
-//! vectors of sum zero.
+//! Over a prime field g is uniform, σ, the roots and the grid fall away, and all three constructions have one
+//! law: uniform on the vectors of sum zero.
 
 use serde::{Deserialize, Serialize};
 
-use crate::algebra::grid::Grid;
+use crate::algebra::grid::{COIN, Grid};
 use crate::algebra::{KeyStream, LinearForm, Sample, Scalar, Symbol, Unknown};
 use crate::parallel;
 use crate::seed::Seed;
@@ -37,15 +37,16 @@ pub const CHUNK: usize = 4096;
 
 /// Where key symbols come from.
 pub trait KeySource<S: Symbol>: Sync {
-    /// Fills `out` with the symbols `chunk` · [`CHUNK`] and following of the stream `name`, at most [`CHUNK`]: independent key symbols,
-    /// for the same name always the same.
+    /// Fills `out` with the symbols `chunk` · [`CHUNK`] and following of the stream `name`, at most
+    /// [`CHUNK`]: independent key symbols, for the same name always the same.
     fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]);
 
     /// The same symbols as the draws that they are made of.
     fn noise(&self, name: KeyStream, chunk: usize, out: &mut [S::Draw]);
 
-    /// Uniform words for the draws `chunk` · [`CHUNK`] and following of the stream `name`, independent of the draws.
-    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]);
+    /// Uniform bytes, [`COIN`] for each of the draws `chunk` · [`CHUNK`] and following of the stream `name`,
+    /// independent of the draws.
+    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u8]);
 
     /// The first `len` symbols of the stream `name`.
     fn draw(&self, name: KeyStream, len: usize) -> Vec<S> {
@@ -60,8 +61,8 @@ pub trait KeySource<S: Symbol>: Sync {
 pub struct SeededKeys(pub Seed);
 
 impl SeededKeys {
-    /// The generator of a chunk of a stream, or of the `kind` beside it. The cipher's own streams: threads draw the chunks of a key in
-    /// any order.
+    /// The generator of a chunk of a stream, or of the `kind` beside it. The cipher's own streams: threads
+    /// draw the chunks of a key in any order.
     fn words(&self, name: KeyStream, kind: &str, chunk: usize) -> impl rand::Rng + use<> {
         let index = u64::from(name.a) << 16 | u64::from(name.b);
         self.0.child(name.purpose, name.round).child(kind, index).bulk(chunk as u64)
@@ -77,19 +78,8 @@ impl<S: Sample> KeySource<S> for SeededKeys {
         S::noise(&mut self.words(name, "stream", chunk), out);
     }
 
-    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]) {
-        fill_words(&mut self.words(name, "coins", chunk), out);
-    }
-}
-
-/// Fills `out` with words of a generator, many at a time.
-pub(crate) fn fill_words(rng: &mut impl rand::Rng, out: &mut [u32]) {
-    let mut bytes = [0; 1024];
-    for out in out.chunks_mut(bytes.len() / 4) {
-        rng.fill_bytes(&mut bytes);
-        for (word, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u32::from_le_bytes(*bytes);
-        }
+    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u8]) {
+        rand::Rng::fill_bytes(&mut self.words(name, "coins", chunk), out);
     }
 }
 
@@ -111,12 +101,13 @@ impl<S: Symbol, K: KeySource<S>> KeySource<S> for Later<K> {
         self.source.noise(name, self.chunks + chunk, out);
     }
 
-    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]) {
+    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u8]) {
         self.source.coins(name, self.chunks + chunk, out);
     }
 }
 
-/// Formal key symbols: every coordinate of a stream is the unknown that carries the stream's name and its place.
+/// Formal key symbols: every coordinate of a stream is the unknown that carries the stream's name and its
+/// place.
 #[derive(Clone, Copy, Debug)]
 pub struct FormalKeys;
 
@@ -131,7 +122,7 @@ impl<K: Scalar> KeySource<LinearForm<K>> for FormalKeys {
         self.fill(name, chunk, out);
     }
 
-    fn coins(&self, _: KeyStream, _: usize, out: &mut [u32]) {
+    fn coins(&self, _: KeyStream, _: usize, out: &mut [u8]) {
         out.fill(0);
     }
 }
@@ -176,7 +167,8 @@ impl KeyKind {
         }
     }
 
-    /// What is drawn independently has this standard deviation, and so has the smallest mask at least; the largest mask has the second.
+    /// What is drawn independently has this standard deviation, and so has the smallest mask at least; the
+    /// largest mask has the second.
     #[must_use]
     pub fn stds(self, clients: usize, std: f64) -> (f64, f64) {
         let others = (clients as f64 - 1.0).sqrt();
@@ -197,7 +189,8 @@ impl KeyKind {
         variances
     }
 
-    /// The masks u_1 … u_M of one round, each of length `len`, with Σ_k u_k = 0: exactly on a `grid`, else up to rounding.
+    /// The masks u_1 … u_M of one round, each of length `len`, with Σ_k u_k = 0: exactly on a `grid`, else up
+    /// to rounding.
     ///
     /// `clients` must be at least 2: a single client cannot hold a non-zero zero-sum key.
     #[must_use]
@@ -245,14 +238,14 @@ impl KeyKind {
 /// Room for the draws of a chunk, which go to the grid if there is one.
 struct Noise<'a, S: Symbol> {
     draws: Vec<S::Draw>,
-    coins: Vec<u32>,
+    coins: Vec<u8>,
     grid: Option<&'a Grid>,
 }
 
 impl<'a, S: Symbol> Noise<'a, S> {
     /// For up to `len` draws.
     fn new(len: usize, grid: Option<&'a Grid>) -> Self {
-        Self { draws: vec![S::Draw::zero(); len], coins: vec![0; len], grid }
+        Self { draws: vec![S::Draw::zero(); len], coins: vec![0; COIN * len], grid }
     }
 
     /// `scale` times the draws of a chunk of a stream, on the grid.
@@ -273,7 +266,7 @@ impl<'a, S: Symbol> Noise<'a, S> {
 /// Moves draws of a stream onto the grid, if there is one.
 fn settle<S: Symbol>(
     draws: &mut [S::Draw],
-    coins: &mut [u32],
+    coins: &mut [u8],
     grid: Option<&Grid>,
     name: KeyStream,
     chunk: usize,
@@ -303,8 +296,8 @@ pub fn noise<S: Symbol>(
     symbols
 }
 
-/// `count` vectors of `len` symbols, zero to begin with, in one pass over memory: `fill(chunk, parts)` completes the symbols
-/// `chunk` · [`CHUNK`] and following of all of them. In parallel over chunks.
+/// `count` vectors of `len` symbols, zero to begin with, in one pass over memory: `fill(chunk, parts)`
+/// completes the symbols `chunk` · [`CHUNK`] and following of all of them. In parallel over chunks.
 fn chunkwise<S: Symbol>(
     count: usize,
     len: usize,
@@ -316,7 +309,8 @@ fn chunkwise<S: Symbol>(
     vectors
 }
 
-/// √(n/(n−1)) σ (g_k − ḡ) for k < `count` = n, g_k from the stream `stream(k)`. On a grid the last one balances the others.
+/// √(n/(n−1)) σ (g_k − ḡ) for k < `count` = n, g_k from the stream `stream(k)`. On a grid the last one
+/// balances the others.
 fn fair<S: Symbol>(
     count: usize,
     stream: impl Fn(usize) -> KeyStream + Sync,
@@ -342,7 +336,7 @@ fn fair<S: Symbol>(
             S::Draw::axpy(&mut mean, S::Scalar::ONE, draws);
         }
         S::Draw::scale(&mut mean, share);
-        let mut coins = vec![0; len];
+        let mut coins = vec![0; COIN * len];
         let balanced = if grid.is_some() { count - 1 } else { count };
         for (k, key) in keys[..balanced].iter_mut().enumerate() {
             let draws = S::as_draws(key).unwrap_or_else(|| &mut own[k][..]);
@@ -359,8 +353,9 @@ fn fair<S: Symbol>(
     })
 }
 
-/// The mask u_k of [`KeyKind::Pairwise`] for one of `clients` ≥ 2 clients. Only streams of pairs that contain `client` are drawn, so
-/// that the client makes it alone, from the secrets that it shares with each other one.
+/// The mask u_k of [`KeyKind::Pairwise`] for one of `clients` ≥ 2 clients. Only streams of pairs that contain
+/// `client` are drawn, so that the client makes it alone, from the secrets that it shares with each other
+/// one.
 #[must_use]
 pub fn pairwise_mask<S: Symbol>(
     client: usize,

@@ -1,17 +1,18 @@
 //! Local training and evaluation. Only this module knows Burn.
 //!
 //! The rest of the crate sees a model as one flat vector of `f32` and learning as the object-safe trait
-//! [`Learner`]: a client receives the global weights, runs its local solver over its own examples and
-//! returns the difference (FederatedAveraging, McMahan et al. 2017, algorithm 1, `ClientUpdate`). What of it is sent, and
-//! what the server makes of the sum, is the business of the [`solver`].
+//! [`Learner`]: a client receives the global weights, runs its local solver over its own examples and returns
+//! the difference (FederatedAveraging, McMahan et al. 2017, algorithm 1, `ClientUpdate`). What of it is sent,
+//! and what the server makes of the sum, is the business of the [`solver`].
 //!
-//! A model of your own is a Burn module (`burn = "=0.22.1"` beside this crate) that implements [`Classifier`]:
+//! A model of your own is a Burn module (`burn = "=0.22.1"` beside this crate) that implements
+//! [`Classifier`]:
 //!
 //! ```
 //! use burn::module::Module;
 //! use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 //! use burn::tensor::{Tensor, activation::gelu};
-//! use seccogc::{config::Config, learn::{Classifier, Device, learner_of}, train::Setting};
+//! use seccogc::{config::Config, data::Dataset, learn::{Classifier, Device}, train::Experiment};
 //!
 //! #[derive(Module, Debug)]
 //! struct Normed {
@@ -29,18 +30,17 @@
 //!
 //! fn main() -> seccogc::Result<()> {
 //!     let config = Config { rounds: 3, ..Config::default() }; // ten clients, IID, the MNIST subset
-//!     let (data, device) = (config.data.load()?, "cpu".parse::<Device>()?);
-//!     let (inputs, place) = (data.train.shape().iter().product(), device.plain());
-//!     let model = Normed {
-//!         hidden: LinearConfig::new(inputs, 64).init(&place),
-//!         norm: LayerNormConfig::new(64).init(&place),
-//!         output: LinearConfig::new(64, data.classes).init(&place),
+//!     let normed = |data: &Dataset, device: &Device| {
+//!         let (inputs, place) = (data.train.shape().iter().product(), device.plain());
+//!         Normed {
+//!             hidden: LinearConfig::new(inputs, 64).init(&place),
+//!             norm: LayerNormConfig::new(64).init(&place),
+//!             output: LinearConfig::new(64, data.classes).init(&place),
+//!         }
 //!     };
-//!     let learner = learner_of(model, &config.solver, &data, device)?;
-//!     let setting = Setting::of(&config, data, learner)?;
-//!     let run = setting.run(&config.protocol)?;
-//!     let mut state = run.start();
-//!     let rows = (0..3).map(|_| Ok(run.round(&mut state)?.0)).collect::<seccogc::Result<Vec<_>>>()?;
+//!     let setting = Experiment::new(config).model(normed).build()?;
+//!     let run = setting.run(&setting.config().protocol)?;
+//!     let rows = run.rounds().collect::<seccogc::Result<Vec<_>>>()?;
 //!     assert!(rows[2].test_accuracy > Some(0.8));
 //!     Ok(())
 //! }
@@ -53,6 +53,8 @@ mod schedule;
 pub mod solver;
 mod trainer;
 
+use std::sync::Arc;
+
 use burn::{
     module::{ModuleVisitor, Param},
     tensor::Tensor,
@@ -64,7 +66,7 @@ pub use model::{
     MlpConfig, ModelConfig, ResNet20, ResNet20Config, Softmax, SoftmaxConfig,
 };
 pub use schedule::{ConstantDecay, CosineDecay, DecayConfig, ExponentialDecay, ScheduleConfig, StepDecay};
-pub use solver::{LocalSolver, SolverConfig, Task, Work, clip, sgd::SgdConfig};
+pub use solver::{LocalSolver, Solver, SolverConfig, Task, Work, clip, sgd::SgdConfig};
 
 use crate::{
     data::{Dataset, Examples},
@@ -124,14 +126,16 @@ pub trait Learner: Send + Sync {
     /// uniform with a = √5, the default of PyTorch and Burn), ones and zeros for normalisation layers.
     fn init(&self, seed: Seed) -> Vec<f32>;
 
-    /// Carries out `task` on the examples `shard` of `data`, on the calling thread; `seed` orders the batches and draws
-    /// the augmentation. The update is not clipped.
+    /// Carries out `task` on the examples `shard` of `data`, on the calling thread; `seed` orders the batches
+    /// and draws the augmentation. The update is not clipped.
     ///
     /// # Panics
-    /// When a vector of `task` is not d long, or an index of `shard` or the shape of `data` is not the dataset's.
+    /// When a vector of `task` is not d long, or an index of `shard` or the shape of `data` is not the
+    /// dataset's.
     fn solve(&self, task: &Task<'_>, data: &Examples, shard: &[usize], seed: Seed) -> LocalUpdate;
 
-    /// [`Learner::solve`] of several clients, in their order; as one tensor program where the model allows it.
+    /// [`Learner::solve`] of several clients, in their order; as one tensor program where the model allows
+    /// it.
     ///
     /// # Panics
     /// As [`Learner::solve`], and when the tasks' rates differ.
@@ -139,7 +143,8 @@ pub trait Learner: Send + Sync {
         jobs.iter().map(|job| self.solve(&job.task, data, job.shard, job.seed)).collect()
     }
 
-    /// How many clients [`Learner::solve_together`] should be given at a time; 1 where they are better trained one per thread.
+    /// How many clients [`Learner::solve_together`] should be given at a time; 1 where they are better
+    /// trained one per thread.
     fn together(&self) -> usize {
         1
     }
@@ -162,8 +167,8 @@ pub trait Learner: Send + Sync {
 /// The learner for a configured model and solver.
 ///
 /// # Errors
-/// [`Error::Config`] with a key under `model` or `solver` when a value breaks a rule or the model does not fit the
-/// dataset's examples.
+/// [`Error::Config`] with a key under `model` or `solver` when a value breaks a rule or the model does not
+/// fit the dataset's examples.
 pub fn learner(
     model: &ModelConfig,
     solver: &SolverConfig,
@@ -171,22 +176,22 @@ pub fn learner(
     device: Device,
 ) -> Result<Box<dyn Learner>> {
     model.check(dataset.train.shape()).map_err(|e| e.within("model"))?;
-    model.learner(solver, dataset, device)
+    model.learner(solver.clone().into(), dataset, device)
 }
 
 /// The learner for a user's own model. The weights that `model` holds are not used.
 ///
 /// # Errors
-/// [`Error::Config`] with a key under `solver` when a value breaks a rule; [`Error::Refused`] when `model` holds a
-/// kind of layer that [`Learner::init`] has no rule for.
+/// [`Error::Config`] with a key under `solver` when a value breaks a rule; [`Error::Refused`] when `model`
+/// holds a kind of layer that [`Learner::init`] has no rule for.
 pub fn learner_of<M: Classifier>(
     model: M,
-    solver: &SolverConfig,
+    solver: Arc<dyn Solver>,
     dataset: &Dataset,
     device: Device,
 ) -> Result<Box<dyn Learner>> {
-    solver.check().map_err(|e| e.within("solver"))?;
-    Ok(Box::new(Trainer::new(model, solver.clone(), dataset, device)?))
+    solver.check_all().map_err(|e| e.within("solver"))?;
+    Ok(Box::new(Trainer::new(model, solver, dataset, device)?))
 }
 
 /// One parameter tensor of a model.

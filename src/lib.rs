@@ -1,35 +1,85 @@
-#![doc = include_str!("../README.md")]
+//! Federated learning over links that fail: the exact sum of all updates or nothing, and masked messages
+//! only.
+//!
+//! | you want to | start at |
+//! |---|---|
+//! | aggregate vectors | [`protocol::ProtocolConfig::build`], then [`protocol::Aggregator::aggregate`] over [`network`] links |
+//! | train, with parts of your own | [`train::Experiment`] |
+//! | know who learns what | [`audit::audit`]; [`privacy`] says what each number promises |
+//! | write a scheme | [`protocol::Protocol`], and [`conformance`] to check it |
+//! | read what runs left behind | [`record`], [`report`] |
+//! | run clients and server apart | `deploy`, with the feature of that name |
+//!
+//! Without the feature `cli` there is no command line, no figure and no download. The rooms of the crate
+//! stand on floors and import downwards only: see `ARCHITECTURE.md`.
+
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod algebra;
 pub mod attack;
+pub mod audit;
+mod choice;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod coding;
 pub mod cohort;
+pub mod compare;
 pub mod config;
+pub mod conformance;
 pub mod crypto;
 pub mod data;
 #[cfg(feature = "deploy")]
 pub mod deploy;
 pub mod error;
+#[doc(hidden)]
 pub mod experiment;
 pub mod keys;
 pub mod learn;
+pub mod message;
 pub mod network;
+#[doc(hidden)]
 pub mod parallel;
 pub mod plan;
 pub mod precision;
 pub mod privacy;
+pub mod privacy_levels;
 pub mod protocol;
 pub mod record;
 pub mod recover;
 pub mod report;
 pub mod seed;
-pub mod server;
-pub mod study;
+pub mod server_rule;
 pub mod sweep;
 pub mod train;
 pub mod wire;
 
 pub use error::{Error, Result};
+
+/// What most programs name.
+///
+/// ```
+/// use seccogc::prelude::*;
+///
+/// fn main() -> Result<()> {
+///     let setting = Experiment::new(Config { rounds: 2, ..Config::default() }).build()?;
+///     let run = setting.run(&setting.config().protocol)?;
+///     assert_eq!(run.rounds().count(), 2);
+///     Ok(())
+/// }
+/// ```
+pub mod prelude {
+    pub use crate::config::Config;
+    pub use crate::error::{Error, Result};
+    pub use crate::learn::{Classifier, Device, Learner, LocalSolver, Solver};
+    pub use crate::message::{Decoded, LinkUse, PartyId, Phase, Reason};
+    pub use crate::network::LinkModel;
+    pub use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Update};
+    pub use crate::seed::Seed;
+    pub use crate::server_rule::ServerRule;
+    pub use crate::train::{Experiment, Run, Setting};
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,8 +1,8 @@
 //! Unreliable links: which messages arrive.
 //!
-//! A link model is a pure function of [`LinkUse`] and its seed. It does not know what is sent nor who asked first, so all
-//! protocols of a comparison see the same failures. Models with memory have the training round as their time: all attempts and
-//! phases of a round meet the same state.
+//! A link model is a pure function of [`LinkUse`] and its seed. It does not know what is sent nor who asked
+//! first, so all protocols of a comparison see the same failures. Models with memory have the training round
+//! as their time: all attempts and transfers of a round meet the same state.
 //!
 //! | file | law | analytic erasure probability |
 //! |---|---|---|
@@ -23,32 +23,16 @@ pub mod rayleigh;
 pub mod trace;
 pub mod values;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::choice;
+use crate::choice::choice;
 use crate::error::Result;
-use crate::protocol::PartyId;
+pub use crate::message::LinkUse;
+use crate::message::{Expects, PartyId, Phase, Role};
 use crate::seed::Seed;
-
-/// One use of one link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkUse {
-    /// Training round, from 1.
-    pub round: u64,
-    /// Attempt within the round, from 0.
-    pub attempt: u32,
-    /// Phase of the protocol, from 0.
-    pub phase: u8,
-    /// The sender.
-    pub from: PartyId,
-    /// The receiver.
-    pub to: PartyId,
-    /// Size of the message with its header.
-    pub bytes: u64,
-}
 
 /// What the losses of a model have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,8 +58,8 @@ pub trait LinkModel: Send + Sync {
         false
     }
 
-    /// Seconds from the start of the phase until the receiver has the message or gives up waiting; `None` where messages
-    /// take no time.
+    /// Seconds from the start of the phase until the receiver has the message or gives up waiting; `None`
+    /// where messages take no time.
     fn seconds(&self, _link: LinkUse) -> Option<f64> {
         None
     }
@@ -91,36 +75,67 @@ pub trait LinkModel: Send + Sync {
     }
 }
 
-/// Simulated seconds of a round of `attempts` attempts that sent `uses`; `None` where messages take no time.
+/// Simulated seconds of a round of `attempts` attempts in these `phases` that sent `uses`; `None` where
+/// messages take no time.
 ///
-/// The messages of a phase travel at the same time, and a phase lasts until the last of them has arrived or been given up. In
-/// phase 1 the server expects every client: one that stays silent costs the whole deadline. Where there are helpers between clients
-/// and server, silence costs nothing. Computing takes no time.
+/// The messages of a phase travel at the same time, and a phase lasts until the last of them has arrived or
+/// been given up. Of `parties`, those whom the phase [`Expects`] and who stay silent cost the whole deadline.
+/// Computing takes no time.
 #[must_use]
 pub fn round_seconds(
     links: &dyn LinkModel,
-    clients: usize,
+    phases: &[Phase],
+    parties: &[PartyId],
     attempts: u32,
     uses: impl IntoIterator<Item = LinkUse>,
 ) -> Option<f64> {
-    let upload_deadline = links.deadline(PartyId::Client(0), PartyId::Server);
-    let mut phases: BTreeMap<(u32, u8), (Option<f64>, usize)> = BTreeMap::new();
-    for attempt in 0..attempts {
-        phases.insert((attempt, 1), (None, 0));
-    }
-    let mut helpers = false;
+    let place: HashMap<(Role, Role, u8), usize> = phases
+        .iter()
+        .zip(Phase::transfers(phases))
+        .enumerate()
+        .map(|(i, (phase, transfer))| ((phase.from, phase.to, transfer), i))
+        .collect();
+    let mut steps: BTreeMap<(u32, usize), Step> = BTreeMap::new();
     for link in uses {
-        helpers |= matches!(link.to, PartyId::Helper(_));
-        let (last, uploads) = phases.entry((link.attempt, link.phase)).or_default();
-        *last = later(*last, links.seconds(link));
-        *uploads += usize::from(link.to == PartyId::Server);
+        if let Some(&phase) = place.get(&(link.from.role(), link.to.role(), link.transfer)) {
+            let step = steps.entry((link.attempt, phase)).or_default();
+            step.last = later(step.last, links.seconds(link));
+            step.senders.insert(link.from);
+            step.receivers.insert(link.to);
+        }
     }
-    phases
-        .into_iter()
-        .filter_map(|((_, phase), (last, uploads))| {
-            if phase == 1 && uploads < clients && !helpers { later(last, upload_deadline) } else { last }
-        })
-        .reduce(|sum, seconds| sum + seconds)
+    let nobody = Step::default();
+    let mut total = None;
+    for attempt in 0..attempts {
+        let mut addressed = &nobody.receivers;
+        for (i, phase) in phases.iter().enumerate() {
+            let step = steps.get(&(attempt, i)).unwrap_or(&nobody);
+            let is_expected = |party: &&PartyId| match phase.expects {
+                Expects::Everybody => party.role() == phase.from,
+                Expects::Addressed => addressed.contains(party),
+                Expects::Nobody => false,
+            };
+            let silent = parties.iter().filter(is_expected).find(|party| !step.senders.contains(party));
+            let receiver = |from: PartyId| parties.iter().find(|to| to.role() == phase.to && **to != from);
+            let given_up = silent.and_then(|from| links.deadline(*from, *receiver(*from)?));
+            if let Some(seconds) = later(step.last, given_up) {
+                total = Some(total.unwrap_or(0.0) + seconds);
+            }
+            if phase.from == Role::Server {
+                addressed = &step.receivers;
+            }
+        }
+    }
+    total
+}
+
+/// What was sent in a phase of an attempt.
+#[derive(Default)]
+struct Step {
+    /// Seconds until the last message has arrived or been given up.
+    last: Option<f64>,
+    senders: HashSet<PartyId>,
+    receivers: HashSet<PartyId>,
 }
 
 /// The later of two moments; messages that take no time have none.
@@ -178,9 +193,21 @@ impl Side {
     }
 }
 
+/// The section of a law of message loss.
+pub trait LinkLaw: Send + Sync {
+    /// Makes paths absolute: they are relative to the configuration's `folder`.
+    fn resolve_paths(&mut self, folder: &Path);
+
+    /// Builds the model of one family of links.
+    ///
+    /// # Errors
+    /// See [`NetworkConfig::build`]; keys are relative to the section.
+    fn build(&self, side: &Side) -> Result<Box<dyn LinkModel>>;
+}
+
 choice! {
     /// A law of message loss, chosen by `kind`.
-    LinkConfig by "kind" {
+    LinkConfig by "kind" as law / law_mut: LinkLaw {
         /// Every use of a link fails independently with that link's probability.
         "bernoulli" => Bernoulli(bernoulli::Bernoulli),
         /// Bursts: every link is good or bad for a while.
@@ -202,34 +229,6 @@ impl Default for LinkConfig {
     }
 }
 
-impl LinkConfig {
-    fn resolve_paths(&mut self, folder: &Path) {
-        match self {
-            Self::Bernoulli(config) => config.resolve_paths(folder),
-            Self::GilbertElliott(config) => config.resolve_paths(folder),
-            Self::Rayleigh(config) => config.resolve_paths(folder),
-            Self::ClientOutage(config) => config.resolve_paths(folder),
-            Self::Deadline(config) => config.resolve_paths(folder),
-            Self::Trace(config) => config.resolve_paths(folder),
-        }
-    }
-
-    /// Builds the model of one family of links.
-    ///
-    /// # Errors
-    /// See [`NetworkConfig::build`]; keys are relative to the section.
-    pub fn build(&self, side: &Side) -> Result<Box<dyn LinkModel>> {
-        Ok(match self {
-            Self::Bernoulli(config) => Box::new(config.build(side)?),
-            Self::GilbertElliott(config) => Box::new(config.build(side)?),
-            Self::Rayleigh(config) => Box::new(config.build(side)?),
-            Self::ClientOutage(config) => Box::new(config.build(side)?),
-            Self::Deadline(config) => Box::new(config.build(side)?),
-            Self::Trace(config) => Box::new(config.build(side)?),
-        })
-    }
-}
-
 /// The links of the system, by their ends.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -238,7 +237,8 @@ pub struct NetworkConfig {
     pub client_client: LinkConfig,
     /// Links from the clients to the server, used for uploads.
     pub client_server: LinkConfig,
-    /// Links from the clients to the helpers of a hierarchical protocol. Numbers are for all links, or one per client.
+    /// Links from the clients to the helpers of a hierarchical protocol. Numbers are for all links, or one
+    /// per client.
     pub client_helper: LinkConfig,
     /// Links between the helpers. Numbers are for all links.
     pub helper_helper: LinkConfig,
@@ -251,19 +251,19 @@ impl NetworkConfig {
     pub(crate) fn resolve_paths(&mut self, folder: &Path) {
         let helpers = [&mut self.client_helper, &mut self.helper_helper, &mut self.helper_server];
         for links in [&mut self.client_client, &mut self.client_server].into_iter().chain(helpers) {
-            links.resolve_paths(folder);
+            links.law_mut().resolve_paths(folder);
         }
     }
 
     /// Builds the links of a system of `clients` clients for `rounds` rounds.
     ///
     /// # Errors
-    /// A number out of its range, a list or matrix of the wrong size, a chain without a stationary law, a file that cannot be read
-    /// or a trace that is too short.
+    /// A number out of its range, a list or matrix of the wrong size, a chain without a stationary law, a
+    /// file that cannot be read or a trace that is too short.
     pub fn build(&self, clients: usize, rounds: u64, seed: Seed) -> Result<Network> {
         let side = |config: &LinkConfig, name: &str, shape| {
             let side = Side { clients, rounds, shape, seed: seed.child(name, 0), common: seed };
-            config.build(&side).map_err(|error| error.within(name))
+            config.law().build(&side).map_err(|error| error.within(name))
         };
         Ok(Network {
             client_client: side(&self.client_client, "client_client", Shape::Mesh)?,
@@ -353,8 +353,8 @@ impl LinkModel for Perfect {
     }
 }
 
-/// The losses of a round that has been played: an audit with formal symbols, whose messages have no size of their own, meets the
-/// same ones. A message that was not sent then is lost.
+/// The losses of a round that has been played: an audit with formal symbols, whose messages have no size of
+/// their own, meets the same ones. A message that was not sent then is lost.
 #[derive(Clone, Debug)]
 pub struct Replay(HashMap<(u32, u8, PartyId, PartyId), bool>);
 
@@ -362,13 +362,13 @@ impl Replay {
     /// From the messages that were sent, and whether they arrived.
     #[must_use]
     pub fn new(sent: &[(LinkUse, bool)]) -> Self {
-        Self(sent.iter().map(|(l, delivered)| ((l.attempt, l.phase, l.from, l.to), *delivered)).collect())
+        Self(sent.iter().map(|(l, delivered)| ((l.attempt, l.transfer, l.from, l.to), *delivered)).collect())
     }
 }
 
 impl LinkModel for Replay {
     fn delivers(&self, link: LinkUse) -> bool {
-        self.0.get(&(link.attempt, link.phase, link.from, link.to)).copied().unwrap_or(false)
+        self.0.get(&(link.attempt, link.transfer, link.from, link.to)).copied().unwrap_or(false)
     }
 
     fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {

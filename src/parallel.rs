@@ -1,7 +1,8 @@
 //! Work on all cores.
 //!
-//! Schemes, symbols and keys are generic, and every parallel iterator over them would be compiled anew for each combination; here is
-//! one loop for all. Its results are in the order of its items, whatever the number of threads.
+//! Schemes, symbols and keys are generic, and every parallel iterator over them would be compiled anew for
+//! each combination; here is one loop for all. Its results are in the order of its items, whatever the number
+//! of threads.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -32,7 +33,8 @@ pub fn for_each<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + 
     map(items, work);
 }
 
-/// Does `work` to every block of `block` coordinates of `vectors`, which are equally long: its number, and its part of each of them.
+/// Does `work` to every block of `block` coordinates of `vectors`, which are equally long: its number, and
+/// its part of each of them.
 pub fn for_each_block<'a, T: Send + 'a>(
     vectors: impl IntoIterator<Item = &'a mut [T]>,
     block: usize,

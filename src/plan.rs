@@ -1,18 +1,19 @@
-//! Which code and which straggler tolerance suit a network: outage, cost, conditioning and leakage of every candidate.
+//! Which code and which straggler tolerance suit a network: outage, cost, conditioning and leakage of every
+//! candidate.
 //!
-//! A larger s tolerates more lost rows but makes every row depend on more links and costs s shares per client, so neither end is
-//! best. [`candidates`] tabulates all, with the Pareto front; [`resolve`] replaces `stragglers = "auto"` by the candidate with the
-//! fewest bytes per recovered round.
+//! A larger s tolerates more lost rows but makes every row depend on more links and costs s shares per
+//! client, so neither end is best. [`candidates`] tabulates all, with the Pareto front; [`resolve`] replaces
+//! `stragglers = "auto"` by the candidate with the fewest bytes per recovered round.
 
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::audit::erasures::{Lost, worst};
 use crate::coding::{Code, CodeKind, outage};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::network::{LinkModel, Network, Perfect};
 use crate::privacy::Leakage;
-use crate::privacy::erasures::{Lost, worst};
 use crate::protocol::cogc::DecoderKind;
 use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Stragglers};
 use crate::recover::{Estimate, Sizes, closed_form, coding, estimate, with_code};
@@ -43,18 +44,21 @@ pub struct Candidate {
     pub outage: f64,
     /// Whether `outage` and `bytes` are computed rather than measured.
     pub exact: bool,
-    /// Expected bytes per recovered round, those of lost rounds included; infinite when no round is recovered.
+    /// Expected bytes per recovered round, those of lost rounds included; infinite when no round is
+    /// recovered.
     pub bytes: f64,
-    /// Simulated seconds per recovered round, measured; empty where messages take no time or no round was recovered.
+    /// Simulated seconds per recovered round, measured; empty where messages take no time or no round was
+    /// recovered.
     pub seconds: Option<f64>,
     /// Worst factor ‖a‖₂ by which decoding from M − s rows amplifies errors ([`Code::amplification`]).
     pub amplification: f64,
-    /// Worst client's leakage to another client, nats per coordinate: when no message is lost, or with `gc-plus` over seeded patterns
-    /// of losses.
+    /// Worst client's leakage to another client, nats per coordinate: when no message is lost, or with
+    /// `gc-plus` over seeded patterns of losses.
     pub leakage_neighbour: f64,
     /// The same to the server.
     pub leakage_server: f64,
-    /// Whether no other candidate is at least as good in outage, bytes, amplification and leakage, and better in one.
+    /// Whether no other candidate is at least as good in outage, bytes, amplification and leakage, and better
+    /// in one.
     pub pareto: bool,
 }
 
@@ -81,8 +85,9 @@ fn network(config: &Config) -> Result<Network> {
     config.network.build(config.clients, config.rounds, seed).map_err(|error| error.within("network"))
 }
 
-/// The codes to choose from: the configured family, or with "auto" all, for the configured tolerance or with `all` for every one.
-/// Without stragglers all families are the same, and with M − 1 too: only the first of them is listed.
+/// The codes to choose from: the configured family, or with "auto" all, for the configured tolerance or with
+/// `all` for every one. Without stragglers all families are the same, and with M − 1 too: only the first of
+/// them is listed.
 fn codes(config: &Config, all: bool) -> Result<Vec<(CodeKind, usize)>> {
     let clients = config.clients;
     let (family, stragglers, _) = coding(&config.protocol)?;
@@ -109,8 +114,9 @@ fn bytes_per_attempt(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes) -> f6
     shares + complete.iter().sum::<f64>() * sizes.upload as f64
 }
 
-/// Outage, bytes and whether they are computed. By Wald's identity the bytes of a round are those of an attempt times the expected
-/// number of attempts, (1 − (1−P)^A)/P; per recovered round that is the bytes of an attempt over P, whatever A is.
+/// Outage, bytes and whether they are computed. By Wald's identity the bytes of a round are those of an
+/// attempt times the expected number of attempts, (1 − (1−P)^A)/P; per recovered round that is the bytes of
+/// an attempt over P, whatever A is.
 fn reliability(
     code: &dyn Code,
     links: &dyn LinkModel,
@@ -132,18 +138,20 @@ fn reliability(
 
 /// The decoders that the protocol can use; link keys exclude `gc-plus`.
 fn decoders(protocol: &ProtocolConfig) -> Vec<DecoderKind> {
-    match protocol {
-        ProtocolConfig::SecCoGc(config) if config.link_key_std > 0.0 => vec![DecoderKind::Standard],
+    let mut own = protocol.clone();
+    match own.section_mut().keys().and_then(|keys| keys.links) {
+        Some(links) if *links > 0.0 => vec![DecoderKind::Standard],
         _ => vec![DecoderKind::Standard, DecoderKind::GcPlus],
     }
 }
 
-/// The worst client's leakage to another client and to the server: of complete sums when nothing is lost, which shows the most; with
-/// `gc-plus` over patterns of losses too, since a loss makes a sum that would not be sent otherwise. Clients count as equally large.
+/// The worst client's leakage to another client and to the server: of complete sums when nothing is lost,
+/// which shows the most; with `gc-plus` over patterns of losses too, since a loss makes a sum that would not
+/// be sent otherwise. Clients count as equally large.
 fn leakage(scheme: &dyn Aggregator, attempts: u32, config: &Config) -> Result<[f64; 2]> {
     let lossless = scheme.formal(1, &Perfect, attempts)?;
     let patterns = if scheme.code().is_some_and(|code| code.takes_incomplete()) {
-        worst(&lossless, attempts, Seed::new(config.seed).child("plan", 1)).0
+        worst(&lossless, &scheme.phases(), attempts, Seed::new(config.seed).child("plan", 1)).0
     } else {
         vec![Lost::default()]
     };
@@ -160,8 +168,9 @@ fn leakage(scheme: &dyn Aggregator, attempts: u32, config: &Config) -> Result<[f
     Ok(each.into_iter().fold([0.0; 2], |most, one| [most[0].max(one[0]), most[1].max(one[1])]))
 }
 
-/// Tabulates every code, tolerance and decoder for the configured network with each of the numbers of `attempts`, by ascending bytes.
-/// `coordinates` is the length of an update; `rounds` are played where something must be measured.
+/// Tabulates every code, tolerance and decoder for the configured network with each of the numbers of
+/// `attempts`, by ascending bytes. `coordinates` is the length of an update; `rounds` are played where
+/// something must be measured.
 ///
 /// # Errors
 /// A protocol without a gradient code, or a value that breaks a rule of the protocol or the network.
@@ -217,9 +226,10 @@ pub fn candidates(
     Ok(found)
 }
 
-/// Replaces `stragglers = "auto"` by the tolerance, and `code = "auto"` beside it by the code, that need the fewest expected bytes per
-/// recovered round over the configured network with the configured attempts; among equals the first in the order of
-/// tolerance. `protocol` replaces the configuration's own; any other protocol is returned as it is.
+/// Replaces `stragglers = "auto"` by the tolerance, and `code = "auto"` beside it by the code, that need the
+/// fewest expected bytes per recovered round over the configured network with the configured attempts; among
+/// equals the first in the order of tolerance. `protocol` replaces the configuration's own; any other
+/// protocol is returned as it is.
 ///
 /// # Errors
 /// A network over which no candidate recovers a round.

@@ -1,32 +1,37 @@
 //! How far rounding can have moved a decoded sum, and what follows from it.
 //!
-//! The server outputs Σ_m a_m S_m with S_m = Σ_k b_mk (x̂_k + û_k), all of it computed with a relative error of at most u (2⁻⁵³ or 2⁻²⁴) in each
-//! operation. It knows a, B, the standard deviations of the keys and the norms of what it received, and from them a bound on the norm
-//! of what rounding added ([`Sizes::settle`]). A sum that is not finite, or whose bound exceeds `outage.recovery_tolerance` times its norm, is
-//! an outage for want of precision ([`checked`]): decided once, after all parts of a round, never retried, since another attempt has the
-//! same updates and keys. A norm below 10⁻⁶ a coordinate ([`FLOOR`]) counts as that much, lest updates of zero be an outage.
+//! The server outputs Σ_m a_m S_m with S_m = Σ_k b_mk (x̂_k + û_k), all of it computed with a relative error
+//! of at most u (2⁻⁵³ or 2⁻²⁴) in each operation. It knows a, B, the standard deviations of the keys and the
+//! norms of what it received, and from them a bound on the norm of what rounding added ([`Sizes::settle`]). A
+//! sum that is not finite, or whose bound exceeds `outage.recovery_tolerance` times its norm, is an outage
+//! for want of precision ([`checked`]): decided once, after all parts of a round, never retried, since
+//! another attempt has the same updates and keys. A norm below 10⁻⁶ a coordinate ([`FLOOR`]) counts as that
+//! much, lest updates of zero be an outage.
 //!
 //! # What the bound promises
 //!
-//! It is probabilistic, not worst-case. Rounding errors are taken for independent variables of mean zero (Higham & Mary, *A New Approach
-//! to Probabilistic Rounding Error Analysis*, 2019), each bounded by u times the size of what is rounded; then the norm of their sum over d
-//! coordinates exceeds u (1 + √(2t/d)) √(Σ size²) with a probability of at most e⁻ᵗ (Hsu, Kakade & Zhang 2012), here e⁻³² = 10⁻¹⁴. Sizes are those
-//! of keys of the declared σ, plus updates of norm w C under `solver.clip_norm`; without a clip each update is taken to be at most as long
-//! as the longest vector that the server holds.
+//! It is probabilistic, not worst-case. Rounding errors are taken for independent variables of mean zero
+//! (Higham & Mary, *A New Approach to Probabilistic Rounding Error Analysis*, 2019), each bounded by u times
+//! the size of what is rounded; then the norm of their sum over d coordinates exceeds u (1 + √(2t/d)) √(Σ
+//! size²) with a probability of at most e⁻ᵗ (Hsu, Kakade & Zhang 2012), here e⁻³² = 10⁻¹⁴. Sizes are those of
+//! keys of the declared σ, plus updates of norm w C under `solver.clip_norm`; without a clip each update is
+//! taken to be at most as long as the longest vector that the server holds.
 //!
 //! # Exact sums
 //!
-//! On a grid of step γ ([`crate::algebra::grid`]) all x̂_k are multiples of γ and so is their sum. Where every coordinate's error is below γ/2 in the
-//! worst case, all errors at their largest and of one sign, the sum is rounded to the grid and then is Σ_k x̂_k bit for bit. A key counts
-//! as 10.2 of its standard deviations long in every coordinate: no single draw is longer, and of 10²² that are summed one is. The server
-//! also looks at what it decoded: a coordinate farther than γ/4 from the grid shows that an assumption was wrong, and nothing is rounded.
-//! What remains is the rounding of the updates to the grid, at most γ/2 each.
+//! On a grid of step γ ([`crate::algebra::grid`]) all x̂_k are multiples of γ and so is their sum. Where
+//! every coordinate's error is below γ/2 in the worst case, all errors at their largest and of one sign, the
+//! sum is rounded to the grid and then is Σ_k x̂_k bit for bit. A key counts as 10.2 of its standard
+//! deviations long in every coordinate: no single draw is longer, and of 10²² that are summed one is. The
+//! server also looks at what it decoded: a coordinate farther than γ/4 from the grid shows that an assumption
+//! was wrong, and nothing is rounded. What remains is the rounding of the updates to the grid, at most γ/2
+//! each.
 
 use crate::algebra::gaussian::REACH;
 use crate::algebra::grid::{Grid, Public};
-use crate::algebra::{Scalar, Symbol};
+use crate::algebra::{Scalar, Symbol, is_finite};
 use crate::coding::{Code, Coefficient, GradientCode};
-use crate::protocol::{Decoded, Reason};
+use crate::message::{Decoded, Reason};
 
 /// Root mean square per coordinate below which a sum's norm is not taken.
 pub const FLOOR: f64 = 1e-6;
@@ -34,13 +39,19 @@ pub const FLOOR: f64 = 1e-6;
 /// t of the bound's probability e⁻ᵗ.
 const CONFIDENCE: f64 = 32.0;
 
-/// The largest coordinate of a weighted update for which a sum is rounded to the grid, where no clip bounds it.
+/// The largest coordinate of a weighted update for which a sum is rounded to the grid, where no clip bounds
+/// it.
 const UNCLIPPED: f64 = 256.0;
 
 /// The outage, if a sum is not finite or may be less precise than `tolerance`.
 #[must_use]
 pub fn checked(decoded: Decoded<f64>, tolerance: f64) -> Decoded<f64> {
-    let Decoded::Sum { sum, error, .. } = &decoded else { return decoded };
+    let (sum, error) = match &decoded {
+        Decoded::Sum { sum, error, .. } => (sum, error),
+        // Nobody promises how near an estimate is, but it is a number.
+        Decoded::Estimate { sum, .. } if !is_finite(sum) => return Decoded::Outage(Reason::Precision),
+        _ => return decoded,
+    };
     let floor = FLOOR * (sum.len() as f64).sqrt();
     let norm = f64::energy(sum).sqrt();
     // Not the other way round: NaN fails every comparison.
@@ -51,7 +62,8 @@ pub fn checked(decoded: Decoded<f64>, tolerance: f64) -> Decoded<f64> {
     }
 }
 
-/// The bound on ‖error‖₂ of a plain sum of `uploads`, equally long: on a grid only the updates have been rounded.
+/// The bound on ‖error‖₂ of a plain sum of `uploads`, equally long: on a grid only the updates have been
+/// rounded.
 #[must_use]
 pub fn of_plain_sum<S: Symbol>(uploads: &[&[S]], grid: Option<&Grid>) -> f64 {
     let Some(d) = uploads.first().map(|upload| upload.len() as f64) else { return 0.0 };
@@ -134,7 +146,8 @@ struct Bound {
 }
 
 impl Sizes {
-    /// Rounds the decoded `sum` to the grid if that is sure to be right. Returns the bound on ‖error‖₂ of what it is then.
+    /// Rounds the decoded `sum` to the grid if that is sure to be right. Returns the bound on ‖error‖₂ of
+    /// what it is then.
     pub fn settle<S: Symbol>(&self, sum: &mut [S], terms: &[Weighted<'_, S>]) -> f64 {
         if S::ROUNDOFF == 0.0 || sum.is_empty() {
             return 0.0;
@@ -156,8 +169,8 @@ impl Sizes {
         decoding.hypot(of_updates)
     }
 
-    /// The bound on ‖error‖₂ over ‖sum‖₂ that can be told before a round, for updates whose coordinates have this root mean square and
-    /// sums of the given rows.
+    /// The bound on ‖error‖₂ over ‖sum‖₂ that can be told before a round, for updates whose coordinates have
+    /// this root mean square and sums of the given rows.
     #[must_use]
     pub fn expected<S: Symbol>(&self, update: f64, terms: &[Weighted<'_, S>]) -> f64 {
         let d = self.public.coordinates.unwrap_or(1) as f64;

@@ -1,9 +1,9 @@
 //! Aggregation protocols as sans-I/O parties.
 //!
-//! A [`Protocol`] deals keys and makes one [`Party`] per participant. A party takes a phase and the envelopes that
-//! arrived, and returns the envelopes that it sends; a lost or refused message is simply absent. The same party code runs in the
-//! trainer ([`exchange`]), under test with hand-picked erasures, and under audit with formal symbols
-//! ([`crate::privacy`]).
+//! A [`Protocol`] deals keys and makes one [`Party`] per participant. A party takes a phase and the envelopes
+//! that arrived, and returns the envelopes that it sends; a lost or refused message is simply absent. The
+//! same party code runs in the trainer ([`exchange`]), under test with hand-picked erasures, and under audit
+//! with formal symbols ([`crate::privacy`]).
 //!
 //! | file | schemes | source |
 //! |---|---|---|
@@ -28,13 +28,14 @@ mod included;
 pub mod light_sec_agg;
 pub mod participation;
 pub mod sec_agg;
+mod section;
 pub mod secure_gc;
 mod stragglers;
 pub mod two_round;
 pub mod uncoded;
+#[cfg(test)]
+mod wire_tests;
 pub mod zhao_sun;
-
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,85 +43,19 @@ use crate::algebra::Symbol;
 use crate::algebra::field::{M31, M61, Prime};
 use crate::algebra::grid::Public;
 use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
-use crate::config::choice;
+use crate::choice::choice;
+use crate::coding::CodeKind;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
+pub use crate::message::{
+    Clock, Decoded, Envelope, Expects, Message, Observed, PartyId, Phase, Reason, Views,
+};
+pub use crate::privacy::Formal;
 use crate::seed::Seed;
-pub use exchange::{Aggregate, Aggregator, Formal, Refusal, Scheme, Traffic, Update, Views};
+pub use exchange::{Aggregate, Aggregator, Refusal, Scheme, Traffic, Update};
+use participation::Participation;
+pub use section::{Coding, Keys, LARGE, SMALL, SchemeConfig};
 pub use stragglers::Stragglers;
-
-/// A participant. Clients and helpers are numbered from 0 in code and from 1 in everything that is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PartyId {
-    /// The client with this index.
-    Client(u16),
-    /// The helper with this index: an aggregator between clients and server.
-    Helper(u16),
-    /// The server.
-    Server,
-}
-
-impl PartyId {
-    /// A number that identifies the party among all.
-    #[must_use]
-    pub fn code(self) -> u32 {
-        match self {
-            Self::Server => 0,
-            Self::Client(k) => 1 + u32::from(k),
-            Self::Helper(n) => 1 << 17 | u32::from(n),
-        }
-    }
-
-    /// The party with this [`PartyId::code`].
-    #[must_use]
-    pub fn from_code(code: u32) -> Option<Self> {
-        match code.checked_sub(1) {
-            None => Some(Self::Server),
-            Some(k) => match (u16::try_from(k), u16::try_from(code ^ 1 << 17)) {
-                (Ok(k), _) => Some(Self::Client(k)),
-                (_, Ok(n)) => Some(Self::Helper(n)),
-                _ => None,
-            },
-        }
-    }
-}
-
-impl fmt::Display for PartyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Client(k) => write!(f, "client {}", k + 1),
-            Self::Helper(n) => write!(f, "helper {}", n + 1),
-            Self::Server => f.write_str("server"),
-        }
-    }
-}
-
-/// A message on its way.
-#[derive(Clone, Debug)]
-pub struct Envelope<M> {
-    /// The moment at which it is sent.
-    pub sent: Clock,
-    /// The sender.
-    pub from: PartyId,
-    /// The receiver.
-    pub to: PartyId,
-    /// The content.
-    pub body: M,
-}
-
-/// What a protocol's messages tell about themselves.
-pub trait Message<S>: Clone + Send + Sync {
-    /// Bytes of the encoded body, without the envelope's header.
-    fn bytes(&self) -> usize;
-
-    /// The symbol vectors that a reader of this message learns.
-    fn reveals(&self) -> Vec<Vec<S>>;
-
-    /// The clients whose sum the rest of the round is about (ascending), where the message says so.
-    fn announces(&self) -> Option<Vec<u16>> {
-        None
-    }
-}
 
 /// What a party holds before the round starts.
 pub trait Secret<S>: Send {
@@ -142,97 +77,10 @@ pub trait Input<S>: Sync {
     fn add_to(&self, y: &mut [S]);
 }
 
-/// The result of a round at the server.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Decoded<S> {
-    /// The sum of the inputs of `included` (client indices, ascending).
-    Sum {
-        /// Σ of the included clients' inputs, d symbols.
-        sum: Vec<S>,
-        /// Whose inputs the sum contains.
-        included: Vec<u16>,
-        /// The most that rounding can have moved `sum`, ‖·‖₂ ([`crate::precision`]); 0 where nothing is rounded.
-        error: f64,
-    },
-    /// The server learns no sum.
-    Outage(Reason),
-}
-
-impl<S> Decoded<S> {
-    /// A sum without rounding error.
-    #[must_use]
-    pub fn exact(sum: Vec<S>, included: Vec<u16>) -> Self {
-        Self::Sum { sum, included, error: 0.0 }
-    }
-
-    /// Too much was lost.
-    #[must_use]
-    pub fn lost() -> Self {
-        Self::Outage(Reason::Links)
-    }
-
-    /// The same in other symbols.
-    #[must_use]
-    pub fn map<T>(self, symbols: impl FnOnce(Vec<S>) -> Vec<T>) -> Decoded<T> {
-        match self {
-            Self::Sum { sum, included, error } => Decoded::Sum { sum: symbols(sum), included, error },
-            Self::Outage(reason) => Decoded::Outage(reason),
-        }
-    }
-
-    /// Why there is no sum; `None` where there is one.
-    #[must_use]
-    pub fn reason(&self) -> Option<Reason> {
-        match self {
-            Self::Sum { .. } => None,
-            Self::Outage(reason) => Some(*reason),
-        }
-    }
-
-    /// Whether there is a sum.
-    #[must_use]
-    pub fn is_sum(&self) -> bool {
-        matches!(self, Self::Sum { .. })
-    }
-}
-
-/// Why a round has no sum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reason {
-    /// Too many messages were lost.
-    Links,
-    /// The sum would have been over fewer clients than the configuration allows.
-    TooFew,
-    /// The sum is not finite, or rounding may have moved it by more than `outage.recovery_tolerance`.
-    Precision,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Links => "links",
-            Self::TooFew => "too-few",
-            Self::Precision => "precision",
-        })
-    }
-}
-
-/// The moment of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
-    /// Training round, from 1.
-    pub round: u64,
-    /// Attempt within the round, from 0.
-    pub attempt: u32,
-    /// Phase, from 0; the last step of an attempt has `phase == phases()` and sends nothing.
-    pub phase: u8,
-}
-
 /// One participant's state machine for one round.
 pub trait Party<M, S>: Send {
-    /// Which rule of the protocol the body of a message breaks, if any. Its sender, addressee and time are right, and nobody has sent
-    /// two ([`exchange::admit`]); what is refused never reaches [`Party::step`].
+    /// Which rule of the protocol the body of a message breaks, if any. Its sender, addressee and time are
+    /// right, and nobody has sent two ([`exchange::admit`]); what is refused never reaches [`Party::step`].
     fn refusal(&self, message: &Envelope<M>) -> Option<String>;
 
     /// Consumes what arrived from the previous phase and was accepted, and returns what to send in this one.
@@ -256,31 +104,33 @@ pub trait Protocol<S: Symbol>: Send + Sync {
     /// All participants; clients first, then helpers, each in order.
     fn parties(&self) -> Vec<PartyId>;
 
-    /// Number of phases of an attempt. Phase 0 is between clients and phase 1 goes to the server, so that the same
-    /// upload meets the same link state under every protocol.
-    fn phases(&self) -> u8;
+    /// The phases of an attempt: what is sent in each, from whom to whom. Nothing else is sent: the time of a
+    /// round, the link states that messages meet and the drop-outs that audits try follow from it.
+    fn phases(&self) -> Vec<Phase>;
 
-    /// Offline phase: fresh keys for one round, one per party in the order of [`Protocol::parties`], for inputs of
-    /// `len` coordinates.
+    /// Offline phase: fresh keys for one round, one per party in the order of [`Protocol::parties`], for
+    /// inputs of `len` coordinates.
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key>;
 
-    /// The key that [`Protocol::deal`] gives to `id`, made by that party alone: only streams of the party itself and of pairs that
-    /// contain it are drawn. `None` where keys need a dealer.
+    /// The key that [`Protocol::deal`] gives to `id`, made by that party alone: only streams of the party
+    /// itself and of pairs that contain it are drawn. `None` where keys need a dealer.
     fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Self::Key> {
         let _ = (id, round, len, source);
         None
     }
 
-    /// Whether all coordinates are treated alike: every message carries one vector as long as an input, the server's none, beside a part of constant size;
-    /// coordinate i of a key is made of the symbols i of its streams; and who sends what to whom, and whether the server decodes, depends
-    /// on nothing but what arrived. A round is then played part by part, with the same result, without holding all vectors of all
+    /// Whether all coordinates are treated alike: every message carries one vector as long as an input, the
+    /// server's none, beside a part of constant size; coordinate i of a key is made of the symbols i of its
+    /// streams; and who sends what to whom, and whether the server decodes, depends on nothing but what
+    /// arrived. A round is then played part by part, with the same result, without holding all vectors of all
     /// clients at once.
     fn is_separable(&self) -> bool {
         false
     }
 
-    /// The bound on a decoded sum's rounding error over its norm, when keys are `scale` times as strong and the coordinates of updates
-    /// have the root mean square `update`; `None` where nothing is rounded, or that is not known before a round.
+    /// The bound on a decoded sum's rounding error over its norm, when keys are `scale` times as strong and
+    /// the coordinates of updates have the root mean square `update`; `None` where nothing is rounded, or
+    /// that is not known before a round.
     fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
         let _ = (scale, update);
         None
@@ -291,8 +141,8 @@ pub trait Protocol<S: Symbol>: Send + Sync {
         1
     }
 
-    /// The inputs that a client knows, ascending; its [`Protocol::party`] gets them one after the other. Its own one, unless data is
-    /// replicated.
+    /// The inputs that a client knows, ascending; its [`Protocol::party`] gets them one after the other. Its
+    /// own one, unless data is replicated.
     fn holds(&self, client: u16) -> Vec<u16> {
         vec![client]
     }
@@ -371,7 +221,11 @@ trait OverField {
     fn over<F: Prime>(&self, quantiser: Quantiser, clients: usize, seed: Seed)
     -> Result<Box<dyn Aggregator>>;
 
-    /// The scheme over the field that [`OverField::quantisation`] names, which is checked for the sum of `clients` updates.
+    /// As [`SchemeConfig::memory`].
+    fn memory(&self) -> u64;
+
+    /// The scheme over the field that [`OverField::quantisation`] names, which is checked for the sum of
+    /// `clients` updates.
     fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
         let quantisation = self.quantisation();
         let quantiser = quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
@@ -384,7 +238,7 @@ trait OverField {
 
 choice! {
     /// An aggregation protocol, chosen by `kind`.
-    ProtocolConfig by "kind" {
+    ProtocolConfig by "kind" as section / section_mut: SchemeConfig {
         /// Plain FedAvg over links that never fail: the upper reference.
         "ideal" => Ideal(uncoded::Ideal),
         /// FedAvg over the failing links: the mean of what arrives.
@@ -393,7 +247,8 @@ choice! {
         "mifa" => Mifa(participation::Mifa),
         /// FedAvg over the failing links, variance reduced by the last updates (Jhunjhunwala et al. 2022).
         "fedvarp" => FedVarp(participation::FedVarp),
-        /// FedAvg over the failing links, weighted by the intervals between a client's arrivals (Wang & Ji 2024).
+        /// FedAvg over the failing links, weighted by the intervals between a client's arrivals (Wang & Ji
+        /// 2024).
         "fedau" => FedAu(participation::FedAu),
         /// Local Gaussian noise on every update, over the failing links.
         "gaussian" => Gaussian(uncoded::Gaussian),
@@ -403,11 +258,13 @@ choice! {
         "cogc" => CoGc(cogc::CoGcConfig),
         /// Secure cooperative gradient coding: exact or nothing, with secret keys.
         "sec-cogc" => SecCoGc(cogc::SecCoGcConfig),
-        /// Two rounds with ramp-shared masks: exact over who uploaded, nothing more for the server with T clients (Zhao & Sun).
+        /// Two rounds with ramp-shared masks: exact over who uploaded, nothing more for the server with T
+        /// clients (Zhao & Sun).
         "zhao-sun" => ZhaoSun(zhao_sun::ZhaoSunConfig),
         /// The same without a dealer: clients share their masks among themselves first (So et al. 2022).
         "light-sec-agg" => LightSecAgg(light_sec_agg::LightSecAggConfig),
-        /// Two rounds with plain keys shared by groups: exact over who uploaded, nothing more for the server alone (Wan et al.).
+        /// Two rounds with plain keys shared by groups: exact over who uploaded, nothing more for the server
+        /// alone (Wan et al.).
         "groupwise" => Groupwise(groupwise::GroupwiseConfig),
         /// Pairwise masks, self masks and Shamir's scheme: exact over who uploaded (Bonawitz et al. 2017).
         "sec-agg" => SecAgg(sec_agg::SecAggConfig),
@@ -427,7 +284,8 @@ impl Default for ProtocolConfig {
 }
 
 impl ProtocolConfig {
-    /// Builds the scheme for `clients` clients. `seed` feeds what is drawn once per run (the code) and the keys.
+    /// Builds the scheme for `clients` clients. `seed` feeds what is drawn once per run (the code) and the
+    /// keys.
     ///
     /// # Errors
     /// Parameters that break a rule of the scheme, keyed relative to the section.
@@ -440,24 +298,43 @@ impl ProtocolConfig {
     /// # Errors
     /// As there.
     pub fn build_for(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
-        match self {
-            Self::Ideal(config) => config.build(clients, seed, public),
-            Self::FedAvg(config) => config.assemble(clients, seed, public, exchange::Simulated),
-            Self::Mifa(config) => config.build(clients, seed),
-            Self::FedVarp(config) => config.build(clients, seed),
-            Self::FedAu(config) => config.build(clients, seed),
-            Self::Gaussian(config) => config.assemble(clients, seed, public, exchange::Simulated),
-            Self::ZeroSum(config) => config.assemble(clients, seed, public, exchange::Simulated),
-            Self::CoGc(config) => config.assemble(clients, seed, public, exchange::Simulated),
-            Self::SecCoGc(config) => config.assemble(clients, seed, public, exchange::Simulated),
-            Self::Hierarchical(config) => config.build(clients, seed),
-            Self::SecureGc(config) => config.build(clients, seed),
-            Self::ZhaoSun(config) => config.build(clients, seed),
-            Self::LightSecAgg(config) => config.build(clients, seed),
-            Self::Groupwise(config) => config.build(clients, seed),
-            Self::SecAgg(config) => config.build(clients, seed),
-            Self::SecAggPlus(config) => config.build(clients, seed),
+        self.section().build(clients, seed, public)
+    }
+
+    /// The rule by which the server makes up for missing clients, if it has one.
+    #[must_use]
+    pub fn participation(&self) -> Option<&dyn Participation> {
+        self.section().participation()
+    }
+
+    /// σ of its keys or noise, if it has any.
+    #[must_use]
+    pub fn key_std(&self) -> Option<f64> {
+        self.clone().section_mut().keys().map(|keys| *keys.std)
+    }
+
+    /// The same with another σ; `None` if it has neither keys nor noise.
+    #[must_use]
+    pub fn with_key_std(&self, key_std: f64) -> Option<Self> {
+        let mut other = self.clone();
+        *other.section_mut().keys()?.std = key_std;
+        Some(other)
+    }
+
+    /// The protocol for a smaller cohort: a straggler tolerance that would let a single client decode becomes
+    /// the largest that does not, and a code that does not exist for the new numbers becomes "auto".
+    #[must_use]
+    pub fn fitted(&self, clients: usize) -> Self {
+        let mut protocol = self.clone();
+        if let Some(Coding { code, stragglers, .. }) = protocol.section_mut().coding()
+            && let Stragglers::Count(s) = stragglers
+        {
+            *s = (*s).min(clients.saturating_sub(2));
+            if !code.exists(clients, *s) {
+                *code = CodeKind::Auto;
+            }
         }
+        protocol
     }
 
     /// Makes something of the scheme for `clients` clients whose messages have a binary form.

@@ -6,13 +6,14 @@
 //! | `run.json` | version, commit, device, cores, time of start; when the run is over, how it ended |
 //! | `rounds.csv` | one [`Row`] per round |
 //! | `clients.csv` | one [`ClientRow`] per round and client |
-//! | `leakage.csv` | one [`Entry`](crate::privacy::audit::Entry) per adversary layer and client, when nothing is lost |
+//! | `leakage.csv` | one [`Entry`](crate::audit::Entry) per adversary layer and client, when nothing is lost |
 //! | `checkpoint.bin` | the state after a round, see [`Checkpoint`] |
 //! | `events.out.tfevents.seccogc` | with `record.tensorboard`, the numbers of `rounds.csv` for TensorBoard |
 //! | `accuracy.svg`, `accuracy.png` | the figure |
 
 mod checkpoint;
-mod diverged;
+mod measures;
+mod played;
 mod target;
 pub mod tensorboard;
 
@@ -25,11 +26,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use checkpoint::{Checkpoint, Fingerprint};
-pub use diverged::{Diverged, NotFinite};
+pub use measures::Measures;
+pub use played::Played;
+pub(crate) use played::{kept, mark};
 pub use target::{End, Reached, Target};
 
-use crate::error::{Error, Result};
-use crate::protocol::Reason;
+use crate::error::{Diverged, Error, Result};
+use crate::message::Reason;
 use tensorboard::Events;
 
 /// What became of a round.
@@ -42,6 +45,8 @@ pub enum Outcome {
     Partial,
     /// The server obtained nothing.
     Outage,
+    /// The server obtained an estimate of the sum over all clients.
+    Estimate,
 }
 
 /// One round, one line of `rounds.csv`. Empty fields: not computed in that round, or nothing was decoded.
@@ -66,10 +71,12 @@ pub struct Row {
     pub arrivals: u64,
     /// ‖decoded mean − true mean‖₂ / ‖true mean‖₂, the true mean being that of the cohort's updates.
     pub recovery_error: Option<f64>,
-    /// Share of the coordinates of the weighted updates that were clipped by `quantisation.clip`; empty without a field.
+    /// Share of the coordinates of the weighted updates that were clipped by `quantisation.clip`; empty
+    /// without a field.
     #[serde(default)]
     pub saturated: Option<f64>,
-    /// Share of the coordinates of the weighted updates that are not 0 and were rounded to 0; empty without a field.
+    /// Share of the coordinates of the weighted updates that are not 0 and were rounded to 0; empty without a
+    /// field.
     #[serde(default)]
     pub underflowed: Option<f64>,
     /// Bytes sent between clients, lost ones included.
@@ -141,7 +148,8 @@ pub struct ClientRow {
     pub train_loss: f64,
     /// Fraction of its held-out examples that the global model classifies rightly after the round.
     pub test_accuracy: Option<f64>,
-    /// ‖·‖₂ of its update as sent, of control variates and the like beside it nothing; NaN where it was not finite and therefore not sent.
+    /// ‖·‖₂ of its update as sent, of control variates and the like beside it nothing; NaN where it was not
+    /// finite and therefore not sent.
     pub update_norm: f64,
     /// Leakage to the worst link, nats per coordinate.
     pub leakage_link: Option<f64>,
@@ -251,6 +259,9 @@ pub struct RunInfo {
     pub protocol: String,
     /// Parameters of the model.
     pub parameters: usize,
+    /// Sections of `config.toml` that say nothing of this run: another program brought a part of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<String>,
     /// How it ended; absent before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
@@ -281,6 +292,7 @@ impl RunInfo {
             started,
             protocol: protocol.into(),
             parameters,
+            own: Vec::new(),
             end: None,
         }
     }
@@ -294,8 +306,8 @@ impl RunInfo {
 /// [`source_commit`], asked once however many runs a sweep has.
 static COMMIT: LazyLock<String> = LazyLock::new(|| source_commit().unwrap_or_else(|| "unknown".into()));
 
-/// The commit of the checkout that this program was built in and still lies in, as it is now: asked when a run starts, so that a commit
-/// does not make the program out of date.
+/// The commit of the checkout that this program was built in and still lies in, as it is now: asked when a
+/// run starts, so that a commit does not make the program out of date.
 fn source_commit() -> Option<String> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
     std::env::current_exe().ok()?.strip_prefix(checkout).ok()?;
@@ -324,7 +336,8 @@ impl RunDir {
         Self::open(path, 0, tensorboard)
     }
 
-    /// Goes on in an interrupted or diverged run directory: drops the rows after `round`, and that the run is over.
+    /// Goes on in an interrupted or diverged run directory: drops the rows after `round`, and that the run is
+    /// over.
     ///
     /// # Errors
     /// Tables that are missing or damaged.
@@ -355,7 +368,8 @@ impl RunDir {
         read_rows(&self.path.join("rounds.csv"))
     }
 
-    /// Writes down that the run is over, when it reached the accuracy `target`, if it has one, and whether it diverged.
+    /// Writes down that the run is over, when it reached the accuracy `target`, if it has one, and whether it
+    /// diverged.
     ///
     /// # Errors
     /// Tables that are missing or damaged, a folder that cannot be written.
@@ -438,7 +452,8 @@ fn appender(path: &Path) -> Result<csv::Writer<File>> {
     Ok(csv::WriterBuilder::new().has_headers(empty).from_writer(file))
 }
 
-/// Rewrites a table with the rows that `wanted` accepts. A line that was cut off by the interruption is dropped too.
+/// Rewrites a table with the rows that `wanted` accepts. A line that was cut off by the interruption is
+/// dropped too.
 fn keep<T: DeserializeOwned + Serialize>(path: &Path, wanted: impl Fn(&T) -> bool) -> Result<()> {
     if !path.exists() {
         return Ok(());

@@ -1,8 +1,9 @@
 //! How often a gradient code recovers a round over given links, and at what cost, without any learning.
 //!
-//! [`estimate`] plays rounds with link events only: a row of the code is complete when all its shares arrive, and the round is
-//! recovered when the complete rows that reach the server decode or, with `gc-plus`, all rows of the round so far. The events are those that a training run with the same
-//! seed meets. [`closed_form`] is the law where there is one ([`crate::coding::outage`]).
+//! [`estimate`] plays rounds with link events only: a row of the code is complete when all its shares arrive,
+//! and the round is recovered when the complete rows that reach the server decode or, with `gc-plus`, all
+//! rows of the round so far. The events are those that a training run with the same seed meets.
+//! [`closed_form`] is the law where there is one ([`crate::coding::outage`]).
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::coding::{Code, CodeKind, Received, outage};
 use crate::error::{Error, Result};
 use crate::network::{Dependence, LinkModel, LinkUse, Perfect, round_seconds};
-use crate::protocol::cogc::DecoderKind;
-use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Stragglers, Update};
+use crate::protocol::cogc::{self, DecoderKind};
+use crate::protocol::{Aggregator, Coding, PartyId, ProtocolConfig, Stragglers, Update};
 
 /// Rounds that one thread plays at a time; the result does not depend on it but for the rounding of seconds.
 const BLOCK: u64 = 4096;
@@ -28,8 +29,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Measures the messages of `scheme` for updates of `coordinates` coordinates: their size is a header and a fixed number
-    /// of bytes per coordinate, so that two short rounds tell it.
+    /// Measures the messages of `scheme` for updates of `coordinates` coordinates: their size is a header and
+    /// a fixed number of bytes per coordinate, so that two short rounds tell it.
     ///
     /// # Errors
     /// Only defects.
@@ -37,7 +38,7 @@ impl Sizes {
         let measure = |len: usize| -> Result<[u64; 2]> {
             let updates: Vec<Update> =
                 (0..clients).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.0; len]) }).collect();
-            let sent = scheme.aggregate(1, &updates, &Perfect, 1).sent;
+            let sent = scheme.aggregate(1, &updates, &Perfect, 1)?.sent;
             let largest = |to_server: bool| {
                 let of_kind = sent.iter().filter(|(link, _)| (link.to == PartyId::Server) == to_server);
                 of_kind.map(|(link, _)| link.bytes).max().unwrap_or(0)
@@ -138,7 +139,7 @@ fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, rou
         for row in 0..clients {
             let share = |k: usize| {
                 let (from, to, bytes) = (client(k), client(row), sizes.share);
-                LinkUse { round, attempt, phase: 0, from, to, bytes }
+                LinkUse { round, attempt, transfer: 0, from, to, bytes }
             };
             let arrives = |k: usize| k == row || links.delivers(share(k));
             result.bytes_client_client += code.stragglers() as u64 * sizes.share;
@@ -150,7 +151,7 @@ fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, rou
                 continue;
             }
             let (from, to, bytes) = (client(row), PartyId::Server, sizes.upload);
-            let upload = LinkUse { round, attempt, phase: 1, from, to, bytes };
+            let upload = LinkUse { round, attempt, transfer: 0, from, to, bytes };
             result.bytes_client_server += sizes.upload;
             if timed {
                 uses.push(upload);
@@ -171,14 +172,16 @@ fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, rou
         }
     }
     if timed {
-        result.seconds = round_seconds(links, clients, result.attempts as u32, uses);
+        let parties: Vec<PartyId> = (0..clients).map(client).chain([PartyId::Server]).collect();
+        let phases = cogc::phases(code.stragglers());
+        result.seconds = round_seconds(links, &phases, &parties, result.attempts as u32, uses);
     }
     result
 }
 
-/// The exact probability that a round is recovered within `attempts` attempts, where a closed form holds: when distinct links
-/// are independent, and with several attempts only when these are too. `None` otherwise, and for a `cyclic-mds` code of more than
-/// [`outage::EXACT_CLIENTS`] clients, nor for `gc-plus`.
+/// The exact probability that a round is recovered within `attempts` attempts, where a closed form holds:
+/// when distinct links are independent, and with several attempts only when these are too. `None` otherwise,
+/// and for a `cyclic-mds` code of more than [`outage::EXACT_CLIENTS`] clients, nor for `gc-plus`.
 #[must_use]
 pub fn closed_form(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32) -> Option<f64> {
     let holds = match links.dependence() {
@@ -206,11 +209,11 @@ pub fn closed_form(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempt
 /// # Errors
 /// A protocol without one.
 pub fn coding(protocol: &ProtocolConfig) -> Result<(CodeKind, Stragglers, DecoderKind)> {
-    match protocol {
-        ProtocolConfig::CoGc(config) => Ok((config.code, config.stragglers, config.decoder)),
-        ProtocolConfig::SecCoGc(config) => Ok((config.code, config.stragglers, config.decoder)),
-        other => {
-            let rule = format!("`{}` has no gradient code; take cogc or sec-cogc", other.kind());
+    let mut own = protocol.clone();
+    match own.section_mut().coding() {
+        Some(Coding { code, stragglers, decoder }) => Ok((*code, *stragglers, *decoder)),
+        None => {
+            let rule = format!("`{}` has no gradient code; take cogc or sec-cogc", protocol.kind());
             Err(Error::config("protocol.kind", rule))
         }
     }
@@ -227,16 +230,9 @@ pub fn with_code(
     decoder: DecoderKind,
 ) -> Result<ProtocolConfig> {
     coding(protocol)?;
-    let stragglers = Stragglers::Count(stragglers);
     let mut changed = protocol.clone();
-    match &mut changed {
-        ProtocolConfig::CoGc(config) => {
-            (config.code, config.stragglers, config.decoder) = (code, stragglers, decoder);
-        }
-        ProtocolConfig::SecCoGc(config) => {
-            (config.code, config.stragglers, config.decoder) = (code, stragglers, decoder);
-        }
-        _ => {}
+    if let Some(own) = changed.section_mut().coding() {
+        (*own.code, *own.stragglers, *own.decoder) = (code, Stragglers::Count(stragglers), decoder);
     }
     Ok(changed)
 }
@@ -262,13 +258,15 @@ pub struct RecoveryRow {
     pub standard_error: f64,
     /// Computed probability of recovery; empty where there is no closed form.
     pub closed_form: Option<f64>,
-    /// Attempts per recovered round, those of lost rounds included; empty, like all that follow, when no round was recovered.
+    /// Attempts per recovered round, those of lost rounds included; empty, like all that follow, when no
+    /// round was recovered.
     pub attempts_per_recovered: Option<f64>,
     /// Bytes between clients per recovered round, those of lost rounds included.
     pub bytes_client_client_per_recovered: Option<f64>,
     /// Bytes to the server per recovered round, those of lost rounds included.
     pub bytes_client_server_per_recovered: Option<f64>,
-    /// Simulated seconds per recovered round, those of lost rounds included; empty too where messages take no time.
+    /// Simulated seconds per recovered round, those of lost rounds included; empty too where messages take no
+    /// time.
     pub seconds_per_recovered: Option<f64>,
 }
 

@@ -1,19 +1,20 @@
 //! From run directories to figures and tables.
 //!
 //! A *run directory* holds `rounds.csv`. A *comparison directory* holds `summary.csv`, one [`Summary`] per
-//! contender and seed, and the run directory of each under `<slug of the name>/seed-<seed>`. A *sweep directory*
-//! ([`crate::sweep`]) holds `runs.csv`.
+//! contender and seed, and the run directory of each under `<slug of the name>/seed-<seed>`. A *sweep
+//! directory* ([`crate::sweep`]) holds `runs.csv`.
 //!
-//! A run that diverged is drawn up to where it did, with a cross at its end, and enters no mean: where seeds diverged, tables say how many.
+//! A run that diverged is drawn up to where it did, with a cross at its end, and enters no mean: where seeds
+//! diverged, tables say how many.
 
+#[cfg(feature = "cli")]
 mod html;
-mod measures;
 mod pivot;
-mod played;
+#[cfg(feature = "cli")]
 mod plot;
+mod privacy_levels;
 mod runs;
 mod spread;
-mod study;
 mod table;
 
 use std::collections::BTreeMap;
@@ -21,26 +22,28 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cli")]
 pub use html::{report_path, write_report};
-pub use measures::Measures;
 pub use pivot::{Best, Pivot, Quantity, Table};
-pub use played::Played;
+#[cfg(feature = "cli")]
 pub use plot::heatmap::HeatMap;
+#[cfg(feature = "cli")]
 pub use plot::{
     Graph, Measured, Scale, Trace, plot_accuracy, plot_graphs, plot_images, plot_leakage, plot_lines,
     plot_privacy, plot_recovery, plot_roc, plot_run, plot_sweep,
 };
+pub use privacy_levels::{accuracy_table, leakage_table, recovery_table};
 pub use runs::{Recorded, Runs};
 pub use spread::{Spread, slope};
-pub use study::{accuracy_table, leakage_table, recovery_table};
+#[cfg(feature = "cli")]
 pub(crate) use table::short;
 pub use table::{markdown, table};
 
+use crate::audit::Entry;
 use crate::config::slug;
 use crate::error::{Error, Result};
-use crate::privacy::audit::Entry;
 use crate::protocol::Scheme;
-use crate::record::read_rows;
+use crate::record::{Measures, Played, read_rows};
 use crate::sweep::results::{self, Line, Results};
 
 /// One curve: the runs (seeds) of one contender.
@@ -93,8 +96,9 @@ pub struct Summary {
     /// See [`Measures::diverged`].
     #[serde(default)]
     pub diverged: Option<u64>,
-    /// ε of the whole run in which nothing is lost, for the worst adversary without accomplices and the worst client, beyond the sum where
-    /// that is seen ([`Entry::provable_epsilon`]); `inf` without clipped updates or keys, empty where it was not measured.
+    /// ε of the whole run in which nothing is lost, for the worst adversary without accomplices and the worst
+    /// client, beyond the sum where that is seen ([`Entry::provable_epsilon`]); `inf` without clipped updates
+    /// or keys, empty where it was not measured.
     #[serde(default)]
     pub epsilon: Option<f64>,
 }
@@ -148,8 +152,8 @@ pub fn summarise(
 }
 
 /// Reads what `seccogc plot` was given: run directories, each a curve with the name of its folder, comparison
-/// directories, each with one curve per contender, and sweep directories, each with one per point. Equal names are told
-/// apart by their path.
+/// directories, each with one curve per contender, and sweep directories, each with one per point. Equal
+/// names are told apart by their path.
 ///
 /// # Errors
 /// A path that is neither, a table that is missing, damaged or without a row.
@@ -234,5 +238,5 @@ fn mean_std(values: impl IntoIterator<Item = f64>) -> Option<(f64, Option<f64>)>
     Some((mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt())))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests;

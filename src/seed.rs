@@ -63,15 +63,17 @@ impl Seed {
     }
 }
 
-/// The keystream of a ChaCha cipher as a generator. Its draws are those of the crate's generators, byte for byte, but whole
-/// buffers come several times faster, from the widest vectors of the CPU, and single words slower. It ends, with a panic, after 256 GiB.
+/// The keystream of a ChaCha cipher as a generator. Its draws are those of the crate's generators, byte for
+/// byte, but whole buffers come several times faster, from the widest vectors of the CPU, and single words
+/// slower. It ends, with a panic, after 256 GiB.
 pub struct Bulk<C>(C);
 
 impl<C: KeyIvInit<KeySize = U32, IvSize = U12>> Bulk<C> {
     /// The keystream number `stream` under `key`.
     #[must_use]
     pub fn new(key: &[u8; 32], stream: u64) -> Self {
-        // The words behind the counter's low half: its high half, which the generators count on in, and the stream's number.
+        // The words behind the counter's low half: its high half, which the generators count on in, and the
+        // stream's number.
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&stream.to_le_bytes());
         Self(C::new(key.into(), &nonce.into()))

@@ -1,11 +1,13 @@
-//! Sweeps: every combination of some values of configuration keys, with several seeds, one run directory each.
+//! Sweeps: every combination of some values of configuration keys, with several seeds, one run directory
+//! each.
 //!
-//! Runs of the same seed are paired as in a comparison: whatever does not depend on a swept key (partition, batches, initial
-//! model, link states) is the same, because every random stream is a named child of the seed.
+//! Runs of the same seed are paired as in a comparison: whatever does not depend on a swept key (partition,
+//! batches, initial model, link states) is the same, because every random stream is a named child of the
+//! seed.
 //!
-//! A *sweep directory* holds `config.toml`, `sweep.csv` (one line per run and round), `runs.csv` (one line per run, see
-//! [`results`]) and the run directories under `<variant>/<key=value,…>/seed-<seed>`. These names depend on the run alone, so that a
-//! sweep can be extended.
+//! A *sweep directory* holds `config.toml`, `sweep.csv` (one line per run and round), `runs.csv` (one line
+//! per run, see [`results`]) and the run directories under `<variant>/<key=value,…>/seed-<seed>`. These names
+//! depend on the run alone, so that a sweep can be extended.
 
 mod execute;
 mod memory;
@@ -13,12 +15,12 @@ pub mod results;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use execute::{Plan, Progress};
+pub use execute::{Over, Plan, Watch};
 
-use crate::config::{self, Config, slug};
+use crate::choice::{readable, typed};
+use crate::config::{self, Axis, Config, SweepConfig, Variant, axes, leaves, slug};
 use crate::error::{Error, Result};
 
 /// The column that names the variant.
@@ -26,123 +28,6 @@ pub const VARIANT: &str = "variant";
 
 /// Longest value in the name of a folder, in characters.
 const NAME: usize = 32;
-
-/// Sections that a training run does not read, and the key that has its own list.
-const NOT_SWEPT: [&str; 5] = ["seed", "sweep", "compare", "study", "attack"];
-
-/// Runs of `seccogc sweep`: all combinations of variants, grid values and seeds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct SweepConfig {
-    /// Every run is repeated with each of these seeds; with `seed` alone when the list is empty.
-    pub seeds: Vec<u64>,
-    /// Dotted keys of the configuration, each with the list of its values, e.g. `"protocol.key_std" = [1.0, 10.0]`.
-    #[schemars(with = "std::collections::BTreeMap<String, Vec<serde_json::Value>>")]
-    pub grid: toml::Table,
-    /// Settings under a name, for what a plain grid cannot say, such as protocols that have different keys.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub variants: Vec<Variant>,
-}
-
-/// One named setting.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Variant {
-    /// The name in tables and figures, and of the runs' folder.
-    pub name: String,
-    /// Dotted keys and their values, e.g. `{ "protocol.kind" = "sec-cogc", "protocol.stragglers" = 7 }`.
-    #[serde(default)]
-    #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
-    pub set: toml::Table,
-    /// A grid for this variant alone, beside the common one.
-    #[serde(default)]
-    #[schemars(with = "std::collections::BTreeMap<String, Vec<serde_json::Value>>")]
-    pub grid: toml::Table,
-}
-
-/// A key and its values.
-type Axis = (String, Vec<toml::Value>);
-
-impl SweepConfig {
-    /// Whether nothing is swept.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.seeds.is_empty() && self.grid.is_empty() && self.variants.is_empty()
-    }
-
-    pub(crate) fn check(&self) -> Result<()> {
-        if let Some(i) = (1..self.seeds.len()).find(|&i| self.seeds[..i].contains(&self.seeds[i])) {
-            return Err(Error::config("seeds", format!("{} stands there twice", self.seeds[i])));
-        }
-        let common = axes(&self.grid).map_err(|error| error.within("grid"))?;
-        for (i, variant) in self.variants.iter().enumerate() {
-            let at = format!("variants[{i}]");
-            let name = slug(&variant.name);
-            if name.is_empty() || self.variants[..i].iter().any(|other| slug(&other.name) == name) {
-                let rule = format!(
-                    "`{}` must contain letters or digits and differ from the other names",
-                    variant.name
-                );
-                return Err(Error::config(format!("{at}.name"), rule));
-            }
-            for (key, _) in leaves(&variant.set) {
-                may_be_swept(&key).map_err(|error| error.within(&format!("{at}.set")))?;
-            }
-            for (key, _) in axes(&variant.grid).map_err(|error| error.within(&format!("{at}.grid")))? {
-                if common.iter().any(|(other, _)| *other == key) {
-                    let rule = "stands in sweep.grid too; give it in one of them";
-                    return Err(Error::config(format!("{at}.grid.{key}"), rule));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The dotted keys of a table and their values, whether they were written as `"a.b" = 1` or as `a.b = 1`.
-pub(crate) fn leaves(table: &toml::Table) -> Vec<(String, toml::Value)> {
-    let below = |(key, value): (&String, &toml::Value)| match value {
-        toml::Value::Table(inner) => {
-            leaves(inner).into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)).collect()
-        }
-        value => vec![(key.clone(), value.clone())],
-    };
-    table.iter().flat_map(below).collect()
-}
-
-/// The axes of a grid; errors are relative to it.
-fn axes(grid: &toml::Table) -> Result<Vec<Axis>> {
-    leaves(grid)
-        .into_iter()
-        .map(|(key, value)| {
-            may_be_swept(&key)?;
-            match value {
-                toml::Value::Array(values) if !values.is_empty() => {
-                    if let Some(i) = (1..values.len()).find(|&i| values[..i].contains(&values[i])) {
-                        return Err(Error::config(key, format!("{} stands there twice", values[i])));
-                    }
-                    Ok((key, values))
-                }
-                other => {
-                    let rule = format!("{other} is not a list of values; give for example [1.0, 10.0]");
-                    Err(Error::config(key, rule))
-                }
-            }
-        })
-        .collect()
-}
-
-fn may_be_swept(key: &str) -> Result<()> {
-    let first = key.split('.').next().unwrap_or_default();
-    if !NOT_SWEPT.contains(&first) {
-        return Ok(());
-    }
-    let rule = match first {
-        "seed" => "cannot be swept; list the seeds in sweep.seeds",
-        _ => "cannot be swept; a training run does not read this section",
-    };
-    Err(Error::config(key, rule))
-}
 
 /// One run of a sweep.
 #[derive(Clone, Debug)]
@@ -181,15 +66,16 @@ impl Assignment {
 /// All runs of a configuration.
 #[derive(Clone, Debug)]
 pub struct Sweep {
-    /// What varies beside the seed: [`VARIANT`] when there are variants, then dotted keys in the order of the file.
+    /// What varies beside the seed: [`VARIANT`] when there are variants, then dotted keys in the order of the
+    /// file.
     pub keys: Vec<String>,
     /// The runs: variants, then grid values with the last key fastest, then seeds.
     pub runs: Vec<SweepRun>,
 }
 
 impl Sweep {
-    /// Combines variants, grid values and seeds. Paths among the values are relative to `folder`, that of the configuration's
-    /// file.
+    /// Combines variants, grid values and seeds. Paths among the values are relative to `folder`, that of the
+    /// configuration's file.
     ///
     /// # Errors
     /// One line with the grid key whose value is wrong; two runs with the same configuration.
@@ -274,16 +160,15 @@ fn apply(base: &toml::Table, assignments: &[Assignment], folder: &Path) -> Resul
     for one in assignments {
         config::insert(&mut table, &one.key, one.value.clone()).map_err(|problem| one.wrong(&problem))?;
     }
-    let mut config =
-        config::typed::<Config>(table).map_err(|problem| blame(assignments, &config::readable(&problem)))?;
+    let mut config = typed::<Config>(table).map_err(|problem| blame(assignments, &readable(&problem)))?;
     config.network.resolve_paths(folder);
     config.data.resolve_paths(folder);
     config.check().map_err(|error| blame(assignments, &error.to_string()))?;
     Ok(config)
 }
 
-/// Names the assignment that a message about a key belongs to: the one of that key, or else of its section; all of them when none
-/// is nearer than the others.
+/// Names the assignment that a message about a key belongs to: the one of that key, or else of its section;
+/// all of them when none is nearer than the others.
 fn blame(assignments: &[Assignment], problem: &str) -> Error {
     let path = problem.split(": ").next().unwrap_or_default();
     let holds = |one: &&Assignment| {
@@ -311,7 +196,8 @@ pub(crate) fn text(value: &toml::Value) -> String {
     }
 }
 
-/// The folder of a point: the variant, then `key=value` of the rest, keys by their last part where this is unique.
+/// The folder of a point: the variant, then `key=value` of the rest, keys by their last part where this is
+/// unique.
 fn place(variant: Option<&str>, point: &[Assignment]) -> PathBuf {
     fn last(key: &str) -> &str {
         key.rsplit('.').next().unwrap_or_default()
@@ -326,7 +212,8 @@ fn place(variant: Option<&str>, point: &[Assignment]) -> PathBuf {
     variant.into_iter().chain((!parts.is_empty()).then(|| parts.join(","))).collect()
 }
 
-/// A value within the name of a folder: as it is where that is possible, else its words and eight digits of its hash.
+/// A value within the name of a folder: as it is where that is possible, else its words and eight digits of
+/// its hash.
 fn name(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
     if value.len() <= NAME && !value.starts_with('.') && !value.is_empty() && value.chars().all(plain) {

@@ -12,18 +12,16 @@
 //! | 18–21 | to | [`PartyId::code`] |
 //! | 22–25 | length | bytes of the body, [`Message::bytes`] |
 //!
-//! A body is the symbols of its vector one after another; that of `gc-plus` starts with the list of the shares in it, one bit each,
-//! the first in the lowest bit. Decoding allocates what the receiver expects ([`Form`]) and nothing by a length that a peer claims; it
-//! refuses what is too short, too long, not a number, not a residue, or larger than [`Form::largest`], and never panics.
+//! A body is the symbols of its vector one after another; that of `gc-plus` starts with the list of the
+//! shares in it, one bit each, the first in the lowest bit. Decoding allocates what the receiver expects
+//! ([`Form`]) and nothing by a length that a peer claims; it refuses what is too short, too long, not a
+//! number, not a residue, or larger than [`Form::largest`], and never panics.
 
 use std::sync::Arc;
 
 use crate::algebra::Symbol;
 use crate::algebra::field::{M61, Prime, Small};
-use crate::protocol::cogc::CoGcMessage;
-use crate::protocol::exchange::HEADER_BYTES;
-use crate::protocol::uncoded::Upload;
-use crate::protocol::{Clock, Envelope, Message, PartyId};
+use crate::message::{Clock, Envelope, HEADER_BYTES, Message, PartyId};
 
 /// The version of the binary form; another one is refused.
 pub const VERSION: u8 = 1;
@@ -134,11 +132,16 @@ pub trait Wire<S: WireSymbol>: Message<S> {
     fn take(variant: u8, body: &[u8], form: &Form) -> Result<Self, String>;
 }
 
-fn put_vector<S: WireSymbol>(vector: &[S], out: &mut Vec<u8>) {
+/// Appends the symbols of a vector.
+pub fn put_vector<S: WireSymbol>(vector: &[S], out: &mut Vec<u8>) {
     vector.iter().for_each(|symbol| symbol.put(out));
 }
 
-fn take_vector<S: WireSymbol>(body: &[u8], form: &Form) -> Result<Arc<Vec<S>>, String> {
+/// Reads a vector of the length that is expected.
+///
+/// # Errors
+/// Another length, a coordinate that is no symbol, coordinates beyond what is accepted.
+pub fn take_vector<S: WireSymbol>(body: &[u8], form: &Form) -> Result<Arc<Vec<S>>, String> {
     if Some(body.len()) != form.len.checked_mul(S::BYTES) {
         return Err(format!("{} bytes instead of {} symbols of {}", body.len(), form.len, S::BYTES));
     }
@@ -158,71 +161,10 @@ fn take_vector<S: WireSymbol>(body: &[u8], form: &Form) -> Result<Arc<Vec<S>>, S
     }
 }
 
-fn no_variant(variant: u8) -> String {
+/// The refusal of a variant that a protocol does not have.
+#[must_use]
+pub fn no_variant(variant: u8) -> String {
     format!("message variant {variant}, which this protocol does not have")
-}
-
-impl<S: WireSymbol> Wire<S> for Upload<S> {
-    fn variant(&self) -> u8 {
-        0
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        put_vector(&self.0, out);
-    }
-
-    fn take(variant: u8, body: &[u8], form: &Form) -> Result<Self, String> {
-        match variant {
-            0 => Ok(Self(take_vector(body, form)?)),
-            other => Err(no_variant(other)),
-        }
-    }
-}
-
-impl<S: WireSymbol> Wire<S> for CoGcMessage<S> {
-    fn variant(&self) -> u8 {
-        match self {
-            Self::Share { .. } => 0,
-            Self::Sum(_) => 1,
-            Self::Partial { .. } => 2,
-        }
-    }
-
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Share { scale, vector } => {
-                let mut share = vector.to_vec();
-                S::scale(&mut share, *scale);
-                put_vector(&share, out);
-            }
-            Self::Sum(sum) => put_vector(sum, out),
-            Self::Partial { held, sum } => {
-                let byte = |bits: &[bool]| (0..).zip(bits).map(|(i, &bit)| u8::from(bit) << i).sum::<u8>();
-                out.extend(held.chunks(8).map(byte));
-                put_vector(sum, out);
-            }
-        }
-    }
-
-    fn take(variant: u8, body: &[u8], form: &Form) -> Result<Self, String> {
-        use crate::algebra::Scalar;
-        match variant {
-            0 => Ok(Self::Share { scale: S::Scalar::ONE, vector: take_vector(body, form)? }),
-            1 => Ok(Self::Sum(take_vector(body, form)?)),
-            2 => {
-                let Some((list, sum)) = body.split_at_checked(form.members.div_ceil(8)) else {
-                    return Err(format!("{} bytes are too few for the list of shares", body.len()));
-                };
-                let bit = |i: usize| list[i / 8] >> (i % 8) & 1 == 1;
-                if (form.members..8 * list.len()).any(bit) {
-                    return Err("a list of shares that is longer than the code row".into());
-                }
-                let held = (0..form.members).map(bit).collect();
-                Ok(Self::Partial { held, sum: take_vector(sum, form)? })
-            }
-            other => Err(no_variant(other)),
-        }
-    }
 }
 
 fn kind<S: WireSymbol>(variant: u8) -> u8 {
@@ -274,6 +216,3 @@ pub fn decode<S: WireSymbol, M: Wire<S>>(bytes: &[u8], form: &Form) -> Result<En
     }
     Ok(Envelope { sent, from, to, body: M::take(kind & 0b111, body, form)? })
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,16 +1,18 @@
 //! Extension fields F_{p^m}: as many elements as a scheme needs, over a prime as small as an application has.
 //!
-//! An element holds m elements of F_p ([`Extension::pack`]), the coefficients of a polynomial of degree below m. Addition is
-//! coefficient by coefficient, so that the sum of packed symbols *is* the packed sum: a scheme that is linear over F_{p^m} and outputs
-//! Σ x_k adds vectors over F_p, m symbols at a time, and may choose its coefficients among p^m elements. The products, which mix the
-//! coefficients, only ever meet keys and what is decoded again. Sums are those of F_p, modulo p: with p = 7 they overflow at once, which
-//! suits the examples of the papers and no training; that is why no `modulus` of a configuration names one.
+//! An element holds m elements of F_p ([`Extension::pack`]), the coefficients of a polynomial of degree below
+//! m. Addition is coefficient by coefficient, so that the sum of packed symbols *is* the packed sum: a scheme
+//! that is linear over F_{p^m} and outputs Σ x_k adds vectors over F_p, m symbols at a time, and may choose
+//! its coefficients among p^m elements. The products, which mix the coefficients, only ever meet keys and
+//! what is decoded again. Sums are those of F_p, modulo p: with p = 7 they overflow at once, which suits the
+//! examples of the papers and no training; that is why no `modulus` of a configuration names one.
 //!
 //! A symbol takes ⌈log₂ p^m / 8⌉ bytes on the wire, as the number Σ c_i pⁱ: 2 bytes for five symbols of F_7.
 //!
-//! The coefficients lie in lanes of 64/m bits. Kronecker's substitution makes the product of two polynomials one product of integers
-//! (Harvey, *Faster polynomial multiplication via multipoint Kronecker substitution*, section 1), of 128 bits, and several of them are
-//! added before one reduction modulo p and the least monic irreducible polynomial, which is searched when the program is compiled.
+//! The coefficients lie in lanes of 64/m bits. Kronecker's substitution makes the product of two polynomials
+//! one product of integers (Harvey, *Faster polynomial multiplication via multipoint Kronecker substitution*,
+//! section 1), of 128 bits, and several of them are added before one reduction modulo p and the least monic
+//! irreducible polynomial, which is searched when the program is compiled.
 
 use std::fmt;
 use std::ops::{Add, Mul, Neg, Sub};
@@ -302,7 +304,8 @@ mod tests {
     use nalgebra::DMatrix;
     use proptest::prelude::*;
 
-    /// The axioms for three elements, and those of the inverse, the index and the order of the multiplicative group.
+    /// The axioms for three elements, and those of the inverse, the index and the order of the multiplicative
+    /// group.
     fn is_a_field<F: Field>(a: u64, b: u64, c: u64) {
         let [a, b, c] = [a, b, c].map(|n| F::element(n % F::ORDER));
         assert_eq!((a + b, a * b), (b + a, b * a));
@@ -342,7 +345,8 @@ mod tests {
             prop_assert!(sum[len..].iter().all(|&rest| rest == Small::ZERO));
         }
 
-        /// Long combinations against one product and one sum at a time, with the largest coefficients among them.
+        /// Long combinations against one product and one sum at a time, with the largest coefficients among
+        /// them.
         #[test]
         fn lazy_sums_are_exact(seed in any::<u64>(), count in 1usize..60) {
             let mut rng = Seed::new(seed).rng();

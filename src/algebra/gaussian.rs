@@ -1,12 +1,13 @@
 //! Standard normal draws at the speed of the generator behind them.
 //!
-//! The transform of Box and Muller (1958): with u, v uniform, √(−2 ln u) (cos 2πv, sin 2πv) are two independent N(0, 1) draws. Unlike
-//! rejection methods it takes the same steps for every draw, so that a CPU computes as many at once as its registers hold. It is
-//! written in additions, multiplications, divisions and roots alone, which are rounded alike everywhere: the draws do not depend on
-//! the CPU.
+//! The transform of Box and Muller (1958): with u, v uniform, √(−2 ln u) (cos 2πv, sin 2πv) are two
+//! independent N(0, 1) draws. Unlike rejection methods it takes the same steps for every draw, so that a CPU
+//! computes as many at once as its registers hold. It is written in additions, multiplications, divisions and
+//! roots alone, which are rounded alike everywhere: the draws do not depend on the CPU.
 //!
-//! u is a multiple of 2⁻⁷⁵ and v one of 2⁻⁵⁴: draws reach 10.2 standard deviations, and one in 10²² of the ideal law lies beyond. How far
-//! the draws are from that law, and what it costs, is counted in [`crate::privacy::floating`].
+//! u is a multiple of 2⁻⁷⁵ and v one of 2⁻⁵⁴: draws reach 10.2 standard deviations, and one in 10²² of the
+//! ideal law lies beyond. How far the draws are from that law, and what it costs, is counted in
+//! [`crate::privacy::floating`].
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_PI_2, LN_2};
 
@@ -22,8 +23,8 @@ const DRAWS: usize = BYTES / 8;
 /// The largest size of a draw: √(2 · 75 · ln 2), rounded up.
 pub const REACH: f64 = 10.2;
 
-/// A draw is farther than this from the transform of exact numbers only where u is rounded to a multiple of 2⁻⁷⁵ that is not much
-/// smaller than u, or for a radius below 2⁻⁷ (mean error below 2⁻⁵⁰).
+/// A draw is farther than this from the transform of exact numbers only where u is rounded to a multiple of
+/// 2⁻⁷⁵ that is not much smaller than u, or for a radius below 2⁻⁷ (mean error below 2⁻⁵⁰).
 pub const ERROR: f64 = 1.0 / (1u64 << 46) as f64;
 
 /// The bits of 1.
@@ -63,7 +64,8 @@ impl pulp::NullaryFnOnce for Block<'_> {
     }
 }
 
-/// The first half of the words gives radii, the second angles; cosines go to the first half of the draws, sines to the second.
+/// The first half of the words gives radii, the second angles; cosines go to the first half of the draws,
+/// sines to the second.
 #[inline(always)]
 fn block(bytes: &[u8; BYTES], draws: &mut [f64; DRAWS]) {
     let (radii, angles) = bytes.split_at(BYTES / 2);
@@ -88,8 +90,8 @@ fn block(bytes: &[u8; BYTES], draws: &mut [f64; DRAWS]) {
     }
 }
 
-/// u in (0, 1], an odd multiple of 2⁻⁷⁵ up to one rounding: 52 bits of `radius`, then its other 12 and the 10 that `angle` does not
-/// need. Near 0, where the large draws come from, nothing is rounded.
+/// u in (0, 1], an odd multiple of 2⁻⁷⁵ up to one rounding: 52 bits of `radius`, then its other 12 and the 10
+/// that `angle` does not need. Near 0, where the large draws come from, nothing is rounded.
 #[inline(always)]
 fn uniform(radius: u64, angle: u64) -> f64 {
     const STEP: f64 = 1.0 / (1u64 << 52) as f64;
@@ -160,7 +162,8 @@ mod tests {
         bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()
     }
 
-    /// The transform by the functions of the standard library; the quadrant and the place in it are bits of the angle.
+    /// The transform by the functions of the standard library; the quadrant and the place in it are bits of
+    /// the angle.
     fn transformed(words: &[u64]) -> Vec<f64> {
         let (radii, angles) = words.split_at(words.len() / 2);
         let polar = |trigonometric: fn(f64) -> f64| {
@@ -219,7 +222,8 @@ mod tests {
         assert_eq!(short, long[..130]);
     }
 
-    /// 2^20 draws in 64 cells of equal probability: χ² with 63 degrees of freedom, α = 10⁻⁶ for each of two precisions.
+    /// 2^20 draws in 64 cells of equal probability: χ² with 63 degrees of freedom, α = 10⁻⁶ for each of two
+    /// precisions.
     #[test]
     fn draws_have_the_normal_law() {
         use statrs::distribution::{ChiSquared, ContinuousCDF, Normal};

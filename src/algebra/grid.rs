@@ -1,12 +1,19 @@
 //! A public grid of powers of two, on which masked updates lie.
 //!
-//! The sum of two floating-point numbers tells by its last bits which two were added: a key σ g, added in floating point, hides an update
-//! as a real number only. Weighted updates and keys are therefore rounded to the multiples of a step γ, a power of two that follows
-//! from what everybody knows (σ, the clip, the largest weight, the number of clients and of coordinates), never from an update; they are
-//! then added without rounding, and every masked vector is a function of an ideal one ([`crate::privacy::floating`] proves what follows).
-//! A decoded sum that is closer to a multiple of γ than rounding can move it *is* that multiple ([`crate::precision`]).
+//! The sum of two floating-point numbers tells by its last bits which two were added: a key σ g, added in
+//! floating point, hides an update as a real number only. Weighted updates and keys are therefore rounded to
+//! the multiples of a step γ, a power of two that follows from what everybody knows (σ, the clip, the largest
+//! weight, the number of clients and of coordinates), never from an update; they are then added without
+//! rounding, and every masked vector is a function of an ideal one ([`crate::privacy::floating`] proves what
+//! follows). A decoded sum that is closer to a multiple of γ than rounding can move it *is* that multiple
+//! ([`crate::precision`]).
+
+use pulp::Arch;
 
 use super::gaussian::REACH;
+
+/// Bytes of randomness that say by how many steps a draw is moved.
+pub const COIN: usize = 4;
 
 /// Bits of a step's multiples that double precision adds without rounding, less two for sums of several.
 const DOUBLE: i32 = 51;
@@ -65,8 +72,9 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The grid for `clients` masks of which the smallest has the standard deviation `least` and the largest `most`, made of draws of
-    /// `least`, in `single` precision or double. `None` where the numbers are too large for any.
+    /// The grid for `clients` masks of which the smallest has the standard deviation `least` and the largest
+    /// `most`, made of draws of `least`, in `single` precision or double. `None` where the numbers are too
+    /// large for any.
     #[must_use]
     pub fn new(clients: usize, (least, most): (f64, f64), single: bool, public: &Public) -> Option<Self> {
         if single && most == 0.0 {
@@ -109,17 +117,13 @@ impl Grid {
         (x + self.magic) - self.magic
     }
 
-    /// Rounds `draws`, and moves each by as many steps as its `coin` says, from −D/2γ to D/2γ − 1.
-    pub fn settle(&self, draws: &mut [f64], coins: &[u32]) {
+    /// Rounds `draws`, and moves each by as many steps as its coin of [`COIN`] bytes says, from −D/2γ to D/2γ
+    /// − 1.
+    pub fn settle(&self, draws: &mut [f64], coins: &[u8]) {
         if self.spread == 0 {
             draws.iter_mut().for_each(|draw| *draw = self.round(*draw));
-            return;
-        }
-        let shift = 32 - self.spread;
-        for (draw, &coin) in draws.iter_mut().zip(coins) {
-            // The top bits as a signed number.
-            let steps = f64::from(coin as i32 >> shift);
-            *draw = self.round(*draw) + steps * self.step;
+        } else {
+            Arch::new().dispatch(Moves { draws, coins, grid: self });
         }
     }
 
@@ -127,6 +131,28 @@ impl Grid {
     #[must_use]
     pub fn spreads(&self) -> bool {
         self.spread > 0
+    }
+}
+
+/// The draws of a chunk with their coins, at the width of the CPU's registers.
+struct Moves<'a> {
+    draws: &'a mut [f64],
+    coins: &'a [u8],
+    grid: &'a Grid,
+}
+
+impl pulp::NullaryFnOnce for Moves<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { draws, coins, grid: Grid { step, magic, spread } } = self;
+        let shift = u32::BITS - spread;
+        for (draw, coin) in draws.iter_mut().zip(coins.as_chunks::<COIN>().0) {
+            // The top bits as a signed number.
+            let steps = f64::from(i32::from_le_bytes(*coin) >> shift);
+            *draw = ((*draw + magic) - magic) + steps * step;
+        }
     }
 }
 
@@ -142,7 +168,8 @@ mod tests {
     #[test]
     fn steps_worked_by_hand() {
         let unknown = Public::default();
-        // A coordinate of 2⁻¹⁰ and 20 bits below it; in single precision 23 bits below the 16 that 10.2 σ fit into.
+        // A coordinate of 2⁻¹⁰ and 20 bits below it; in single precision 23 bits below the 16 that 10.2 σ fit
+        // into.
         assert_eq!(step(1.0, false, &unknown), -30.0);
         assert_eq!(step(1.0, true, &unknown), -19.0);
         // 10.2·10⁶ fits into 2²⁴, 51 bits below; keys of 2⁻¹² have 20 bits below themselves.
@@ -166,11 +193,12 @@ mod tests {
                 let rounded = grid.round(x);
                 prop_assert_eq!((rounded / grid.step()).fract(), 0.0);
                 prop_assert!((rounded - x).abs() <= grid.step() / 2.0);
-                // Spread over at most an eighth of σ/√M, and at least a 32nd where 32 bits of coin reach so far.
+                // Spread over at most an eighth of σ/√M, and at least a 32nd where 32 bits of coin reach so
+                // far.
                 let width = grid.spread() * 10f64.sqrt() / std;
                 prop_assert!(width <= 0.125 && (width > 1.0 / 32.0 || grid.spread == 32), "{}", width);
                 let mut draw = [x];
-                grid.settle(&mut draw, &[coin]);
+                grid.settle(&mut draw, &coin.to_le_bytes());
                 prop_assert_eq!((draw[0] / grid.step()).fract(), 0.0);
                 prop_assert!((draw[0] - rounded).abs() <= grid.spread() / 2.0);
                 let most = 2f64.powi(if single { 24 } else { 53 });

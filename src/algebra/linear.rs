@@ -1,4 +1,5 @@
-//! Linear algebra over a finite field, by Gaussian elimination: exact, so that ranks and solutions need no tolerance.
+//! Linear algebra over a finite field, by Gaussian elimination: exact, so that ranks and solutions need no
+//! tolerance.
 
 use nalgebra::DMatrix;
 
@@ -50,7 +51,8 @@ impl<F: Field> Echelon<F> {
         self.pivots.len()
     }
 
-    /// What is left of `row` when the row space is taken out: 0 in all pivot columns; all 0 when `row` lies in it.
+    /// What is left of `row` when the row space is taken out: 0 in all pivot columns; all 0 when `row` lies
+    /// in it.
     #[must_use]
     pub fn reduce(&self, row: &[F]) -> Vec<F> {
         let mut rest = row.to_vec();
@@ -70,7 +72,8 @@ pub fn rank<F: Field>(matrix: &DMatrix<F>) -> usize {
     Echelon::of(matrix).rank()
 }
 
-/// Some a with a · `matrix` = `target`, or `None` if `target` is not in the row span. Unused rows have weight 0.
+/// Some a with a · `matrix` = `target`, or `None` if `target` is not in the row span. Unused rows have
+/// weight 0.
 ///
 /// # Panics
 /// If `target` does not have as many entries as `matrix` has columns.
@@ -122,8 +125,8 @@ pub fn inverse<F: Field>(matrix: &DMatrix<F>) -> Option<DMatrix<F>> {
         .then(|| echelon.rows.columns(n, n).into_owned())
 }
 
-/// The Cauchy matrix 1/(α_i − β_j) with α_i = i and β_j = `rows` + j: every square sub-matrix is invertible. `None` when the field
-/// has fewer than `rows` + `columns` elements.
+/// The Cauchy matrix 1/(α_i − β_j) with α_i = i and β_j = `rows` + j: every square sub-matrix is invertible.
+/// `None` when the field has fewer than `rows` + `columns` elements.
 #[must_use]
 pub fn cauchy<F: Prime>(rows: usize, columns: usize) -> Option<DMatrix<F>> {
     ((rows + columns) as u64 <= F::MODULUS).then(|| {

@@ -1,8 +1,9 @@
 //! Updates as integers: what a scheme over a prime field adds.
 //!
-//! A coordinate is clipped to ±C and rounded to a multiple of C/L, L = 2^(b−1) − 1, for b bits. The sum of M inputs then is an
-//! integer of at most M·L in size; it is read off its residue mod p exactly when M·L ≤ (p − 1)/2. Quantising is the only loss:
-//! rounding changes a coordinate of the sum by at most M·C/(2L) (nearest) or M·C/L (stochastic, without bias).
+//! A coordinate is clipped to ±C and rounded to a multiple of C/L, L = 2^(b−1) − 1, for b bits. The sum of M
+//! inputs then is an integer of at most M·L in size; it is read off its residue mod p exactly when M·L ≤ (p −
+//! 1)/2. Quantising is the only loss: rounding changes a coordinate of the sum by at most M·C/(2L) (nearest)
+//! or M·C/L (stochastic, without bias).
 
 use pulp::{Arch, NullaryFnOnce};
 use rand::RngExt;
@@ -53,7 +54,8 @@ impl Modulus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quantisation {
-    /// Bound C on the size of one coordinate of a client's weighted update, above 0; what exceeds it is clipped.
+    /// Bound C on the size of one coordinate of a client's weighted update, above 0; what exceeds it is
+    /// clipped.
     #[schemars(range(min = 0.0))]
     pub clip: f64,
     /// Bits b of a quantised coordinate, sign included, 2 to 53.
@@ -113,8 +115,9 @@ impl Quantiser {
         self.clip / self.levels as f64
     }
 
-    /// `y[i] += ` the quantised `weight · x[start + i]`, to the end of both; `start` is a multiple of [`CHUNK`]. `seed` feeds stochastic
-    /// rounding, which is that of the coordinate wherever the slice starts.
+    /// `y[i] += ` the quantised `weight · x[start + i]`, to the end of both; `start` is a multiple of
+    /// [`CHUNK`]. `seed` feeds stochastic rounding, which is that of the coordinate wherever the slice
+    /// starts.
     ///
     /// # Panics
     /// A coordinate that is not finite: NaN is not 0, and infinity is not the clip.
@@ -141,7 +144,8 @@ impl Quantiser {
         );
     }
 
-    /// How many coordinates of `weight · x` are clipped, and how many are not 0 and become 0 when they are rounded to the nearest.
+    /// How many coordinates of `weight · x` are clipped, and how many are not 0 and become 0 when they are
+    /// rounded to the nearest.
     #[must_use]
     pub fn lost(&self, weight: f64, x: &[f32]) -> (usize, usize) {
         let (scale, bound) = (weight / self.step(), self.levels as f64);

@@ -1,9 +1,10 @@
 //! Gradient inversion: the image behind a gradient of the `mlp` model on one image.
 //!
-//! Two attacks. *Closed form* (Geiping et al. 2020, *Inverting Gradients*, Prop. 3.1): a layer with bias has ∂L/∂W = x δᵀ and
-//! ∂L/∂b = δ, so that x = (∂L/∂W) δ / ‖δ‖². *iDLG* (Zhu et al. 2019, *Deep Leakage from Gradients*; Zhao et al. 2020): the label
-//! is the only negative entry of the last bias gradient, then gradient matching, min over x of ‖∇L(x) − g‖², from a random start
-//! by Adam. The matching distance is differentiated by hand: it needs one pass, and no second-order automatic differentiation.
+//! Two attacks. *Closed form* (Geiping et al. 2020, *Inverting Gradients*, Prop. 3.1): a layer with bias has
+//! ∂L/∂W = x δᵀ and ∂L/∂b = δ, so that x = (∂L/∂W) δ / ‖δ‖². *iDLG* (Zhu et al. 2019, *Deep Leakage from
+//! Gradients*; Zhao et al. 2020): the label is the only negative entry of the last bias gradient, then
+//! gradient matching, min over x of ‖∇L(x) − g‖², from a random start by Adam. The matching distance is
+//! differentiated by hand: it needs one pass, and no second-order automatic differentiation.
 
 use nalgebra::{DMatrix, DVector};
 use rand_distr::{Distribution, StandardNormal};
@@ -84,7 +85,8 @@ pub fn label(gradient: &Mlp) -> usize {
     gradient.b2.imin()
 }
 
-/// The image by iDLG after `iterations` steps of Adam from a random start; pixels in the unit of the model's input.
+/// The image by iDLG after `iterations` steps of Adam from a random start; pixels in the unit of the model's
+/// input.
 #[must_use]
 pub fn idlg(model: &Mlp, gradient: &Mlp, iterations: usize, seed: Seed) -> Vec<f64> {
     const RATE: f64 = 0.1;
@@ -117,8 +119,8 @@ pub fn psnr(a: &[f64], b: &[f64]) -> f64 {
     -10.0 * mse.log10()
 }
 
-/// Mean structural similarity (Wang et al. 2004) of two images of `width` pixels a row with values in \[0, 1\], over all 7 × 7
-/// windows with uniform weights, K₁ = 0.01, K₂ = 0.03.
+/// Mean structural similarity (Wang et al. 2004) of two images of `width` pixels a row with values in
+/// \[0, 1\], over all 7 × 7 windows with uniform weights, K₁ = 0.01, K₂ = 0.03.
 #[must_use]
 pub fn ssim(a: &[f64], b: &[f64], width: usize) -> f64 {
     const SIDE: usize = 7;

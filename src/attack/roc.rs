@@ -16,7 +16,8 @@ pub struct Scores {
 pub struct Roc {
     /// (false positive rate, true positive rate) from (0, 0) to (1, 1), one point per distinct threshold.
     pub points: Vec<(f64, f64)>,
-    /// Area under the curve: the chance that a random member scores above a random non-member, ties counting half.
+    /// Area under the curve: the chance that a random member scores above a random non-member, ties counting
+    /// half.
     pub auc: f64,
     /// Standard error of the area, clustered by draws of keys (Obuchowski 1997); infinite with one draw.
     pub standard_error: f64,
@@ -62,9 +63,10 @@ impl Roc {
         Self { points, auc, standard_error, effective: (effective * shrink).max(1.0) }
     }
 
-    /// The 95 % confidence interval of the area, within 0 and 1: that of a proportion of as many independent trials as would have the
-    /// clustered standard error, with Student's t for the number of draws (Clopper & Pearson 1934 after Korn & Graubard 1998). Where the
-    /// area is 0 or 1, every draw of keys counts as one trial.
+    /// The 95 % confidence interval of the area, within 0 and 1: that of a proportion of as many independent
+    /// trials as would have the clustered standard error, with Student's t for the number of draws (Clopper &
+    /// Pearson 1934 after Korn & Graubard 1998). Where the area is 0 or 1, every draw of keys counts as one
+    /// trial.
     #[must_use]
     pub fn interval(&self) -> (f64, f64) {
         let (hits, misses) = (self.auc * self.effective, (1.0 - self.auc) * self.effective);
@@ -124,8 +126,8 @@ mod tests {
         let roc = Roc::of(&[draw(&[3.0], &[2.0]), draw(&[1.0], &[1.0])]);
         assert_eq!(roc.auc, 0.625);
         assert_eq!(roc.points, [(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (1.0, 1.0)]);
-        // Members beat 1 and ¼ of the others, others are beaten by ½ and ¾ of the members: the draws contribute
-        // (3/8 − 1/8)/2 and (−3/8 + 1/8)/2, so that the variance is 2 · (1/64 + 1/64).
+        // Members beat 1 and ¼ of the others, others are beaten by ½ and ¾ of the members: the draws
+        // contribute (3/8 − 1/8)/2 and (−3/8 + 1/8)/2, so that the variance is 2 · (1/64 + 1/64).
         assert!((roc.standard_error - 0.25).abs() < 1e-12, "{roc:?}");
         assert_eq!(Roc::of(&[draw(&[2.0, 3.0], &[0.0, 1.0])]).auc, 1.0);
         assert_eq!(Roc::of(&[draw(&[0.0, 1.0], &[2.0, 3.0])]).auc, 0.0);
@@ -153,9 +155,9 @@ mod tests {
         assert!(low < 0.1 && high == 1.0);
     }
 
-    /// Twelve draws of six members and six others whose scores share a term as large as their own: 95 % intervals hold the true area in
-    /// 95 % of 600 trials, and those that take scores as independent in far fewer. A binomial count of 600 at 0.95 is below 548 with
-    /// probability 10⁻⁵.
+    /// Twelve draws of six members and six others whose scores share a term as large as their own: 95 %
+    /// intervals hold the true area in 95 % of 600 trials, and those that take scores as independent in far
+    /// fewer. A binomial count of 600 at 0.95 is below 548 with probability 10⁻⁵.
     #[test]
     fn intervals_hold_the_area_when_scores_share_a_key() {
         let (edge, shared) = (0.8, 1.0);

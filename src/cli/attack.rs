@@ -18,7 +18,8 @@ pub const EXAMPLES: &str = "Examples:\n  \
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The configuration, a TOML file with the protocol sec-cogc and the model mlp; [attack] says what is tried
+    /// The configuration, a TOML file with the protocol sec-cogc and the model mlp; [attack] says what is
+    /// tried
     config: PathBuf,
     #[command(flatten)]
     common: Common,

@@ -8,14 +8,13 @@ use serde::Serialize;
 
 use super::recover::Dimension;
 use super::{Count, print};
-use crate::cohort::fitted;
+use crate::audit::calibrate::{Bounds, Calibrated, calibrate};
+use crate::audit::erasures::Lost;
+use crate::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::plan;
-use crate::privacy::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
-use crate::privacy::calibrate::{Bounds, Calibrated, calibrate};
-use crate::privacy::erasures::Lost;
 use crate::privacy::view::Coalition;
 use crate::protocol::{ProtocolConfig, Stragglers};
 use crate::record::to_csv;
@@ -38,20 +37,22 @@ pub struct Args {
     /// Override one key of the configuration; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// One more adversary: parties and eavesdropped links joined by +, e.g. server+2, 3+1-2+4-server or server+h1 with helper 1
+    /// One more adversary: parties and eavesdropped links joined by +, e.g. server+2, 3+1-2+4-server or
+    /// server+h1 with helper 1
     #[arg(long, value_name = "WHO")]
     coalition: Option<String>,
     /// All coalitions of up to this many clients and helpers, with and without the server
     #[arg(long, value_name = "T", default_value_t = 1)]
     all_coalitions: usize,
-    /// Lost messages: `worst`, `actual` (the links' own in the run's rounds), or a CSV file with the header from,to or
-    /// from,to,attempt
+    /// Lost messages: `worst`, `actual` (the links' own in the run's rounds), or a CSV file with the header
+    /// from,to or from,to,attempt
     #[arg(long, value_name = "WHICH", default_value = "worst")]
     erasures: String,
     /// How to print the result: a table with one line a layer; csv and json have one line a layer and client
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Print the smallest keys that keep the bounds of [privacy], for every key construction, instead of the audit
+    /// Print the smallest keys that keep the bounds of [privacy], for every key construction, instead of the
+    /// audit
     #[arg(long)]
     calibrate: bool,
     /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
@@ -83,7 +84,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let count = Count { parameters: None, data_dir: args.data_dir.clone() };
     let coordinates = Dimension::default().of(&config, &count)?;
-    let cases = Assumptions::cases(&config, &weights).into_iter();
+    let cases = config.cases(&weights).into_iter();
     let cases: Vec<Assumptions> = cases.map(|case| case.of_coordinates(coordinates)).collect();
     let smallest = cases.iter().map(|case| case.weights.clients()).min().unwrap_or(clients);
     let coalition = args.coalition.as_deref().map(|text| Coalition::parse(text, smallest)).transpose()?;
@@ -118,29 +119,30 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .network
         .build(clients, config.rounds, seed.child("links", 0))
         .map_err(|error| error.within("network"))?;
-    let lost;
-    let erasures = match args.erasures.as_str() {
-        "worst" => Erasures::Worst(seed.child("audit", 0)),
-        "actual" if network.has_deadline() => {
-            let rule = "lateness depends on the size of the messages, which an audit does without; take --erasures worst or a file";
-            return Err(Error::config("network", rule));
-        }
-        "actual" => Erasures::Actual(&network),
-        file => {
-            lost = Lost::load(file.as_ref(), clients, attempts)?;
-            Erasures::These(&lost)
-        }
-    };
+    if args.erasures == "actual" && network.has_deadline() {
+        let rule = "lateness depends on the size of the messages, which an audit does without; take --erasures worst or a file";
+        return Err(Error::config("network", rule));
+    }
     let mut audits = Vec::new();
     for (name, protocol) in &contenders {
         for case in &cases {
             let size = case.weights.clients();
             let scheme =
-                match fitted(protocol, size).build_for(size, seed.child("protocol", 0), &case.public()) {
+                match protocol.fitted(size).build_for(size, seed.child("protocol", 0), &case.public()) {
                     // A cohort without a scheme is an outage, in which nothing is sent.
                     Err(_) if size < cases[0].weights.clients() => continue,
                     built => built.map_err(|error| error.within("protocol"))?,
                 };
+            let lost;
+            let erasures = match args.erasures.as_str() {
+                "worst" => Erasures::Worst(seed.child("audit", 0)),
+                "actual" => Erasures::Actual(&network),
+                file => {
+                    // Transfers have the names that this scheme gives them.
+                    lost = Lost::load(file.as_ref(), clients, attempts, &scheme.phases())?;
+                    Erasures::These(&lost)
+                }
+            };
             audits.push(audit(name, &*scheme, erasures, attempts, &adversaries, case)?);
         }
     }

@@ -1,14 +1,13 @@
 //! The verb `compare`.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use super::progress::{Progress, View};
 use super::{Common, device, load_contenders, print, show_warnings, stem};
-use crate::config::{self, Config};
+use crate::compare::{Comparison, Over, Watch, compare};
 use crate::error::{Error, Result};
-use crate::record::{Diverged, claim, free_name, to_csv, write_atomically};
-use crate::report::{self, Played, Series, Spread, plot_accuracy, plot_run, summarise};
+use crate::record::{Row, free_name, to_csv};
+use crate::report::{self, Spread, plot_accuracy, plot_run};
 use crate::train::Setting;
 
 pub const EXAMPLES: &str = "Examples:\n  \
@@ -29,74 +28,59 @@ pub struct Args {
     common: Common,
 }
 
+/// Shows the runs as they go, and draws each that ends.
+struct Show {
+    view: View,
+    quiet: bool,
+    rounds: u64,
+    progress: Option<Progress>,
+}
+
+impl Watch for Show {
+    fn begins(&mut self, setting: &Setting) {
+        if !self.quiet {
+            eprintln!("{}", setting.class_table());
+        }
+    }
+
+    fn run(&mut self, label: &str) {
+        self.progress = Some(Progress::new(label, self.rounds, self.view));
+    }
+
+    fn round(&mut self, row: &Row) {
+        if let Some(progress) = &mut self.progress {
+            progress.row(row);
+        }
+    }
+
+    fn over(&mut self, how: &Over<'_>) -> Result<()> {
+        if let Some(progress) = self.progress.take() {
+            progress.finish(how.end);
+        }
+        plot_run(how.played, how.label, &how.folder.join("accuracy"))
+    }
+}
+
 /// A run that diverges is marked, and the others go on; an error only where all do.
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
     show_warnings(common.quiet);
     let config = load_contenders(&args.config, common)?;
     let device = device(common, None)?;
-    let directory =
-        common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(stem(&args.config))));
+    let name = stem(&args.config);
+    let folder = common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(&name)));
     let seeds: Vec<u64> = (0..args.seeds).map(|n| config.seed.wrapping_add(n)).collect();
-    let setting_of = |seed| Setting::build(&Config { seed, ..config.clone() }, device.clone());
-    // Every contender is built before the first one runs, so that a wrong last one costs nothing.
-    let first = setting_of(config.seed)?;
-    for (i, contender) in config.compare.iter().enumerate() {
-        first.run(&contender.protocol).map_err(|error| error.within(&format!("compare[{i}]")))?;
-    }
-    claim(&directory)?;
-    write_atomically(&directory.join("config.toml"), config.to_toml()?.as_bytes())?;
-    if !common.quiet {
-        eprintln!("{}", first.class_table());
-    }
-
     let view = View::of(common.quiet, args.dashboard);
-    let mut summaries = Vec::new();
-    let mut diverged: Vec<Diverged> = Vec::new();
-    let mut series: Vec<Series> = config
-        .compare
-        .iter()
-        .map(|contender| Series { name: contender.name.clone(), runs: Vec::new() })
-        .collect();
-    let mut next = Some(first);
-    for &seed in &seeds {
-        let setting = next.take().map_or_else(|| setting_of(seed), Ok)?;
-        for (contender, series) in config.compare.iter().zip(&mut series) {
-            let run = setting.run(&contender.protocol)?;
-            let label = if seeds.len() == 1 {
-                contender.name.clone()
-            } else {
-                format!("{} (seed {seed})", contender.name)
-            };
-            let path = directory.join(config::slug(&contender.name)).join(format!("seed-{seed}"));
-            let clock = Instant::now();
-            let mut progress = Progress::new(&label, config.rounds, view);
-            let (state, mut recording) = run.create(&path)?;
-            let (_, end) = run.record(state, &mut recording, &mut |row| progress.row(row))?;
-            progress.finish(&end);
-            let seconds = clock.elapsed().as_secs_f64();
-            diverged.extend(end.diverged);
-            let played = Played::read(&path)?;
-            plot_run(&played, &label, &path.join("accuracy"))?;
-            let scheme = run.aggregator().scheme();
-            let summary =
-                summarise(&contender.name, scheme, seed, &played, seconds, config.evaluation.target);
-            summaries.push(summary.with_leakage(&path)?);
-            series.runs.push(played);
-        }
-    }
-    let csv = to_csv(&summaries)?;
-    write_atomically(&directory.join("summary.csv"), &csv)?;
-    let table = report::table(&summaries);
-    write_atomically(&directory.join("summary.md"), table.as_bytes())?;
-    plot_accuracy(&series, Spread::Deviation, &stem(&args.config), &directory.join("comparison"))?;
+    let mut show = Show { view, quiet: common.quiet, rounds: config.rounds, progress: None };
+    let Comparison { summaries, series, diverged } = compare(&config, &seeds, &device, &folder, &mut show)?;
+    plot_accuracy(&series, Spread::Deviation, &name, &folder.join("comparison"))?;
     if common.csv {
-        print(&String::from_utf8_lossy(&csv))?;
+        print(&String::from_utf8_lossy(&to_csv(&summaries)?))?;
     } else if !common.quiet {
-        print(&table)?;
+        print(&report::table(&summaries))?;
     }
     if !common.quiet {
-        eprintln!("results in {}", directory.display());
+        eprintln!("results in {}", folder.display());
     }
     match diverged[..] {
         [first, ..] if diverged.len() == summaries.len() => {

@@ -1,4 +1,5 @@
-//! The dashboard of a run that goes on: a few lines that follow accuracy, loss, recovery, leakage and traffic.
+//! The dashboard of a run that goes on: a few lines that follow accuracy, loss, recovery, leakage and
+//! traffic.
 
 use console::{Style, truncate_str};
 
@@ -49,14 +50,18 @@ pub(super) fn board(rows: &[Row], width: usize) -> String {
         test_loss.map_or_else(|| "–".into(), |loss| format!("{loss:.4}"))
     ));
     lines.push(format!(
-        "{}{}  {}  {} of {}, {} partial, {} lost",
+        "{}{}  {}  {} of {}, {} partial, {} lost{}",
         head("recovered"),
         strong(format!("{:>9}", format!("{share:.1} %"))),
         spark(&recovered, Some((0.0, 1.0)), Style::new().cyan()),
         count(Outcome::Recovered),
         rows.len(),
         count(Outcome::Partial),
-        count(Outcome::Outage)
+        count(Outcome::Outage),
+        match count(Outcome::Estimate) {
+            0 => String::new(),
+            estimates => format!(", {estimates} estimated"),
+        }
     ));
     let leakage =
         [("link", last.leakage_link), ("neighbour", last.leakage_neighbour), ("server", last.leakage_server)];
@@ -76,8 +81,8 @@ pub(super) fn board(rows: &[Row], width: usize) -> String {
     cut.collect::<Vec<_>>().join("\n")
 }
 
-/// One character per value, or per mean of neighbouring values where there are more than `most`; from the lowest to the highest value
-/// unless a range is given.
+/// One character per value, or per mean of neighbouring values where there are more than `most`; from the
+/// lowest to the highest value unless a range is given.
 fn sparkline(values: &[f64], range: Option<(f64, f64)>, most: usize) -> String {
     let values: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     let columns = values.len().min(most);

@@ -47,8 +47,8 @@ pub struct Join {
     /// This client's name, as in its certificate and in the server's configuration
     #[arg(long)]
     name: String,
-    /// A CSV file or a folder of images, of the form that the server's [data] section describes; or the name of a published dataset,
-    /// for the part that the configuration gives this client
+    /// A CSV file or a folder of images, of the form that the server's [data] section describes; or the name
+    /// of a published dataset, for the part that the configuration gives this client
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Folder with ca.crt, NAME.crt and NAME.key

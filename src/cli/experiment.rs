@@ -36,7 +36,8 @@ pub struct Args {
     /// Publish the results into the experiment's folder, and renew its README and the index
     #[arg(long)]
     update: bool,
-    /// Go on with the last run of each after an interruption: finished steps are left out, sweeps keep their finished runs
+    /// Go on with the last run of each after an interruption: finished steps are left out, sweeps keep their
+    /// finished runs
     #[arg(long)]
     resume: bool,
     /// Folder of the experiments
@@ -124,7 +125,8 @@ fn carry_out(experiment: &Experiment, args: &Args) -> Result<(PathBuf, Took)> {
     Ok((out, if resumed { Took::Parts } else { Took::Whole(clock.elapsed()) }))
 }
 
-/// The words of a step that may have been interrupted: a sweep goes on, everything else starts again in an empty folder.
+/// The words of a step that may have been interrupted: a sweep goes on, everything else starts again in an
+/// empty folder.
 fn gone_on(mut words: Vec<String>, run: &Path) -> Result<Vec<String>> {
     let out = words.iter().position(|word| word == "--out").and_then(|i| words.get(i + 1)).map(PathBuf::from);
     let inside = |out: &PathBuf| {

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Common, device, load_contenders, print, stem};
 use crate::error::Result;
+use crate::privacy_levels::{self, AccuracyRow};
 use crate::record::{claim, free_name, to_csv, write_atomically};
 use crate::report;
-use crate::study::{self, AccuracyRow};
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc privacy configs/privacy.toml\n  \
@@ -35,9 +35,9 @@ pub fn run(args: &Args) -> Result<()> {
     let file = |name: &str| directory.join(name);
 
     // The quick ones first: what is wrong with the configuration shows before anything is trained.
-    let leakage = study::leakage(&config)?;
+    let leakage = privacy_levels::leakage(&config)?;
     let decades: Vec<f64> = (0..=12).map(|exponent| 10f64.powi(exponent)).collect();
-    let recovery = study::recovery(&config, &decades)?;
+    let recovery = privacy_levels::recovery(&config, &decades)?;
     claim(&directory)?;
     write_atomically(&file("config.toml"), config.to_toml()?.as_bytes())?;
     write_atomically(&file("leakage_per_client.csv"), &to_csv(&leakage)?)?;
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     write_atomically(&file("recovery_error.md"), report::recovery_table(&recovery).as_bytes())?;
     report::plot_recovery(&recovery, "Recovery error against key power", &file("recovery_error"))?;
 
-    let rows = study::accuracy(&config, &seeds, &device, &mut |row| {
+    let rows = privacy_levels::accuracy(&config, &seeds, &device, &mut |row| {
         if !common.quiet {
             eprintln!("{}", line(row));
         }

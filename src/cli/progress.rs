@@ -1,4 +1,5 @@
-//! Progress of a run: a bar or a dashboard on a terminal, about ten plain lines elsewhere, nothing when quiet.
+//! Progress of a run: a bar or a dashboard on a terminal, about ten plain lines elsewhere, nothing when
+//! quiet.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -8,8 +9,9 @@ use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::dashboard::board;
+use crate::error::Diverged;
 use crate::protocol::Reason;
-use crate::record::{Diverged, End, Outcome, Row};
+use crate::record::{End, Outcome, Row};
 
 /// How much is shown.
 #[derive(Clone, Copy, PartialEq)]

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use indicatif::ProgressBar;
+
 use super::progress::{bar, message};
 use super::{print, stem};
 use crate::config::Config;
@@ -14,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::learn::Device;
 use crate::record::{claim, free_name, write_atomically};
 use crate::report;
-use crate::sweep::{Plan, Progress, Sweep, SweepRun, results};
+use crate::sweep::{Over, Plan, Sweep, SweepRun, Watch, results};
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc sweep configs/sweep.toml\n  \
@@ -31,7 +33,8 @@ pub struct Args {
     /// Override one key of the configuration; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Folder for the results; must be new or empty but with --resume, --shard and --collect [default: runs/NAME]
+    /// Folder for the results; must be new or empty but with --resume, --shard and --collect
+    /// [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on in the folder: finished runs are kept, interrupted ones go on from their checkpoints
@@ -43,7 +46,8 @@ pub struct Args {
     /// Execute nothing, only gather the finished runs of the folder
     #[arg(long, requires = "out", conflicts_with_all = ["resume", "shard", "jobs"])]
     collect: bool,
-    /// Runs that go on at a time [default: as many as threads, less where memory is short]; results do not depend on it
+    /// Runs that go on at a time [default: as many as threads, less where memory is short]; results do not
+    /// depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     jobs: Option<u64>,
     /// Where the neural network computes: cpu (flex), ndarray or wgpu, as built in
@@ -109,39 +113,51 @@ pub fn run(args: &Args) -> Result<()> {
     gather(args, &sweep, &folder, &name)
 }
 
-/// Runs with a bar on a terminal and a line for every run that ends.
+/// Draws every run that ends; unless it is quiet, with a line for each, and a bar on a terminal.
+struct Drawing {
+    quiet: bool,
+    bar: Option<ProgressBar>,
+    /// Runs of the sweep.
+    all: usize,
+    over: AtomicUsize,
+    /// Two runs that end together must not mix their lines.
+    line: Mutex<()>,
+}
+
+impl Watch for Drawing {
+    fn rounds(&self, _: &SweepRun, rounds: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(rounds);
+        }
+    }
+
+    fn over(&self, run: &SweepRun, how: &Over<'_>) -> Result<()> {
+        report::plot_run(how.played, &run.folder.to_string_lossy(), &how.folder.join("accuracy"))?;
+        if self.quiet {
+            return Ok(());
+        }
+        let _guard = self.line.lock();
+        let n = self.over.fetch_add(1, Ordering::Relaxed) + 1;
+        let end = message(&how.played.rows, how.end.diverged.as_ref());
+        let text = format!("{n}/{} {}: {end}, {:.1} s", self.all, run.folder.display(), how.seconds);
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+        Ok(())
+    }
+}
+
 fn execute(plan: &Plan<'_>, jobs: usize, quiet: bool) -> Result<()> {
     let (all, finished) = (plan.runs(), plan.finished());
-    if quiet {
-        return plan.execute(jobs, &|_, _| {});
+    if !quiet {
+        eprintln!("{all} runs, {finished} of them finished, {jobs} at a time");
     }
-    eprintln!("{all} runs, {finished} of them finished, {jobs} at a time");
     let template = "{bar:24} {pos}/{len} rounds {elapsed}<{eta}";
-    let bar = std::io::stderr().is_terminal().then(|| bar(plan.rounds(), template));
-    let over = AtomicUsize::new(finished);
-    // Two runs that end together must not mix their lines.
-    let line = Mutex::new(());
-    plan.execute(jobs, &|run: &SweepRun, progress| match progress {
-        Progress::Rounds(rounds) => {
-            if let Some(bar) = &bar {
-                bar.inc(rounds);
-            }
-        }
-        Progress::Over { rows, end, seconds } => {
-            let _guard = line.lock();
-            let n = over.fetch_add(1, Ordering::Relaxed) + 1;
-            let text = format!(
-                "{n}/{all} {}: {}, {seconds:.1} s",
-                run.folder.display(),
-                message(rows, end.diverged.as_ref())
-            );
-            match &bar {
-                Some(bar) => bar.println(text),
-                None => eprintln!("{text}"),
-            }
-        }
-    })?;
-    if let Some(bar) = bar {
+    let bar = (!quiet && std::io::stderr().is_terminal()).then(|| bar(plan.rounds(), template));
+    let watch = Drawing { quiet, bar, all, over: AtomicUsize::new(finished), line: Mutex::new(()) };
+    plan.execute(jobs, &watch)?;
+    if let Some(bar) = watch.bar {
         bar.finish_and_clear();
     }
     Ok(())

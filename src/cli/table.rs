@@ -20,7 +20,8 @@ pub struct Args {
     /// Sweep, comparison or run folders
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// Keys of the configuration that make the rows; `variant` is the name of a run [default: all swept keys but the last]
+    /// Keys of the configuration that make the rows; `variant` is the name of a run
+    /// [default: all swept keys but the last]
     #[arg(long, value_name = "KEYS", value_delimiter = ',')]
     rows: Vec<String>,
     /// Keys of the configuration that make the columns [default: the last swept key, where there are several]

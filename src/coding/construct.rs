@@ -23,8 +23,8 @@ const NEAR_WORK: u64 = NEAR_DRAWS * 32_u64.pow(3);
 /// Standard deviation of the entries of a step to a near draw; those of a fresh H have 1.
 const STEP: f64 = 0.15;
 
-/// The code of `kind`, known to exist for (M, s), with its worst ‖a‖₂ in [`affordable`] sets of rows. `None` if
-/// that is not below `limit`.
+/// The code of `kind`, known to exist for (M, s), with its worst ‖a‖₂ in [`affordable`] sets of rows. `None`
+/// if that is not below `limit`.
 pub(super) fn construct(
     kind: CodeKind,
     clients: usize,
@@ -53,9 +53,9 @@ pub(super) fn fractional_repetition<K: Coefficient>(clients: usize, stragglers: 
 /// Raviv et al. 2018, real cyclic MDS codes: row m is xᵐ g(x) mod xᴹ−1, where g is the monic polynomial whose
 /// roots are the s M-th roots of unity nearest to −1, scaled.
 ///
-/// The roots come in conjugate pairs, so g is real; they are consecutive, so
-/// the cyclic code of g has distance s+1 (BCH bound) and any M−s rows span it; and 1 is not among them, so the
-/// code contains the all-ones word (xᴹ−1)/(x−1), a multiple of g.
+/// The roots come in conjugate pairs, so g is real; they are consecutive, so the cyclic code of g has
+/// distance s+1 (BCH bound) and any M−s rows span it; and 1 is not among them, so the code contains the
+/// all-ones word (xᴹ−1)/(x−1), a multiple of g.
 fn cyclic_mds(clients: usize, stragglers: usize) -> GradientCode {
     // (x+1) if −1 is a root, then (x² − 2 cos θ x + 1) for each pair e^{±iθ}. With odd M and s − or with the
     // identity's s = 0 − there are only pairs.
@@ -78,8 +78,8 @@ fn cyclic_mds(clients: usize, stragglers: usize) -> GradientCode {
     cyclic(CodeKind::CyclicMds, clients, stragglers, |_, j| g[j])
 }
 
-/// The best conditioned `cyclic-random` code found. The worst ‖a‖₂ of a random H has heavy tails, so fresh draws
-/// alone seldom help; steps from the best one do.
+/// The best conditioned `cyclic-random` code found. The worst ‖a‖₂ of a random H has heavy tails, so fresh
+/// draws alone seldom help; steps from the best one do.
 fn search_random(clients: usize, stragglers: usize, seed: Seed, mut limit: f64) -> Option<GradientCode> {
     let mut best: Option<(GradientCode, DMatrix<f64>)> = None;
     let near_draws = NEAR_DRAWS.min(NEAR_WORK / (clients as u64).pow(3));
@@ -105,8 +105,8 @@ fn search_random(clients: usize, stragglers: usize, seed: Seed, mut limit: f64) 
 }
 
 /// Tandon et al. 2017, Algorithm 2: for an s×M matrix H with H·1 = 0, row m is the vector of null(H) that is
-/// supported on m, m+1, …, m+s (mod M), scaled. The null space of a random H has dimension M−s, contains 1, and
-/// is spanned by any M−s rows almost surely. `None` if a system is singular.
+/// supported on m, m+1, …, m+s (mod M), scaled. The null space of a random H has dimension M−s, contains 1,
+/// and is spanned by any M−s rows almost surely. `None` if a system is singular.
 fn cyclic_random(h: &DMatrix<f64>) -> Option<GradientCode> {
     let (stragglers, clients) = h.shape();
     // Without H every vector is in the null space; with M−1 rows only 1, which the solves below would only
@@ -124,7 +124,8 @@ fn cyclic_random(h: &DMatrix<f64>) -> Option<GradientCode> {
 }
 
 /// The same over a prime field, with a uniform H: 1ᵀ is in the span of any M−s rows but for a chance of about
-/// (M choose s)/p a draw, which the tried sets bound. Decoding checks every set again, so that a bad one is an outage.
+/// (M choose s)/p a draw, which the tried sets bound. Decoding checks every set again, so that a bad one is
+/// an outage.
 pub(super) fn search_field<F: Prime>(
     clients: usize,
     stragglers: usize,

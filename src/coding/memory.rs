@@ -1,4 +1,5 @@
-//! What has been solved for a set of clients: the same ones tend to respond, or to be missing, in every round.
+//! What has been solved for a set of clients: the same ones tend to respond, or to be missing, in every
+//! round.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,13 +8,14 @@ use std::sync::{PoisonError, RwLock};
 /// Sets that are remembered.
 const LIMIT: usize = 4096;
 
-/// Solutions by set, at most [`LIMIT`]; forgotten all at once when there are more. Two memories are equal and a copy is empty,
-/// because a memory changes no result.
+/// Solutions by set, at most [`LIMIT`]; forgotten all at once when there are more. Two memories are equal and
+/// a copy is empty, because a memory changes no result.
 #[derive(Debug)]
 pub struct Memory<T, V>(RwLock<HashMap<Vec<T>, V>>);
 
 impl<T: Copy + Eq + Hash, V: Clone> Memory<T, V> {
-    /// The solution for `set`, by `solve` when it is not known. Others go on meanwhile; some may solve the same.
+    /// The solution for `set`, by `solve` when it is not known. Others go on meanwhile; some may solve the
+    /// same.
     pub fn get(&self, set: &[T], solve: impl FnOnce() -> V) -> V {
         if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(set) {
             return known.clone();

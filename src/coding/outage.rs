@@ -6,12 +6,13 @@
 
 use super::{Code, CodeKind};
 
-/// Up to this number of clients [`success_probability`] looks at every set of arrivals of a `cyclic-mds` code.
+/// Up to this number of clients [`success_probability`] looks at every set of arrivals of a `cyclic-mds`
+/// code.
 pub const EXACT_CLIENTS: usize = 12;
 
 /// π_m for every row m: the probability that client m's sum is complete and arrives. `p(to, from)` is the
-/// erasure probability of the link from client `from` to client `to`, `q(m)` that of the link from client m to
-/// the server.
+/// erasure probability of the link from client `from` to client `to`, `q(m)` that of the link from client m
+/// to the server.
 #[must_use]
 pub fn complete_probability(
     code: &dyn Code,
@@ -36,7 +37,8 @@ pub fn poisson_binomial(pi: &[f64]) -> Vec<f64> {
     pmf
 }
 
-/// The probability that at least M−s complete sums arrive in one attempt: what every code guarantees to decode.
+/// The probability that at least M−s complete sums arrive in one attempt: what every code guarantees to
+/// decode.
 #[must_use]
 pub fn guaranteed_probability(
     code: &dyn Code,

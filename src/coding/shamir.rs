@@ -1,7 +1,7 @@
 //! Shamir's secret sharing over a prime field, symbol by symbol.
 //!
-//! Shamir, *How to Share a Secret*, 1979. Party k holds the value at k + 1 of a polynomial of degree t − 1 whose value at 0 is the
-//! secret: any t shares determine it, t − 1 are uniform.
+//! Shamir, *How to Share a Secret*, 1979. Party k holds the value at k + 1 of a polynomial of degree t − 1
+//! whose value at 0 is the secret: any t shares determine it, t − 1 are uniform.
 
 use crate::algebra::field::Prime;
 use crate::algebra::{Scalar, Symbol};
@@ -10,8 +10,8 @@ fn point<F: Prime>(party: u16) -> F {
     F::integer(i64::from(party) + 1)
 }
 
-/// The share of `party` of a secret, with the t − 1 uniform coefficient vectors `noise` of its length. The field must have more
-/// elements than there are parties.
+/// The share of `party` of a secret, with the t − 1 uniform coefficient vectors `noise` of its length. The
+/// field must have more elements than there are parties.
 #[must_use]
 pub fn share<S: Symbol<Scalar: Prime>>(secret: &[S], noise: &[&[S]], party: u16) -> Vec<S> {
     let x = point::<S::Scalar>(party);

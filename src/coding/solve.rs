@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 /// outage; one that is accepted returns Σ_k (1 + e_k) y_k with |e_k| at most this.
 pub const RESIDUAL_TOLERANCE: f64 = 1e-9;
 
-/// Ratio of the diagonal entries of a QR factor above which the rows certainly are independent. Dependent rows
-/// leave rounding errors, some 1e-16 times the condition number of the code.
+/// Ratio of the diagonal entries of a QR factor above which the rows certainly are independent. Dependent
+/// rows leave rounding errors, some 1e-16 times the condition number of the code.
 const INDEPENDENT: f64 = 1e-8;
 
 /// Sweeps of the Jacobi iteration, which needs about ten for a hundred columns.
@@ -21,9 +21,9 @@ const SWEEPS: usize = 60;
 /// all attempts of a round; duplicates, zero and dependent rows are welcome.
 ///
 /// Independent rows have one candidate, by QR. Otherwise the rank is not guessed from a threshold on the
-/// singular values: of the truncated solutions of every rank, the one with the smallest
-/// ‖residual‖₂ + ε‖a‖₂ is taken (ε the machine epsilon), the error of the decoded sum, from what is missed and
-/// from rounding, per unit of what was summed.
+/// singular values: of the truncated solutions of every rank, the one with the smallest ‖residual‖₂ + ε‖a‖₂
+/// is taken (ε the machine epsilon), the error of the decoded sum, from what is missed and from rounding, per
+/// unit of what was summed.
 #[must_use]
 pub fn solve_ones(rows: &DMatrix<f64>) -> Option<DVector<f64>> {
     let (n, clients) = rows.shape();
@@ -68,7 +68,8 @@ fn solve_any(rows: &DMatrix<f64>) -> DVector<f64> {
         a.axpy(right.dot(&rest) / sigma, &left, 1.0);
         rest = missed(rows, &a);
         let error = rest.norm() + f64::EPSILON * a.norm();
-        // A direction that matters gains orders of magnitude; one that only stirs rounding must not lengthen a.
+        // A direction that matters gains orders of magnitude; one that only stirs rounding must not lengthen
+        // a.
         if error < 0.5 * least {
             least = error;
             best.copy_from(&a);

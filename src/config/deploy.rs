@@ -12,34 +12,39 @@ use crate::error::{Error, Result};
 pub struct DeployConfig {
     /// Where the server listens for clients, HOST:PORT; "0.0.0.0:7447" for every network of the machine.
     pub listen: String,
-    /// The clients who may take part, by the names in their certificates, as many as `clients`; everybody else is denied. Letters,
-    /// digits, "-" and "_".
+    /// The clients who may take part, by the names in their certificates, as many as `clients`; everybody
+    /// else is denied. Letters, digits, "-" and "_".
     pub names: Vec<String>,
     /// Folder with `ca.crt`, `server.crt` and `server.key`. Relative to the configuration file.
     pub pki: PathBuf,
-    /// Seconds after the announcement of a round by which a client must have trained and the shares of its neighbours must have arrived;
-    /// greater than 0. A later share is a lost one.
+    /// Seconds after the announcement of a round by which a client must have trained and the shares of its
+    /// neighbours must have arrived; greater than 0. A later share is a lost one.
     #[schemars(range(min = 0.0))]
     pub share_deadline: f64,
-    /// Seconds after the announcement of a round by which the sums must have arrived at the server; greater than `share_deadline`.
+    /// Seconds after the announcement of a round by which the sums must have arrived at the server; greater
+    /// than `share_deadline`.
     #[schemars(range(min = 0.0))]
     pub upload_deadline: f64,
-    /// Seconds that a round waits for clients who are connected and not ready yet, at least 0; the first round waits for all.
+    /// Seconds that a round waits for clients who are connected and not ready yet, at least 0; the first
+    /// round waits for all.
     #[schemars(range(min = 0.0))]
     pub gather: f64,
-    /// Largest root mean square of a received vector's coordinates, greater than 0; a larger one is refused. Not with arithmetic = "field".
+    /// Largest root mean square of a received vector's coordinates, greater than 0; a larger one is refused.
+    /// Not with arithmetic = "field".
     #[schemars(range(min = 0.0))]
     pub largest: f64,
-    /// Smallest and largest weight n_k·M/N of a client in a round of M clients with N examples, n_k of them its own: [0.5, 2.0], say; both
-    /// from 0 up. A client takes part in no round in which anybody's weight lies outside, and audits assume the worst of the range, as
-    /// the server cannot know what clients hold. Without it audits assume that one client may hold nearly everything.
+    /// Smallest and largest weight n_k·M/N of a client in a round of M clients with N examples, n_k of them
+    /// its own: [0.5, 2.0], say; both from 0 up. A client takes part in no round in which anybody's weight
+    /// lies outside, and audits assume the worst of the range, as the server cannot know what clients hold.
+    /// Without it audits assume that one client may hold nearly everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<[f64; 2]>,
-    /// Messages of one client in a row that the server refuses before it leaves the client out of the run and tells it; at least 1.
+    /// Messages of one client in a row that the server refuses before it leaves the client out of the run and
+    /// tells it; at least 1.
     #[schemars(range(min = 1))]
     pub refusals: u32,
-    /// Where the server shows its page and, under /metrics, its numbers for Prometheus, HOST:PORT; "" for nowhere. Everybody who reaches the
-    /// address sees them.
+    /// Where the server shows its page and, under /metrics, its numbers for Prometheus, HOST:PORT; "" for
+    /// nowhere. Everybody who reaches the address sees them.
     pub page: String,
 }
 

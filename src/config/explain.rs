@@ -8,7 +8,8 @@ use super::Config;
 
 /// The reference of all configuration keys as plain text, or only of the section that starts with `prefix`.
 ///
-/// Types, defaults, ranges and texts come from the configuration structs: a key that is added there appears here.
+/// Types, defaults, ranges and texts come from the configuration structs: a key that is added there appears
+/// here.
 #[must_use]
 pub fn explain(prefix: &str) -> String {
     let generator =
@@ -120,7 +121,7 @@ fn variants(schema: &Value) -> Option<(&'static str, &Vec<Value>)> {
 fn variant_defaults(path: &str, tag: &str, kind: &str) -> Option<Value> {
     let mut table = toml::Table::new();
     super::apply(&mut table, &format!("{path}.{tag}=\"{kind}\"")).ok()?;
-    let config = super::typed::<Config>(table).ok()?;
+    let config = crate::choice::typed::<Config>(table).ok()?;
     let value = serde_json::to_value(config).ok()?;
     path.split('.').try_fold(&value, |value, key| value.get(key)).cloned()
 }

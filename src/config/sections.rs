@@ -11,13 +11,14 @@ pub struct EvaluationConfig {
     /// Test accuracy and loss are computed every this many rounds and after the last one; at least 1.
     #[schemars(range(min = 1))]
     pub every: u64,
-    /// Share of every client's examples that is kept out of its training and on which the global model is then tested for
-    /// that client, from 0 to below 1: how fair is the model? The figures of the worst and the best client are in
-    /// rounds.csv, those of every client in clients.csv. 0: every client trains on all it has.
+    /// Share of every client's examples that is kept out of its training and on which the global model is
+    /// then tested for that client, from 0 to below 1: how fair is the model? The figures of the worst and
+    /// the best client are in rounds.csv, those of every client in clients.csv. 0: every client trains on all
+    /// it has.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub client_share: f64,
-    /// Test accuracy (a fraction, greater than 0, at most 1) to reach: every run of train, compare and sweep tells after how many
-    /// rounds, bytes and simulated seconds a test first saw it; no target by default.
+    /// Test accuracy (a fraction, greater than 0, at most 1) to reach: every run of train, compare and sweep
+    /// tells after how many rounds, bytes and simulated seconds a test first saw it; no target by default.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub target: Option<f64>,
     /// Whether a run ends with the round that reaches `target`.
@@ -55,21 +56,23 @@ impl EvaluationConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrivacyConfig {
-    /// Whether every round's leakage is computed from the messages that were sent; for cohorts of up to 200 clients.
+    /// Whether every round's leakage is computed from the messages that were sent; for cohorts of up to 200
+    /// clients.
     pub measure: bool,
-    /// Assumed standard deviation of one coordinate of a client's update, in the unit of the update; greater than 0.
+    /// Assumed standard deviation of one coordinate of a client's update, in the unit of the update; greater
+    /// than 0.
     #[schemars(range(min = 0.0))]
     pub update_std: f64,
-    /// δ of (ε, δ)-local differential privacy in audits; greater than 0, below 1. Updates must be clipped (`solver.clip_norm`)
-    /// for ε to be finite.
+    /// δ of (ε, δ)-local differential privacy in audits; greater than 0, below 1. Updates must be clipped
+    /// (`solver.clip_norm`) for ε to be finite.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub ldp_delta: f64,
-    /// Bound on ε over all rounds, at every layer (beyond the sum where the sum is seen), greater than 0; no bound by default.
-    /// `seccogc audit` exits with code 1 when it is exceeded.
+    /// Bound on ε over all rounds, at every layer (beyond the sum where the sum is seen), greater than 0; no
+    /// bound by default. `seccogc audit` exits with code 1 when it is exceeded.
     #[schemars(range(min = 0.0))]
     pub max_ldp_epsilon: Option<f64>,
-    /// Bound on the local mutual information privacy at every layer, bits per coordinate, greater than 0; no bound by
-    /// default. `seccogc audit` exits with code 1 when it is exceeded.
+    /// Bound on the local mutual information privacy at every layer, bits per coordinate, greater than 0; no
+    /// bound by default. `seccogc audit` exits with code 1 when it is exceeded.
     #[schemars(range(min = 0.0))]
     pub max_lmip_bits: Option<f64>,
 }
@@ -103,7 +106,8 @@ pub struct RecordConfig {
     /// A checkpoint is written every this many rounds and after the last one; at least 1.
     #[schemars(range(min = 1))]
     pub checkpoint_every: u64,
-    /// Whether the numbers of every round also go into an event file, which TensorBoard shows: `tensorboard --logdir runs`.
+    /// Whether the numbers of every round also go into an event file, which TensorBoard shows:
+    /// `tensorboard --logdir runs`.
     pub tensorboard: bool,
 }
 
@@ -117,21 +121,23 @@ impl Default for RecordConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutageConfig {
-    /// What becomes of the clients' work in a round without a sum: "skip" loses it, "retry" sends the same updates again with fresh
-    /// link states, with "accumulate" the clients go on training from their local models and the next success carries the longer
-    /// update.
+    /// What becomes of the clients' work in a round without a sum: "skip" loses it, "retry" sends the same
+    /// updates again with fresh link states, with "accumulate" the clients go on training from their local
+    /// models and the next success carries the longer update.
     pub policy: OutagePolicy,
     /// Attempts in all with policy = "retry", the first included; at least 2, by default 3.
     #[schemars(range(min = 2))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// Largest rounding error of a decoded sum, relative to the sum's norm (or to 10⁻⁶ in every coordinate, where that is more); a
-    /// sum that may be less precise is an outage for want of precision. Greater than 0, at most 1.
+    /// Largest rounding error of a decoded sum, relative to the sum's norm (or to 10⁻⁶ in every coordinate,
+    /// where that is more); a sum that may be less precise is an outage for want of precision. Greater than
+    /// 0, at most 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub recovery_tolerance: f64,
-    /// What an update or a training loss that is not finite does: "stop" ends the run (exit code 3) before the round, "exclude" takes its client for
-    /// silent in that round: it sends nothing. A run ends anyway when all clients diverge, or the sum or the model does. In a deployed run
-    /// (`seccogc serve`) such clients are always silent.
+    /// What an update or a training loss that is not finite does: "stop" ends the run (exit code 3) before
+    /// the round, "exclude" takes its client for silent in that round: it sends nothing. A run ends anyway
+    /// when all clients diverge, or the sum or the model does. In a deployed run (`seccogc serve`) such
+    /// clients are always silent.
     pub diverged: OnDivergence,
 }
 

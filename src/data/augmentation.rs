@@ -10,13 +10,14 @@ use crate::seed::Seed;
 pub struct Augmentation {
     /// Whether an image is mirrored left to right with probability 1/2.
     pub flip: bool,
-    /// The image is padded with this many black pixels on every side and cut back to its size at a uniformly random
-    /// place.
+    /// The image is padded with this many black pixels on every side and cut back to its size at a uniformly
+    /// random place.
     pub crop: usize,
 }
 
 impl Augmentation {
-    /// Augments standardised images of `shape` (channels, height, width) that lie one after another in `values`.
+    /// Augments standardised images of `shape` (channels, height, width) that lie one after another in
+    /// `values`.
     pub fn apply(&self, values: &mut [f32], shape: [usize; 3], norm: &Normalisation, seed: Seed) {
         if *self == Self::default() {
             return;
@@ -75,7 +76,8 @@ mod tests {
     #[test]
     fn crops_shift_by_up_to_the_padding_and_fill_with_black() {
         let images = augmented(Augmentation { flip: false, crop: 1 }, 2);
-        // Black is −1 in both channels. Down and right by one place: the first row and column move out of the image.
+        // Black is −1 in both channels. Down and right by one place: the first row and column move out of the
+        // image.
         let shifted = [5.0, 6.0, -1.0, -1.0, -1.0, -1.0, 11.0, 12.0, -1.0, -1.0, -1.0, -1.0];
         let up_left = [-1.0, -1.0, -1.0, -1.0, 1.0, 2.0, -1.0, -1.0, -1.0, -1.0, 7.0, 8.0];
         let mut seen: Vec<[f32; 12]> = Vec::new();
@@ -88,7 +90,8 @@ mod tests {
         assert!(seen.contains(&shifted) && seen.contains(&up_left));
         for place in seen {
             let count = images.iter().filter(|image| **image == place).count();
-            // Binomial(4000, 1/9): 444 ± 20; five standard deviations for each of nine places, α < 1e-5; fixed seed.
+            // Binomial(4000, 1/9): 444 ± 20; five standard deviations for each of nine places, α < 1e-5;
+            // fixed seed.
             assert!(count.abs_diff(444) < 100, "{count}");
         }
     }

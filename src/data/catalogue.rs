@@ -1,7 +1,8 @@
 //! What is known of every dataset: files, checksums and sources.
 //!
-//! The MD5 sums of the gzipped MNIST and Fashion-MNIST files, of the CIFAR-10 archive and of its files are the
-//! published ones; `datasets/README.md` says where the sums of the raw MNIST and Fashion-MNIST files come from.
+//! The MD5 sums of the gzipped MNIST and Fashion-MNIST files, of the CIFAR-10 archive and of its files are
+//! the published ones; `datasets/README.md` says where the sums of the raw MNIST and Fashion-MNIST files come
+//! from.
 
 use super::{DatasetName, Examples, cifar, idx};
 use crate::{Error, Result};

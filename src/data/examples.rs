@@ -63,12 +63,12 @@ impl Examples {
         Ok(Self { values: Values::Pixels(pixels), labels, shape })
     }
 
-    /// Rows of a table: `features` holds the `columns` features of every example one after another. Their shape is
-    /// (1, 1, `columns`).
+    /// Rows of a table: `features` holds the `columns` features of every example one after another. Their
+    /// shape is (1, 1, `columns`).
     ///
     /// # Errors
-    /// [`Error::Refused`] when the number of features is not the number of labels times `columns`, or when there is no
-    /// column.
+    /// [`Error::Refused`] when the number of features is not the number of labels times `columns`, or when
+    /// there is no column.
     pub fn of_features(features: Vec<f32>, labels: Vec<u8>, columns: usize) -> Result<Self> {
         if columns == 0 || features.len() != labels.len() * columns {
             return Err(Error::Refused(format!(
@@ -110,8 +110,8 @@ impl Examples {
         matches!(self.values, Values::Pixels(_))
     }
 
-    /// The channels × height × width bytes of image `i`; panics when there is no such example or the examples are no
-    /// images.
+    /// The channels × height × width bytes of image `i`; panics when there is no such example or the examples
+    /// are no images.
     #[must_use]
     pub fn pixels(&self, i: usize) -> &[u8] {
         let size = self.size();
@@ -135,8 +135,8 @@ impl Examples {
     }
 
     /// Appends the standardised values (x − mean)/std of the examples `indices` to `out`, in that order:
-    /// `indices.len()` × channels × height × width values, x being a feature, or a pixel divided by 255. Panics when
-    /// there is no such example, or when `norm` is for another shape.
+    /// `indices.len()` × channels × height × width values, x being a feature, or a pixel divided by 255.
+    /// Panics when there is no such example, or when `norm` is for another shape.
     pub fn extend_batch(&self, indices: &[usize], norm: &Normalisation, out: &mut Vec<f32>) {
         let size = self.size();
         let group = size / norm.mean.len();
@@ -144,7 +144,8 @@ impl Examples {
         let statistics = || norm.mean.iter().zip(&norm.std);
         out.reserve(indices.len() * size);
         if let Values::Pixels(pixels) = &self.values {
-            // The images of a batch lie anywhere in memory: all their lines are asked for before the first is needed.
+            // The images of a batch lie anywhere in memory: all their lines are asked for before the first is
+            // needed.
             let lines = indices.iter().flat_map(|i| pixels[i * size..(i + 1) * size].iter().step_by(LINE));
             black_box(lines.fold(0, |all, pixel| all ^ pixel));
         }
@@ -173,7 +174,8 @@ impl Examples {
     }
 }
 
-/// The mean and standard deviation of every channel of images, with pixels in [0, 1], or of every feature of a table.
+/// The mean and standard deviation of every channel of images, with pixels in [0, 1], or of every feature of
+/// a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalisation {
     /// Mean per channel or feature.

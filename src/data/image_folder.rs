@@ -1,7 +1,7 @@
 //! Folders of images: a subfolder per class with PNG and JPEG files of one size.
 //!
-//! Images are grey when all of them are, else red, green and blue; transparency is dropped and 16-bit values keep
-//! their upper byte.
+//! Images are grey when all of them are, else red, green and blue; transparency is dropped and 16-bit values
+//! keep their upper byte.
 
 use std::fs;
 use std::io::{BufReader, Cursor};

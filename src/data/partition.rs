@@ -10,17 +10,46 @@
 //!
 //! No example goes to two clients.
 
-use crate::config::choice;
-use crate::seed::{Rng, Seed};
-use crate::{Error, Result};
+mod classes_per_client;
+mod iid;
+mod label_dirichlet;
+mod quantity;
+
+use std::fmt;
+
 use rand::seq::SliceRandom;
 use rand_distr::{Distribution, Gamma, OpenClosed01};
-use serde::{Deserialize, Serialize};
-use std::fmt;
+
+use crate::choice::choice;
+use crate::error::{Error, Result};
+use crate::seed::{Rng, Seed};
+pub use classes_per_client::ClassesPerClient;
+pub use iid::Iid;
+pub use label_dirichlet::Dirichlet;
+pub use quantity::Quantity;
+
+/// How the training examples are divided among clients.
+pub trait Partition: Send + Sync {
+    /// Checks the section by itself.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with a key relative to the section.
+    fn check(&self) -> Result<()>;
+
+    /// Gives each of `parts` some indices into `labels`, of which there are `classes` kinds; [`split`] puts
+    /// them in order.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with a key relative to the section, where the data does not allow it.
+    fn divide(&self, labels: &[u8], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()>;
+
+    /// Key and advice for who would leave a client without examples.
+    fn remedy(&self) -> (&'static str, &'static str);
+}
 
 choice! {
     /// How the training examples are divided among clients.
-    PartitionConfig by "kind" {
+    PartitionConfig by "kind" as partition: Partition {
         /// Every client gets a random share of equal size.
         "iid" => Iid(Iid),
         /// Every class is divided among the clients in Dirichlet proportions.
@@ -32,100 +61,9 @@ choice! {
     }
 }
 
-/// Every client gets a random share of equal size; sizes differ by one example at most.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Iid {}
-
-/// Clients differ in the classes they hold, as draws from a symmetric Dirichlet distribution do.
-///
-/// Every class is divided among the clients in proportions drawn from it (Yurochkin et al. 2019), so that client sizes differ too. With
-/// `balanced` all clients hold equally many examples, each client's classes in proportions drawn from it (Hsu et al. 2019), until classes run out. Both go from one
-/// class a client (alpha → 0) to IID (alpha → ∞), and use every example.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Dirichlet {
-    /// Concentration, positive, without unit: small values give every client few classes. Default 0.5.
-    #[schemars(range(min = 0.0))]
-    pub alpha: f64,
-    /// Whether all clients hold equally many examples, up to one. Default false.
-    pub balanced: bool,
-}
-
-impl Default for Dirichlet {
-    fn default() -> Self {
-        Self { alpha: 0.5, balanced: false }
-    }
-}
-
-/// Every client holds examples of `classes` different classes; each class is divided evenly among its holders.
-///
-/// Classes are dealt to the clients in turn, from a random order of all classes, so that the numbers of
-/// holders of two classes differ by one at most. With fewer than (number of classes / `classes`) clients some
-/// classes have no holder and their examples are not used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ClassesPerClient {
-    /// Classes per client, from 1 (the extreme) to the number of classes of the dataset. Default 1.
-    #[schemars(range(min = 1))]
-    pub classes: usize,
-}
-
-impl Default for ClassesPerClient {
-    fn default() -> Self {
-        Self { classes: 1 }
-    }
-}
-
-/// Client sizes have proportions drawn from a symmetric Dirichlet distribution; classes are mixed at random.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Quantity {
-    /// Concentration, positive, without unit: small values give few clients most examples. Default 1.
-    #[schemars(range(min = 0.0))]
-    pub alpha: f64,
-}
-
-impl Default for Quantity {
-    fn default() -> Self {
-        Self { alpha: 1.0 }
-    }
-}
-
 impl Default for PartitionConfig {
     fn default() -> Self {
         Self::Iid(Iid {})
-    }
-}
-
-impl PartitionConfig {
-    /// Checks the section by itself.
-    ///
-    /// # Errors
-    /// [`Error::Config`] at `alpha` when it is not a positive number, at `classes` when it is 0.
-    pub fn check(&self) -> Result<()> {
-        match self {
-            Self::Dirichlet(Dirichlet { alpha, .. }) | Self::Quantity(Quantity { alpha })
-                if !(alpha.is_finite() && *alpha > 0.0) =>
-            {
-                Err(Error::config("alpha", format!("must be a positive number, not {alpha}; try 0.5")))
-            }
-            Self::ClassesPerClient(ClassesPerClient { classes: 0 }) => {
-                Err(Error::config("classes", "must be at least 1, not 0"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// How to avoid a client without examples.
-    fn remedy(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::Dirichlet(_) | Self::Quantity(_) => {
-                ("alpha", "raise alpha, use fewer clients or another seed")
-            }
-            Self::ClassesPerClient(_) => ("classes", "raise classes or use fewer clients"),
-            Self::Iid(_) => ("", "use fewer clients"),
-        }
     }
 }
 
@@ -135,70 +73,27 @@ impl PartitionConfig {
 /// but the arguments.
 ///
 /// # Errors
-/// [`Error::Config`], relative to the section of the partition: from [`PartitionConfig::check`]; at `classes`
+/// [`Error::Config`], relative to the section of the partition: from [`Partition::check`]; at `classes`
 /// when more are asked for than exist; at `alpha` or `classes` when a client would get no example; at the
 /// section itself when `clients` is 0 or exceeds the number of examples.
 pub fn split(
-    config: &PartitionConfig,
+    partition: &dyn Partition,
     labels: &[u8],
     classes: usize,
     clients: usize,
     seed: Seed,
 ) -> Result<Vec<Vec<usize>>> {
-    config.check()?;
+    partition.check()?;
     if clients == 0 || clients > labels.len() {
         return Err(Error::config(
             "",
             format!("{} examples cannot be divided among {clients} clients; use 1 to {0}", labels.len()),
         ));
     }
-    let mut rng = seed.child("partition", 0).rng();
     let mut parts = vec![Vec::new(); clients];
-    match config {
-        PartitionConfig::Iid(_) => {
-            deal(&shuffled(0..labels.len(), &mut rng), &mut parts, &vec![1.0 / clients as f64; clients]);
-        }
-        PartitionConfig::Quantity(Quantity { alpha }) => {
-            let examples = shuffled(0..labels.len(), &mut rng);
-            deal(&examples, &mut parts, &dirichlet(*alpha, clients, &mut rng));
-        }
-        PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: true }) => {
-            let mut stock: Vec<Vec<usize>> =
-                (0..classes).map(|class| shuffled(of_class(labels, class), &mut rng)).collect();
-            let proportions: Vec<Vec<f64>> =
-                (0..clients).map(|_| dirichlet(*alpha, classes, &mut rng)).collect();
-            // In turns, so that a class which runs out is missed by all who want it.
-            for example in 0..labels.len() {
-                let client = example % clients;
-                let class = draw_class(&proportions[client], &stock, &mut rng);
-                parts[client].extend(stock[class].pop());
-            }
-        }
-        PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: false }) => {
-            for class in 0..classes {
-                let examples = shuffled(of_class(labels, class), &mut rng);
-                deal(&examples, &mut parts, &dirichlet(*alpha, clients, &mut rng));
-            }
-        }
-        PartitionConfig::ClassesPerClient(ClassesPerClient { classes: held }) => {
-            if *held > classes {
-                return Err(Error::config("classes", format!("must be at most {classes}, not {held}")));
-            }
-            // `held` consecutive slots of the repeated order are different classes.
-            let order = shuffled(0..classes, &mut rng);
-            let mut holders = vec![Vec::new(); classes];
-            for slot in 0..clients * held {
-                holders[order[slot % classes]].push(slot / held);
-            }
-            for (class, holders) in holders.iter().enumerate().filter(|(_, holders)| !holders.is_empty()) {
-                for (i, example) in shuffled(of_class(labels, class), &mut rng).into_iter().enumerate() {
-                    parts[holders[i % holders.len()]].push(example);
-                }
-            }
-        }
-    }
+    partition.divide(labels, classes, &mut parts, &mut seed.child("partition", 0).rng())?;
     if let Some(empty) = parts.iter().position(Vec::is_empty) {
-        let (key, remedy) = config.remedy();
+        let (key, remedy) = partition.remedy();
         return Err(Error::config(key, format!("client {empty} would get no example; {remedy}")));
     }
     for part in &mut parts {
@@ -207,8 +102,8 @@ pub fn split(
     Ok(parts)
 }
 
-/// Divides `examples` at random into those that stay and the `share` that is held out, both ascending: the nearest whole
-/// number of examples, but at least one and not all.
+/// Divides `examples` at random into those that stay and the `share` that is held out, both ascending: the
+/// nearest whole number of examples, but at least one and not all.
 ///
 /// # Panics
 /// With fewer than two examples.
@@ -219,6 +114,14 @@ pub(crate) fn hold_out(examples: &[usize], share: f64, seed: Seed) -> (Vec<usize
     held.sort_unstable();
     kept.sort_unstable();
     (kept, held)
+}
+
+fn check_alpha(alpha: f64) -> Result<()> {
+    if alpha.is_finite() && alpha > 0.0 {
+        Ok(())
+    } else {
+        Err(Error::config("alpha", format!("must be a positive number, not {alpha}; try 0.5")))
+    }
 }
 
 fn of_class(labels: &[u8], class: usize) -> impl Iterator<Item = usize> {
@@ -246,7 +149,8 @@ fn deal(examples: &[usize], parts: &mut [Vec<usize>], proportions: &[f64]) {
     }
 }
 
-/// A class of which there are examples left, drawn in these proportions, or in those of what is left where a client wants none of it.
+/// A class of which there are examples left, drawn in these proportions, or in those of what is left where a
+/// client wants none of it.
 fn draw_class(proportions: &[f64], stock: &[Vec<usize>], rng: &mut Rng) -> usize {
     let wanted = |class: usize| if stock[class].is_empty() { 0.0 } else { proportions[class] };
     let left = |class: usize| stock[class].len() as f64;
@@ -280,8 +184,8 @@ fn dirichlet(alpha: f64, n: usize, rng: &mut Rng) -> Vec<f64> {
     weights.iter().map(|weight| weight / total).collect()
 }
 
-/// How many examples of every class every client holds, with totals; printed as an aligned table, clients from 1. `parts` are
-/// indices into `labels`, which are indices into the names of the classes.
+/// How many examples of every class every client holds, with totals; printed as an aligned table, clients
+/// from 1. `parts` are indices into `labels`, which are indices into the names of the classes.
 #[must_use]
 pub fn class_table(labels: &[u8], class_names: &[String], parts: &[Vec<usize>]) -> ClassTable {
     let count = |part: &Vec<usize>| {

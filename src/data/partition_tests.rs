@@ -27,7 +27,10 @@ fn quantity(alpha: f64) -> PartitionConfig {
 }
 
 fn refusal(config: &PartitionConfig, n: usize, clients: usize) -> String {
-    split(config, &labels(n, 10), 10, clients, Seed::new(1)).unwrap_err().within("partition").to_string()
+    split(config.partition(), &labels(n, 10), 10, clients, Seed::new(1))
+        .unwrap_err()
+        .within("partition")
+        .to_string()
 }
 
 proptest! {
@@ -41,7 +44,7 @@ proptest! {
             [PartitionConfig::default(), dirichlet_of(5.0), classes_per_client(held), quantity(5.0), balanced(0.1)];
         let config = kinds[kind].clone();
         let labels = labels(n, 10);
-        let parts = split(&config, &labels, 10, clients, Seed::new(seed)).unwrap();
+        let parts = split(config.partition(), &labels, 10, clients, Seed::new(seed)).unwrap();
         prop_assert_eq!(parts.len(), clients);
         prop_assert!(parts.iter().all(|part| !part.is_empty() && part.is_sorted()));
         let mut used: Vec<usize> = parts.concat();
@@ -61,7 +64,7 @@ proptest! {
     #[test]
     fn classes_are_held_as_evenly_as_possible(clients in 1usize..40, held in 1usize..=10, seed: u64) {
         let labels = labels(4000, 10);
-        let parts = split(&classes_per_client(held), &labels, 10, clients, Seed::new(seed)).unwrap();
+        let parts = split(classes_per_client(held).partition(), &labels, 10, clients, Seed::new(seed)).unwrap();
         let table = class_table(&labels, &names(10), &parts).counts;
         prop_assert!(table.iter().all(|row| row.iter().filter(|n| **n > 0).count() == held));
         let column = |class: usize| table.iter().map(move |row| row[class]).filter(|n| *n > 0);
@@ -76,7 +79,8 @@ proptest! {
 #[test]
 fn iid_sizes_differ_by_one_and_the_seed_decides() {
     let labels = labels(103, 10);
-    let parts = |seed| split(&PartitionConfig::default(), &labels, 10, 10, Seed::new(seed)).unwrap();
+    let parts =
+        |seed| split(PartitionConfig::default().partition(), &labels, 10, 10, Seed::new(seed)).unwrap();
     let sizes: Vec<usize> = parts(1).iter().map(Vec::len).collect();
     assert!(sizes.iter().all(|size| [10, 11].contains(size)), "{sizes:?}");
     assert_eq!(parts(1), parts(1));
@@ -86,7 +90,7 @@ fn iid_sizes_differ_by_one_and_the_seed_decides() {
 #[test]
 fn one_class_per_client_is_the_extreme() {
     let labels = labels(1000, 10);
-    let parts = split(&classes_per_client(1), &labels, 10, 10, Seed::new(3)).unwrap();
+    let parts = split(classes_per_client(1).partition(), &labels, 10, 10, Seed::new(3)).unwrap();
     let mut seen: Vec<u8> = parts
         .iter()
         .map(|part| {
@@ -126,16 +130,17 @@ fn dirichlet_survives_tiny_concentrations() {
     assert!(p.iter().any(|&x| x > 0.999), "{p:?}");
 }
 
-/// The share of a class in a client is Beta(α, (n−1)α) until classes run out: its mean square is (1 + α)/(n(1 + nα)), squared mean and
-/// variance added. As every example is used, the last ones go to clients who would rather have others: under strong skew a third of the mean square
-/// is lost, by a simulation of this law.
+/// The share of a class in a client is Beta(α, (n−1)α) until classes run out: its mean square is (1 +
+/// α)/(n(1 + nα)), squared mean and variance added. As every example is used, the last ones go to clients who
+/// would rather have others: under strong skew a third of the mean square is lost, by a simulation of this
+/// law.
 #[test]
 fn balanced_clients_are_equally_large_and_nearly_as_skewed_as_the_distribution() {
     let labels = labels(40_000, 10);
     for (alpha, least) in [(0.1, 0.65), (1.0, 0.9)] {
         let mut squares = Vec::new();
         for seed in 0..20 {
-            let parts = split(&balanced(alpha), &labels, 10, 16, Seed::new(seed)).unwrap();
+            let parts = split(balanced(alpha).partition(), &labels, 10, 16, Seed::new(seed)).unwrap();
             assert!(parts.iter().all(|part| part.len() == 2500));
             let rows = class_table(&labels, &names(10), &parts).counts;
             squares.extend(rows.iter().flatten().map(|&n| (n as f64 / 2500.0).powi(2)));
@@ -166,7 +171,7 @@ fn classes_are_drawn_as_wanted_while_they_last() {
 #[test]
 fn quantity_varies_sizes_and_mixes_classes() {
     let labels = labels(20_000, 10);
-    let parts = split(&quantity(1.0), &labels, 10, 10, Seed::new(2)).unwrap();
+    let parts = split(quantity(1.0).partition(), &labels, 10, 10, Seed::new(2)).unwrap();
     let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
     let (small, large) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
     assert!(large > &(2 * small), "{sizes:?}");
@@ -207,7 +212,8 @@ fn a_client_left_without_examples_of_its_class_is_refused() {
     // Class 1 has one example, but ten of the twenty clients hold it.
     let mut labels = vec![0u8; 99];
     labels.push(1);
-    let error = split(&classes_per_client(1), &labels, 2, 20, Seed::new(1)).unwrap_err().to_string();
+    let error =
+        split(classes_per_client(1).partition(), &labels, 2, 20, Seed::new(1)).unwrap_err().to_string();
     let rule = " would get no example; raise classes or use fewer clients";
     assert!(error.starts_with("classes: client ") && error.ends_with(rule), "{error}");
 }

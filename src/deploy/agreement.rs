@@ -1,21 +1,22 @@
 //! Secrets of pairs of clients without a dealer, made of [`crate::crypto`].
 //!
-//! Every client makes a key pair from the operating system's randomness for one round and sends the public key with its
-//! readiness for the round; the announcement of the round carries the public keys of the cohort. From what client k shares with client
-//! j, bound to the run, the round and both public keys, both derive
+//! Every client makes a key pair from the operating system's randomness for one round and sends the public
+//! key with its readiness for the round; the announcement of the round carries the public keys of the cohort.
+//! From what client k shares with client j, bound to the run, the round and both public keys, both derive
 //!
 //! | label | use |
 //! |---|---|
 //! | `mask` | the seed of the draw g_kj of `pairwise` keys ([`crate::keys::pairwise_mask`]) |
 //! | `share` | the key that seals the one share from k to j, and another for the one from j to k |
 //!
-//! Secrets are erased when they are dropped. The server hands on the public keys, so that shares are secret from every router and
-//! eavesdropper, and from a server that follows the protocol; one that replaces keys could read them.
+//! Secrets are erased when they are dropped. The server hands on the public keys, so that shares are secret
+//! from every router and eavesdropper, and from a server that follows the protocol; one that replaces keys
+//! could read them.
 
 use crate::algebra::{KeyStream, Sample};
 use crate::crypto::{self, KEY_BYTES, Secret};
 use crate::error::{Error, Result};
-use crate::keys::{KeySource, fill_words};
+use crate::keys::KeySource;
 
 /// 256 bits of the operating system's randomness.
 ///
@@ -48,8 +49,8 @@ impl KeyPair {
         self.0.public()
     }
 
-    /// The secrets that client `own` of a cohort shares with every other one. `public` holds everybody's public keys, `context` names run and
-    /// round.
+    /// The secrets that client `own` of a cohort shares with every other one. `public` holds everybody's
+    /// public keys, `context` names run and round.
     ///
     /// # Errors
     /// A public key of small order, which would make the shared secret public.
@@ -91,7 +92,8 @@ impl Secrets {
         Some(crypto::seal(&self.share(self.own, to)?, envelope))
     }
 
-    /// Decrypts what client `from` sealed for this one. `None` when anybody else made it, or anything in it was changed.
+    /// Decrypts what client `from` sealed for this one. `None` when anybody else made it, or anything in it
+    /// was changed.
     #[must_use]
     pub fn open(&self, from: u16, sealed: &[u8]) -> Option<Vec<u8>> {
         crypto::open(&self.share(from, self.own)?, sealed)
@@ -107,8 +109,8 @@ impl<S: Sample> KeySource<S> for Secrets {
         S::noise(&mut self.words(name, name.purpose, chunk), out);
     }
 
-    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]) {
-        fill_words(&mut self.words(name, &format!("{} coins", name.purpose), chunk), out);
+    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u8]) {
+        rand::Rng::fill_bytes(&mut self.words(name, &format!("{} coins", name.purpose), chunk), out);
     }
 }
 
@@ -143,7 +145,8 @@ mod tests {
         (0..).zip(&pairs).map(|(k, pair)| pair.agree(k, &public, context).unwrap()).collect()
     }
 
-    /// Every stream of a cohort, from whichever of its two clients comes first: the dealer who knows all secrets.
+    /// Every stream of a cohort, from whichever of its two clients comes first: the dealer who knows all
+    /// secrets.
     struct Dealer<'a>(&'a [Secrets]);
 
     impl<S: Sample> KeySource<S> for Dealer<'_> {
@@ -155,7 +158,7 @@ mod tests {
             KeySource::<S>::noise(&self.0[usize::from(name.a)], name, chunk, out);
         }
 
-        fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]) {
+        fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u8]) {
             KeySource::<S>::coins(&self.0[usize::from(name.a)], name, chunk, out);
         }
     }

@@ -32,7 +32,8 @@ pub struct Join {
     pub name: String,
     /// Folder with `ca.crt`, `NAME.crt` and `NAME.key`.
     pub pki: PathBuf,
-    /// A file or folder of own examples, or the name of a published dataset for the part of it that the configuration gives this client.
+    /// A file or folder of own examples, or the name of a published dataset for the part of it that the
+    /// configuration gives this client.
     pub data: PathBuf,
     /// Where other clients may connect directly, HOST:PORT.
     pub listen: Option<String>,
@@ -45,7 +46,8 @@ pub struct Join {
 /// Takes part in a run until the server says that it is over.
 ///
 /// # Errors
-/// A server that stays silent or speaks another version, certificates or data that cannot be read, a configuration that breaks a rule.
+/// A server that stays silent or speaks another version, certificates or data that cannot be read, a
+/// configuration that breaks a rule.
 pub fn join(options: &Join) -> Result<()> {
     if !is_name(&options.name) {
         let rule = "is not a name; give 1 to 63 letters, digits, \"-\" and \"_\"";
@@ -375,8 +377,8 @@ impl<'a> Participant<'a> {
         (Update { weight: weights[usize::from(own)], delta: Arc::new(sent) }, how)
     }
 
-    /// Pulls the shares that the seat waits for until the deadline, or until the server has decoded without them. Returns how many
-    /// came and were taken.
+    /// Pulls the shares that the seat waits for until the deadline, or until the server has decoded without
+    /// them. Returns how many came and were taken.
     #[allow(
         clippy::too_many_arguments,
         reason = "what one round knows; a structure for a single call would say it twice"
@@ -452,14 +454,15 @@ pub(super) fn weights(members: &[Member]) -> Vec<f64> {
 /// What everybody knows of the updates of a cohort, vectors of `coordinates` numbers.
 pub(super) fn public_of(config: &Config, members: &[Member], coordinates: usize) -> Public {
     Public {
-        clip: config.solver.clip_norm(),
+        clip: config.solver.solver().clip_norm(),
         weight: weights(members).into_iter().fold(0.0, f64::max),
         coordinates: Some(coordinates),
         tolerance: config.outage.recovery_tolerance,
     }
 }
 
-/// The scheme of a cohort of `members` clients, of whose updates this is known; server and clients make the same one.
+/// The scheme of a cohort of `members` clients, of whose updates this is known; server and clients make the
+/// same one.
 pub(super) fn scheme_of(config: &Config, members: usize, public: &Public) -> Result<Box<dyn Scheme>> {
     let protocol: ProtocolConfig =
         if members == config.clients { config.protocol.clone() } else { fitted(&config.protocol, members) };

@@ -1,4 +1,5 @@
-//! Who is there: what the callbacks of the transport tell the server's rounds, and the rounds tell the clients that wait.
+//! Who is there: what the callbacks of the transport tell the server's rounds, and the rounds tell the
+//! clients that wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -77,7 +78,8 @@ impl Hub {
         self.lobby().refused.remove(who);
     }
 
-    /// The authority vouches for the name; whether it is invited is ours to say. The router denies the others everything.
+    /// The authority vouches for the name; whether it is invited is ours to say. The router denies the others
+    /// everything.
     pub fn connected(&self, name: &str) {
         if !self.names.iter().any(|invited| invited == name) {
             self.refused(name, "not among deploy.names");
@@ -154,7 +156,8 @@ impl Hub {
         self.changed.notify_all();
     }
 
-    /// Waits for a cohort: for everybody at the start, later for who is connected, at most `gather` longer than for the `least` clients.
+    /// Waits for a cohort: for everybody at the start, later for who is connected, at most `gather` longer
+    /// than for the `least` clients.
     pub fn gather(&self, first: bool, least: usize, gather: Duration) -> Vec<Member> {
         let mut lobby = self.lobby();
         let mut since = Instant::now();

@@ -71,7 +71,7 @@ impl Status {
     pub fn row(&mut self, row: Row) {
         match row.outcome {
             Outcome::Recovered => self.recovered += 1,
-            Outcome::Partial => self.partial += 1,
+            Outcome::Partial | Outcome::Estimate => self.partial += 1,
             Outcome::Outage => self.outages += 1,
         }
         self.bytes_client_client += row.bytes_client_client;

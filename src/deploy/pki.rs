@@ -1,4 +1,5 @@
-//! Certificates for a first trial: one authority, one certificate for every party. An organisation brings its own.
+//! Certificates for a first trial: one authority, one certificate for every party. An organisation brings its
+//! own.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -36,8 +37,8 @@ fn authority() -> Result<CertificateParams> {
     Ok(params)
 }
 
-/// Makes an authority in the new or empty `folder`, and the certificate of the server for `hosts`: names or addresses under which clients reach
-/// it.
+/// Makes an authority in the new or empty `folder`, and the certificate of the server for `hosts`: names or
+/// addresses under which clients reach it.
 ///
 /// # Errors
 /// A folder that is not empty or cannot be written; a host that is neither a name nor an address.
@@ -50,7 +51,8 @@ pub fn init(folder: &Path, hosts: &[String]) -> Result<()> {
     sign(folder, "server", hosts)
 }
 
-/// Makes the certificate of client `name` with the authority in `folder`; with `hosts` others may connect to it directly under these.
+/// Makes the certificate of client `name` with the authority in `folder`; with `hosts` others may connect to
+/// it directly under these.
 ///
 /// # Errors
 /// A name that cannot stand in a certificate, or is taken; a folder without authority.

@@ -1,4 +1,5 @@
-//! One party of a scheme in a process of its own: the state machine of [`crate::protocol::Party`] with messages as bytes.
+//! One party of a scheme in a process of its own: the state machine of [`crate::protocol::Party`] with
+//! messages as bytes.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use crate::algebra::{KeyStream, LinearForm, Real, Sample, Symbol};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
-use crate::protocol::exchange::{Assemble, HEADER_BYTES, Part, Quantised, Setup, admit};
+use crate::message::HEADER_BYTES;
+use crate::protocol::exchange::{Assemble, Part, Quantised, Setup, admit};
 use crate::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Protocol, ProtocolConfig, Update};
 use crate::seed::Seed;
 use crate::wire::{self, Form, Wire, WireSymbol};
@@ -53,7 +55,8 @@ pub trait Seat: Send {
     /// Takes what `from` sent in the previous phase.
     ///
     /// # Errors
-    /// The broken rule: it is malformed, of another moment, from or for another party, or here already. It is not taken then.
+    /// The broken rule: it is malformed, of another moment, from or for another party, or here already. It is
+    /// not taken then.
     fn admit(&mut self, from: PartyId, bytes: &[u8]) -> Result<(), String>;
 
     /// Steps through the next phase with what was admitted.
@@ -63,8 +66,8 @@ pub trait Seat: Send {
     fn decoded(&mut self) -> Option<Decoded<f64>>;
 }
 
-/// The scheme of a configured protocol for `clients` clients. Vectors whose coordinates have a root mean square beyond `largest`
-/// are refused.
+/// The scheme of a configured protocol for `clients` clients. Vectors whose coordinates have a root mean
+/// square beyond `largest` are refused.
 ///
 /// # Errors
 /// A protocol that cannot be deployed, or parameters that break one of its rules.
@@ -99,7 +102,7 @@ impl Deployed {
             let rule = "without a dealer keys are agreed by pairs of clients; take keys = \"pairwise\" and no link keys";
             return Err(Error::config("keys", rule));
         }
-        if protocol.phases() > 2 {
+        if protocol.phases().len() > 2 {
             let rule = "a deployed client sends its upload once; take 1";
             return Err(Error::config("transmissions", rule));
         }
@@ -161,7 +164,7 @@ impl<S: Sample> KeySource<S> for Zeros {
         out.fill(S::Draw::zero());
     }
 
-    fn coins(&self, _: KeyStream, _: usize, out: &mut [u32]) {
+    fn coins(&self, _: KeyStream, _: usize, out: &mut [u8]) {
         out.fill(0);
     }
 }
@@ -235,7 +238,7 @@ where
     fn server(&self, round: u64, len: usize) -> Box<dyn Seat> {
         let key = self.protocol.own_key(PartyId::Server, round, len, &Zeros);
         let party = self.protocol.party(PartyId::Server, key.expect("the server holds no key"), None);
-        self.seat(PartyId::Server, round, self.protocol.phases(), len, party)
+        self.seat(PartyId::Server, round, self.protocol.phases().len() as u8, len, party)
     }
 }
 
@@ -291,7 +294,8 @@ mod tests {
     use crate::protocol::cogc::{CoGcConfig, DecoderKind, SecCoGcConfig};
     use crate::protocol::{Arithmetic, uncoded};
 
-    /// Plays a round of 6 clients in which `lost(from, to)` messages are lost; returns what the server decodes.
+    /// Plays a round of 6 clients in which `lost(from, to)` messages are lost; returns what the server
+    /// decodes.
     fn round(config: &ProtocolConfig, lost: impl Fn(PartyId, PartyId) -> bool) -> Decoded<f64> {
         let (m, len, round) = (6u16, 7, 9);
         let scheme = scheme(config, m.into(), Seed::new(4), &Public::default(), 1e6).unwrap();

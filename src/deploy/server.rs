@@ -20,14 +20,14 @@ use crate::algebra::grid::Public;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
 use crate::error::{Error, Result};
+use crate::message::HEADER_BYTES;
 use crate::precision;
-use crate::protocol::exchange::HEADER_BYTES;
 use crate::protocol::{Decoded, PartyId, Reason};
-use crate::record::{Diverged, End, NotFinite, Outcome, Row, RunDir, write_atomically};
+use crate::record::{End, Outcome, Row, RunDir, write_atomically};
 use crate::train::{Run, State};
 
-/// What the server writes down before it announces a round: a round number is announced once, even by a server that is killed and
-/// started again, so that no client answers for one round in two cohorts.
+/// What the server writes down before it announces a round: a round number is announced once, even by a
+/// server that is killed and started again, so that no client answers for one round in two cohorts.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Journal {
@@ -106,7 +106,8 @@ pub fn check(config: &Config) -> Result<()> {
 /// Serves a run to its end; `observe` sees every row.
 ///
 /// # Errors
-/// A configuration that cannot be deployed, certificates or run folders that cannot be read or written, an address in use.
+/// A configuration that cannot be deployed, certificates or run folders that cannot be read or written, an
+/// address in use.
 pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) -> Result<End> {
     let config = run.config();
     check(&config)?;
@@ -297,6 +298,12 @@ impl Server<'_> {
         let reason = exchange.decoded.reason();
         let outcome = match &exchange.decoded {
             Decoded::Outage(_) => Outcome::Outage,
+            Decoded::Estimate { sum, .. } => {
+                let weight: f64 = weights(&members).iter().sum();
+                let mean = sum.iter().map(|s| weight.recip() * s).collect();
+                self.run.step(state, mean, 1.0).map_err(diverged)?;
+                Outcome::Estimate
+            }
             Decoded::Sum { sum, included, .. } => {
                 let weights = weights(&members);
                 let weight: f64 = included.iter().map(|&k| weights[usize::from(k)]).sum();

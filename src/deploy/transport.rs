@@ -1,7 +1,9 @@
-//! Envelopes over Zenoh: sessions with mutual TLS and an access list by certificate name, and messages that are pulled in pieces.
+//! Envelopes over Zenoh: sessions with mutual TLS and an access list by certificate name, and messages that
+//! are pulled in pieces.
 //!
-//! The links are QUIC, never TLS over TCP: zenoh-link-tls 1.10.2 reads and writes one TLS connection from two threads without a lock
-//! (eclipse-zenoh/zenoh#2557) and crashes within seconds under our load; QUIC has a stream for either direction.
+//! The links are QUIC, never TLS over TCP: zenoh-link-tls 1.10.2 reads and writes one TLS connection from two
+//! threads without a lock (eclipse-zenoh/zenoh#2557) and crashes within seconds under our load; QUIC has a
+//! stream for either direction.
 //!
 //! | key | held by | asked by |
 //! |---|---|---|
@@ -10,9 +12,9 @@
 //! | `seccogc/client/NAME/sum/ROUND` | client NAME | the server |
 //! | `seccogc/alive/NAME` | the liveliness token of client NAME | the server |
 //!
-//! The router denies everything but this. Nothing is pushed: whoever needs a message asks for it, piece by piece, until its deadline has
-//! passed. Pieces are as large as the link is fast. A message that did not come by then is lost, as on any other link, and a slow link
-//! carries at most one piece in vain.
+//! The router denies everything but this. Nothing is pushed: whoever needs a message asks for it, piece by
+//! piece, until its deadline has passed. Pieces are as large as the link is fast. A message that did not come
+//! by then is lost, as on any other link, and a slow link carries at most one piece in vain.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,7 +34,8 @@ use crate::error::{Error, Result};
 /// The first chunk of every key.
 pub const ROOT: &str = "seccogc";
 
-/// Bytes of the first piece of a message. At 100 kbit/s it takes 0.7 s, so that what else must pass, signs of life above all, passes.
+/// Bytes of the first piece of a message. At 100 kbit/s it takes 0.7 s, so that what else must pass, signs of
+/// life above all, passes.
 const FIRST_PIECE: usize = 8 * 1024;
 
 /// Most bytes of a piece.
@@ -184,7 +187,8 @@ fn access(names: &[String]) -> Value {
     })
 }
 
-/// Who may do what at a client that others connect to: everything is between it and the server, but for shares, which are sealed.
+/// Who may do what at a client that others connect to: everything is between it and the server, but for
+/// shares, which are sealed.
 fn access_of_peer(name: &str) -> Value {
     const ALL: [&str; 9] = [
         "put",
@@ -282,7 +286,8 @@ pub fn pull(session: &Session, key: &str, most: usize, deadline: Instant, stop: 
     }
 }
 
-/// The content of an answer, or the reason why there is none; and the bytes of the whole message where the answer is a piece of one.
+/// The content of an answer, or the reason why there is none; and the bytes of the whole message where the
+/// answer is a piece of one.
 type Answer = (Result<Vec<u8>, String>, Option<usize>);
 
 /// Asks once; `None` when nobody answers until then.
@@ -318,8 +323,8 @@ pub fn ask(
     }
 }
 
-/// The encoding of the reasons that a party gives: errors in another one are the transport's own, such as a question that timed out at a
-/// router, and mean silence.
+/// The encoding of the reasons that a party gives: errors in another one are the transport's own, such as a
+/// question that timed out at a router, and mean silence.
 const REASON: Encoding = Encoding::TEXT_PLAIN;
 
 fn read(reply: Reply) -> Option<Answer> {

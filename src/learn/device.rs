@@ -85,7 +85,8 @@ impl Device {
 impl FromStr for Device {
     type Err = Error;
 
-    /// Fails with [`Error::Config`] on an unknown name, on a backend that this build leaves out, and on `wgpu` without a GPU.
+    /// Fails with [`Error::Config`] on an unknown name, on a backend that this build leaves out, and on
+    /// `wgpu` without a GPU.
     fn from_str(name: &str) -> Result<Self> {
         let (device, feature) = match name {
             "cpu" => (Self::flex().or_else(Self::ndarray), "flex"),

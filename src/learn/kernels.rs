@@ -1,9 +1,10 @@
 //! Layers at the speed of the processor.
 //!
-//! Every function here computes what Burn's own layers compute, and is that on every device but the CPU backend `flex`. There,
-//! images keep their channels together in memory, layers are products in registers (`product`), bias, pooling and ReLU
-//! are part of the layer before or after them, and each layer is one node of Burn's graph with a backward pass of its own.
-//! A kernel runs on the calling thread: clients, not layers, are what is computed in parallel.
+//! Every function here computes what Burn's own layers compute, and is that on every device but the CPU
+//! backend `flex`. There, images keep their channels together in memory, layers are products in registers
+//! (`product`), bias, pooling and ReLU are part of the layer before or after them, and each layer is one node
+//! of Burn's graph with a backward pass of its own. A kernel runs on the calling thread: clients, not layers,
+//! are what is computed in parallel.
 //!
 //! | function | is |
 //! |---|---|
@@ -17,8 +18,8 @@
 //! | [`cross_entropy`] | the mean of `-log_softmax(logits)` at the labels |
 //! | [`descend`] | `weight - gradient * rate` |
 //!
-//! A layer whose parameters are those of several clients along their first axis computes all of them, on the channels of `x` that are
-//! each client's (`stack`): one operation each, on every device.
+//! A layer whose parameters are those of several clients along their first axis computes all of them, on the
+//! channels of `x` that are each client's (`stack`): one operation each, on every device.
 //!
 //! Layers with dilation or groups, and weights of another precision than `f32`, are left to Burn.
 
@@ -160,8 +161,9 @@ pub fn add_relu(x: Tensor<4>, other: Tensor<4>) -> Tensor<4> {
     relu(x + other)
 }
 
-/// Each client's mean cross-entropy in nats, shape `[clients]`, of `logits` `[longest batch, clients · classes]` and the classes
-/// `labels` of each client's batch; that of a client without labels means nothing and has no gradient.
+/// Each client's mean cross-entropy in nats, shape `[clients]`, of `logits`
+/// `[longest batch, clients · classes]` and the classes `labels` of each client's batch; that of a client
+/// without labels means nothing and has no gradient.
 #[must_use]
 pub fn cross_entropy(logits: Tensor<2>, labels: &[impl AsRef<[u8]>]) -> Tensor<1> {
     #[cfg(feature = "flex")]

@@ -9,9 +9,9 @@
 //! | `cifar-cnn` | two convolutions, two hidden layers | 1,384,586; 1,756,426 | McMahan et al. 2017, section 3 |
 //! | `resnet20` | three stages of three residual blocks, group norm | 269,434; 269,722 | He et al. 2016, section 4.2 |
 //!
-//! A model of this crate is one file with a configuration that implements [`Architecture`], and one line in the list
-//! below. A user's own model is a struct that derives [`Module`] and implements [`Classifier`]; hand it to
-//! [`crate::learn::learner_of`].
+//! A model of this crate is one file with a configuration that implements [`Architecture`], and one line in
+//! the list below. A user's own model is a struct that derives [`Module`] and implements [`Classifier`]; hand
+//! it to [`crate::learn::learner_of`].
 
 mod cifar_cnn;
 mod cnn;
@@ -32,9 +32,12 @@ pub use mlp::{Hidden, Mlp, MlpConfig};
 pub use resnet20::{ResNet20, ResNet20Config};
 pub use softmax::{Softmax, SoftmaxConfig};
 
-use super::{Learner, Parameter, SolverConfig, learner_of, survey};
+use std::sync::Arc;
+
+use super::solver::Solver;
+use super::{Learner, Parameter, learner_of, survey};
 use crate::{
-    config::choice,
+    choice::choice,
     data::Dataset,
     error::{Error, Result},
 };
@@ -44,10 +47,11 @@ use crate::{
 /// The forward pass must be a deterministic function of weights and examples: no dropout, and no state
 /// outside the weights such as the running statistics of a batch normalisation.
 pub trait Classifier: Module + Sync + 'static {
-    /// Whether [`Classifier::forward`] also computes several clients at once, so that a GPU trains them in one tensor program:
-    /// from examples `[batch, clients · channels, height, width]`, with each parameter those of all clients along its first axis, logits
-    /// `[batch, clients · classes]`. It does where every layer with weights goes through [`kernels`](super::kernels), linear ones
-    /// with a bias, convolutions without dilation and groups and with a padding shorter than the window, and nothing else mixes
+    /// Whether [`Classifier::forward`] also computes several clients at once, so that a GPU trains them in
+    /// one tensor program: from examples `[batch, clients · channels, height, width]`, with each parameter
+    /// those of all clients along its first axis, logits `[batch, clients · classes]`. It does where every
+    /// layer with weights goes through [`kernels`](super::kernels), linear ones with a bias, convolutions
+    /// without dilation and groups and with a padding shorter than the window, and nothing else mixes
     /// channels.
     const STACKS: bool = false;
 
@@ -87,8 +91,8 @@ macro_rules! models {
                 match self { $(Self::$variant(config) => config.check(shape)),+ }
             }
 
-            /// The parameter tensors of the model for examples of `shape` (channels, height, width), in the order of the
-            /// flat vector.
+            /// The parameter tensors of the model for examples of `shape` (channels, height, width), in the
+            /// order of the flat vector.
             ///
             /// # Errors
             /// Those of [`ModelConfig::check`].
@@ -98,9 +102,9 @@ macro_rules! models {
             }
 
             /// The learner of the model, once it is checked.
-            pub(super) fn learner(
+            pub(crate) fn learner(
                 &self,
-                solver: &SolverConfig,
+                solver: Arc<dyn Solver>,
                 dataset: &Dataset,
                 device: super::Device,
             ) -> Result<Box<dyn Learner>> {
@@ -124,7 +128,8 @@ models! {
     "cnn" => Cnn(CnnConfig),
     /// LeNet-5 (LeCun et al. 1998) with average pooling and tanh; 61,706 parameters on MNIST.
     "lenet5" => LeNet5(LeNet5Config),
-    /// The CIFAR-10 network of McMahan et al. (2017), from the TensorFlow tutorial; 1,756,426 parameters on CIFAR-10.
+    /// The CIFAR-10 network of McMahan et al. (2017), from the TensorFlow tutorial; 1,756,426 parameters on
+    /// CIFAR-10.
     "cifar-cnn" => CifarCnn(CifarCnnConfig),
     /// ResNet-20 (He et al. 2016) with group normalisation; 269,722 parameters on CIFAR-10.
     "resnet20" => ResNet20(ResNet20Config),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::choice,
+    choice::choice,
     error::{Error, Result},
 };
 
@@ -14,7 +14,8 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// Rounds in which the learning rate first rises linearly to its full value; fewer than `rounds`, 0 for none.
+    /// Rounds in which the learning rate first rises linearly to its full value; fewer than `rounds`, 0 for
+    /// none.
     pub warm_up: u64,
     /// The course after the warm-up.
     pub decay: DecayConfig,
@@ -29,7 +30,8 @@ choice! {
         "step" => Step(StepDecay),
         /// factor^u.
         "exponential" => Exponential(ExponentialDecay),
-        /// From 1 to `floor` along half a cosine over all rounds (Loshchilov & Hutter, SGDR, ICLR 2017, eq. 5, without restarts).
+        /// From 1 to `floor` along half a cosine over all rounds (Loshchilov & Hutter, SGDR, ICLR 2017, eq.
+        /// 5, without restarts).
         "cosine" => Cosine(CosineDecay),
     }
 }

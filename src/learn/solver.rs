@@ -1,7 +1,9 @@
-//! Local solvers: how a client moves its weights in one round, what it sends, and what the server makes of the sum.
+//! Local solvers: how a client moves its weights in one round, what it sends, and what the server makes of
+//! the sum.
 //!
-//! A solver is composed with any aggregation protocol: it changes the vector whose weighted mean the protocol computes, never the
-//! protocol. x is the global model, w_k the weight of client k, Δ_k its local model − x, η its learning rate in the round.
+//! A solver is composed with any aggregation protocol: it changes the vector whose weighted mean the protocol
+//! computes, never the protocol. x is the global model, w_k the weight of client k, Δ_k its local model − x,
+//! η its learning rate in the round.
 //!
 //! | kind | local step | client k sends | server adds to x, from the mean over the clients in the sum |
 //! |---|---|---|---|
@@ -12,9 +14,10 @@
 //! | [`fednova`] | w − η·g | Δ_k · τ/a_k, a_k growing with its steps, τ their mean | mean of these |
 //! | [`feddyn`] | g − h_k + α(w − x) | Δ_k | mean Δ − h/α; h moves by −α·mean Δ |
 //!
-//! **Control vectors** (c and c_k, h and h_k) start at zero and keep Σ_k w_k c_k / Σ_k w_k = c, up to the precision of the protocol. A
-//! client therefore moves its own vector only when its message entered the sum, by exactly what it sent. It learns that from
-//! the next broadcast, which tells whose messages did; an outage moves neither side.
+//! **Control vectors** (c and c_k, h and h_k) start at zero and keep Σ_k w_k c_k / Σ_k w_k = c, up to the
+//! precision of the protocol. A client therefore moves its own vector only when its message entered the sum,
+//! by exactly what it sent. It learns that from the next broadcast, which tells whose messages did; an outage
+//! moves neither side.
 
 pub mod adam;
 pub mod feddyn;
@@ -28,7 +31,7 @@ use std::ops::Range;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::{
-    config::choice,
+    choice::choice,
     error::{Error, Result},
 };
 
@@ -51,8 +54,8 @@ pub trait LocalSolver {
 pub struct Task<'a> {
     /// Weights to start from, length d.
     pub start: &'a [f32],
-    /// The global model x, length d, the centre of proximal terms: `start`, except when a client goes on from its local model
-    /// after an outage.
+    /// The global model x, length d, the centre of proximal terms: `start`, except when a client goes on from
+    /// its local model after an outage.
     pub global: &'a [f32],
     /// Added to every gradient: length d, or empty for nothing.
     pub correction: &'a [f32],
@@ -167,18 +170,20 @@ macro_rules! section {
             /// L2 penalty λ: λw is added to the gradient. At least 0.
             #[schemars(range(min = 0.0))]
             pub weight_decay: f64,
-            /// Passes over the client's examples in one round, at least 1. Give `epochs` or `steps`; with neither, 1 epoch.
+            /// Passes over the client's examples in one round, at least 1. Give `epochs` or `steps`; with
+            /// neither, 1 epoch.
             #[schemars(range(min = 1))]
             pub epochs: Option<usize>,
-            /// Batches in one round, at least 1; examples are shuffled again whenever all were used. Give `epochs` or `steps`.
+            /// Batches in one round, at least 1; examples are shuffled again whenever all were used. Give
+            /// `epochs` or `steps`.
             #[schemars(range(min = 1))]
             pub steps: Option<usize>,
             /// Images per batch, at least 1. The last batch of an epoch holds what is left.
             #[schemars(range(min = 1))]
             pub batch_size: usize,
-            /// Bound on the L2 norm of what a client sends in one round, above 0; a longer vector is scaled down to it: the
-            /// update, with scaffold update and control variate together, with fednova the normalised update.
-            /// Without it, nothing is clipped.
+            /// Bound on the L2 norm of what a client sends in one round, above 0; a longer vector is scaled
+            /// down to it: the update, with scaffold update and control variate together, with fednova the
+            /// normalised update. Without it, nothing is clipped.
             #[schemars(range(min = 0.0))]
             pub clip_norm: Option<f64>,
         }
@@ -208,13 +213,13 @@ macro_rules! section {
 use section;
 
 /// A section with the shared keys.
-pub trait Section: Sync {
+pub trait Section: Send + Sync {
     /// Their values.
     fn shared(&self) -> Shared;
 }
 
-/// A solver: what is minimised locally, how steps are made, and what travels. The defaults are those of FederatedAveraging
-/// (McMahan et al. 2017, algorithm 1).
+/// A solver: what is minimised locally, how steps are made, and what travels. The defaults are those of
+/// FederatedAveraging (McMahan et al. 2017, algorithm 1).
 pub trait Solver: Section {
     /// Checks the keys that only this solver has.
     ///
@@ -250,7 +255,8 @@ pub trait Solver: Section {
         d
     }
 
-    /// What is added to every gradient (length d, or empty) of a client with control vector `own`, `server` being the server's.
+    /// What is added to every gradient (length d, or empty) of a client with control vector `own`, `server`
+    /// being the server's.
     fn correction(&self, _server: &[f32], _own: &[f32]) -> Vec<f32> {
         Vec::new()
     }
@@ -269,8 +275,9 @@ pub trait Solver: Section {
     /// Moves a client's control vector once the vector `sent` has entered the sum.
     fn advance(&self, _own: &mut [f32], _sent: &[f32], _rate: f64) {}
 
-    /// The direction for the server's optimiser (d coordinates), and the server's control vector moved. `mean` is the weighted mean
-    /// of the vectors sent by the clients in the sum, `share` their share of the weight of all clients.
+    /// The direction for the server's optimiser (d coordinates), and the server's control vector moved.
+    /// `mean` is the weighted mean of the vectors sent by the clients in the sum, `share` their share of the
+    /// weight of all clients.
     fn direction(&self, _server: &mut [f32], mean: Vec<f64>, _share: f64, _rate: f64) -> Vec<f64> {
         mean
     }
@@ -278,7 +285,7 @@ pub trait Solver: Section {
 
 choice! {
     /// How a client trains in one round, and what it sends.
-    SolverConfig by "kind" {
+    SolverConfig by "kind" as solver: Solver {
         /// Stochastic gradient descent: FederatedAveraging (McMahan et al. 2017).
         "sgd" => Sgd(SgdConfig),
         /// Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), started afresh in every round.
@@ -287,7 +294,8 @@ choice! {
         "fedprox" => FedProx(FedProxConfig),
         /// SGD with control variates against client drift: SCAFFOLD (Karimireddy et al. 2020).
         "scaffold" => Scaffold(ScaffoldConfig),
-        /// SGD with normalised averaging, for clients that take different numbers of steps: FedNova (Wang et al. 2020).
+        /// SGD with normalised averaging, for clients that take different numbers of steps: FedNova (Wang et
+        /// al. 2020).
         "fednova" => FedNova(FedNovaConfig),
         /// SGD with a dynamic regulariser: FedDyn (Acar et al. 2021).
         "feddyn" => FedDyn(FedDynConfig),
@@ -300,42 +308,28 @@ impl Default for SolverConfig {
     }
 }
 
-impl SolverConfig {
-    /// The solver.
-    #[must_use]
-    pub fn solver(&self) -> &dyn Solver {
-        match self {
-            Self::Sgd(solver) => solver,
-            Self::Adam(solver) => solver,
-            Self::FedProx(solver) => solver,
-            Self::Scaffold(solver) => solver,
-            Self::FedNova(solver) => solver,
-            Self::FedDyn(solver) => solver,
-        }
-    }
-
+impl dyn Solver + '_ {
     /// Checks every value.
     ///
     /// # Errors
     /// [`Error::Config`] with a key relative to the section.
-    pub fn check(&self) -> Result<()> {
-        self.solver().shared().check()?;
-        self.solver().check()
+    pub fn check_all(&self) -> Result<()> {
+        self.shared().check()?;
+        self.check()
     }
 
-    /// A fresh solver for one round of clients that move together, or of a single one: gradients of the batch's loss in, steps on the
-    /// local objective out, each parameter holding those of all clients one after the other. `sizes` are the sizes of one client's
-    /// parameters, in the order of the flat vector.
+    /// A fresh solver for one round of clients that move together, or of a single one: gradients of the
+    /// batch's loss in, steps on the local objective out, each parameter holding those of all clients one
+    /// after the other. `sizes` are the sizes of one client's parameters, in the order of the flat vector.
     ///
     /// # Panics
     /// Without a task, and when their rates differ.
     #[must_use]
     pub fn begin<'a>(&self, tasks: &[Task<'a>], sizes: &[usize]) -> Box<dyn LocalSolver + 'a> {
-        let solver = self.solver();
-        let (l2, proximal) = (solver.l2(), solver.proximal());
+        let (l2, proximal) = (self.l2(), self.proximal());
         let rate = tasks[0].rate;
         assert!(tasks.iter().all(|task| task.rate == rate), "one rate for all");
-        let inner = solver.stepper(solver.shared().learning_rate * rate);
+        let inner = self.stepper(self.shared().learning_rate * rate);
         if l2 == 0.0 && proximal == 0.0 && tasks[0].correction.is_empty() {
             return inner;
         }
@@ -349,13 +343,13 @@ impl SolverConfig {
     /// Images per step.
     #[must_use]
     pub fn batch_size(&self) -> usize {
-        self.solver().shared().batch_size
+        self.shared().batch_size
     }
 
     /// Steps of one round for a client with `examples` examples.
     #[must_use]
     pub fn steps(&self, examples: usize) -> usize {
-        let Shared { steps, epochs, batch_size, .. } = self.solver().shared();
+        let Shared { steps, epochs, batch_size, .. } = self.shared();
         match steps {
             _ if examples == 0 => 0,
             Some(steps) => steps,
@@ -366,7 +360,7 @@ impl SolverConfig {
     /// The bound C on the L2 norm of what a client sends, if any.
     #[must_use]
     pub fn clip_norm(&self) -> Option<f64> {
-        self.solver().shared().clip_norm
+        self.shared().clip_norm
     }
 }
 

@@ -69,7 +69,8 @@ pub(super) fn models() -> [(ModelConfig, [usize; 3]); 6] {
 fn parameter_counts_are_those_of_the_literature() {
     let two_layers = ModelConfig::Mlp(MlpConfig { hidden: Hidden::Several(vec![200, 200]) });
     for (model, shape, count) in [
-        // McMahan et al. 2017, section 3: "2NN" 199,210, CNN 1,663,370, CIFAR network "about 10⁶" on 24×24 crops.
+        // McMahan et al. 2017, section 3: "2NN" 199,210, CNN 1,663,370, CIFAR network "about 10⁶" on 24×24
+        // crops.
         (&two_layers, [1, 28, 28], 199_210),
         (&model("cnn"), [1, 28, 28], 1_663_370),
         (&model("cifar-cnn"), [3, 24, 24], 1_068_298),
@@ -187,7 +188,8 @@ fn gradients_match_finite_differences() {
     check_gradient(&model("resnet20"), [2, 8, 8], 5.0);
 }
 
-/// Two epochs with momentum, then a test: the kernels against Burn's own operations, to 10⁻⁴ of the largest change.
+/// Two epochs with momentum, then a test: the kernels against Burn's own operations, to 10⁻⁴ of the largest
+/// change.
 #[test]
 fn every_model_trains_as_with_burns_operations() {
     // Tests on this thread, where the switch between the two is.
@@ -376,8 +378,8 @@ fn convolutions_refuse_images_that_are_too_small_and_tables() {
     assert_eq!(groups.to_string(), "groups: 3 does not divide the 16 channels; take 1, 2, 4, 8 or 16");
 }
 
-/// In a residual block whose convolutions are 0, what comes out is the shortcut: every second pixel in the first half of
-/// the channels, zeros in the rest.
+/// In a residual block whose convolutions are 0, what comes out is the shortcut: every second pixel in the
+/// first half of the channels, zeros in the rest.
 #[test]
 fn shortcuts_have_no_parameters() {
     let data = dataset(6, [1, 8, 8], 4);

@@ -1,9 +1,12 @@
 //! A [`Classifier`] as a [`Learner`].
 //!
-//! Several clients of one model are trained in one tensor program by stacking: each parameter holds those of all clients along its
-//! first axis, and the channels of the images of all clients lie beside each other, so that every operation on a channel or a
-//! pixel is that of the model itself, and [`kernels`] compute each client's part of the layers with weights. That is what a GPU
-//! needs: the number of operations does not grow with the number of clients.
+//! Several clients of one model are trained in one tensor program by stacking: each parameter holds those of
+//! all clients along its first axis, and the channels of the images of all clients lie beside each other, so
+//! that every operation on a channel or a pixel is that of the model itself, and [`kernels`] compute each
+//! client's part of the layers with weights. That is what a GPU needs: the number of operations does not grow
+//! with the number of clients.
+
+use std::sync::Arc;
 
 use burn::{
     module::{ModuleMapper, ModuleVisitor, Param},
@@ -13,8 +16,8 @@ use rand::{RngExt, seq::SliceRandom};
 use rayon::prelude::*;
 
 use super::{
-    Classifier, Device, Evaluation, Job, Learner, LocalSolver, LocalUpdate, Parameter, SolverConfig, Start,
-    Task, kernels, survey,
+    Classifier, Device, Evaluation, Job, Learner, LocalSolver, LocalUpdate, Parameter, Solver, Start, Task,
+    kernels, survey,
 };
 use crate::{
     data::{Augmentation, Dataset, Examples, Normalisation},
@@ -22,13 +25,15 @@ use crate::{
     seed::Seed,
 };
 
-/// Examples per forward pass in [`Learner::evaluate`]. Part of the definition of the result: the sums follow it.
+/// Examples per forward pass in [`Learner::evaluate`]. Part of the definition of the result: the sums follow
+/// it.
 const EVALUATION_BATCH: usize = 256;
 
 /// Most clients of one tensor program on a GPU.
 const TOGETHER: usize = 32;
 
-/// Numbers that the patches of one convolution of all of them may have: 1 GiB, half of what a buffer can hold.
+/// Numbers that the patches of one convolution of all of them may have: 1 GiB, half of what a buffer can
+/// hold.
 const PATCHES: usize = 1 << 28;
 
 /// Builds each parameter from its slices of flat vectors, one per client.
@@ -111,11 +116,11 @@ impl ModuleMapper for Step<'_> {
 struct Batches<'a> {
     order: Vec<usize>,
     seed: Seed,
-    solver: &'a SolverConfig,
+    solver: &'a dyn Solver,
 }
 
 impl<'a> Batches<'a> {
-    fn new(job: &Job<'_>, solver: &'a SolverConfig) -> Self {
+    fn new(job: &Job<'_>, solver: &'a dyn Solver) -> Self {
         Self { order: job.shard.to_vec(), seed: job.seed, solver }
     }
 
@@ -144,7 +149,7 @@ pub(super) struct Trainer<M> {
     model: M,
     layers: Vec<Parameter>,
     parameters: usize,
-    solver: SolverConfig,
+    solver: Arc<dyn Solver>,
     device: Device,
     normalisation: Normalisation,
     augmentation: Augmentation,
@@ -154,7 +159,7 @@ pub(super) struct Trainer<M> {
 
 impl<M: Classifier> Trainer<M> {
     /// Refuses a model with a layer that has no rule for initial weights.
-    pub fn new(model: M, solver: SolverConfig, dataset: &Dataset, device: Device) -> Result<Self> {
+    pub fn new(model: M, solver: Arc<dyn Solver>, dataset: &Dataset, device: Device) -> Result<Self> {
         let layers = survey(&model)?;
         Ok(Self {
             parameters: layers.iter().map(Parameter::size).sum(),
@@ -192,8 +197,8 @@ impl<M: Classifier> Trainer<M> {
         values
     }
 
-    /// The [`Trainer::values`] of each client's batch, `[longest batch, clients · channels, height, width]`, zeros after the end of a
-    /// shorter one.
+    /// The [`Trainer::values`] of each client's batch, `[longest batch, clients · channels, height, width]`,
+    /// zeros after the end of a shorter one.
     fn examples(
         &self,
         data: &Examples,
@@ -229,7 +234,7 @@ impl<M: Classifier> Trainer<M> {
         let sizes: Vec<usize> = self.layers.iter().map(Parameter::size).collect();
         let tasks: Vec<Task<'_>> = jobs.iter().map(|job| job.task).collect();
         let mut solver = self.solver.begin(&tasks, &sizes);
-        let mut clients: Vec<Batches<'_>> = jobs.iter().map(|job| Batches::new(job, &self.solver)).collect();
+        let mut clients: Vec<Batches<'_>> = jobs.iter().map(|job| Batches::new(job, &*self.solver)).collect();
         let steps = clients.iter().map(Batches::steps).max().unwrap_or(0);
         let mut losses = Vec::with_capacity(steps);
         for step in 0..steps {

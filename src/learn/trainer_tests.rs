@@ -11,7 +11,8 @@ use super::*;
 /// Four clients, two epochs each: batches that end earlier, a client with a single example and one with none.
 const SHARDS: [std::ops::Range<usize>; 4] = [0..14, 14..33, 33..34, 34..34];
 
-/// What the clients learn on `device`, together and, on the CPU, one by one; starts and correction differ between the clients.
+/// What the clients learn on `device`, together and, on the CPU, one by one; starts and correction differ
+/// between the clients.
 fn both(
     model: &ModelConfig,
     shape: [usize; 3],
@@ -79,7 +80,7 @@ fn every_model_stacks() {
     fn stacks<C: Architecture>(config: &C) -> bool {
         let data = dataset(8, [1, 12, 12], 4);
         let model = config.init([1, 12, 12], 4, &cpu().plain());
-        Trainer::new(model, SolverConfig::default(), &data, cpu()).unwrap().stacks()
+        Trainer::new(model, SolverConfig::default().into(), &data, cpu()).unwrap().stacks()
     }
     assert!(
         stacks(&SoftmaxConfig::default()) && stacks(&MlpConfig::default()) && stacks(&CnnConfig::default())
@@ -102,7 +103,8 @@ fn every_solver_moves_several_clients_at_once() {
     }
 }
 
-/// `cargo test --release --features wgpu --lib on_a_gpu -- --ignored`; a software driver serves too (Debian: `mesa-vulkan-drivers`).
+/// `cargo test --release --features wgpu --lib on_a_gpu -- --ignored`; a software driver serves too (Debian:
+/// `mesa-vulkan-drivers`).
 #[test]
 #[cfg(feature = "wgpu")]
 #[ignore = "needs a Vulkan, Metal or DirectX driver"]
@@ -146,7 +148,7 @@ fn a_users_own_model_is_a_module() {
     let device = cpu();
     let output = LinearConfig::new(16, 4).init(&device.plain());
     let model = Normed { norm: LayerNormConfig::new(16).init(&device.plain()), output: output.clone() };
-    let learner = learner_of(model, &SolverConfig::default(), &data, device.clone()).unwrap();
+    let learner = learner_of(model, SolverConfig::default().into(), &data, device.clone()).unwrap();
     let names: Vec<String> = learner.layers().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["norm.gamma", "norm.beta", "output.weight", "output.bias"]);
     let start = learner.init(Seed::new(1));
@@ -155,6 +157,6 @@ fn a_users_own_model_is_a_module() {
     assert!(update.delta.chunks(16).all(|layer| layer.iter().any(|&x| x != 0.0)));
 
     let model = Batched { norm: BatchNormConfig::new(1).init(&device.plain()), output };
-    let error = learner_of(model, &SolverConfig::default(), &data, device).err().unwrap();
+    let error = learner_of(model, SolverConfig::default().into(), &data, device).err().unwrap();
     assert!(error.to_string().contains("`norm.gamma` belongs to a layer of kind BatchNorm"), "{error}");
 }

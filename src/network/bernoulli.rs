@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::Draws;
 use super::values::{PROBABILITY, PerLink, Table};
-use super::{LinkModel, LinkUse, Side};
+use super::{LinkLaw, LinkModel, LinkUse, Side};
 use crate::error::Result;
-use crate::protocol::PartyId;
+use crate::message::PartyId;
 
 /// Independent Bernoulli erasures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bernoulli {
-    /// Erasure probability of one use of a link, each in [0, 1]: one number for all links, a list with one number per
-    /// sending client, or (between clients) the path of a CSV file with an M × M matrix, row = receiver, column = sender,
-    /// relative to the configuration's folder.
+    /// Erasure probability of one use of a link, each in [0, 1]: one number for all links, a list with one
+    /// number per sending client, or (between clients) the path of a CSV file with an M × M matrix, row =
+    /// receiver, column = sender, relative to the configuration's folder.
     pub erasure: PerLink,
 }
 
@@ -27,19 +27,25 @@ impl Default for Bernoulli {
 }
 
 impl Bernoulli {
-    pub(super) fn resolve_paths(&mut self, folder: &Path) {
-        self.erasure.resolve_path(folder);
-    }
-
     /// Checks the probabilities and loads a matrix.
     ///
     /// # Errors
     /// See [`super::NetworkConfig::build`].
-    pub fn build(&self, side: &Side) -> Result<Model> {
+    pub fn model(&self, side: &Side) -> Result<Model> {
         Ok(Model {
             probabilities: self.erasure.load("erasure", PROBABILITY, side)?,
             draws: Draws::new(side.seed),
         })
+    }
+}
+
+impl LinkLaw for Bernoulli {
+    fn resolve_paths(&mut self, folder: &Path) {
+        self.erasure.resolve_path(folder);
+    }
+
+    fn build(&self, side: &Side) -> Result<Box<dyn LinkModel>> {
+        Ok(Box::new(self.model(side)?))
     }
 }
 
@@ -68,11 +74,11 @@ mod tests {
 
     fn model(erasure: PerLink, shape: Shape) -> Result<Model> {
         let (seed, common) = (Seed::new(5), Seed::new(6));
-        Bernoulli { erasure }.build(&Side { clients: 4, rounds: 1000, shape, seed, common })
+        Bernoulli { erasure }.model(&Side { clients: 4, rounds: 1000, shape, seed, common })
     }
 
-    fn use_of(round: u64, attempt: u32, phase: u8, from: u16, to: u16) -> LinkUse {
-        LinkUse { round, attempt, phase, from: PartyId::Client(from), to: PartyId::Client(to), bytes: 8 }
+    fn use_of(round: u64, attempt: u32, transfer: u8, from: u16, to: u16) -> LinkUse {
+        LinkUse { round, attempt, transfer, from: PartyId::Client(from), to: PartyId::Client(to), bytes: 8 }
     }
 
     #[test]
@@ -81,16 +87,18 @@ mod tests {
         let p = 0.3;
         let model = model(PerLink::Same(p), Shape::Mesh).unwrap();
         let n = 40_000u64;
-        let lost = |round, attempt, phase, from, to| !model.delivers(use_of(round, attempt, phase, from, to));
+        let lost =
+            |round, attempt, transfer, from, to| !model.delivers(use_of(round, attempt, transfer, from, to));
         let bound = 4.5 * (p * (1.0 - p) / n as f64).sqrt();
         let both_bound = 4.5 * (p * p * (1.0 - p * p) / n as f64).sqrt();
         let frequency = (1..=n).filter(|&r| lost(r, 0, 0, 0, 1)).count() as f64 / n as f64;
         assert!((frequency - p).abs() < bound, "{frequency}");
         type Use = (u32, u8, u16, u16);
         let neighbours: [Use; 5] = [(1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 1, 0), (0, 0, 0, 2), (0, 0, 2, 1)];
-        for (attempt, phase, from, to) in neighbours {
-            let both = (1..=n).filter(|&r| lost(r, 0, 0, 0, 1) && lost(r, attempt, phase, from, to)).count()
-                as f64
+        for (attempt, transfer, from, to) in neighbours {
+            let both = (1..=n)
+                .filter(|&r| lost(r, 0, 0, 0, 1) && lost(r, attempt, transfer, from, to))
+                .count() as f64
                 / n as f64;
             assert!((both - p * p).abs() < both_bound, "{both}");
         }

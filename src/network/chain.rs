@@ -1,14 +1,16 @@
 //! A stationary two-state Markov chain whose state at any time is a pure function of a key and the time.
 //!
-//! Every step is driven by a uniform draw u_t: a good state turns bad if u_t < a, a bad state stays bad if u_t < 1 − b. Draws below
-//! both thresholds end in the bad state and draws above both in the good one *whatever the state was before*. Going back
-//! in time to the last such draw therefore gives the exact state of the chain that has run for ever (Propp & Wilson 1996,
-//! coupling from the past), without a table of earlier states; a draw between the thresholds keeps the state if
-//! a ≤ 1 − b and swaps it otherwise. The expected number of draws is 1 / (a + b), or 1 / (2 − a − b) in the second case.
+//! Every step is driven by a uniform draw u_t: a good state turns bad if u_t < a, a bad state stays bad if
+//! u_t < 1 − b. Draws below both thresholds end in the bad state and draws above both in the good one
+//! *whatever the state was before*. Going back in time to the last such draw therefore gives the exact state
+//! of the chain that has run for ever (Propp & Wilson 1996, coupling from the past), without a table of
+//! earlier states; a draw between the thresholds keeps the state if a ≤ 1 − b and swaps it otherwise. The
+//! expected number of draws is 1 / (a + b), or 1 / (2 − a − b) in the second case.
 
 use super::draw::{mix, unit};
 
-/// Least probability that a draw determines the state: chains with a longer memory would take for ever to look up.
+/// Least probability that a draw determines the state: chains with a longer memory would take for ever to
+/// look up.
 const LEAST_RENEWAL: f64 = 1e-4;
 
 /// Transition probabilities a (good → bad) and b (bad → good) per step.
@@ -37,7 +39,8 @@ impl Chain {
         Ok(Self { to_bad, to_good })
     }
 
-    /// The chain that is bad in the share `bad` of all steps, 0 ≤ `bad` < 1, for `length` ≥ 1 steps at a time on average.
+    /// The chain that is bad in the share `bad` of all steps, 0 ≤ `bad` < 1, for `length` ≥ 1 steps at a time
+    /// on average.
     pub(super) fn of_bursts(bad: f64, length: f64) -> Result<Self, String> {
         let to_good = 1.0 / length;
         let to_bad = to_good * bad / (1.0 - bad);
@@ -79,9 +82,9 @@ impl Chain {
 mod tests {
     use super::*;
 
-    /// 400,000 steps of one chain: the share of bad steps within 4.5 standard errors of a/(a+b), whose variance a chain with
-    /// lag-one correlation r = 1 − a − b inflates by (1+r)/(1−r), and both transition frequencies within 4.5 standard errors;
-    /// α < 10⁻⁵ each.
+    /// 400,000 steps of one chain: the share of bad steps within 4.5 standard errors of a/(a+b), whose
+    /// variance a chain with lag-one correlation r = 1 − a − b inflates by (1+r)/(1−r), and both transition
+    /// frequencies within 4.5 standard errors; α < 10⁻⁵ each.
     #[test]
     fn states_follow_the_chain() {
         for (a, b) in [(0.05, 0.2), (0.3, 0.3), (0.9, 0.6), (0.02, 1.0)] {

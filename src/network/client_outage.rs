@@ -1,8 +1,8 @@
 //! Clients that are down for a while: a message is lost when its sender or its receiver is down.
 //!
-//! Every client is up or down by a two-state Markov chain of its own that steps once a round; the length of an outage is
-//! geometric. The chain of a client depends on the network's seed only: with the same `down_share` and `duration` between
-//! clients and to the server, a client is down on both at once.
+//! Every client is up or down by a two-state Markov chain of its own that steps once a round; the length of
+//! an outage is geometric. The chain of a client depends on the network's seed only: with the same
+//! `down_share` and `duration` between clients and to the server, a client is down on both at once.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::chain::Chain;
 use super::draw::{Draws, mix};
 use super::values::{PROBABILITY, PerLink, ROUNDS, SHARE, Table};
-use super::{Dependence, LinkModel, LinkUse, Shape, Side};
+use super::{Dependence, LinkLaw, LinkModel, LinkUse, Shape, Side};
 use crate::error::{Error, Result};
-use crate::protocol::PartyId;
+use crate::message::PartyId;
 
 /// Outages of whole clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -23,8 +23,8 @@ pub struct ClientOutage {
     pub down_share: PerLink,
     /// Mean length of an outage in rounds, at least 1: one number, or one per client.
     pub duration: PerLink,
-    /// Erasure probability of a use of a link whose ends are up, in [0, 1]: one number, one per sending client, or (between
-    /// clients) a CSV matrix.
+    /// Erasure probability of a use of a link whose ends are up, in [0, 1]: one number, one per sending
+    /// client, or (between clients) a CSV matrix.
     pub erasure: PerLink,
 }
 
@@ -35,15 +35,11 @@ impl Default for ClientOutage {
 }
 
 impl ClientOutage {
-    pub(super) fn resolve_paths(&mut self, folder: &Path) {
-        self.erasure.resolve_path(folder);
-    }
-
     /// Checks the chains of all clients.
     ///
     /// # Errors
     /// See [`super::NetworkConfig::build`]; a chain without a stationary law.
-    pub fn build(&self, side: &Side) -> Result<Model> {
+    pub fn model(&self, side: &Side) -> Result<Model> {
         if side.shape == Shape::OfHelpers {
             return Err(Error::config("", "helpers are always up; take another kind for their links"));
         }
@@ -61,6 +57,16 @@ impl ClientOutage {
             erasure: self.erasure.load("erasure", PROBABILITY, side)?,
             draws: Draws::new(side.seed),
         })
+    }
+}
+
+impl LinkLaw for ClientOutage {
+    fn resolve_paths(&mut self, folder: &Path) {
+        self.erasure.resolve_path(folder);
+    }
+
+    fn build(&self, side: &Side) -> Result<Box<dyn LinkModel>> {
+        Ok(Box::new(self.model(side)?))
     }
 }
 

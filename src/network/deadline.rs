@@ -1,9 +1,11 @@
 //! Deadlines: a message takes time, and one that is late is lost.
 //!
-//! A message of b bytes takes latency + b/rate + an exponential variable with mean `jitter`, fresh for every use: the shifted
-//! exponential law of Lee et al., *Speeding Up Distributed Machine Learning Using Codes*, IEEE Transactions on Information Theory
-//! 2018. With the slack t = deadline − latency − b/rate it is late with probability exp(−t/jitter), and always if t < 0.
-//! All messages of a phase travel at the same time; [`super::round_seconds`] adds the phases of a round up.
+//! A message of b bytes takes latency + b/rate + an exponential variable with mean `jitter`, fresh for every
+//! use: the shifted exponential law of Lee et al., *Speeding Up Distributed Machine Learning Using Codes*,
+//! IEEE Transactions on Information Theory
+//! 2018. With the slack t = deadline − latency − b/rate it is late with probability exp(−t/jitter), and
+//!       always if t < 0. All messages of a phase travel at the same time; [`super::round_seconds`] adds the
+//!       phases of a round up.
 
 use std::path::Path;
 
@@ -11,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::Draws;
 use super::values::{NOT_NEGATIVE, POSITIVE, PerLink, Table};
-use super::{LinkModel, LinkUse, Side};
+use super::{LinkLaw, LinkModel, LinkUse, Side};
 use crate::error::Result;
-use crate::protocol::PartyId;
+use crate::message::PartyId;
 
 /// Messages that take time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -22,7 +24,8 @@ pub struct Deadline {
     /// Seconds after the start of a phase at which the receivers stop waiting, greater than 0.
     #[schemars(range(min = 0.0))]
     pub deadline: f64,
-    /// Transfer rate in bytes per second, greater than 0: one number, one per sending client, or (between clients) a CSV matrix.
+    /// Transfer rate in bytes per second, greater than 0: one number, one per sending client, or (between
+    /// clients) a CSV matrix.
     pub rate: PerLink,
     /// Fixed part of the delay in seconds, at least 0; like `rate`.
     pub latency: PerLink,
@@ -42,17 +45,11 @@ impl Default for Deadline {
 }
 
 impl Deadline {
-    pub(super) fn resolve_paths(&mut self, folder: &Path) {
-        for values in [&mut self.rate, &mut self.latency, &mut self.jitter] {
-            values.resolve_path(folder);
-        }
-    }
-
     /// Checks the numbers.
     ///
     /// # Errors
     /// See [`super::NetworkConfig::build`].
-    pub fn build(&self, side: &Side) -> Result<Model> {
+    pub fn model(&self, side: &Side) -> Result<Model> {
         Ok(Model {
             deadline: POSITIVE.check("deadline", self.deadline)?,
             rate: self.rate.load("rate", POSITIVE, side)?,
@@ -60,6 +57,18 @@ impl Deadline {
             jitter: self.jitter.load("jitter", NOT_NEGATIVE, side)?,
             draws: Draws::new(side.seed),
         })
+    }
+}
+
+impl LinkLaw for Deadline {
+    fn resolve_paths(&mut self, folder: &Path) {
+        for values in [&mut self.rate, &mut self.latency, &mut self.jitter] {
+            values.resolve_path(folder);
+        }
+    }
+
+    fn build(&self, side: &Side) -> Result<Box<dyn LinkModel>> {
+        Ok(Box::new(self.model(side)?))
     }
 }
 

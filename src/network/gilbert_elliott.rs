@@ -1,7 +1,7 @@
 //! Bursts of losses: every link is a two-state Markov chain, good or bad, of its own.
 //!
-//! Gilbert, *Capacity of a Burst-Noise Channel*, Bell System Technical Journal 1960; Elliott, *Estimates of Error Rates for Codes
-//! on Burst-Noise Channels*, ibid. 1963.
+//! Gilbert, *Capacity of a Burst-Noise Channel*, Bell System Technical Journal 1960; Elliott, *Estimates of
+//! Error Rates for Codes on Burst-Noise Channels*, ibid. 1963.
 //!
 //! | symbol | here | meaning |
 //! |---|---|---|
@@ -10,8 +10,9 @@
 //! | 1/Q | `burst` | mean number of rounds of a bad spell, geometric |
 //! | 1−k, 1−h | `erasure_good`, `erasure_bad` | probability of a loss in either state |
 //!
-//! The chain steps once a round and has run for ever before the first one. All attempts and phases of a round meet the same
-//! state, within which losses are independent: a bad link that loses everything does so for every retry of the round.
+//! The chain steps once a round and has run for ever before the first one. All attempts and phases of a round
+//! meet the same state, within which losses are independent: a bad link that loses everything does so for
+//! every retry of the round.
 
 use std::path::Path;
 
@@ -20,16 +21,16 @@ use serde::{Deserialize, Serialize};
 use super::chain::Chain;
 use super::draw::{Draws, mix};
 use super::values::{PROBABILITY, PerLink, ROUNDS, SHARE, Table};
-use super::{Dependence, LinkModel, LinkUse, Side};
+use super::{Dependence, LinkLaw, LinkModel, LinkUse, Side};
 use crate::error::{Error, Result};
-use crate::protocol::PartyId;
+use crate::message::PartyId;
 
 /// Bursts on every link: give `to_bad` and `to_good`, or `bad_share` and `burst`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GilbertElliott {
-    /// Probability per round that a good link turns bad, in [0, 1]: one number, one per sending client, or (between clients) a
-    /// CSV matrix.
+    /// Probability per round that a good link turns bad, in [0, 1]: one number, one per sending client, or
+    /// (between clients) a CSV matrix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_bad: Option<PerLink>,
     /// Probability per round that a bad link turns good, in [0, 1]; like `to_bad`.
@@ -61,18 +62,11 @@ impl Default for GilbertElliott {
 }
 
 impl GilbertElliott {
-    pub(super) fn resolve_paths(&mut self, folder: &Path) {
-        let chain = [&mut self.to_bad, &mut self.to_good, &mut self.bad_share, &mut self.burst];
-        for values in chain.into_iter().flatten().chain([&mut self.erasure_good, &mut self.erasure_bad]) {
-            values.resolve_path(folder);
-        }
-    }
-
     /// Checks the chains of all links.
     ///
     /// # Errors
     /// See [`super::NetworkConfig::build`]; a chain without a stationary law.
-    pub fn build(&self, side: &Side) -> Result<Model> {
+    pub fn model(&self, side: &Side) -> Result<Model> {
         let (law, key) = match (&self.to_bad, &self.to_good, &self.bad_share, &self.burst) {
             (Some(to_bad), Some(to_good), None, None) => (
                 Law::Transitions(
@@ -104,6 +98,19 @@ impl GilbertElliott {
             states: side.seed.child("state", 0).word(),
             draws: Draws::new(side.seed),
         })
+    }
+}
+
+impl LinkLaw for GilbertElliott {
+    fn resolve_paths(&mut self, folder: &Path) {
+        let chain = [&mut self.to_bad, &mut self.to_good, &mut self.bad_share, &mut self.burst];
+        for values in chain.into_iter().flatten().chain([&mut self.erasure_good, &mut self.erasure_bad]) {
+            values.resolve_path(folder);
+        }
+    }
+
+    fn build(&self, side: &Side) -> Result<Box<dyn LinkModel>> {
+        Ok(Box::new(self.model(side)?))
     }
 }
 

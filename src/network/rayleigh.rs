@@ -1,11 +1,11 @@
 //! Rayleigh block fading: a message is lost when the channel of its block is too weak for its rate.
 //!
-//! Tse & Viswanath, *Fundamentals of Wireless Communication*, 2005, section 5.4.1. The power gain |h|² of every use is a fresh
-//! exponential variable with mean 1, and the message gets through when log₂(1 + |h|² SNR) ≥ R; so it is lost with
-//! probability 1 − exp(−(2^R − 1)/SNR).
+//! Tse & Viswanath, *Fundamentals of Wireless Communication*, 2005, section 5.4.1. The power gain |h|² of
+//! every use is a fresh exponential variable with mean 1, and the message gets through when log₂(1 + |h|²
+//! SNR) ≥ R; so it is lost with probability 1 − exp(−(2^R − 1)/SNR).
 //!
-//! With `radius` > 0 the clients are placed uniformly in a disc around the server, the same for both families of links, and
-//! the mean SNR at distance d is SNR · max(d, 1)^−α.
+//! With `radius` > 0 the clients are placed uniformly in a disc around the server, the same for both families
+//! of links, and the mean SNR at distance d is SNR · max(d, 1)^−α.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -15,22 +15,22 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::Draws;
 use super::values::{NOT_NEGATIVE, POSITIVE, PerLink, Table};
-use super::{LinkModel, LinkUse, Shape, Side};
+use super::{LinkLaw, LinkModel, LinkUse, Shape, Side};
 use crate::error::{Error, Result};
-use crate::protocol::PartyId;
+use crate::message::PartyId;
 
 /// Rayleigh block fading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rayleigh {
-    /// Mean signal-to-noise ratio within the reference distance, a power ratio (not dB) greater than 0: one number, one per
-    /// sending client, or (between clients) a CSV matrix.
+    /// Mean signal-to-noise ratio within the reference distance, a power ratio (not dB) greater than 0: one
+    /// number, one per sending client, or (between clients) a CSV matrix.
     pub snr: PerLink,
     /// Rate R of the transmission in bit/s/Hz, greater than 0.
     #[schemars(range(min = 0.0))]
     pub rate: f64,
-    /// Radius of the disc around the server in which the clients are placed at random, in reference distances, at least 0;
-    /// 0 for no geometry.
+    /// Radius of the disc around the server in which the clients are placed at random, in reference
+    /// distances, at least 0; 0 for no geometry.
     #[schemars(range(min = 0.0))]
     pub radius: f64,
     /// Path-loss exponent α, at least 0: the mean SNR falls as distance^−α beyond the reference distance.
@@ -45,15 +45,11 @@ impl Default for Rayleigh {
 }
 
 impl Rayleigh {
-    pub(super) fn resolve_paths(&mut self, folder: &Path) {
-        self.snr.resolve_path(folder);
-    }
-
     /// Checks the numbers and places the clients.
     ///
     /// # Errors
     /// See [`super::NetworkConfig::build`].
-    pub fn build(&self, side: &Side) -> Result<Model> {
+    pub fn model(&self, side: &Side) -> Result<Model> {
         let snr = self.snr.load("snr", POSITIVE, side)?;
         let rate = POSITIVE.check("rate", self.rate)?;
         let radius = NOT_NEGATIVE.check("radius", self.radius)?;
@@ -78,6 +74,16 @@ impl Rayleigh {
             places,
             draws: Draws::new(side.seed),
         })
+    }
+}
+
+impl LinkLaw for Rayleigh {
+    fn resolve_paths(&mut self, folder: &Path) {
+        self.snr.resolve_path(folder);
+    }
+
+    fn build(&self, side: &Side) -> Result<Box<dyn LinkModel>> {
+        Ok(Box::new(self.model(side)?))
     }
 }
 

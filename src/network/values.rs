@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Shape, Side};
 use crate::error::{Error, Result};
-use crate::protocol::PartyId;
+use crate::message::PartyId;
 
 /// One number for all links, one per sender, or (between clients) a matrix in a CSV file.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
@@ -18,7 +18,8 @@ pub enum PerLink {
     Same(f64),
     /// One number per sending client.
     PerClient(Vec<f64>),
-    /// A CSV file with the M × M matrix, row = receiver, column = sender, without a header; the diagonal is ignored.
+    /// A CSV file with the M × M matrix, row = receiver, column = sender, without a header; the diagonal is
+    /// ignored.
     Matrix(PathBuf),
 }
 
@@ -197,7 +198,8 @@ pub(super) enum Table {
 }
 
 impl Table {
-    /// The number of the link. Links from the server never fail and have no number: 0. Helpers are alike and have one for all.
+    /// The number of the link. Links from the server never fail and have no number: 0. Helpers are alike and
+    /// have one for all.
     pub(super) fn at(&self, from: PartyId, to: PartyId) -> f64 {
         match (self, from, to) {
             (_, PartyId::Server, _) => 0.0,

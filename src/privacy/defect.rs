@@ -5,12 +5,14 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::Formal;
 use super::rank::Determined;
 use super::view::{Coalition, View};
 use crate::algebra::{LinearForm, Unknown};
-use crate::protocol::{Decoded, Formal, PartyId, Views};
+use crate::message::{Decoded, PartyId, Views};
 
-/// A coefficient counts as remaining above this fraction of the largest one of its kind in the round's messages.
+/// A coefficient counts as remaining above this fraction of the largest one of its kind in the round's
+/// messages.
 const REMAINS: f64 = 1e-9;
 
 /// What can be wrong with the keys or the decoding of a scheme.
@@ -23,7 +25,8 @@ pub enum Defect {
     KeysNotZeroSum,
     /// A link key reaches the server: it cancels within a complete sum only.
     LinkKeyUncancelled,
-    /// Every attempt shows the server one sum, but not the same: one draw of keys served two decodings with different sets.
+    /// Every attempt shows the server one sum, but not the same: one draw of keys served two decodings with
+    /// different sets.
     TwoDecodings,
     /// The server determines a combination of updates that is not the sum, however strong the keys are.
     BeyondSum,
@@ -93,7 +96,8 @@ pub fn of_rounds(first: &Formal, second: &Formal) -> Option<Finding> {
     Some(Finding { defect: Defect::ReusedKey, evidence })
 }
 
-/// The size below which a coefficient of an unknown of a kind is rounding: inputs, masks and link keys each have their own scale.
+/// The size below which a coefficient of an unknown of a kind is rounding: inputs, masks and link keys each
+/// have their own scale.
 pub(super) fn rounding(views: &Views, of: impl Fn(&Unknown) -> bool) -> f64 {
     let terms = views.messages.iter().flat_map(|message| &message.forms).flat_map(LinearForm::terms);
     REMAINS * terms.filter(|(unknown, _)| of(unknown)).map(|(_, c)| c.abs()).fold(0.0, f64::max)
@@ -123,6 +127,7 @@ fn link_key(views: &Views) -> Option<Finding> {
 }
 
 fn decoded(views: &Views) -> Option<Finding> {
+    // An estimate promises no coefficients.
     let Decoded::Sum { sum, included, .. } = &views.decoded else { return None };
     let least = rounding(views, |unknown| !is_key(unknown)).max(REMAINS);
     let least_key = rounding(views, is_key);
@@ -144,7 +149,8 @@ fn decoded(views: &Views) -> Option<Finding> {
     None
 }
 
-/// What a view determines; coefficients that are not finite are an error of the audit, not a defect of the scheme.
+/// What a view determines; coefficients that are not finite are an error of the audit, not a defect of the
+/// scheme.
 fn determined(view: &View) -> Option<Determined> {
     Determined::of(view).ok()
 }
@@ -152,7 +158,8 @@ fn determined(view: &View) -> Option<Determined> {
 fn server(views: &Views) -> Option<Finding> {
     let view = |views: &Views| View::of(views, Coalition::of([PartyId::Server]));
     let found = determined(&view(views))?.counterexample()?;
-    // In the name of nobody no combination is allowed, not even the sum: each attempt may show one, and always the same.
+    // In the name of nobody no combination is allowed, not even the sum: each attempt may show one, and
+    // always the same.
     let free = |views: &Views| {
         let nobody = View { coalition: Coalition::default(), ..view(views) };
         determined(&nobody).map_or(0, |determined| determined.combinations.len())

@@ -1,13 +1,15 @@
 //! Exact privacy: what a view over a finite field determines, by rank alone.
 //!
-//! A view is V = A W + B K with keys K uniform over F_q. Whatever the law of the inputs W, it tells about them what
+//! A view is V = A W + B K with keys K uniform over F_q. Whatever the law of the inputs W, it tells about
+//! them what
 //!
 //! ```text
 //! leakage = rank [[A, B], [C, 0]] − rank B − rank C
 //! ```
 //!
-//! counts, in field symbols, beyond the allowed C·W: the sum of the included clients and the coalition's own inputs. 0 is perfect
-//! privacy, no matter how much computing the adversary can do. Nothing is rounded here, and no tolerance is chosen.
+//! counts, in field symbols, beyond the allowed C·W: the sum of the included clients and the coalition's own
+//! inputs. 0 is perfect privacy, no matter how much computing the adversary can do. Nothing is rounded here,
+//! and no tolerance is chosen.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +20,7 @@ use super::view::{Coalition, View};
 use crate::algebra::field::Field;
 use crate::algebra::linear::{Echelon, rank};
 use crate::algebra::{LinearForm, Unknown};
-use crate::network::LinkUse;
-use crate::protocol::{Decoded, PartyId, Views};
+use crate::message::{Decoded, LinkUse, PartyId, Views};
 
 /// What a coalition learns from one round.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,7 +134,8 @@ impl<F: Field> ExactViews for Views<F> {
     fn about(&self, coalition: &Coalition) -> Vec<f64> {
         let (len, columns) = (self.len, self.clients * self.len);
         let (a, b) = View::of(self, coalition.clone()).matrices();
-        // The ranks of [A, B] with and without the columns of a client differ as those of what it shows without any key.
+        // The ranks of [A, B] with and without the columns of a client differ as those of what it shows
+        // without any key.
         let bare = bare(&a, &b);
         let without = |k: usize| {
             let kept: Vec<usize> = (0..columns).filter(|j| j / len != k).collect();
@@ -273,9 +275,9 @@ fn combination<F: Field>(row: &[F], len: usize) -> String {
     text
 }
 
-/// The exact analogue of what the other measures give: LMIP in nats per coordinate for uniform inputs, and the distances of
-/// [`super::rank`], which are 0 or infinite.
-pub(super) fn measures(views: &dyn ExactViews, exact: &Exact) -> Vec<(f64, [f64; 2])> {
+/// The exact analogue of what the other measures give: LMIP in nats per coordinate for uniform inputs, and
+/// the distances of [`super::rank`], which are 0 or infinite.
+pub(crate) fn measures(views: &dyn ExactViews, exact: &Exact) -> Vec<(f64, [f64; 2])> {
     let nats = views.symbol_bits() * std::f64::consts::LN_2;
     let distance = |hidden: bool| if hidden { 0.0 } else { f64::INFINITY };
     (0..views.clients())
@@ -291,7 +293,7 @@ mod tests {
     use super::*;
     use crate::algebra::field::Small;
     use crate::algebra::{KeyStream, Scalar, Symbol};
-    use crate::protocol::exchange::Observed;
+    use crate::message::Observed;
     use crate::seed::Seed;
     use rand::RngExt;
 
@@ -315,7 +317,7 @@ mod tests {
             link: LinkUse {
                 round: 1,
                 attempt: 0,
-                phase: 1,
+                transfer: 0,
                 from: PartyId::Client(k),
                 to: PartyId::Server,
                 bytes: 1,

@@ -1,62 +1,69 @@
-//! Privacy of the bits that are sent: what holds in floating point of the promises that real-valued keys make.
+//! Privacy of the bits that are sent: what holds in floating point of the promises that real-valued keys
+//! make.
 //!
-//! (ε, δ) and LMIP of real-valued keys are statements about real numbers. Added as they come, a floating-point key and an update leave
-//! traces in the last bits of their sum: at σ = 100, C = 1 a wrong candidate for the update is impossible in every eighth coordinate. With the
-//! grid ([`crate::algebra::grid`]) the following is true. γ is its step, R rounds every coordinate to the nearest multiple of γ, x̂_k = R(w_k x_k),
-//! and û_k are the keys of [`crate::keys`], all multiples of γ, so that ẑ_k = x̂_k + û_k is computed without an error.
+//! (ε, δ) and LMIP of real-valued keys are statements about real numbers. Added as they come, a
+//! floating-point key and an update leave traces in the last bits of their sum: at σ = 100, C = 1 a wrong
+//! candidate for the update is impossible in every eighth coordinate. With the grid
+//! ([`crate::algebra::grid`]) the following is true. γ is its step, R rounds every coordinate to the nearest
+//! multiple of γ, x̂_k = R(w_k x_k), and û_k are the keys of [`crate::keys`], all multiples of γ, so that
+//! ẑ_k = x̂_k + û_k is computed without an error.
 //!
 //! # One draw
 //!
-//! û = R(u) + γV, u ~ N(0, σ²), V uniform on 2ᵇ neighbouring integers. As x̂ is a multiple of γ, x̂ + R(u) + γV = R(x̂ + u + γV): a function of the
-//! ideal mechanism at x̂, and of an independent V. Two updates of norm at most C have x̂ at a distance of at most 2wC + γ√d: with that
-//! reach the ideal (ε, δ) holds for ẑ. The same is true of several clients at once, and of u with any joint law.
+//! û = R(u) + γV, u ~ N(0, σ²), V uniform on 2ᵇ neighbouring integers. As x̂ is a multiple of γ, x̂ + R(u) +
+//! γV = R(x̂ + u + γV): a function of the ideal mechanism at x̂, and of an independent V. Two updates of norm
+//! at most C have x̂ at a distance of at most 2wC + γ√d: with that reach the ideal (ε, δ) holds for ẑ. The
+//! same is true of several clients at once, and of u with any joint law.
 //!
 //! # Sums of draws
 //!
-//! All masked vectors are x̂ + H n̂ with independent (for `fair`: jointly Gaussian, rounded) n̂ and an integer matrix H:
-//! for `plain` and `fair` n̂ = (û_1 … û_{M−1}) and H = [I; −1ᵀ], for `pairwise` n̂ = (ĝ_kj) and H the incidence matrix of the complete graph. What
-//! a coalition sees are rows of H, and what it holds itself are unit rows: altogether a totally unimodular matrix (it is that of a
-//! network), so that r independent rows have columns J with det H_J = ±1, and H ℤⁿ = ℤʳ.
+//! All masked vectors are x̂ + H n̂ with independent (for `fair`: jointly Gaussian, rounded) n̂ and an
+//! integer matrix H: for `plain` and `fair` n̂ = (û_1 … û_{M−1}) and H = [I; −1ᵀ], for `pairwise` n̂ = (ĝ_kj)
+//! and H the incidence matrix of the complete graph. What a coalition sees are rows of H, and what it holds
+//! itself are unit rows: altogether a totally unimodular matrix (it is that of a network), so that r
+//! independent rows have columns J with det H_J = ±1, and H ℤⁿ = ℤʳ.
 //!
-//! *The joint view of all masked vectors with `plain` and `fair` keys* is a function of (x̂_k + û_k)_{k<M} and of Σ x̂, as
-//! ẑ_M = Σ x̂ − Σ_{k<M} ẑ_k. The first are rounded ideal vectors, by the last section. So for pairs of inputs with one sum Σ x̂ all ẑ_k
-//! together tell no more than the ideal masked vectors do. No distance has to be paid.
+//! *The joint view of all masked vectors with `plain` and `fair` keys* is a function of (x̂_k + û_k)_{k<M}
+//! and of Σ x̂, as ẑ_M = Σ x̂ − Σ_{k<M} ẑ_k. The first are rounded ideal vectors, by the last section. So for
+//! pairs of inputs with one sum Σ x̂ all ẑ_k together tell no more than the ideal masked vectors do. No
+//! distance has to be paid.
 //!
-//! *Any other view*, and `pairwise` keys. P(n̂ = z) is the density f of u + γV + t at z, t uniform on (−γ/2, γ/2)ⁿ. The probability of
-//! H n̂ = v is the sum of f over the points of a lattice, all z with Hz = v, and by Poisson's formula it is the integral of f over
-//! the plane Hz = v, i.e. the density of H(u + γV + t) at v, times the volume of a cell, but for a relative distance of at most
-//! what [`aliasing`] bounds, nothing that a computer could tell from 0. Split H t = H_J t_J + H_{J'} t_{J'}: H_J t_J is uniform on a cell of the lattice, and to take the density
-//! with that cell added at lattice points is to round H u + γHV + H_{J'} t_{J'} to the lattice cell by cell. So H n̂ has, within that distance, the law
-//! of a function of the ideal H u and of independent coins.
+//! *Any other view*, and `pairwise` keys. P(n̂ = z) is the density f of u + γV + t at z, t uniform on (−γ/2,
+//! γ/2)ⁿ. The probability of H n̂ = v is the sum of f over the points of a lattice, all z with Hz = v, and by
+//! Poisson's formula it is the integral of f over the plane Hz = v, i.e. the density of H(u + γV + t) at v,
+//! times the volume of a cell, but for a relative distance of at most what [`aliasing`] bounds, nothing that
+//! a computer could tell from 0. Split H t = H_J t_J + H_{J'} t_{J'}: H_J t_J is uniform on a cell of the
+//! lattice, and to take the density with that cell added at lattice points is to round H u + γHV + H_{J'}
+//! t_{J'} to the lattice cell by cell. So H n̂ has, within that distance, the law of a function of the ideal
+//! H u and of independent coins.
 //!
 //! # Combinations with real coefficients
 //!
-//! What is sent and decoded beyond that, b_mk ẑ_k and Σ_k b_mk ẑ_k in floating point, are functions of masked vectors; and as B is real, the bits
-//! of one sum can determine all ẑ_k in it. What is provable of a view with such sums is therefore what holds of those ẑ_k. At M = 10,
-//! s = 7 and σ = 1 the server's LMIP is 0.3736 nats instead of the 0.1083 of ideal arithmetic; at σ = 10 it is 0.0572 instead of 0.0537. The
-//! audit prints both. LMIP takes the coordinates of x̂ for normal, which on a grid they are up to γ/σ_x. Link keys leave the grid: with
-//! them nothing is claimed of bits.
+//! What is sent and decoded beyond that, b_mk ẑ_k and Σ_k b_mk ẑ_k in floating point, are functions of masked
+//! vectors; and as B is real, the bits of one sum can determine all ẑ_k in it. What is provable of a view
+//! with such sums is therefore what holds of those ẑ_k. At M = 10, s = 7 and σ = 1 the server's LMIP is
+//! 0.3736 nats instead of the 0.1083 of ideal arithmetic; at σ = 10 it is 0.0572 instead of 0.0537. The audit
+//! prints both. LMIP takes the coordinates of x̂ for normal, which on a grid they are up to γ/σ_x. Link keys
+//! leave the grid: with them nothing is claimed of bits.
 //!
 //! # The sampler
 //!
-//! u is computed from words ([`crate::algebra::gaussian`]). Coupled with exact uniform numbers whose leading bits they are, a draw is within e of the ideal one,
-//! and beyond 9 σ, which one draw in 2⁵⁸ is, nothing is claimed. e moves the probability of a window of width D = γ 2ᵇ, which is what R(u) + γV
-//! takes a value from, by a relative η ≤ 2 e max φ / (D mean φ) ≤ 8 e/D inside 9 σ. That is why keys are spread by V: a window of one step would pay e/γ. Over all N
-//! draws of a run this costs either of two ([`Sampler`]):
+//! u is computed from words ([`crate::algebra::gaussian`]). Coupled with exact uniform numbers whose leading
+//! bits they are, a draw is within e of the ideal one, and beyond 9 σ, which one draw in 2⁵⁸ is, nothing is
+//! claimed. e moves the probability of a window of width D = γ 2ᵇ, which is what R(u) + γV takes a value
+//! from, by a relative η ≤ 2 e max φ / (D mean φ) ≤ 8 e/D inside 9 σ. That is why keys are spread by V: a
+//! window of one step would pay e/γ. Over all N draws of a run this costs either of two ([`Sampler`]):
 //!
 //! - total variation τ ≤ N 2⁻⁵⁸ + √(N η²/2) (Pinsker): (ε, δ + (1 + e^ε) τ);
 //! - likelihood ratios within e^{±Nη}: (ε + 2Nη, e^{Nη} δ + N 2⁻⁵⁸), which is less for large ε.
 //!
 //! The words themselves are taken for uniform: they come from ChaCha.
 
-use super::audit::Assumptions;
 use super::ldp;
 use crate::algebra::gaussian::ERROR;
 use crate::algebra::grid::Grid;
 use crate::algebra::{KeyStream, LinearForm, Symbol, Unknown};
-use crate::keys::KeyKind;
-use crate::protocol::exchange::Observed;
-use crate::protocol::{Aggregator, PartyId, Views};
+use crate::message::{Observed, PartyId, Views};
 
 /// Probability that a pair of draws lies beyond 9 standard deviations: e^(−81/2) < 2⁻⁵⁸.
 const BEYOND: f64 = 1.0 / (1u64 << 58) as f64;
@@ -82,11 +89,13 @@ impl Sampler {
     #[must_use]
     pub fn new(grid: &Grid, clients: usize, std: f64, draws: f64) -> Self {
         let m = clients as f64;
-        // Fair keys subtract a mean of M draws: three times the error of one, and the rounding of M partial sums.
+        // Fair keys subtract a mean of M draws: three times the error of one, and the rounding of M partial
+        // sums.
         let error = std * (4.0 * ERROR + m.sqrt() * 10.0 * f64::EPSILON);
         let width = grid.spread();
         let eta = 8.0 * error / width;
-        // u is a multiple of 2⁻⁷⁵: the radius r is off by 2⁻⁷⁵ e^{r²/2}/r. Mean and mean square of what that adds to η, up to r = 9.
+        // u is a multiple of 2⁻⁷⁵: the radius r is off by 2⁻⁷⁵ e^{r²/2}/r. Mean and mean square of what that
+        // adds to η, up to r = 9.
         let discrete = 8.0 * std / width * 2f64.powi(-75);
         let (mean, square) = (9.0 * discrete, discrete * discrete * 40.5f64.exp() / 81.0);
         let aliased = draws * aliasing(grid, clients, std);
@@ -99,21 +108,8 @@ impl Sampler {
         }
     }
 
-    /// For a scheme with keys on a grid, in a run of which this is assumed; `None` without keys, grid or number of coordinates.
-    #[must_use]
-    pub fn of(scheme: &dyn Aggregator, assumptions: &Assumptions) -> Option<Self> {
-        let (grid, std) = (scheme.grid()?, scheme.scheme().key_std.filter(|std| *std > 0.0)?);
-        let clients = assumptions.weights.clients();
-        let m = clients as f64;
-        let (std, draws) = match KeyKind::named(&scheme.scheme().keys) {
-            Some(kind @ KeyKind::Pairwise) => (kind.stds(clients, std).0, m * (m - 1.0) / 2.0),
-            _ => (std, m),
-        };
-        let draws = draws * assumptions.coordinates? as f64 * assumptions.rounds as f64;
-        Some(Self::new(&grid, clients, std, draws))
-    }
-
-    /// ε at δ = `target` of keys that make an ideal mechanism μ-Gaussian-DP; infinite where nothing can be promised.
+    /// ε at δ = `target` of keys that make an ideal mechanism μ-Gaussian-DP; infinite where nothing can be
+    /// promised.
     #[must_use]
     pub fn epsilon(&self, mu: f64, target: f64) -> f64 {
         if mu == 0.0 {
@@ -155,18 +151,19 @@ impl Sampler {
 
 /// The most that the law of a sum of rounded draws is, relatively, off that of a rounded sum of draws.
 ///
-/// By Poisson's formula it is Σ e^{−2π² ξᵀΣξ/γ²} over the dual vectors ξ ≠ 0 of the lattice of all z with Hz = 0. As H is totally unimodular
-/// that lattice has a basis of vectors of entries 0 and ±1, at most M of them not 0, so that |ξ| ≥ 1/√M; the smallest eigenvalue of the draws' covariance Σ is
-/// std² (`pairwise`, `plain`) or std²/M (`fair`), in at most M²/2 or M dimensions n. With c = √(2π) std/(γ M^{3/2}) Banaszczyk's bound (1993,
-/// lemma 1.5) is (c √(2πe) e^{−πc²})ⁿ, at most its value for n = 1.
+/// By Poisson's formula it is Σ e^{−2π² ξᵀΣξ/γ²} over the dual vectors ξ ≠ 0 of the lattice of all z with
+/// Hz = 0. As H is totally unimodular that lattice has a basis of vectors of entries 0 and ±1, at most M of
+/// them not 0, so that |ξ| ≥ 1/√M; the smallest eigenvalue of the draws' covariance Σ is std² (`pairwise`,
+/// `plain`) or std²/M (`fair`), in at most M²/2 or M dimensions n. With c = √(2π) std/(γ M^{3/2})
+/// Banaszczyk's bound (1993, lemma 1.5) is (c √(2πe) e^{−πc²})ⁿ, at most its value for n = 1.
 #[must_use]
 pub fn aliasing(grid: &Grid, clients: usize, std: f64) -> f64 {
     let c = (2.0 * std::f64::consts::PI).sqrt() * std / (grid.step() * (clients as f64).powf(1.5));
     if c >= 1.0 { 2.0 * 4.14 * c * (-std::f64::consts::PI * c * c).exp() } else { 1.0 }
 }
 
-/// What a round's messages can tell at most in floating point: each shows the masked inputs of all clients in it, as a real coefficient can
-/// separate them. `None` with link keys, which leave the grid.
+/// What a round's messages can tell at most in floating point: each shows the masked inputs of all clients in
+/// it, as a real coefficient can separate them. `None` with link keys, which leave the grid.
 #[must_use]
 pub fn masked(views: &Views) -> Option<Views> {
     let is_link =
@@ -206,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_long_run_costs_little() {
-        // 100 rounds of ten clients with the CNN of McMahan et al.: 1.7·10⁹ draws, of which single precision's old tail lost 0.02.
+        // 100 rounds of ten clients with the CNN of McMahan et al.: 1.7·10⁹ draws, of which single
+        // precision's old tail lost 0.02.
         for single in [false, true] {
             let sampler = Sampler::new(&grid(100.0, single), 10, 100.0, 1.66e9);
             assert!(sampler.total_variation < 1e-6, "{sampler:?}");

@@ -1,14 +1,15 @@
 //! Exact leakage: combinations of inputs that a view determines whatever the keys are, counted by rank.
 //!
-//! A view is V = A W + B K with inputs W and keys K. With N a basis of the left kernel of B, the rows of N·A are the
-//! combinations of inputs that are seen without any key. Beyond what is allowed, C·W (the sum, and what the
-//! coalition holds itself), the view determines
+//! A view is V = A W + B K with inputs W and keys K. With N a basis of the left kernel of B, the rows of N·A
+//! are the combinations of inputs that are seen without any key. Beyond what is allowed, C·W (the sum, and
+//! what the coalition holds itself), the view determines
 //!
 //! ```text
 //! rank [[A, B], [C, 0]] − rank B − rank C
 //! ```
 //!
-//! field symbols (the symbols leaked for uniform keys over a finite field; over the reals what remains for ever stronger keys).
+//! field symbols (the symbols leaked for uniform keys over a finite field; over the reals what remains for
+//! ever stronger keys).
 
 use nalgebra::{DMatrix, RowDVector};
 
@@ -21,7 +22,8 @@ use crate::error::Result;
 /// What a view determines of the inputs, free of keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Determined {
-    /// Independent combinations beyond what is allowed, in reduced form; M coefficients each, the largest being 1.
+    /// Independent combinations beyond what is allowed, in reduced form; M coefficients each, the largest
+    /// being 1.
     pub combinations: Vec<Vec<f64>>,
     /// Clients whose own input is determined, of those outside the coalition.
     pub inputs: Vec<usize>,
@@ -30,8 +32,8 @@ pub struct Determined {
 }
 
 impl Determined {
-    /// Analyses a view. Allowed are the colluders' inputs and, unless nobody but an eavesdropper looks on, the sum over the
-    /// included clients: the new global model shows it to every party.
+    /// Analyses a view. Allowed are the colluders' inputs and, unless nobody but an eavesdropper looks on,
+    /// the sum over the included clients: the new global model shows it to every party.
     ///
     /// # Errors
     /// A coefficient that is not finite.
@@ -39,7 +41,7 @@ impl Determined {
         Ok(Self::with(view, &Split::of(&view.rows, view.clients)?))
     }
 
-    pub(super) fn with(view: &View, split: &Split) -> Self {
+    pub(crate) fn with(view: &View, split: &Split) -> Self {
         let clients = view.clients;
         let mut own = split.bare.clone();
         for k in (0..clients).filter(|&k| view.knows(k)) {
@@ -65,7 +67,8 @@ impl Determined {
         Self { combinations: reduced(row_space(&own)), inputs, sum }
     }
 
-    /// What leaked with the fewest inputs, for people: `x1`, `x1 − x2`. `None` when nothing leaked beyond what is allowed.
+    /// What leaked with the fewest inputs, for people: `x1`, `x1 − x2`. `None` when nothing leaked beyond
+    /// what is allowed.
     #[must_use]
     pub fn counterexample(&self) -> Option<String> {
         if let (Some(k), false) = (self.inputs.first(), self.combinations.is_empty()) {
@@ -79,7 +82,8 @@ impl Determined {
 /// Coefficients below this are rounding and not printed.
 const PRINTED: f64 = 1e-6;
 
-/// An orthonormal basis of the span of rows whose largest coefficient was near 1, without directions that are rounding.
+/// An orthonormal basis of the span of rows whose largest coefficient was near 1, without directions that are
+/// rounding.
 fn row_space(matrix: &DMatrix<f64>) -> Vec<RowDVector<f64>> {
     if matrix.is_empty() {
         return Vec::new();
@@ -141,9 +145,9 @@ mod tests {
 
     use super::*;
     use crate::algebra::{KeyStream, LinearForm, Symbol, Unknown};
+    use crate::message::PartyId;
     use crate::privacy::split::KeySpace;
     use crate::privacy::view::Coalition;
-    use crate::protocol::PartyId;
 
     /// Σ c x_k + Σ c · key, from pairs (k, c).
     fn form(inputs: &[(u16, f64)], keys: &[(u16, f64)]) -> LinearForm {

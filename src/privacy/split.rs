@@ -1,8 +1,8 @@
 //! A view over the reals, taken apart: what it shows without keys, and what through keys.
 //!
-//! A view is V = A W + B K. What is seen without any key is decided by decompositions of B and of A alone, so that neither σ
-//! nor the scale of the updates has a say in it; only then the numbers come in, divided by their largest first, so that
-//! nothing overflows and nothing vanishes.
+//! A view is V = A W + B K. What is seen without any key is decided by decompositions of B and of A alone, so
+//! that neither σ nor the scale of the updates has a say in it; only then the numbers come in, divided by
+//! their largest first, so that nothing overflows and nothing vanishes.
 
 use nalgebra::{DMatrix, DVector, RowDVector};
 
@@ -12,18 +12,19 @@ use crate::algebra::LinearForm;
 use crate::coding::singular_triples;
 use crate::error::{Error, Result};
 
-/// A residual shorter than this is rounding: what remains unknown of a unit-variance input is then what the keys hide alone.
+/// A residual shorter than this is rounding: what remains unknown of a unit-variance input is then what the
+/// keys hide alone.
 const ROUNDING: f64 = 1e-10;
 
-/// What is seen through keys counts as nothing below this fraction of the largest such thing: rows that depend on each other leave
-/// rounding.
+/// What is seen through keys counts as nothing below this fraction of the largest such thing: rows that
+/// depend on each other leave rounding.
 const RANK_ROUNDING: f64 = 1e-13;
 
 /// Standard deviations of inputs this many times apart are not computed with at once.
 const APART: f64 = 1e5;
 
 /// Something did not stay a finite number.
-pub(super) fn not_finite(what: &str) -> Error {
+pub(crate) fn not_finite(what: &str) -> Error {
     Error::config(
         "privacy",
         format!(
@@ -33,7 +34,7 @@ pub(super) fn not_finite(what: &str) -> Error {
 }
 
 /// `value`, if it is a number; infinite ones are, where they mean that everything leaks.
-pub(super) fn number(value: f64, what: &str) -> Result<f64> {
+pub(crate) fn number(value: f64, what: &str) -> Result<f64> {
     if value.is_nan() { Err(not_finite(what)) } else { Ok(value) }
 }
 
@@ -43,14 +44,14 @@ fn power_of_two(x: f64) -> f64 {
 }
 
 /// An orthonormal basis of what the keys reach in a view, with the strength of the keys along each direction.
-pub(super) struct KeySpace {
+pub(crate) struct KeySpace {
     /// What all strengths are divided by.
     scale: f64,
     directions: Vec<(f64, DVector<f64>)>,
 }
 
 impl KeySpace {
-    pub(super) fn of(b: &DMatrix<f64>) -> Self {
+    pub(crate) fn of(b: &DMatrix<f64>) -> Self {
         let scale = power_of_two(if b.is_empty() { 0.0 } else { b.amax() });
         let triples = if b.is_empty() { Vec::new() } else { singular_triples(&(b / scale)) };
         let largest = triples.first().map_or(0.0, |(sigma, ..)| *sigma);
@@ -72,7 +73,7 @@ impl KeySpace {
     }
 
     /// ‖B⁺ shift‖₂; infinite when the keys do not reach `shift`.
-    pub(super) fn distance(&self, shift: &DVector<f64>) -> f64 {
+    pub(crate) fn distance(&self, shift: &DVector<f64>) -> f64 {
         if self.unhidden(shift).norm() > SHIFT_TOLERANCE * shift.norm() {
             return f64::INFINITY;
         }
@@ -82,14 +83,14 @@ impl KeySpace {
 }
 
 /// A view, taken apart.
-pub(super) struct Split {
+pub(crate) struct Split {
     /// What every row of the view was divided by: a power of two near its largest input coefficient.
     rows: Vec<f64>,
     /// The rows' coefficients on the clients' inputs, divided.
-    pub(super) a: DMatrix<f64>,
-    pub(super) keys: KeySpace,
+    pub(crate) a: DMatrix<f64>,
+    pub(crate) keys: KeySpace,
     /// The part of `a` that keys do not reach, in the same rows.
-    pub(super) bare: DMatrix<f64>,
+    pub(crate) bare: DMatrix<f64>,
 }
 
 /// One independent thing that a view tells about inputs: `right` · inputs + noise of deviation 1/`gain`.
@@ -108,8 +109,8 @@ fn triples(matrix: &DMatrix<f64>) -> impl Iterator<Item = (f64, DVector<f64>, Ro
     triples.into_iter().map(|(sigma, left, right)| (sigma, left, right.transpose()))
 }
 
-/// Orthogonal directions, also to the `known` ones, from rows of noise 1 and the combinations of a view's rows that show them; the gain of
-/// the result is its length.
+/// Orthogonal directions, also to the `known` ones, from rows of noise 1 and the combinations of a view's
+/// rows that show them; the gain of the result is its length.
 fn orthogonal(known: &[Direction], rows: Vec<(RowDVector<f64>, DVector<f64>)>) -> Vec<Direction> {
     let Some(zero) = rows.first().map(|(_, left)| DVector::zeros(left.len())) else { return Vec::new() };
     let (rest, lefts): (Vec<RowDVector<f64>>, Vec<DVector<f64>>) = rows
@@ -154,7 +155,7 @@ impl Split {
     ///
     /// # Errors
     /// A coefficient that is not finite.
-    pub(super) fn of(view: &[LinearForm], clients: usize) -> Result<Self> {
+    pub(crate) fn of(view: &[LinearForm], clients: usize) -> Result<Self> {
         let (mut a, mut b) = matrices(view, clients, 1);
         let rows: Vec<f64> = a.row_iter().map(|row| power_of_two(row.amax())).collect();
         for (i, by) in rows.iter().enumerate() {
@@ -182,8 +183,8 @@ impl Split {
         (a, bare)
     }
 
-    /// What the view shows of inputs x whatever their scale: orthonormal `right` with `right` · x seen exactly, or, with a finite `gain`, with
-    /// noise of deviation 1/`gain` in units of the keys' scale.
+    /// What the view shows of inputs x whatever their scale: orthonormal `right` with `right` · x seen
+    /// exactly, or, with a finite `gain`, with noise of deviation 1/`gain` in units of the keys' scale.
     fn structure(&self, stds: &[f64]) -> Vec<Direction> {
         let (a, bare) = self.without_constants(stds);
         let mut found: Vec<Direction> = triples(&bare)
@@ -202,8 +203,8 @@ impl Split {
         found
     }
 
-    /// Everything that the view tells about inputs of the standard deviations `stds`, in orthogonal directions of inputs of unit
-    /// variance.
+    /// Everything that the view tells about inputs of the standard deviations `stds`, in orthogonal
+    /// directions of inputs of unit variance.
     fn directions(&self, structure: &[Direction], stds: &[f64]) -> Vec<Direction> {
         let top = power_of_two(stds.iter().copied().fold(0.0, f64::max));
         let scaled = |direction: &Direction, by: f64| {
@@ -223,7 +224,7 @@ impl Split {
     }
 
     /// I(x_k; view) in nats for every client, under x_j ~ N(0, `stds[j]`²).
-    pub(super) fn lmip(&self, stds: &[f64]) -> Result<Vec<f64>> {
+    pub(crate) fn lmip(&self, stds: &[f64]) -> Result<Vec<f64>> {
         let positive = || stds.iter().copied().filter(|std| *std > 0.0);
         let (least, most) = (positive().fold(f64::INFINITY, f64::min), positive().fold(0.0, f64::max));
         if most > APART * least {
@@ -234,9 +235,9 @@ impl Split {
         (0..stds.len()).map(|k| information(k, stds.len(), &structure, &directions)).collect()
     }
 
-    /// [`Split::lmip`] of one client. Deviations of others that are out of all proportion are lowered, to what is out of proportion or
-    /// to 0: the less the others hide, the more is seen.
-    pub(super) fn lmip_of(&self, k: usize, stds: &[f64]) -> Result<f64> {
+    /// [`Split::lmip`] of one client. Deviations of others that are out of all proportion are lowered, to
+    /// what is out of proportion or to 0: the less the others hide, the more is seen.
+    pub(crate) fn lmip_of(&self, k: usize, stds: &[f64]) -> Result<f64> {
         let near = |std: f64| match std / stds[k] {
             small if small * APART < 1.0 => 0.0,
             _ => std.min(APART * stds[k]),
@@ -247,7 +248,7 @@ impl Split {
     }
 
     /// Weights of the view's rows in the best linear guess of x_k, see [`super::best_estimate`].
-    pub(super) fn best_estimate(&self, k: usize, stds: &[f64]) -> Result<Option<Vec<f64>>> {
+    pub(crate) fn best_estimate(&self, k: usize, stds: &[f64]) -> Result<Option<Vec<f64>>> {
         let mut guess = DVector::zeros(self.rows.len());
         let mut leverage = 0.0;
         for direction in self.directions(&self.structure(stds), stds) {
@@ -264,7 +265,8 @@ impl Split {
     }
 }
 
-/// −½ ln(1 − ρ_k²), from the share that is told where that is small and from the one that is not where it is large.
+/// −½ ln(1 − ρ_k²), from the share that is told where that is small and from the one that is not where it is
+/// large.
 fn information(k: usize, clients: usize, structure: &[Direction], directions: &[Direction]) -> Result<f64> {
     let mut unit = RowDVector::zeros(clients);
     unit[k] = 1.0;
@@ -295,7 +297,7 @@ fn information(k: usize, clients: usize, structure: &[Direction], directions: &[
 }
 
 /// Whether an orthonormal basis spans a row.
-pub(super) fn spanned<'a>(row: &RowDVector<f64>, basis: impl Iterator<Item = &'a RowDVector<f64>>) -> bool {
+pub(crate) fn spanned<'a>(row: &RowDVector<f64>, basis: impl Iterator<Item = &'a RowDVector<f64>>) -> bool {
     let rest = basis.fold(row.clone(), |rest, basis| &rest - basis * rest.dot(basis));
     rest.norm() <= SUM_TOLERANCE * row.norm()
 }

@@ -6,8 +6,8 @@ use nalgebra::DMatrix;
 
 use crate::algebra::{LinearForm, Scalar, Unknown};
 use crate::error::{Error, Result};
+use crate::message::{Decoded, Observed, PartyId, Views};
 use crate::privacy::defect;
-use crate::protocol::{Decoded, PartyId, Views};
 
 /// Parties who pool what they know, and links on which they listen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,8 @@ impl Coalition {
         Self { parties: Vec::new(), links: vec![(from, to)] }
     }
 
-    /// Reads `server+2+h1+1-3+4-server`: parties, clients and helpers numbered from 1, and eavesdropped links sender-receiver.
+    /// Reads `server+2+h1+1-3+4-server`: parties, clients and helpers numbered from 1, and eavesdropped links
+    /// sender-receiver.
     ///
     /// # Errors
     /// A member that is neither, a client above `clients`, a link from the server or to its own sender.
@@ -107,11 +108,11 @@ pub struct View<K = f64> {
 }
 
 impl<K: Scalar> View<K> {
-    /// Collects what `coalition` learns: every message that reached a member, in whichever attempt, every message on a
-    /// link where it listens, and the members' own inputs and keys.
+    /// Collects what `coalition` learns: every message that reached a member, in whichever attempt, every
+    /// message on a link where it listens, and the members' own inputs and keys.
     #[must_use]
     pub fn of(views: &Views<K>, coalition: Coalition) -> Self {
-        let seen = |message: &&crate::protocol::exchange::Observed<K>| {
+        let seen = |message: &&Observed<K>| {
             let link = message.link;
             message.delivered && coalition.has(link.to) || coalition.links.contains(&(link.from, link.to))
         };
@@ -157,8 +158,8 @@ impl<K: Scalar> View<K> {
         self.known.contains(&(k as u16))
     }
 
-    /// (A, B): the rows' coefficients on the coordinates of the M inputs, client by client, and on the key draws in the order of
-    /// their names.
+    /// (A, B): the rows' coefficients on the coordinates of the M inputs, client by client, and on the key
+    /// draws in the order of their names.
     #[must_use]
     pub fn matrices(&self) -> (DMatrix<K>, DMatrix<K>) {
         matrices(&self.rows, self.clients, self.len)
@@ -166,25 +167,28 @@ impl<K: Scalar> View<K> {
 }
 
 impl<K> Views<K> {
-    /// The clients whose sum is allowed to be known, ascending: those of the decoded sum, else of the announced one, of which parts may be
-    /// known without all of it, else all.
+    /// The clients whose sum is allowed to be known, ascending: those of the decoded sum, else of the
+    /// announced one, of which parts may be known without all of it, else all.
     #[must_use]
     pub fn included(&self) -> Vec<u16> {
         match (&self.decoded, &self.announced) {
             (Decoded::Sum { included, .. }, _) => included.clone(),
-            (Decoded::Outage(_), Some(announced)) => announced.clone(),
-            (Decoded::Outage(_), None) => (0..self.clients as u16).collect(),
+            (_, Some(announced)) => announced.clone(),
+            (_, None) => (0..self.clients as u16).collect(),
         }
     }
 }
 
 impl View {
-    /// [`View::of`], and for the server the sum that it decoded, as rows of their own without the rounding that decoding left in
-    /// them: what it has in hand is seen, however a decomposition of the messages rounds.
+    /// [`View::of`], and for the server the sum that it decoded, as rows of their own without the rounding
+    /// that decoding left in them: what it has in hand is seen, however a decomposition of the messages
+    /// rounds.
     #[must_use]
     pub fn with_result(views: &Views, coalition: Coalition) -> Self {
         let mut view = Self::of(views, coalition);
-        if let (Decoded::Sum { sum, .. }, true) = (&views.decoded, view.coalition.has(PartyId::Server)) {
+        if let (Decoded::Sum { sum, .. } | Decoded::Estimate { sum, .. }, true) =
+            (&views.decoded, view.coalition.has(PartyId::Server))
+        {
             let least = defect::rounding(views, defect::is_key);
             view.rows.extend(sum.iter().map(|form| form.without_keys_below(least)));
         }

@@ -18,21 +18,22 @@
 //! | y_mk = b_mk (x_k + u_k) + v_mk | [`CoGcMessage::Share`] | d |
 //! | S_m = Σ_k y_mk | [`CoGcMessage::Sum`], [`CoGcMessage::Partial`] | d |
 //!
-//! Phase 0, gradient sharing: client k sends y_mk to every m ≠ k whose row contains k. Phase 1, upload: client m sends S_m when
-//! all its shares arrived. The server then looks for a with supp(a) in the received rows and aᵀB = 1ᵀ and outputs
-//! Σ_m a_m S_m = Σ_k x_k, or an outage. The masks are added *before* coding; that is what makes them cancel for every
-//! decoding vector (the key condition).
+//! Phase 0, gradient sharing: client k sends y_mk to every m ≠ k whose row contains k. Phase 1, upload:
+//! client m sends S_m when all its shares arrived. The server then looks for a with supp(a) in the received
+//! rows and aᵀB = 1ᵀ and outputs Σ_m a_m S_m = Σ_k x_k, or an outage. The masks are added *before* coding;
+//! that is what makes them cancel for every decoding vector (the key condition).
 //!
-//! With the decoder `gc-plus` ([`stack`]) client m sends what it has, with the list of the shares in it, and the server
-//! decodes from the rows of all attempts of the round.
+//! With the decoder `gc-plus` ([`stack`]) client m sends what it has, with the list of the shares in it, and
+//! the server decodes from the rows of all attempts of the round.
 
 mod config;
+mod message;
 mod server;
 pub mod stack;
 
 use std::sync::Arc;
 
-use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Secret};
+use super::{Clock, Decoded, Envelope, Expects, Input, Party, PartyId, Phase, Protocol, Secret};
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::{Scalar, Symbol};
 use crate::coding::{Code, Coefficient, GradientCode};
@@ -40,6 +41,7 @@ use crate::keys::{KeyKind, KeySource, link_keys, pairwise_mask};
 use crate::parallel;
 use crate::precision::{Sizes, Weighted};
 pub use config::{CoGcConfig, DecoderKind, SecCoGcConfig};
+pub use message::CoGcMessage;
 pub use server::Server;
 pub use stack::Codes;
 
@@ -68,45 +70,11 @@ impl<K: Coefficient> CoGc<K> {
     }
 }
 
-/// What travels.
-#[derive(Clone, Debug)]
-pub enum CoGcMessage<S: Symbol> {
-    /// Phase 0, client → client: `scale · vector` = y_mk, d symbols. In one process the vector is shared, not copied.
-    Share {
-        /// b_mk, or 1 when the vector already holds the whole share.
-        scale: S::Scalar,
-        /// x_k + u_k.
-        vector: Arc<Vec<S>>,
-    },
-    /// Phase 1, client → server: the complete sum S_m, d symbols.
-    Sum(Arc<Vec<S>>),
-    /// Phase 1 with `gc-plus`, client → server: the shares that m has, added up.
-    Partial {
-        /// Whether the sum contains the share of each of the s+1 clients of N(m), in order; a bit each on the wire.
-        held: Vec<bool>,
-        /// Σ y_mk over those, d symbols.
-        sum: Arc<Vec<S>>,
-    },
-}
-
-impl<S: Symbol> Message<S> for CoGcMessage<S> {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Share { vector, .. } | Self::Sum(vector) => vector.len() * S::BYTES,
-            Self::Partial { held, sum } => held.len().div_ceil(8) + sum.len() * S::BYTES,
-        }
-    }
-
-    fn reveals(&self) -> Vec<Vec<S>> {
-        match self {
-            Self::Share { scale, vector } => {
-                let mut share = vector.to_vec();
-                S::scale(&mut share, *scale);
-                vec![share]
-            }
-            Self::Sum(sum) | Self::Partial { sum, .. } => vec![sum.to_vec()],
-        }
-    }
+/// The phases with a code of straggler tolerance s; with s = 0 nothing is shared.
+#[must_use]
+pub fn phases(stragglers: usize) -> [Phase; 2] {
+    let waits = if stragglers > 0 { Expects::Everybody } else { Expects::Nobody };
+    [Phase::shares("share", waits), Phase::upload("sum", Expects::Everybody)]
 }
 
 /// What a party holds before the round.
@@ -262,8 +230,8 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
         (0..self.codes.first().clients() as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
     }
 
-    fn phases(&self) -> u8 {
-        2
+    fn phases(&self) -> Vec<Phase> {
+        phases(self.codes.first().stragglers()).into()
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {

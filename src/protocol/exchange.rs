@@ -1,33 +1,38 @@
-//! Carries out rounds in one process: steps the parties, drops what the links drop, counts every byte that is sent.
+//! Carries out rounds in one process: steps the parties, drops what the links drop, counts every byte that is
+//! sent.
 //!
-//! Messages from the server always arrive: the server's announcements go the way of the global model, which a client must
-//! receive to take part at all.
+//! Messages from the server always arrive: the server's announcements go the way of the global model, which a
+//! client must receive to take part at all.
 
 mod gate;
+mod quantised;
 mod session;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Reason, Secret};
+use super::{Input, Party, Protocol, Secret};
 use crate::algebra::grid::Grid;
 use crate::algebra::{LinearForm, Real, Scalar, Symbol, Unknown};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
-use crate::network::{LinkModel, LinkUse};
+use crate::message::{
+    Clock, Decoded, Envelope, HEADER_BYTES, LinkUse, Message, Observed, PartyId, Phase, Reason, Views,
+};
+use crate::network::LinkModel;
 use crate::parallel;
-use crate::privacy::exact::ExactViews;
+use crate::privacy::Formal;
 pub use gate::{Refusal, admit};
+#[cfg(feature = "deploy")]
+pub(crate) use quantised::Quantised;
+#[cfg(feature = "deploy")]
+pub(crate) use session::Part;
 pub(crate) use session::{Assemble, Simulated};
 pub use session::{FieldSession, PART_BYTES, Session, Setup, part_len};
-#[cfg(feature = "deploy")]
-pub(crate) use session::{Part, Quantised};
 
-/// Bytes of an envelope's header: round (8), attempt (4), phase (1), kind (1), from (4), to (4), length (4).
-pub const HEADER_BYTES: usize = 26;
-
-/// Coordinates of all formal inputs together up to which views are computed; beyond, their ranks take minutes.
+/// Coordinates of all formal inputs together up to which views are computed; beyond, their ranks take
+/// minutes.
 pub const AUDITABLE: usize = 1024;
 
 /// A client's update and its weight: the client's input is `weight · delta`.
@@ -35,8 +40,8 @@ pub const AUDITABLE: usize = 1024;
 pub struct Update {
     /// The client's share of the examples times the number of clients: 1 when all clients hold equally many.
     pub weight: f64,
-    /// What the client sends, before the weight: local model − global model, and what its solver needs beside it
-    /// ([`crate::learn::solver`]).
+    /// What the client sends, before the weight: local model − global model, and what its solver needs beside
+    /// it ([`crate::learn::solver`]).
     pub delta: Arc<Vec<f32>>,
 }
 
@@ -172,75 +177,6 @@ impl Aggregate {
     }
 }
 
-/// A message as the links saw it, in formal symbols.
-#[derive(Clone, Debug)]
-pub struct Observed<K = f64> {
-    /// Which link carried it, and when.
-    pub link: LinkUse,
-    /// Whether it arrived.
-    pub delivered: bool,
-    /// One form per symbol of the message.
-    pub forms: Vec<LinearForm<K>>,
-}
-
-/// Everything that was sent in one round and all key material, in formal symbols.
-#[derive(Clone, Debug)]
-pub struct Views<K = f64> {
-    /// Number of clients.
-    pub clients: usize,
-    /// Coordinates of one client's formal input; 1 for the schemes over the reals.
-    pub len: usize,
-    /// The inputs that each client knows; empty where each knows its own one.
-    pub holds: Vec<Vec<u16>>,
-    /// All messages in the order in which they were sent.
-    pub messages: Vec<Observed<K>>,
-    /// The keys dealt to each party.
-    pub keys: Vec<(PartyId, Vec<LinearForm<K>>)>,
-    /// The clients whose sum the server announced that it would decode, where it announces them.
-    pub announced: Option<Vec<u16>>,
-    /// The server's result.
-    pub decoded: Decoded<LinearForm<K>>,
-}
-
-/// The views of a scheme, in its own arithmetic.
-pub enum Formal {
-    /// Over the reals: privacy is a matter of degree.
-    Real(Views),
-    /// Over a prime field: privacy is a matter of rank.
-    Field(Box<dyn ExactViews>),
-}
-
-impl Formal {
-    /// Number of clients.
-    #[must_use]
-    pub fn clients(&self) -> usize {
-        match self {
-            Self::Real(views) => views.clients,
-            Self::Field(views) => views.clients(),
-        }
-    }
-
-    /// Whether the round ended with a sum.
-    #[must_use]
-    pub fn has_sum(&self) -> bool {
-        match self {
-            Self::Real(views) => views.decoded.is_sum(),
-            Self::Field(views) => views.has_sum(),
-        }
-    }
-
-    /// Every message in the order in which it was sent, and whether it arrived.
-    #[must_use]
-    pub fn links(&self) -> Vec<(LinkUse, bool)> {
-        match self {
-            Self::Real(views) => {
-                views.messages.iter().map(|message| (message.link, message.delivered)).collect()
-            }
-            Self::Field(views) => views.links(),
-        }
-    }
-}
-
 /// The names and numbers under which a scheme appears in tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scheme {
@@ -258,11 +194,24 @@ pub struct Scheme {
 
 /// A protocol behind one face, whatever its messages and symbols: what the round loop knows.
 pub trait Aggregator: Send + Sync {
-    /// Runs one round with up to `attempts` attempts over `links`. An update that is not finite never enters a sum: nothing is sent, and the
-    /// round is an outage for want of precision.
-    fn aggregate(&self, round: u64, updates: &[Update], links: &dyn LinkModel, attempts: u32) -> Aggregate;
+    /// Runs one round with up to `attempts` attempts over `links`. An update that is not finite never enters
+    /// a sum: nothing is sent, and the round is an outage for want of precision.
+    ///
+    /// # Errors
+    /// [`Error::Broken`]: parts of the round that end differently.
+    fn aggregate(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+    ) -> Result<Aggregate>;
 
-    /// Runs the same party code over the same links with formal symbols, on as few coordinates as the scheme can split.
+    /// What is sent in an attempt, phase by phase.
+    fn phases(&self) -> Vec<Phase>;
+
+    /// Runs the same party code over the same links with formal symbols, on as few coordinates as the scheme
+    /// can split.
     ///
     /// # Errors
     /// More than [`AUDITABLE`] formal coordinates.
@@ -279,8 +228,9 @@ pub trait Aggregator: Send + Sync {
         }
     }
 
-    /// Runs the same round as [`Aggregator::aggregate`] in double precision and returns, in numbers, the vectors of every message
-    /// that reached `party`, in the order of [`Aggregator::views`]: what an attack works on.
+    /// Runs the same round as [`Aggregator::aggregate`] in double precision and returns, in numbers, the
+    /// vectors of every message that reached `party`, in the order of [`Aggregator::views`]: what an attack
+    /// works on.
     ///
     /// # Errors
     /// A scheme over a prime field.
@@ -293,8 +243,8 @@ pub trait Aggregator: Send + Sync {
         party: PartyId,
     ) -> Result<Vec<Vec<f64>>>;
 
-    /// Coordinates of all formal inputs together: the number of clients, times what the scheme splits an input into.
-    /// [`Aggregator::formal`] refuses more than [`AUDITABLE`].
+    /// Coordinates of all formal inputs together: the number of clients, times what the scheme splits an
+    /// input into. [`Aggregator::formal`] refuses more than [`AUDITABLE`].
     fn formal_coordinates(&self) -> usize;
 
     /// As [`Protocol::imprecision`].
@@ -328,7 +278,8 @@ fn over_field() -> Error {
     Error::config("arithmetic", rule)
 }
 
-/// Runs one round of a scheme for `clients` clients with formal symbols and the keys of `source`; see [`Aggregator::formal`].
+/// Runs one round of a scheme for `clients` clients with formal symbols and the keys of `source`; see
+/// [`Aggregator::formal`].
 pub fn formal<K: Scalar, P: Protocol<LinearForm<K>>>(
     protocol: &P,
     clients: usize,
@@ -375,8 +326,8 @@ pub struct Outcome<S> {
     pub refused: Vec<Refusal>,
 }
 
-/// One round: deals keys, then repeats attempts until the server decodes or `attempts` are used up. `observe` sees every
-/// message when it is sent.
+/// One round: deals keys, then repeats attempts until the server decodes or `attempts` are used up. `observe`
+/// sees every message when it is sent.
 pub fn run<S, P>(
     protocol: &P,
     round: u64,
@@ -414,7 +365,7 @@ where
     S: Symbol,
     P: Protocol<S>,
 {
-    let ids = protocol.parties();
+    let (ids, phases) = (protocol.parties(), protocol.phases());
     let len = inputs.first().map_or(0, |input| input.len());
     let places: HashMap<PartyId, usize> = ids.iter().enumerate().map(|(place, &id)| (id, place)).collect();
     let input_of = |id| match id {
@@ -432,8 +383,8 @@ where
     let mut refused = Vec::new();
     for attempt in 0..attempts {
         let mut inboxes: Vec<Vec<(PartyId, Envelope<P::Message>)>> = ids.iter().map(|_| Vec::new()).collect();
-        for phase in 0..=protocol.phases() {
-            let clock = Clock { round, attempt, phase };
+        for phase in 0..=phases.len() {
+            let clock = Clock { round, attempt, phase: phase as u8 };
             let stepping = parties.iter_mut().zip(&ids).zip(std::mem::take(&mut inboxes));
             let sent: Vec<_> = parallel::map(stepping, |((party, &id), arrived)| {
                 let (inbox, refused) = admit(party, id, clock, |id| places.contains_key(&id), arrived);
@@ -448,7 +399,8 @@ where
                 for envelope in sent {
                     let to = envelope.to;
                     let bytes = (HEADER_BYTES + envelope.body.bytes()) as u64;
-                    let link = LinkUse { round, attempt, phase, from, to, bytes };
+                    let transfer = Phase::transfer(&phases[..phase], from.role(), to.role());
+                    let link = LinkUse { round, attempt, transfer, from, to, bytes };
                     if let (true, Some(&place)) = (carry(&envelope.body, link), places.get(&to)) {
                         inboxes[place].push((from, envelope));
                     }
@@ -456,7 +408,7 @@ where
             }
         }
         let decoded = parties.iter_mut().find_map(Party::decoded).unwrap_or(Decoded::lost());
-        if decoded.is_sum() || attempt + 1 == attempts {
+        if decoded.reason().is_none() || attempt + 1 == attempts {
             return Outcome { decoded, attempts: attempt + 1, refused };
         }
     }

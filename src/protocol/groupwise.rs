@@ -1,7 +1,7 @@
 //! Secure aggregation with keys that groups of clients share.
 //!
-//! Wan, Sun, Ji, Mi, Caire, *The Capacity Region of Information Theoretic Secure Aggregation with Uncoded Groupwise Keys*, section V:
-//! R₁ = N/D, R₂ = 1/U, with N = C(K−1, S−1) and D = N − C(K−1−U, S−1).
+//! Wan, Sun, Ji, Mi, Caire, *The Capacity Region of Information Theoretic Secure Aggregation with Uncoded
+//! Groupwise Keys*, section V: R₁ = N/D, R₂ = 1/U, with N = C(K−1, S−1) and D = N − C(K−1−U, S−1).
 //!
 //! | paper | here | shape |
 //! |---|---|---|
@@ -14,24 +14,27 @@
 //! | S_k | rows of 1_U ⊗ s_k, combined by `Encoder::direct` and `Encoder::mixed` | D × U N |
 //! | Y_k | [`Symbols`] | L/U |
 //!
-//! Keys are plain: every group agrees on its own, nobody deals. An upload is W_k + Σ a_V Z_{V,k}; what remains of the keys in the sum over
-//! U_1, F = Σ_V a_V Z_V^{U_1}, is what the answers tell. The alternating rule (25) aligns what client k does not know, so that it
-//! can compute C(K−2, S−2) combinations s_{k,r} F; of the U parts of each it sends D mixtures, most of them of one part alone, which
-//! makes decoding cheap.
+//! Keys are plain: every group agrees on its own, nobody deals. An upload is W_k + Σ a_V Z_{V,k}; what
+//! remains of the keys in the sum over U_1, F = Σ_V a_V Z_V^{U_1}, is what the answers tell. The alternating
+//! rule (25) aligns what client k does not know, so that it can compute C(K−2, S−2) combinations s_{k,r} F;
+//! of the U parts of each it sends D mixtures, most of them of one part alone, which makes decoding cheap.
 //!
-//! The first vectors a_V, 1 ∈ V, are [1 0; B 1] with B uniform, (N−D) × D. That is the paper's uniform choice up to a change of basis:
-//! invertible combinations among the pieces of either kind, and multiples of the pieces without input on the others, change
-//! neither who can compute what nor what can be decoded. It makes the coefficients of inputs 0 and ±1.
+//! The first vectors a_V, 1 ∈ V, are [1 0; B 1] with B uniform, (N−D) × D. That is the paper's uniform choice
+//! up to a change of basis: invertible combinations among the pieces of either kind, and multiples of the
+//! pieces without input on the others, change neither who can compute what nor what can be decoded. It makes
+//! the coefficients of inputs 0 and ±1.
 //!
-//! Coefficients need a field that is not too small; [`Groupwise`] says how large, and how the second round is made. Inputs over a prime as
-//! small as the paper's 7 run over an [`Extension`](crate::algebra::extension::Extension), whose sums are those of the packed inputs.
+//! Coefficients need a field that is not too small; [`Groupwise`] says how large, and how the second round is
+//! made. Inputs over a prime as small as the paper's 7 run over an
+//! [`Extension`](crate::algebra::extension::Extension), whose sums are those of the packed inputs.
 //!
-//! With `keys = "agreement"` the groups agree on a secret each before the first round ([`Agreement`]) and expand the keys of a round from
-//! it: the promise then holds against adversaries who cannot break Diffie–Hellman on Curve25519, HKDF-SHA-256 and ChaCha20, and the audit
-//! idealises the expanded keys as uniform and independent, as which `keys = "uniform"` draws them.
+//! With `keys = "agreement"` the groups agree on a secret each before the first round ([`Agreement`]) and
+//! expand the keys of a round from it: the promise then holds against adversaries who cannot break
+//! Diffie–Hellman on Curve25519, HKDF-SHA-256 and ChaCha20, and the audit idealises the expanded keys as
+//! uniform and independent, as which `keys = "uniform"` draws them.
 //!
-//! Promise: the server learns Σ_{U_1} W_k and nothing more, even when lost messages reach it after all. **No collusion is covered**: one
-//! client with the server already tells them more.
+//! Promise: the server learns Σ_{U_1} W_k and nothing more, even when lost messages reach it after all. **No
+//! collusion is covered**: one client with the server already tells them more.
 
 mod agreement;
 mod coefficients;
@@ -58,17 +61,20 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GroupwiseConfig {
-    /// Number of clients U whose uploads and answers suffice, from 1 to the number of clients: fewer in either round are an outage.
+    /// Number of clients U whose uploads and answers suffice, from 1 to the number of clients: fewer in
+    /// either round are an outage.
     #[schemars(range(min = 1))]
     pub survivors: usize,
-    /// Number of clients S that share one key, from 2 to the number of clients. From clients − survivors + 1 on uploads have the
-    /// size of the update; with smaller groups they are larger. No collusion of clients and server is covered.
+    /// Number of clients S that share one key, from 2 to the number of clients. From clients − survivors + 1
+    /// on uploads have the size of the update; with smaller groups they are larger. No collusion of clients
+    /// and server is covered.
     #[schemars(range(min = 2))]
     pub group_size: usize,
     /// Where the keys of the groups come from: "agreement" (X25519, HKDF and ChaCha20) or "uniform".
     pub keys: SharedKeys,
-    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer uploads nothing is unmasked and the round is an outage.
-    /// By default 3, or all of fewer clients: the sum over two shows each of them the other's update.
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer uploads nothing is unmasked
+    /// and the round is an outage. By default 3, or all of fewer clients: the sum over two shows each of them
+    /// the other's update.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
@@ -89,6 +95,10 @@ impl Default for GroupwiseConfig {
 }
 
 impl OverField for GroupwiseConfig {
+    fn memory(&self) -> u64 {
+        super::LARGE
+    }
+
     fn quantisation(&self) -> &Quantisation {
         &self.quantisation
     }

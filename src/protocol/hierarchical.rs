@@ -1,6 +1,8 @@
-//! Hierarchical secure coded gradient aggregation: clients reach the server through helpers, over links that may straggle.
+//! Hierarchical secure coded gradient aggregation: clients reach the server through helpers, over links that
+//! may straggle.
 //!
-//! Lu, Cheng, Kang, Liu, *Capacity of Hierarchical Secure Coded Gradient Aggregation with Straggling Communication Links*, section IV.
+//! Lu, Cheng, Kang, Liu, *Capacity of Hierarchical Secure Coded Gradient Aggregation with Straggling
+//! Communication Links*, section IV.
 //!
 //! | paper | here | shape |
 //! |---|---|---|
@@ -14,8 +16,8 @@
 //! | M_{n→i}, (29) | [`HierarchicalMessage::Repair`] | l for each client that i misses |
 //! | Y_n, (32) | [`HierarchicalMessage::Sum`] | l |
 //!
-//! The paper asks for distinct α only; α_n = 0 would send W_{k,1} in the clear, so 0 is refused. It also takes the pattern of arrivals
-//! as known to all. Here the helpers learn it from the server:
+//! The paper asks for distinct α only; α_n = 0 would send W_{k,1} in the clear, so 0 is refused. It also
+//! takes the pattern of arrivals as known to all. Here the helpers learn it from the server:
 //!
 //! | phase | from → to | what |
 //! |--:|---|---|
@@ -25,12 +27,13 @@
 //! | 3 | helper → helper | masked shares for those who miss them |
 //! | 4 | helper → server | the sum of the shares of these clients |
 //!
-//! Any N_r of these sums give Σ W_k over the announced clients; clients with fewer than N_r holders are left out of the sum. The
-//! announced set is fixed for the round: sums over two different sets would show the server their difference. Up to T helpers
-//! together with any clients learn nothing, and with the server no more than the sum. A sum over fewer than
-//! `least_included` clients is not announced.
+//! Any N_r of these sums give Σ W_k over the announced clients; clients with fewer than N_r holders are left
+//! out of the sum. The announced set is fixed for the round: sums over two different sets would show the
+//! server their difference. Up to T helpers together with any clients learn nothing, and with the server no
+//! more than the sum. A sum over fewer than `least_included` clients is not announced.
 //!
-//! A key dealer gives helper i the masks Z_{i,n}^{(k)} for every n ≠ i and every client, (N − 1) K l symbols a round.
+//! A key dealer gives helper i the masks Z_{i,n}^{(k)} for every n ≠ i and every client, (N − 1) K l symbols
+//! a round.
 
 mod parties;
 
@@ -42,7 +45,8 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 use super::{
-    Clock, Decoded, Envelope, Input, Message, OverField, Party, PartyId, Protocol, Secret, included,
+    Clock, Decoded, Envelope, Expects, Input, Message, OverField, Party, PartyId, Phase, Protocol, Secret,
+    included,
 };
 use crate::algebra::field::Prime;
 use crate::algebra::linear::{inverse, product, solve_left};
@@ -58,17 +62,21 @@ pub use parties::{Helper, Server};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HierarchicalConfig {
-    /// Number of helpers N, at least 2. Their links are `network.client_helper`, `network.helper_helper` and `network.helper_server`.
+    /// Number of helpers N, at least 2. Their links are `network.client_helper`, `network.helper_helper` and
+    /// `network.helper_server`.
     #[schemars(range(min = 2, max = 1024))]
     pub helpers: usize,
-    /// Resiliency threshold N_r: this many helpers must hold a client's share, and as many sums must reach the server;
-    /// more than `colluding`, at most `helpers`. Every message has 1/(threshold − colluding) of an update's length.
+    /// Resiliency threshold N_r: this many helpers must hold a client's share, and as many sums must reach
+    /// the server; more than `colluding`, at most `helpers`. Every message has 1/(threshold − colluding) of
+    /// an update's length.
     #[schemars(range(min = 1))]
     pub threshold: usize,
-    /// Number T of helpers that may pool what they know, with each other, with the server and with any clients, and learn nothing.
+    /// Number T of helpers that may pool what they know, with each other, with the server and with any
+    /// clients, and learn nothing.
     pub colluding: usize,
-    /// Fewest clients whose sum the server may learn, 1 to `clients`; a smaller sum is not announced and the round is an outage. By default 3,
-    /// or all of fewer clients: helpers hold no updates of their own, and the sum over two clients shows each the other's.
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; a smaller sum is not announced and the
+    /// round is an outage. By default 3, or all of fewer clients: helpers hold no updates of their own, and
+    /// the sum over two clients shows each the other's.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
@@ -89,6 +97,10 @@ impl Default for HierarchicalConfig {
 }
 
 impl OverField for HierarchicalConfig {
+    fn memory(&self) -> u64 {
+        super::LARGE
+    }
+
     fn quantisation(&self) -> &Quantisation {
         &self.quantisation
     }
@@ -218,7 +230,8 @@ impl<F: Prime> Matrices<F> {
         self.threshold - self.colluding
     }
 
-    /// The weights of the masked shares of `holders` (N_r helpers) in helper n's missing share: e_1ᵀ (S_n rows)⁻¹, (30).
+    /// The weights of the masked shares of `holders` (N_r helpers) in helper n's missing share: e_1ᵀ (S_n
+    /// rows)⁻¹, (30).
     ///
     /// # Errors
     /// Not N_r distinct helpers.
@@ -378,8 +391,17 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for Hierarchical<S::Scalar> {
         (0..self.clients as u16).map(PartyId::Client).chain(helpers).chain([PartyId::Server]).collect()
     }
 
-    fn phases(&self) -> u8 {
-        5
+    fn phases(&self) -> Vec<Phase> {
+        use crate::message::Role::{Client, Helper, Server};
+        let phase = |name, from, to, expects| Phase { name, from, to, expects };
+        vec![
+            phase("share", Client, Helper, Expects::Everybody),
+            phase("report", Helper, Server, Expects::Everybody),
+            Phase::announcement("included", Helper),
+            // The announcement says who sends to whom.
+            phase("repair", Helper, Helper, Expects::Nobody),
+            phase("sum", Helper, Server, Expects::Addressed),
+        ]
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
@@ -392,7 +414,8 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for Hierarchical<S::Scalar> {
             let name = KeyStream { purpose: "blind", round, a: k, b: k };
             Key::Client(split(source.draw(name, colluding * part)))
         });
-        // Fresh for every client and every helper that may miss its share; with N_r = N nobody who misses one takes part.
+        // Fresh for every client and every helper that may miss its share; with N_r = N nobody who misses one
+        // takes part.
         let targets: Vec<(u16, u16)> = (0..helpers as u16)
             .filter(|_| *threshold < helpers)
             .flat_map(|n| (0..self.clients as u16).map(move |k| (n, k)))

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 
-/// Fewest clients of a sum in which single updates are masked: `wanted`, else 3 and two more than the `colluders` who may pool their own
-/// updates with the server, so that what they leave of a sum is never one update; of few clients all.
+/// Fewest clients of a sum in which single updates are masked: `wanted`, else 3 and two more than the
+/// `colluders` who may pool their own updates with the server, so that what they leave of a sum is never one
+/// update; of few clients all.
 pub(super) fn masked(wanted: Option<usize>, colluders: usize, clients: usize) -> Result<usize> {
     checked(wanted, clients).map(|least| least.unwrap_or(3.max(colluders + 2).min(clients)))
 }

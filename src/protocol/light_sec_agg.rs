@@ -1,7 +1,7 @@
 //! LightSecAgg: the clients share their masks among themselves before the round.
 //!
-//! So, He, Yang, Li, Yu, Ali, Guler, Avestimehr, *LightSecAgg: a Lightweight and Versatile Design for Secure Aggregation in Federated
-//! Learning*, MLSys 2022, algorithm 1.
+//! So, He, Yang, Li, Yu, Ali, Guler, Avestimehr, *LightSecAgg: a Lightweight and Versatile Design for Secure
+//! Aggregation in Federated Learning*, MLSys 2022, algorithm 1.
 //!
 //! | paper | here | shape |
 //! |---|---|---|
@@ -11,10 +11,12 @@
 //! | [z̃_i]_j | `Key::own[j]` at client i, `Key::received[i]` at client j | L/(U−T) |
 //! | Σ_{i ∈ U_1} [z̃_i]_j | the answer of client j | L/(U−T) |
 //!
-//! It is Zhao and Sun's scheme with masks shared once, without their dealer: client i draws z_i, and in phase 0 sends [z̃_i]_j to every
-//! client j. The paper's links between clients do not fail; over links that do, client j answers only for survivors whose shares it has.
+//! It is Zhao and Sun's scheme with masks shared once, without their dealer: client i draws z_i, and in phase
+//! 0 sends [z̃_i]_j to every client j. The paper's links between clients do not fail; over links that do,
+//! client j answers only for survivors whose shares it has.
 //!
-//! Promise: as [`super::zhao_sun`]. The links between clients must be encrypted when T = 0: a share then is a combination of the mask.
+//! Promise: as [`super::zhao_sun`]. The links between clients must be encrypted when T = 0: a share then is a
+//! combination of the mask.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,13 +36,16 @@ use crate::seed::Seed;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LightSecAggConfig {
-    /// Number of clients U whose uploads and answers suffice, from 1 to the number of clients: fewer in either round are an outage.
+    /// Number of clients U whose uploads and answers suffice, from 1 to the number of clients: fewer in
+    /// either round are an outage.
     #[schemars(range(min = 1))]
     pub survivors: usize,
-    /// Number of clients T that may collude with the server, below `survivors`; shares and answers have d/(U − T) symbols.
+    /// Number of clients T that may collude with the server, below `survivors`; shares and answers have d/(U
+    /// − T) symbols.
     pub colluders: usize,
-    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer uploads nothing is unmasked and the round is an outage.
-    /// By default 3, or two more than `colluders` where that is more, or all of fewer clients: what colluders leave of a sum is then never one update.
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer uploads nothing is unmasked
+    /// and the round is an outage. By default 3, or two more than `colluders` where that is more, or all of
+    /// fewer clients: what colluders leave of a sum is then never one update.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
@@ -55,6 +60,10 @@ impl Default for LightSecAggConfig {
 }
 
 impl OverField for LightSecAggConfig {
+    fn memory(&self) -> u64 {
+        super::LARGE
+    }
+
     fn quantisation(&self) -> &Quantisation {
         &self.quantisation
     }
@@ -139,6 +148,10 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for LightSecAgg<S::Scalar> {
 
     fn mask(&self, _: u16, key: &Key<S>) -> Vec<S> {
         key.mask.clone()
+    }
+
+    fn has_shares(&self) -> bool {
+        true
     }
 
     fn shares(&self, client: u16, key: &Key<S>) -> Vec<(u16, Symbols<S>)> {

@@ -1,7 +1,9 @@
-//! FedAvg over failing links that makes up for clients which do not arrive, from what it remembers of the single clients.
+//! FedAvg over failing links that makes up for clients which do not arrive, from what it remembers of the
+//! single clients.
 //!
-//! The clients are those of `fedavg`: x_k goes to the server in the clear. The server estimates the mean of all clients' vectors from
-//! those of the set S that arrived; W and W_S are the weights of all clients and of those in S.
+//! The clients are those of `fedavg`: x_k goes to the server in the clear. The server estimates the mean of
+//! all clients' vectors from those of the set S that arrived; W and W_S are the weights of all clients and of
+//! those in S.
 //!
 //! | kind | estimate of the mean | source |
 //! |---|---|---|
@@ -9,15 +11,18 @@
 //! | `fedvarp` | Σ_{k∈S} w_k (x_k − y_k) / W_S + Σ_k w_k y_k / W, y_k from before the round | Jhunjhunwala, Sharma, Nagarkatti, Joshi, *FedVARP*, UAI 2022, algorithm 1 |
 //! | `fedau` | Σ_{k∈S} w_k ω_k x_k / W, ω_k being the mean interval between arrivals of k | Wang, Ji, *A Lightweight Method for Tackling Unknown Participation Statistics in Federated Averaging*, ICLR 2024, algorithms 1 and 2 |
 //!
-//! y_k is 0 until the client was first heard. A round in which nothing arrives is an outage and leaves the model alone; for `fedau` it
-//! counts in the intervals. All three need to see whose vector is which: schemes that show the server a sum only (`sec-cogc`) exclude
-//! them by design, and have no use for them, since their sum holds every client.
+//! y_k is 0 until the client was first heard. A round in which nothing arrives is an outage and leaves the
+//! model alone; for `fedau` it counts in the intervals. All three need to see whose vector is which: schemes
+//! that show the server a sum only (`sec-cogc`) exclude them by design, and have no use for them, since their
+//! sum holds every client.
 
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, Scheme, Setup, Update};
+use super::section::{Coding, Keys, SMALL, SchemeConfig};
 use super::uncoded::{Mask, real, session};
-use super::{Arithmetic, ProtocolConfig, included};
+use super::{Arithmetic, included};
+use crate::algebra::grid::Public;
 use crate::algebra::{CHUNK, Real};
 use crate::error::{Error, Result};
 use crate::parallel;
@@ -28,22 +33,9 @@ pub trait Participation: Sync {
     /// The memory before the first round: a vector per client; `d` is the length of what clients send.
     fn start(&self, clients: usize, d: usize) -> Vec<Vec<f32>>;
 
-    /// The weighted mean (d coordinates) as estimated in a round in which the updates of `arrived` (indices, ascending) arrived,
-    /// none if nothing did. The others' entries of `updates` are not read.
+    /// The weighted mean (d coordinates) as estimated in a round in which the updates of `arrived` (indices,
+    /// ascending) arrived, none if nothing did. The others' entries of `updates` are not read.
     fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>>;
-}
-
-impl ProtocolConfig {
-    /// The rule by which the server makes up for missing clients, if it has one.
-    #[must_use]
-    pub fn participation(&self) -> Option<&dyn Participation> {
-        match self {
-            Self::Mifa(rule) => Some(rule),
-            Self::FedVarp(rule) => Some(rule),
-            Self::FedAu(rule) => Some(rule),
-            _ => None,
-        }
-    }
 }
 
 /// Memory of the last updates.
@@ -52,7 +44,8 @@ impl ProtocolConfig {
 pub struct Mifa {
     /// Precision of what is sent: "f32" or "f64".
     pub arithmetic: Arithmetic,
-    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an
+    /// outage.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
@@ -64,7 +57,8 @@ pub struct Mifa {
 pub struct FedVarp {
     /// Precision of what is sent: "f32" or "f64".
     pub arithmetic: Arithmetic,
-    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an
+    /// outage.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
@@ -74,12 +68,14 @@ pub struct FedVarp {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FedAu {
-    /// Rounds K after which an interval counts as ended although nothing arrived, at least 1; it bounds the weights.
+    /// Rounds K after which an interval counts as ended although nothing arrived, at least 1; it bounds the
+    /// weights.
     #[schemars(range(min = 1))]
     pub cutoff: u32,
     /// Precision of what is sent: "f32" or "f64".
     pub arithmetic: Arithmetic,
-    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an
+    /// outage.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
@@ -103,24 +99,72 @@ impl Default for FedAu {
     }
 }
 
-impl Mifa {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+impl SchemeConfig for Mifa {
+    fn build(&self, clients: usize, seed: Seed, _: &Public) -> Result<Box<dyn Aggregator>> {
         single_updates(self.arithmetic, self.least_included, clients, seed)
+    }
+
+    fn keys(&mut self) -> Option<Keys<'_>> {
+        None
+    }
+
+    fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn participation(&self) -> Option<&dyn Participation> {
+        Some(self)
+    }
+
+    fn memory(&self) -> u64 {
+        SMALL
     }
 }
 
-impl FedVarp {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+impl SchemeConfig for FedVarp {
+    fn build(&self, clients: usize, seed: Seed, _: &Public) -> Result<Box<dyn Aggregator>> {
         single_updates(self.arithmetic, self.least_included, clients, seed)
+    }
+
+    fn keys(&mut self) -> Option<Keys<'_>> {
+        None
+    }
+
+    fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn participation(&self) -> Option<&dyn Participation> {
+        Some(self)
+    }
+
+    fn memory(&self) -> u64 {
+        SMALL
     }
 }
 
-impl FedAu {
-    pub(super) fn build(&self, clients: usize, seed: Seed) -> Result<Box<dyn Aggregator>> {
+impl SchemeConfig for FedAu {
+    fn build(&self, clients: usize, seed: Seed, _: &Public) -> Result<Box<dyn Aggregator>> {
         if self.cutoff == 0 {
             return Err(Error::config("cutoff", "0 is too small; give at least 1"));
         }
         single_updates(self.arithmetic, self.least_included, clients, seed)
+    }
+
+    fn keys(&mut self) -> Option<Keys<'_>> {
+        None
+    }
+
+    fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn participation(&self) -> Option<&dyn Participation> {
+        Some(self)
+    }
+
+    fn memory(&self) -> u64 {
+        SMALL
     }
 }
 

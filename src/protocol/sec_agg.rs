@@ -1,8 +1,9 @@
-//! Secure aggregation with pairwise masks, self masks and Shamir's scheme, over all pairs (SecAgg) or a random graph (SecAgg+).
+//! Secure aggregation with pairwise masks, self masks and Shamir's scheme, over all pairs (SecAgg) or a
+//! random graph (SecAgg+).
 //!
-//! Bonawitz et al., *Practical Secure Aggregation for Privacy-Preserving Machine Learning*, CCS 2017, figure 4 without the steps against
-//! active adversaries; Bell, Bonawitz, Gascón, Lepoint, Raykova, *Secure Single-Server Aggregation with (Poly)Logarithmic Overhead*, CCS
-//! 2020, algorithm 2.
+//! Bonawitz et al., *Practical Secure Aggregation for Privacy-Preserving Machine Learning*, CCS 2017, figure
+//! 4 without the steps against active adversaries; Bell, Bonawitz, Gascón, Lepoint, Raykova, *Secure
+//! Single-Server Aggregation with (Poly)Logarithmic Overhead*, CCS 2020, algorithm 2.
 //!
 //! | paper | here | size |
 //! |---|---|---|
@@ -22,22 +23,25 @@
 //! | 5 | server → U_3 | U_3, whose masked inputs arrived |
 //! | 6 | client → server | its shares of b_v for the neighbours v in U_3, of s_v^SK for those in U_2 ∖ U_3 |
 //!
-//! From t shares of each the server obtains Σ_{U_3} x_u; a lost message is a drop-out in that step. In SecAgg everybody shares with
-//! everybody and itself, in SecAgg+ with its neighbours. A set is fixed for the round when it is announced; in further attempts the same is sent
-//! again, and a client answers for one U_3 only, so that nobody ever gives both shares of one client.
+//! From t shares of each the server obtains Σ_{U_3} x_u; a lost message is a drop-out in that step. In SecAgg
+//! everybody shares with everybody and itself, in SecAgg+ with its neighbours. A set is fixed for the round
+//! when it is announced; in further attempts the same is sent again, and a client answers for one U_3 only,
+//! so that nobody ever gives both shares of one client.
 //!
-//! Promise with `keys = "agreement"`: a server that follows the protocol learns Σ_{U_3} x_u and nothing more, together with any clients of
-//! whom fewer than t hold shares of an honest client, as long as the other survivors stay connected by edges of the graph (in SecAgg:
-//! fewer than t clients), even when lost messages reach it after all. It holds against adversaries who cannot break Diffie–Hellman on
-//! Curve25519, HKDF-SHA-256, ChaCha20 and ChaCha20-Poly1305. The audit is exact under the idealisation that agreed keys, keystreams and
-//! ciphertexts are uniform and independent. With `keys = "uniform"` they are: masks are shared symbol by symbol, as the experiment of
-//! Wan et al. (section VI) changes SecAgg.
+//! Promise with `keys = "agreement"`: a server that follows the protocol learns Σ_{U_3} x_u and nothing more,
+//! together with any clients of whom fewer than t hold shares of an honest client, as long as the other
+//! survivors stay connected by edges of the graph (in SecAgg: fewer than t clients), even when lost messages
+//! reach it after all. It holds against adversaries who cannot break Diffie–Hellman on Curve25519,
+//! HKDF-SHA-256, ChaCha20 and ChaCha20-Poly1305. The audit is exact under the idealisation that agreed keys,
+//! keystreams and ciphertexts are uniform and independent. With `keys = "uniform"` they are: masks are shared
+//! symbol by symbol, as the experiment of Wan et al. (section VI) changes SecAgg.
 //!
-//! For random colluders and drop-outs, a fraction of γ together, SecAgg+ stays connected but for a probability of K γ^{k/2}: in a
-//! Harary graph that takes a gap of k/2 neighbours in the permutation. With k = 40, γ = 1/4 and K = 10⁴ that is 10⁻⁸.
+//! For random colluders and drop-outs, a fraction of γ together, SecAgg+ stays connected but for a
+//! probability of K γ^{k/2}: in a Harary graph that takes a gap of k/2 neighbours in the permutation. With
+//! k = 40, γ = 1/4 and K = 10⁴ that is 10⁻⁸.
 //!
-//! Wrong shares of the right form are not detected, but that of a secret key that does not belong to its public key; then the round is an
-//! outage.
+//! Wrong shares of the right form are not detected, but that of a secret key that does not belong to its
+//! public key; then the round is an outage.
 
 mod parties;
 mod suite;
@@ -50,7 +54,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
-use super::{Input, Message, OverField, PartyId, Protocol, Secret, SharedKeys, included};
+use super::{Expects, Input, Message, OverField, PartyId, Phase, Protocol, Secret, SharedKeys, included};
 use crate::algebra::Symbol;
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
@@ -65,15 +69,16 @@ pub use uniform::{LongShare, Padded, Uniform, UniformKeys};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecAggConfig {
-    /// Number of clients t who must be left in every step, from 2 to the number of clients; the server together with t − 1 clients learns
-    /// nothing but the sum. Without it two thirds of the clients.
+    /// Number of clients t who must be left in every step, from 2 to the number of clients; the server
+    /// together with t − 1 clients learns nothing but the sum. Without it two thirds of the clients.
     #[schemars(range(min = 2))]
     pub threshold: Option<usize>,
-    /// Where masks come from: "agreement" (X25519, HKDF and ChaCha20) or "uniform" (symbols as long as the update, shared one by one).
+    /// Where masks come from: "agreement" (X25519, HKDF and ChaCha20) or "uniform" (symbols as long as the
+    /// update, shared one by one).
     pub keys: SharedKeys,
-    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer left nothing is unmasked and the round is an outage. By
-    /// default 3, or `threshold` + 1 where that is more, or all of fewer clients: what threshold − 1 colluders leave of a sum is then
-    /// never one update.
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer left nothing is unmasked and
+    /// the round is an outage. By default 3, or `threshold` + 1 where that is more, or all of fewer clients:
+    /// what threshold − 1 colluders leave of a sum is then never one update.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
@@ -85,19 +90,20 @@ pub struct SecAggConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecAggPlusConfig {
-    /// Number of neighbours k of every client in the graph of each round, from 2 to the number of clients − 1; an odd one needs an even
-    /// number of clients.
+    /// Number of neighbours k of every client in the graph of each round, from 2 to the number of clients −
+    /// 1; an odd one needs an even number of clients.
     #[schemars(range(min = 2))]
     pub neighbours: usize,
-    /// Number of neighbours t who must be left in every step, from 2 to `neighbours`; with fewer colluders around every client the server
-    /// learns nothing but the sum. Without it two thirds of the neighbours.
+    /// Number of neighbours t who must be left in every step, from 2 to `neighbours`; with fewer colluders
+    /// around every client the server learns nothing but the sum. Without it two thirds of the neighbours.
     #[schemars(range(min = 2))]
     pub threshold: Option<usize>,
-    /// Where masks come from: "agreement" (X25519, HKDF and ChaCha20) or "uniform" (symbols as long as the update, shared one by one).
+    /// Where masks come from: "agreement" (X25519, HKDF and ChaCha20) or "uniform" (symbols as long as the
+    /// update, shared one by one).
     pub keys: SharedKeys,
-    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer left nothing is unmasked and the round is an outage. By
-    /// default 3, or `threshold` + 1 where that is more, or all of fewer clients: what threshold − 1 colluders leave of a sum is then
-    /// never one update.
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer left nothing is unmasked and
+    /// the round is an outage. By default 3, or `threshold` + 1 where that is more, or all of fewer clients:
+    /// what threshold − 1 colluders leave of a sum is then never one update.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
@@ -118,6 +124,10 @@ impl Default for SecAggPlusConfig {
 }
 
 impl OverField for SecAggConfig {
+    fn memory(&self) -> u64 {
+        super::SMALL
+    }
+
     fn quantisation(&self) -> &Quantisation {
         &self.quantisation
     }
@@ -134,6 +144,10 @@ impl OverField for SecAggConfig {
 }
 
 impl OverField for SecAggPlusConfig {
+    fn memory(&self) -> u64 {
+        super::SMALL
+    }
+
     fn quantisation(&self) -> &Quantisation {
         &self.quantisation
     }
@@ -193,8 +207,8 @@ impl Graph {
         }
     }
 
-    /// Harary's k-connected graph of `degree` k over a random order of the clients: everybody with the k/2 next on either side, and
-    /// with the client opposite if k is odd.
+    /// Harary's k-connected graph of `degree` k over a random order of the clients: everybody with the k/2
+    /// next on either side, and with the client opposite if k is odd.
     #[must_use]
     pub fn harary(clients: usize, degree: usize, rng: &mut Rng) -> Self {
         let mut order: Vec<u16> = (0..clients as u16).collect();
@@ -249,7 +263,8 @@ pub struct SecAgg<C> {
 }
 
 impl<C> SecAgg<C> {
-    /// Among `clients` clients over the complete graph, or over graphs of a degree drawn from `seed` in every round.
+    /// Among `clients` clients over the complete graph, or over graphs of a degree drawn from `seed` in every
+    /// round.
     ///
     /// # Errors
     /// A degree for which there is no graph; a threshold above the number of holders of a secret or below 2.
@@ -286,7 +301,8 @@ impl<C> SecAgg<C> {
         Ok(Self { clients, degree, threshold, least: 1, graphs, choice: PhantomData })
     }
 
-    /// With at least this many clients in a sum, even where t are fewer: a smaller set is not announced, and not answered.
+    /// With at least this many clients in a sum, even where t are fewer: a smaller set is not announced, and
+    /// not answered.
     #[must_use]
     pub fn with_at_least(self, least: usize) -> Self {
         Self { least, ..self }
@@ -397,8 +413,17 @@ impl<S: Symbol, C: Choice<S>> Protocol<S> for SecAgg<C> {
         (0..self.clients as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
     }
 
-    fn phases(&self) -> u8 {
-        7
+    fn phases(&self) -> Vec<Phase> {
+        let announcement = |name| Phase::announcement(name, crate::message::Role::Client);
+        vec![
+            Phase::upload("keys", Expects::Everybody),
+            announcement("keys"),
+            Phase::upload("shares", Expects::Addressed),
+            announcement("shares"),
+            Phase::upload("upload", Expects::Addressed),
+            announcement("survivors"),
+            Phase::upload("answer", Expects::Addressed),
+        ]
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key> {

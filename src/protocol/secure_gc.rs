@@ -1,7 +1,8 @@
-//! Secure gradient coding with replicated data: every shard of the data lies with several clients, and the sum of all gradients
-//! comes from any N_r of them.
+//! Secure gradient coding with replicated data: every shard of the data lies with several clients, and the
+//! sum of all gradients comes from any N_r of them.
 //!
-//! *Secure gradient coding, minimum source key size*: the paper's servers are the clients here, its user is the server.
+//! *Secure gradient coding, minimum source key size*: the paper's servers are the clients here, its user is
+//! the server.
 //!
 //! | paper | here | shape |
 //! |---|---|---|
@@ -12,12 +13,13 @@
 //! | Q, η = h/m − 1 updates in all | `source` draws | h − m times L/m |
 //! | X_n = s_n (F W + \[0; Q\]) | [`Upload`] | L/m |
 //!
-//! Every client trains on each of its M shards by itself and sends one combination of the results, 1/m of an update long, under a key of
-//! the same length from the key dealer. Any N_r transmissions give Σ_k W_k; all N of them, in any number of attempts, show the server
-//! nothing else. Clients who hold a shard know its gradient, and no collusion of clients with the server is covered.
+//! Every client trains on each of its M shards by itself and sends one combination of the results, 1/m of an
+//! update long, under a key of the same length from the key dealer. Any N_r transmissions give Σ_k W_k; all N
+//! of them, in any number of attempts, show the server nothing else. Clients who hold a shard know its
+//! gradient, and no collusion of clients with the server is covered.
 //!
-//! K a multiple of N is the same scheme: the shard of a client is then the union of K/N datasets, whose gradient is the sum of theirs,
-//! and neither the transmissions nor the keys change.
+//! K a multiple of N is the same scheme: the shard of a client is then the union of K/N datasets, whose
+//! gradient is the sum of theirs, and neither the transmissions nor the keys change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
 pub use super::uncoded::Upload;
 use super::uncoded::malformed;
-use super::{Clock, Decoded, Envelope, Input, OverField, Party, PartyId, Protocol, Secret};
+use super::{Clock, Decoded, Envelope, Expects, Input, OverField, Party, PartyId, Phase, Protocol, Secret};
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Symbol};
@@ -45,12 +47,12 @@ pub struct SecureGcConfig {
     /// Responders N_r: transmissions of any so many clients give the sum; 1 to `clients`.
     #[schemars(range(min = 1))]
     pub responders: usize,
-    /// Reduction m: a transmission has 1/m of an update's length, and every shard of the data lies with clients − responders + m
-    /// clients, each of which trains on it; 1 to `responders`.
+    /// Reduction m: a transmission has 1/m of an update's length, and every shard of the data lies with
+    /// clients − responders + m clients, each of which trains on it; 1 to `responders`.
     #[schemars(range(min = 1))]
     pub reduction: usize,
-    /// Which client holds which shards: "combined" (the fewest key symbols), "cyclic", or "fractional-repetition" (the copies of a
-    /// shard must divide the number of clients).
+    /// Which client holds which shards: "combined" (the fewest key symbols), "cyclic", or
+    /// "fractional-repetition" (the copies of a shard must divide the number of clients).
     pub assignment: AssignmentKind,
     /// How updates become field symbols.
     pub quantisation: Quantisation,
@@ -68,6 +70,10 @@ impl Default for SecureGcConfig {
 }
 
 impl OverField for SecureGcConfig {
+    fn memory(&self) -> u64 {
+        super::SMALL
+    }
+
     fn quantisation(&self) -> &Quantisation {
         &self.quantisation
     }
@@ -208,8 +214,9 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for SecureGc<S::Scalar> {
         (0..self.code.servers() as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
     }
 
-    fn phases(&self) -> u8 {
-        2
+    fn phases(&self) -> Vec<Phase> {
+        // Data is shared before the run, and nothing in a round.
+        vec![Phase::shares("share", Expects::Nobody), Phase::upload("upload", Expects::Everybody)]
     }
 
     fn holds(&self, client: u16) -> Vec<u16> {

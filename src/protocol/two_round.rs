@@ -1,7 +1,7 @@
 //! Secure aggregation in two rounds: what its schemes have in common.
 //!
-//! Zhao, Sun, *Information Theoretic Secure Aggregation with User Dropouts*, section 2; the same two rounds carry Wan et al. and the
-//! SecAgg family.
+//! Zhao, Sun, *Information Theoretic Secure Aggregation with User Dropouts*, section 2; the same two rounds
+//! carry Wan et al. and the SecAgg family.
 //!
 //! | paper | here | shape |
 //! |---|---|---|
@@ -12,19 +12,24 @@
 //! | U_1 | [`TwoRoundMessage::Survivors`] | K bits |
 //! | Y_k^{U_1} | [`TwoRoundMessage::Answer`] | R₂ L |
 //!
-//! Phase 0: where nobody deals keys, clients send each other shares of their masks. Phase 1: every client uploads X_k. Phase 2: once at least U uploads are there (and
-//! `least_included`, for the sum of a few is close to an update), the server fixes U_1, whose uploads arrived, and announces it to its members. Phase 3: they answer with what unmasks Σ_{U_1} X_k and nothing else. Phase 4: from the answers of
-//! any U of them the server outputs Σ_{U_1} W_k; with fewer it is an outage. A lost upload or answer is a drop-out in that round, and so
-//! is a lost share: its receiver cannot answer for a set with the sender.
+//! Phase 0: where nobody deals keys, clients send each other shares of their masks. Phase 1: every client
+//! uploads X_k. Phase 2: once at least U uploads are there (and `least_included`, for the sum of a few is
+//! close to an update), the server fixes U_1, whose uploads arrived, and announces it to its members. Phase
+//! 3: they answer with what unmasks Σ_{U_1} X_k and nothing else. Phase 4: from the answers of any U of them
+//! the server outputs Σ_{U_1} W_k; with fewer it is an outage. A lost upload or answer is a drop-out in that
+//! round, and so is a lost share: its receiver cannot answer for a set with the sender.
 //!
-//! Answers for two survivor sets would unmask two sums. A client therefore answers for one set a round and refuses a second. The
-//! attempts of a round go on with the same keys: uploads that arrived stay, the set stays once it is announced, and what is sent
-//! again is what was sent before, so that attempts show the server nothing new.
+//! Answers for two survivor sets would unmask two sums. A client therefore answers for one set a round and
+//! refuses a second. The attempts of a round go on with the same keys: uploads that arrived stay, the set
+//! stays once it is announced, and what is sent again is what was sent before, so that attempts show the
+//! server nothing new.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol, Reason, Secret};
+use super::{
+    Clock, Decoded, Envelope, Expects, Input, Message, Party, PartyId, Phase, Protocol, Reason, Secret,
+};
 use crate::algebra::{Scalar, Symbol};
 use crate::keys::KeySource;
 
@@ -55,6 +60,11 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     /// What `client` adds to its input: [`TwoRound::mask_len`] symbols.
     fn mask(&self, client: u16, key: &Self::Key) -> Vec<S>;
 
+    /// Whether clients send each other shares in phase 0.
+    fn has_shares(&self) -> bool {
+        false
+    }
+
     /// What `client` sends to other clients in phase 0, by receiver.
     fn shares(&self, _client: u16, _key: &Self::Key) -> Vec<(u16, Symbols<S>)> {
         Vec::new()
@@ -74,8 +84,8 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     /// What is wrong with the form of an answer for inputs of the padded length `len`, if anything.
     fn malformed(&self, len: usize, included: &[u16], answer: &Self::Answer) -> Option<String>;
 
-    /// Takes the masks out of `sum`, the sum of the uploads of `included`, with at least U answers in the order of the clients.
-    /// False if these answers do not suffice.
+    /// Takes the masks out of `sum`, the sum of the uploads of `included`, with at least U answers in the
+    /// order of the clients. False if these answers do not suffice.
     fn unmask(&self, sum: &mut [S], included: &[u16], answers: &[(u16, &Self::Answer)]) -> bool;
 }
 
@@ -177,7 +187,8 @@ impl<C> Rounds<C> {
         Self { scheme: Arc::new(scheme), least: 1 }
     }
 
-    /// With at least this many clients in a sum, even where U are fewer: a smaller set is not announced, and not answered.
+    /// With at least this many clients in a sum, even where U are fewer: a smaller set is not announced, and
+    /// not answered.
     #[must_use]
     pub fn with_at_least(self, least: usize) -> Self {
         Self { least, ..self }
@@ -199,8 +210,14 @@ impl<S: Symbol, C: TwoRound<S>> Protocol<S> for Rounds<C> {
         (0..self.scheme.clients() as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
     }
 
-    fn phases(&self) -> u8 {
-        4
+    fn phases(&self) -> Vec<Phase> {
+        let waits = if self.scheme.has_shares() { Expects::Everybody } else { Expects::Nobody };
+        vec![
+            Phase::shares("share", waits),
+            Phase::upload("upload", Expects::Everybody),
+            Phase::announcement("survivors", crate::message::Role::Client),
+            Phase::upload("answer", Expects::Addressed),
+        ]
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key> {

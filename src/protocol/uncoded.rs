@@ -1,7 +1,7 @@
 //! The schemes without a code: every client sends one vector to the server, the server adds what arrives.
 //!
-//! McMahan et al., *Communication-Efficient Learning of Deep Networks from Decentralized Data*, AISTATS 2017, and the baselines
-//! of Weng et al., arXiv 2507.07565 (see [`cogc`](super::cogc)), section IX.
+//! McMahan et al., *Communication-Efficient Learning of Deep Networks from Decentralized Data*, AISTATS 2017,
+//! and the baselines of Weng et al., arXiv 2507.07565 (see [`cogc`](super::cogc)), section IX.
 //!
 //! | scheme | client k sends | server outputs |
 //! |---|---|---|
@@ -10,256 +10,24 @@
 //! | `gaussian` | x_k + σ g_k, g_k i.i.d. N(0, 1) | Σ over arrivals, noise included |
 //! | `zero-sum` | x_k + u_k, Σ_k u_k = 0 | Σ over arrivals; the masks cancel only when all arrive |
 //!
-//! With `transmissions` = n the server asks every client whose upload did not arrive for the same vector again, up to n times: uploads
-//! are sent in phases 1, 3, …, requests in between.
+//! With `transmissions` = n the server asks every client whose upload did not arrive for the same vector
+//! again, up to n times: uploads are sent in phases 1, 3, …, requests in between.
+
+mod config;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
-use super::{
-    Arithmetic, Clock, Decoded, Envelope, Input, Message, Numbers, Party, PartyId, Protocol, Reason, Secret,
-    included,
-};
-use crate::algebra::field::{M31, M61};
-use crate::algebra::grid::{Grid, Public};
-use crate::algebra::quantise::{Modulus, Quantisation};
+use super::{Clock, Decoded, Envelope, Expects, Input, Party, PartyId, Phase, Protocol, Reason, Secret};
+use crate::algebra::grid::Grid;
 use crate::algebra::{KeyStream, Scalar, Symbol};
-use crate::error::{Error, Result};
 use crate::keys::{self, KeyKind, KeySource, pairwise_mask};
 use crate::parallel;
 use crate::precision;
-use crate::seed::Seed;
-
-/// Plain FedAvg over links that never fail.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Ideal {
-    /// What is sent and summed: "f32", "f64", or "field" (quantised updates over a prime field).
-    pub arithmetic: Arithmetic,
-    /// How updates become field symbols, with arithmetic = "field".
-    pub quantisation: Option<Quantisation>,
-}
-
-/// FedAvg over the failing links.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct FedAvg {
-    /// What is sent and summed: "f32", "f64", or "field" (quantised updates over a prime field).
-    pub arithmetic: Arithmetic,
-    /// How updates become field symbols, with arithmetic = "field".
-    pub quantisation: Option<Quantisation>,
-    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
-    #[schemars(range(min = 1))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub least_included: Option<usize>,
-    /// Times that a client sends its upload at most, 1 to 100: the server asks again for what did not arrive.
-    #[schemars(range(min = 1, max = 100))]
-    pub transmissions: u32,
-}
-
-/// Local Gaussian noise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Gaussian {
-    /// Standard deviation σ of the noise per coordinate, in the unit of the update; at least 0.
-    #[schemars(range(min = 0.0))]
-    pub key_std: f64,
-    /// Precision of what is sent and summed: "f32" or "f64".
-    pub arithmetic: Arithmetic,
-    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that what is sent hides them bit
-    /// by bit and sums are exact; without one privacy is a statement about real numbers only.
-    pub grid: bool,
-    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
-    #[schemars(range(min = 1))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub least_included: Option<usize>,
-    /// Times that a client sends its upload at most, 1 to 100: the server asks again for what did not arrive.
-    #[schemars(range(min = 1, max = 100))]
-    pub transmissions: u32,
-}
-
-/// Zero-sum masks without a code.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ZeroSum {
-    /// Key construction: "plain", "fair" or "pairwise".
-    pub keys: KeyKind,
-    /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0.
-    #[schemars(range(min = 0.0))]
-    pub key_std: f64,
-    /// Precision of what is sent and summed: "f32" or "f64".
-    pub arithmetic: Arithmetic,
-    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that what is sent hides them bit
-    /// by bit and sums are exact; without one privacy is a statement about real numbers only.
-    pub grid: bool,
-    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an outage.
-    #[schemars(range(min = 1))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub least_included: Option<usize>,
-    /// Times that a client sends its upload at most, 1 to 100: the server asks again for what did not arrive.
-    #[schemars(range(min = 1, max = 100))]
-    pub transmissions: u32,
-}
-
-impl Default for Ideal {
-    fn default() -> Self {
-        Self { arithmetic: Arithmetic::F32, quantisation: None }
-    }
-}
-
-impl Default for FedAvg {
-    fn default() -> Self {
-        Self { arithmetic: Arithmetic::F32, quantisation: None, least_included: None, transmissions: 1 }
-    }
-}
-
-impl Default for Gaussian {
-    fn default() -> Self {
-        Self { key_std: 1.0, arithmetic: Arithmetic::F32, grid: true, least_included: None, transmissions: 1 }
-    }
-}
-
-impl Default for ZeroSum {
-    fn default() -> Self {
-        Self {
-            keys: KeyKind::default(),
-            key_std: 1.0,
-            arithmetic: Arithmetic::F64,
-            grid: true,
-            least_included: None,
-            transmissions: 1,
-        }
-    }
-}
-
-/// A standard deviation is a finite number ≥ 0.
-pub(super) fn check_std(key: &str, std: f64) -> Result<()> {
-    if std.is_finite() && std >= 0.0 {
-        Ok(())
-    } else {
-        Err(Error::config(key, format!("{std} is not a standard deviation; give a finite number ≥ 0")))
-    }
-}
-
-/// As many as an attempt has phases for.
-fn check_transmissions(transmissions: u32) -> Result<()> {
-    if (1..=100).contains(&transmissions) {
-        return Ok(());
-    }
-    Err(Error::config("transmissions", format!("{transmissions} is out of range; give 1 to 100")))
-}
-
-/// Zero-sum keys need somebody to cancel with.
-pub(super) fn check_clients_for_keys(clients: usize) -> Result<()> {
-    if clients >= 2 { Ok(()) } else { Err(Error::config("keys", "zero-sum keys need at least 2 clients")) }
-}
-
-impl Ideal {
-    pub(super) fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
-        let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
-        let setup = Setup::new(clients, seed, Scheme::default()).reliable().for_inputs(public, None);
-        Ok(session(Mask::None, numbers, setup))
-    }
-}
-
-impl FedAvg {
-    pub(super) fn assemble<A: Assemble>(
-        &self,
-        clients: usize,
-        seed: Seed,
-        public: &Public,
-        to: A,
-    ) -> Result<A::Output> {
-        let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
-        check_transmissions(self.transmissions)?;
-        let least_included = Some(included::visible(self.least_included, clients)?);
-        let scheme = Scheme { least_included, ..Scheme::default() };
-        let setup = Setup::new(clients, seed, scheme).for_inputs(public, None);
-        Ok(assemble(Mask::None, numbers, self.transmissions, setup, to))
-    }
-}
-
-impl Gaussian {
-    pub(super) fn assemble<A: Assemble>(
-        &self,
-        clients: usize,
-        seed: Seed,
-        public: &Public,
-        to: A,
-    ) -> Result<A::Output> {
-        check_std("key_std", self.key_std)?;
-        check_transmissions(self.transmissions)?;
-        let least_included = Some(included::visible(self.least_included, clients)?);
-        let scheme = Scheme { key_std: Some(self.key_std), least_included, ..Scheme::default() };
-        let numbers = real(self.arithmetic, "Gaussian noise does not exist over a field")?;
-        let stds = (self.key_std, self.key_std);
-        let grid = grid(self.grid, clients, stds, &numbers, public);
-        let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
-        Ok(assemble(Mask::Gaussian(self.key_std), numbers, self.transmissions, setup, to))
-    }
-}
-
-impl ZeroSum {
-    pub(super) fn assemble<A: Assemble>(
-        &self,
-        clients: usize,
-        seed: Seed,
-        public: &Public,
-        to: A,
-    ) -> Result<A::Output> {
-        check_std("key_std", self.key_std)?;
-        check_transmissions(self.transmissions)?;
-        check_clients_for_keys(clients)?;
-        let least_included = Some(included::visible(self.least_included, clients)?);
-        let (keys, key_std) = (self.keys.name().into(), Some(self.key_std));
-        let scheme = Scheme { keys, key_std, least_included, ..Scheme::default() };
-        let rule = "one lost upload would leave a mask that is uniform over the field";
-        let numbers = real(self.arithmetic, rule)?;
-        let stds = self.keys.stds(clients, self.key_std);
-        let grid = grid(self.grid, clients, stds, &numbers, public);
-        let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
-        Ok(assemble(Mask::ZeroSum(self.keys, self.key_std), numbers, self.transmissions, setup, to))
-    }
-}
-
-/// The grid of a scheme whose keys have these smallest and largest standard deviations, if it is `wanted` and there are real numbers.
-pub(super) fn grid(
-    wanted: bool,
-    clients: usize,
-    stds: (f64, f64),
-    numbers: &Numbers,
-    public: &Public,
-) -> Option<Grid> {
-    match numbers {
-        Numbers::Real(single) if wanted => Grid::new(clients, stds, *single, public),
-        _ => None,
-    }
-}
-
-/// Floating point, for schemes that make no sense over a field.
-pub(super) fn real(arithmetic: Arithmetic, rule: &str) -> Result<Numbers> {
-    match arithmetic {
-        Arithmetic::Field => Err(Error::config("arithmetic", format!("{rule}; take \"f32\" or \"f64\""))),
-        real => real.numbers(None, 0),
-    }
-}
-
-pub(super) fn session(mask: Mask, numbers: Numbers, setup: Setup) -> Box<dyn Aggregator> {
-    assemble(mask, numbers, 1, setup, Simulated)
-}
-
-fn assemble<A: Assemble>(mask: Mask, numbers: Numbers, transmissions: u32, setup: Setup, to: A) -> A::Output {
-    let least = setup.scheme.least_included.unwrap_or(1);
-    let protocol = Uncoded { clients: setup.clients, least, transmissions, mask, grid: setup.grid };
-    match numbers {
-        Numbers::Real(single) => to.real(protocol, single, setup),
-        Numbers::Field(Modulus::M61, quantiser) => to.field::<M61, _>(protocol, quantiser, setup),
-        Numbers::Field(Modulus::M31, quantiser) => to.field::<M31, _>(protocol, quantiser, setup),
-    }
-}
+pub use config::{FedAvg, Gaussian, Ideal, ZeroSum};
+pub(super) use config::{check_clients_for_keys, check_std, grid, real, session};
+pub use upload::Upload;
 
 /// What a client adds to its update before it sends it; the number is σ.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -285,20 +53,6 @@ pub struct Uncoded {
     pub mask: Mask,
     /// What masks are rounded to, if anything.
     pub grid: Option<Grid>,
-}
-
-/// One vector, here a client's masked update of d symbols.
-#[derive(Clone, Debug)]
-pub struct Upload<S>(pub Arc<Vec<S>>);
-
-impl<S: Symbol> Message<S> for Upload<S> {
-    fn bytes(&self) -> usize {
-        self.0.len() * S::BYTES
-    }
-
-    fn reveals(&self) -> Vec<Vec<S>> {
-        vec![self.0.to_vec()]
-    }
 }
 
 /// What a party holds before the round.
@@ -451,8 +205,17 @@ impl<S: Symbol> Protocol<S> for Uncoded {
         (0..self.clients as u16).map(PartyId::Client).chain([PartyId::Server]).collect()
     }
 
-    fn phases(&self) -> u8 {
-        last_phase(self.transmissions)
+    fn phases(&self) -> Vec<Phase> {
+        // Nothing is shared: the phase is there so that the upload is a client's second step under every
+        // protocol.
+        let share = Phase::shares("share", Expects::Nobody);
+        let asked = (1..self.transmissions).flat_map(|_| {
+            [
+                Phase::announcement("request", crate::message::Role::Client),
+                Phase::upload("upload again", Expects::Addressed),
+            ]
+        });
+        [share, Phase::upload("upload", Expects::Everybody)].into_iter().chain(asked).collect()
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {

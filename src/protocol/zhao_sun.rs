@@ -1,6 +1,7 @@
 //! Secure aggregation at the optimal rates, with drop-outs and colluding clients.
 //!
-//! Zhao, Sun, *Information Theoretic Secure Aggregation with User Dropouts*, section 4.3: R₁ = 1, R₂ = 1/(U−T).
+//! Zhao, Sun, *Information Theoretic Secure Aggregation with User Dropouts*, section 4.3: R₁ = 1, R₂ =
+//! 1/(U−T).
 //!
 //! | paper | here | shape |
 //! |---|---|---|
@@ -9,13 +10,15 @@
 //! | C, c_ij = 1/(α_i − β_j) | `sharing`, α_i = i, β_j = K + j | K × U |
 //! | Z_k^{U_1} | Σ_{j ∈ U_1} `Key::shares[j]` | L/(U−T) |
 //!
-//! The paper's dealer shares Σ_{U_1} S_k anew for every U_1: Σ_{u ≥ U−1} C(K−1, u) shares a client, 262,144 at K = 20, U = 11. Here
-//! the dealer shares every S_k once, [pieces of S_k; T uniform pieces] through C, and a client adds the shares of U_1 when it
-//! learns U_1. The sum of shares is the share of the sum with the noise Σ_{U_1} N_k, so that for one U_1 the second round has the
-//! paper's law, at K shares a client. T clients still hold nothing about the others' masks: T shares of each S_k are uniform.
-//! At K = 3, U = 2, T = 0 a client's key has the entropy 2L, below the (2, 2.5, 2) L of (89).
+//! The paper's dealer shares Σ_{U_1} S_k anew for every U_1: Σ_{u ≥ U−1} C(K−1, u) shares a client, 262,144
+//! at K = 20, U = 11. Here the dealer shares every S_k once, [pieces of S_k; T uniform pieces] through C, and
+//! a client adds the shares of U_1 when it learns U_1. The sum of shares is the share of the sum with the
+//! noise Σ_{U_1} N_k, so that for one U_1 the second round has the paper's law, at K shares a client. T
+//! clients still hold nothing about the others' masks: T shares of each S_k are uniform. At K = 3, U = 2, T =
+//! 0 a client's key has the entropy 2L, below the (2, 2.5, 2) L of (89).
 //!
-//! Promise: the server with up to T clients learns Σ_{U_1} W_k and nothing more, even when lost messages reach it after all.
+//! Promise: the server with up to T clients learns Σ_{U_1} W_k and nothing more, even when lost messages
+//! reach it after all.
 
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
@@ -36,13 +39,16 @@ use crate::seed::Seed;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ZhaoSunConfig {
-    /// Number of clients U whose uploads and answers suffice, from 1 to the number of clients: fewer in either round are an outage.
+    /// Number of clients U whose uploads and answers suffice, from 1 to the number of clients: fewer in
+    /// either round are an outage.
     #[schemars(range(min = 1))]
     pub survivors: usize,
-    /// Number of clients T that may collude with the server, below `survivors`; answers have d/(U − T) symbols.
+    /// Number of clients T that may collude with the server, below `survivors`; answers have d/(U − T)
+    /// symbols.
     pub colluders: usize,
-    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer uploads nothing is unmasked and the round is an outage.
-    /// By default 3, or two more than `colluders` where that is more, or all of fewer clients: what colluders leave of a sum is then never one update.
+    /// Fewest clients whose sum the server may learn, 1 to `clients`; with fewer uploads nothing is unmasked
+    /// and the round is an outage. By default 3, or two more than `colluders` where that is more, or all of
+    /// fewer clients: what colluders leave of a sum is then never one update.
     #[schemars(range(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub least_included: Option<usize>,
@@ -57,6 +63,10 @@ impl Default for ZhaoSunConfig {
 }
 
 impl OverField for ZhaoSunConfig {
+    fn memory(&self) -> u64 {
+        super::LARGE
+    }
+
     fn quantisation(&self) -> &Quantisation {
         &self.quantisation
     }

@@ -1,6 +1,8 @@
-//! Checkpoints: magic, header length, JSON header, little-endian f32 vectors, SHA-256 of all that stands before.
+//! Checkpoints: magic, header length, JSON header, little-endian f32 vectors, SHA-256 of all that stands
+//! before.
 //!
-//! The magic ends with the version. Version 1 knew `parameters` and `carried` only, and wrote under `sgd` and `fedavg`; it is read as such.
+//! The magic ends with the version. Version 1 knew `parameters` and `carried` only, and wrote under `sgd` and
+//! `fedavg`; it is read as such.
 
 use std::path::Path;
 
@@ -53,9 +55,10 @@ pub struct Checkpoint {
     pub control: Vec<f32>,
     /// Each client's control vector, d numbers; empty for solvers without.
     pub controls: Vec<Vec<f32>>,
-    /// The vectors of the server's optimiser ([`crate::server`]).
+    /// The vectors of the server's optimiser ([`crate::server_rule`]).
     pub moments: Vec<Vec<f32>>,
-    /// What the server remembers of each client ([`crate::protocol::participation`]); empty for other protocols.
+    /// What the server remembers of each client ([`crate::protocol::participation`]); empty for other
+    /// protocols.
     pub memory: Vec<Vec<f32>>,
     /// Rounds in a row in which each client was not heard ([`crate::cohort`]); empty for fixed cohorts.
     pub misses: Vec<u32>,

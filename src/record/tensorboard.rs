@@ -1,5 +1,5 @@
-//! Event files of TensorBoard: records of length, masked CRC-32C of the length, payload, masked CRC-32C of the payload; each
-//! payload an `Event` message of protocol buffers.
+//! Event files of TensorBoard: records of length, masked CRC-32C of the length, payload, masked CRC-32C of
+//! the payload; each payload an `Event` message of protocol buffers.
 //!
 //! The format is that of `tensorflow/core/lib/io/record_writer.cc`, `tensorflow/core/util/event.proto` and
 //! `tensorflow/core/framework/summary.proto`; six fields of these messages are enough for scalars.
@@ -167,8 +167,8 @@ fn step(payload: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::NotFinite;
     use super::*;
+    use crate::error::NotFinite;
 
     fn row(round: u64) -> Row {
         Row {

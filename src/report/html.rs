@@ -1,18 +1,18 @@
 //! One self-contained HTML file about some runs: summary, figures, audit, configurations.
 //!
-//! It loads nothing from elsewhere and follows the reader's light or dark scheme. The same runs give the same bytes.
+//! It loads nothing from elsewhere and follows the reader's light or dark scheme. The same runs give the same
+//! bytes.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::pivot::difference;
-use super::played::{kept, mark};
 use super::plot::{self, Figure};
 use super::table::{mean_of_some, mean_pm, short};
-use super::{Measures, Recorded, Runs, Series, Spread};
+use super::{Recorded, Runs, Series, Spread};
+use crate::audit::Entry;
 use crate::error::{Error, Result};
-use crate::privacy::audit::Entry;
-use crate::record::{End, Target, read_rows, write_atomically};
+use crate::record::{End, Measures, Target, kept, mark, read_rows, write_atomically};
 use crate::sweep::results;
 
 const STYLE: &str = include_str!("report.css");

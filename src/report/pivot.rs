@@ -1,15 +1,14 @@
 //! Tables of runs: rows × columns by configuration keys, mean ± spread over seeds in each cell.
 
-use clap::ValueEnum;
-
-use super::played::{kept, mark};
-use super::{Measures, Recorded, Runs, Spread, markdown};
+use super::{Recorded, Runs, Spread, markdown};
 use crate::error::{Error, Result};
+use crate::record::{Measures, kept, mark};
 use crate::sweep::VARIANT;
 use crate::sweep::results::label;
 
 /// What stands in the cells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Quantity {
     /// Test accuracy (%) of the last tested round.
     FinalAccuracy,
@@ -75,7 +74,8 @@ impl Quantity {
 }
 
 /// Among which cells the best is marked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Best {
     /// The cells of each column.
     Column,
@@ -126,8 +126,8 @@ pub struct Table {
 }
 
 impl Pivot {
-    /// Rows and columns when none are asked for: the last swept key makes the columns, the others the rows. A key that none of the
-    /// runs has does not count.
+    /// Rows and columns when none are asked for: the last swept key makes the columns, the others the rows. A
+    /// key that none of the runs has does not count.
     #[must_use]
     pub fn default_keys(runs: &Runs) -> (Vec<String>, Vec<String>) {
         let known = |key: &&String| runs.runs.iter().any(|run| run.value(key).is_some());
@@ -301,8 +301,8 @@ impl Table {
         })
     }
 
-    /// As Markdown, aligned for a terminal too, with the caption below. `–`: no run has a value. A mean is over the runs
-    /// that did not diverge; cells say how many did.
+    /// As Markdown, aligned for a terminal too, with the caption below. `–`: no run has a value. A mean is
+    /// over the runs that did not diverge; cells say how many did.
     #[must_use]
     pub fn markdown(&self) -> String {
         let escape = |text: &str| text.replace('|', "\\|").replace(|c: char| c.is_control(), " ");

@@ -1,14 +1,14 @@
 //! Figures: panels above each other that share the axis of rounds, curves labelled at their right end.
 //!
-//! Colours are those of Okabe and Ito (2008), "Color universal design", without the yellow, which is too pale for
-//! a line; neighbouring curves also differ in their dashes, so that a figure can be read in grey.
+//! Colours are those of Okabe and Ito (2008), "Color universal design", without the yellow, which is too pale
+//! for a line; neighbouring curves also differ in their dashes, so that a figure can be read in grey.
 
 mod attack;
 mod draw;
 pub mod heatmap;
 mod lines;
+mod privacy_levels;
 mod raster;
-mod study;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -20,16 +20,15 @@ pub use self::attack::{plot_images, plot_roc};
 pub(super) use self::draw::Figure;
 use self::draw::{Axis, Band, Curve, Fill, Panel, Stroke};
 pub use self::lines::{Graph, Measured, Scale, Trace, plot_graphs, plot_lines};
+pub use self::privacy_levels::{plot_leakage, plot_privacy, plot_recovery};
 #[cfg(test)]
 pub(super) use self::raster::png;
-pub use self::study::{plot_leakage, plot_privacy, plot_recovery};
 pub(super) use self::sweep::final_accuracy;
 pub use self::sweep::plot_sweep;
-use super::played::{kept, mark};
-use super::{Played, Series, Spread};
+use super::{Series, Spread};
 use crate::error::{Error, Result};
-use crate::protocol::Reason;
-use crate::record::{Outcome, Row};
+use crate::message::Reason;
+use crate::record::{Outcome, Played, Row, kept, mark};
 
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const VERMILLION: RGBColor = RGBColor(213, 94, 0);
@@ -49,11 +48,11 @@ pub(super) const MAX_SERIES: usize = COLOURS.len() * DASHES.len();
 /// Most columns of the panel of outcomes; longer runs put several rounds into one.
 const MAX_COLUMNS: u64 = 200;
 
-/// Draws test accuracy over rounds as `<stem>.svg` and `<stem>.png`: per contender the mean over its seeds, with a
-/// band of `spread` where there are several. A round counts when every seed was tested in
-/// it, so that no point of a curve is a mean over other seeds than the next; seeds without any test are left out.
-/// Contenders without a test stand in the legend only. A mean is over the seeds that did not diverge; where all did, it ends with a cross. The
-/// same input gives the same bytes.
+/// Draws test accuracy over rounds as `<stem>.svg` and `<stem>.png`: per contender the mean over its seeds,
+/// with a band of `spread` where there are several. A round counts when every seed was tested in it, so that
+/// no point of a curve is a mean over other seeds than the next; seeds without any test are left out.
+/// Contenders without a test stand in the legend only. A mean is over the seeds that did not diverge; where
+/// all did, it ends with a cross. The same input gives the same bytes.
 ///
 /// # Errors
 /// No series, more than 21, or a file that cannot be written.
@@ -61,8 +60,8 @@ pub fn plot_accuracy(series: &[Series], spread: Spread, title: &str, stem: &Path
     accuracy(series, spread, title)?.write(stem)
 }
 
-/// Draws one run as `<stem>.svg` and `<stem>.png`: test accuracy, training and test loss, outcomes of the rounds,
-/// bytes sent so far; with a cross where it diverged. The same input gives the same bytes.
+/// Draws one run as `<stem>.svg` and `<stem>.png`: test accuracy, training and test loss, outcomes of the
+/// rounds, bytes sent so far; with a cross where it diverged. The same input gives the same bytes.
 ///
 /// # Errors
 /// No round, or a file that cannot be written.
@@ -230,12 +229,13 @@ fn outcomes_panel(rows: &[Row], last: u64) -> Panel {
         ((Outcome::Recovered, None), "recovered", GREEN),
         ((Outcome::Partial, None), "partial", YELLOW),
         ((Outcome::Outage, None), "outage", BLACK),
+        ((Outcome::Estimate, None), "estimate", PURPLE),
         ((Outcome::Outage, Some(Reason::TooFew)), "too few clients", BLUE),
         ((Outcome::Outage, Some(Reason::Precision)), "imprecise", VERMILLION),
     ];
     // Too many losses are what outages are for.
     let kind_of = |row: &Row| (row.outcome, row.reason.filter(|reason| *reason != Reason::Links));
-    let mut columns: BTreeMap<u64, [u64; 5]> = BTreeMap::new();
+    let mut columns: BTreeMap<u64, [u64; 6]> = BTreeMap::new();
     for row in rows {
         let column = columns.entry(row.round.saturating_sub(1) / per_column).or_default();
         for (count, (kind, _, _)) in column.iter_mut().zip(kinds) {
@@ -243,8 +243,9 @@ fn outcomes_panel(rows: &[Row], last: u64) -> Panel {
         }
     }
     let total = rows.len().max(1) as f64;
+    let is_usual = |kind: (Outcome, Option<Reason>)| kind.1.is_none() && kind.0 != Outcome::Estimate;
     let occurs =
-        |kind: (Outcome, Option<Reason>)| kind.1.is_none() || rows.iter().any(|row| kind_of(row) == kind);
+        |kind: (Outcome, Option<Reason>)| is_usual(kind) || rows.iter().any(|row| kind_of(row) == kind);
     let kinds_shown = kinds.iter().enumerate().filter(|(_, (kind, ..))| occurs(*kind));
     let fills = kinds_shown.map(|(i, &(kind, name, colour))| {
         let boxes = columns.iter().filter(|(_, counts)| counts[i] > 0).map(|(&column, counts)| {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Measures, Played, Summary, folder_name};
-use crate::config::slug;
+use super::{Summary, folder_name};
+use crate::config::{leaves, slug};
 use crate::error::{Error, Result};
-use crate::record::{RunInfo, read_rows};
-use crate::sweep::{VARIANT, leaves, results, text};
+use crate::record::{Measures, Played, RunInfo, read_rows};
+use crate::sweep::{VARIANT, results, text};
 
 /// A run directory that has been read.
 #[derive(Clone, Debug)]

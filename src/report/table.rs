@@ -1,7 +1,7 @@
 //! The table of a comparison.
 
-use super::played::{kept, mark};
 use super::{Spread, Summary};
+use crate::record::{kept, mark};
 
 const HEADER: [&str; 11] = [
     "protocol",
@@ -23,9 +23,10 @@ const TO_TARGET: [&str; 3] = ["rounds to target", "MB to target", "seconds to ta
 
 /// A Markdown table that is aligned for a terminal too: one line per contender, in the order of their first
 /// appearance, mean ± sample standard deviation over the seeds when there are several. 1 MB = 10⁶ bytes; `–`
-/// stands for a value that does not exist. A mean over accuracies is one over the seeds that were tested. Where a contender reached
-/// the target accuracy, three columns say at what cost: means over the seeds that did, with their number if it was not all of them. Where a
-/// run diverged, a column says so, and the other columns are about the seeds that did not. ε is [`Summary::epsilon`], the largest of all seeds.
+/// stands for a value that does not exist. A mean over accuracies is one over the seeds that were tested.
+/// Where a contender reached the target accuracy, three columns say at what cost: means over the seeds that
+/// did, with their number if it was not all of them. Where a run diverged, a column says so, and the other
+/// columns are about the seeds that did not. ε is [`Summary::epsilon`], the largest of all seeds.
 #[must_use]
 pub fn table(summaries: &[Summary]) -> String {
     let contenders = groups(summaries, |a, b| a.protocol == b.protocol);
@@ -61,7 +62,8 @@ pub(super) fn groups<T>(rows: &[T], same: impl Fn(&T, &T) -> bool) -> Vec<Vec<&T
     groups
 }
 
-/// A Markdown table that is aligned for a terminal too: `text_columns` (indices) to the left, numbers to the right.
+/// A Markdown table that is aligned for a terminal too: `text_columns` (indices) to the left, numbers to the
+/// right.
 #[must_use]
 pub fn markdown(
     header: &[impl AsRef<str>],

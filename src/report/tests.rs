@@ -188,7 +188,8 @@ fn the_table_is_aligned_and_valid_markdown() {
         final_accuracy: f64::NAN,
         ..line("FedAvg | σ", 1, 0.0, 0)
     };
-    // Final accuracies 0.94, 0.96, 0.98: mean 96 %, deviation 2 %. Lines of one contender need not be neighbours.
+    // Final accuracies 0.94, 0.96, 0.98: mean 96 %, deviation 2 %. Lines of one contender need not be
+    // neighbours.
     let lines = [
         line("SecCoGC", 1, 0.94, 1_000_000),
         fedavg,

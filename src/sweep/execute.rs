@@ -12,9 +12,8 @@ use crate::config::Config;
 use crate::data::{DataConfig, Dataset};
 use crate::error::{Error, Result};
 use crate::learn::Device;
-use crate::record::{End, Row, RunInfo, TEMPORARY};
-use crate::report::{self, Played};
-use crate::train::Setting;
+use crate::record::{End, Played, RunInfo, TEMPORARY};
+use crate::train::{Experiment, Setting};
 
 /// What is known of a run before it is executed.
 struct Task<'a> {
@@ -32,23 +31,33 @@ pub struct Plan<'a> {
     device: Device,
 }
 
-/// What [`Plan::execute`] tells about a run.
-pub enum Progress<'a> {
-    /// So many of its rounds are over, or not needed any more.
-    Rounds(u64),
-    /// It is over, or has diverged, with these rounds, after these seconds.
-    Over {
-        /// `rounds.csv`.
-        rows: &'a [Row],
-        /// How it ended.
-        end: &'a End,
-        /// Wall-clock time of this call.
-        seconds: f64,
-    },
+/// Sees what [`Plan::execute`] does, from the threads that play the runs.
+pub trait Watch: Sync {
+    /// So many of a run's rounds are over, or not needed any more.
+    fn rounds(&self, run: &SweepRun, rounds: u64);
+
+    /// A run is over.
+    ///
+    /// # Errors
+    /// Whatever ends the sweep.
+    fn over(&self, run: &SweepRun, how: &Over<'_>) -> Result<()>;
+}
+
+/// A run that is over, or has diverged.
+pub struct Over<'a> {
+    /// `rounds.csv`.
+    pub played: &'a Played,
+    /// How it ended.
+    pub end: &'a End,
+    /// Its run directory.
+    pub folder: &'a Path,
+    /// Wall-clock time of this call.
+    pub seconds: f64,
 }
 
 impl<'a> Plan<'a> {
-    /// Loads the data and builds every run of the sweep; those of `shard` (i of n, i from 0) are to be executed below `folder`.
+    /// Loads the data and builds every run of the sweep; those of `shard` (i of n, i from 0) are to be
+    /// executed below `folder`.
     ///
     /// # Errors
     /// One line with the grid key whose value breaks a rule; a run directory of another configuration.
@@ -82,7 +91,7 @@ impl<'a> Plan<'a> {
     fn setting(&self, config: &Config) -> Result<Setting> {
         let known = self.datasets.iter().find(|(data, _)| *data == config.data);
         let dataset = known.map_or_else(|| config.data.load().map(Arc::new), |(_, data)| Ok(data.clone()))?;
-        Setting::with_data(config, dataset, self.device.clone())
+        Experiment::new(config.clone()).on(self.device.clone()).loaded(dataset).build()
     }
 
     /// Number of runs.
@@ -107,8 +116,8 @@ impl<'a> Plan<'a> {
         self.tasks.iter().filter(|task| !task.finished)
     }
 
-    /// How many runs go on at a time by default: as many as there are threads, and as fit into half of the memory that is free; one
-    /// on a GPU.
+    /// How many runs go on at a time by default: as many as there are threads, and as fit into half of the
+    /// memory that is free; one on a GPU.
     #[must_use]
     pub fn jobs(&self) -> usize {
         let largest = self.open().map(|task| task.bytes).max().unwrap_or(1);
@@ -117,23 +126,25 @@ impl<'a> Plan<'a> {
         most.min(fitting).clamp(1, self.open().count().max(1))
     }
 
-    /// Executes the runs that are not finished, `jobs` at a time. An interrupted run goes on from its checkpoint, one that diverged is finished. The results do not
-    /// depend on `jobs`.
+    /// Executes the runs that are not finished, `jobs` at a time. An interrupted run goes on from its
+    /// checkpoint, one that diverged is finished. The results do not depend on `jobs`.
     ///
     /// # Errors
-    /// A run directory that cannot be written; runs that are going on end first, no other is started.
-    pub fn execute(&self, jobs: usize, observe: &(dyn Fn(&SweepRun, Progress<'_>) + Sync)) -> Result<()> {
+    /// A run directory that cannot be written, an error of `watch`; runs that are going on end first, no
+    /// other is started.
+    pub fn execute(&self, jobs: usize, watch: &dyn Watch) -> Result<()> {
         let queue = Mutex::new(self.open());
         let failure: Mutex<Option<Error>> = Mutex::new(None);
         let lock = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-        // Not rayon's own threads: a thread of the pool that waits for a part of its run would start another run meanwhile.
+        // Not rayon's own threads: a thread of the pool that waits for a part of its run would start another
+        // run meanwhile.
         std::thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     while lock().is_none() {
                         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                         let Some(task) = next else { break };
-                        if let Err(error) = self.run(task, observe) {
+                        if let Err(error) = self.run(task, watch) {
                             lock().get_or_insert(error);
                         }
                     }
@@ -144,7 +155,7 @@ impl<'a> Plan<'a> {
         failed.map_or(Ok(()), Err)
     }
 
-    fn run(&self, task: &Task<'_>, observe: &(dyn Fn(&SweepRun, Progress<'_>) + Sync)) -> Result<()> {
+    fn run(&self, task: &Task<'_>, watch: &dyn Watch) -> Result<()> {
         let Task { run, path, .. } = task;
         let clock = Instant::now();
         let setting = self.setting(&run.config)?;
@@ -155,15 +166,12 @@ impl<'a> Plan<'a> {
             discard(path)?;
             built.create(path)?
         };
-        observe(run, Progress::Rounds(state.round));
-        let (_, end) = built.record(state, &mut directory, &mut |_| observe(run, Progress::Rounds(1)))?;
-        observe(run, Progress::Rounds(run.config.rounds - end.rounds));
+        watch.rounds(run, state.round);
+        let (_, end) = built.record(state, &mut directory, &mut |_| watch.rounds(run, 1))?;
+        watch.rounds(run, run.config.rounds - end.rounds);
         let played = Played::read(path)?;
-        let label = run.folder.to_string_lossy();
-        report::plot_run(&played, &label, &path.join("accuracy"))?;
         let seconds = clock.elapsed().as_secs_f64();
-        observe(run, Progress::Over { rows: &played.rows, end: &end, seconds });
-        Ok(())
+        watch.over(run, &Over { played: &played, end: &end, folder: path, seconds })
     }
 }
 
@@ -183,7 +191,8 @@ fn is_finished(path: &Path, config: &Config) -> Result<bool> {
     Ok(info.exists() && RunInfo::load(&info)?.end.is_some())
 }
 
-/// Removes what a run left that was interrupted before its first checkpoint: its tables, or a file that had no name yet.
+/// Removes what a run left that was interrupted before its first checkpoint: its tables, or a file that had
+/// no name yet.
 fn discard(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());

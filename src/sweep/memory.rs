@@ -7,22 +7,10 @@ use crate::protocol::ProtocolConfig;
 /// What a run takes beside its vectors: batches, activations, tables.
 const REST: u64 = 64 << 20;
 
-/// Bytes per client and parameter. With ten clients and a network of 1.66 million parameters the peak of a process was 13 (`ideal`), 14
-/// (`sec-cogc`), 19 (`sec-agg-plus`), 23 (`secure-gc`), 40 (`groupwise`), 50 (`zhao-sun`), 72 (`light-sec-agg`) and 84 (`hierarchical`), the
-/// data included; solvers with control variates exchange vectors of twice the length.
-fn per_parameter(protocol: &ProtocolConfig) -> u64 {
-    match protocol {
-        ProtocolConfig::Groupwise(_)
-        | ProtocolConfig::ZhaoSun(_)
-        | ProtocolConfig::LightSecAgg(_)
-        | ProtocolConfig::Hierarchical(_) => 96,
-        _ => 32,
-    }
-}
-
-/// Rough peak in bytes of one run of `clients` clients with `parameters` parameters, without the dataset, which runs share.
+/// Rough peak in bytes of one run of `clients` clients with `parameters` parameters, without the dataset,
+/// which runs share.
 pub(super) fn of_run(protocol: &ProtocolConfig, clients: usize, parameters: usize) -> u64 {
-    per_parameter(protocol) * clients as u64 * parameters as u64 + REST
+    protocol.section().memory() * clients as u64 * parameters as u64 + REST
 }
 
 /// Bytes that this process may still take; `None` where the system does not tell.

@@ -1,8 +1,8 @@
 //! The tables of a sweep directory.
 //!
-//! `sweep.csv` is tidy: the swept keys and the seed, then the columns of `rounds.csv`, one line per run and round; where a run diverged, its
-//! last line has the round, `diverged` as outcome and nothing else. `runs.csv` has
-//! the swept keys, the seed, the run's folder and its [`Measures`], one line per run.
+//! `sweep.csv` is tidy: the swept keys and the seed, then the columns of `rounds.csv`, one line per run and
+//! round; where a run diverged, its last line has the round, `diverged` as outcome and nothing else.
+//! `runs.csv` has the swept keys, the seed, the run's folder and its [`Measures`], one line per run.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Sweep, SweepRun};
 use crate::error::{Error, Result};
-use crate::record::{Row, RunInfo, to_csv, write_atomically};
-use crate::report::{Measures, Played};
+use crate::record::{Measures, Played, Row, RunInfo, to_csv, write_atomically};
 
 /// One run of a sweep, as `runs.csv` has it.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,9 +2,10 @@
 
 use super::crew::Trained;
 use crate::config::Config;
-use crate::data::{Dataset, Examples, partition};
+use crate::data::partition::{self, Partition};
+use crate::data::{Dataset, Examples};
 use crate::error::{Error, Result};
-use crate::learn::{Job, Learner, LocalUpdate, Task, Work};
+use crate::learn::{Job, Learner, LocalUpdate, Solver, Task, Work};
 use crate::seed::Seed;
 
 /// What every client holds: indices into the training set.
@@ -18,17 +19,28 @@ pub(crate) struct Division {
 }
 
 /// Divides the training set over the clients, and each client's share into training and test.
+#[cfg(feature = "cli")]
 pub(crate) fn divide(config: &Config, dataset: &Dataset) -> Result<Division> {
-    let clients = config.clients;
+    divided(config, config.partition.partition(), dataset)
+}
+
+/// The same by a partition of one's own.
+pub(super) fn divided(config: &Config, partition: &dyn Partition, dataset: &Dataset) -> Result<Division> {
     let seed = Seed::new(config.seed);
-    let mut shards = partition::split(
-        &config.partition,
+    let shards = partition::split(
+        partition,
         dataset.train.labels(),
         dataset.classes,
-        clients,
+        config.clients,
         seed.child("partition", 0),
     )
     .map_err(|error| error.within("partition"))?;
+    hold_out(config, shards)
+}
+
+/// Takes each client's test examples out of its share.
+pub(super) fn hold_out(config: &Config, mut shards: Vec<Vec<usize>>) -> Result<Division> {
+    let seed = Seed::new(config.seed);
     let mut held_out = Vec::new();
     let share = config.evaluation.client_share;
     if share > 0.0 {
@@ -45,26 +57,31 @@ pub(crate) fn divide(config: &Config, dataset: &Dataset) -> Result<Division> {
             held_out.push(held);
         }
     }
-    let examples: usize = shards.iter().map(Vec::len).sum();
-    let weights = shards.iter().map(|shard| shard.len() as f64 * clients as f64 / examples as f64).collect();
+    let weights = weights_of(&shards);
     Ok(Division { shards, held_out, weights })
 }
 
+/// n_k · M / N for each client.
+pub(super) fn weights_of(shards: &[Vec<usize>]) -> Vec<f64> {
+    let (clients, examples) = (shards.len() as f64, shards.iter().map(Vec::len).sum::<usize>() as f64);
+    shards.iter().map(|shard| shard.len() as f64 * clients / examples).collect()
+}
+
 /// The clients' learning rate in `round`.
-pub(crate) fn rate(config: &Config, round: u64) -> f64 {
-    config.solver.solver().shared().learning_rate * config.schedule.factor(round, config.rounds)
+pub(crate) fn rate(config: &Config, solver: &dyn Solver, round: u64) -> f64 {
+    solver.shared().learning_rate * config.schedule.factor(round, config.rounds)
 }
 
 /// Σ_k w_k a_k / Σ_k w_k for clients with so many examples and these weights; see [`Work::mean_count`].
-pub(crate) fn mean_count(config: &Config, examples: impl Iterator<Item = usize>, weights: &[f64]) -> f64 {
-    let solver = config.solver.solver();
-    let counts = examples.map(|examples| solver.count(config.solver.steps(examples)));
+pub(crate) fn mean_count(solver: &dyn Solver, examples: impl Iterator<Item = usize>, weights: &[f64]) -> f64 {
+    let counts = examples.map(|examples| solver.count(solver.steps(examples)));
     weights.iter().zip(counts).map(|(w, count)| w * count).sum::<f64>() / weights.iter().sum::<f64>()
 }
 
 /// What one client does in a round, from the global model to the vector that it sends.
 pub(crate) struct LocalRound<'a> {
     pub config: &'a Config,
+    pub solver: &'a dyn Solver,
     pub learner: &'a dyn Learner,
     pub examples: &'a Examples,
     /// The client's own ones among the examples.
@@ -93,10 +110,9 @@ impl LocalRound<'_> {
 
     /// Trains several clients of the same round, in their order.
     pub fn train_together(rounds: &[Self]) -> Vec<Trained> {
-        let Some(Self { config, learner, examples, round, global, .. }) = rounds.first() else {
+        let Some(Self { config, solver, learner, examples, round, global, .. }) = rounds.first() else {
             return Vec::new();
         };
-        let solver = config.solver.solver();
         let start = |round: &Self| -> Option<Vec<f32>> {
             round.carried.map(|carried| global.iter().zip(carried).map(|(p, c)| p + c).collect())
         };
@@ -120,7 +136,7 @@ impl LocalRound<'_> {
         let finish = |(own, mut trained): (&Self, LocalUpdate)| {
             let mut delta = std::mem::take(&mut trained.delta);
             delta.iter_mut().zip(own.carried.into_iter().flatten()).for_each(|(delta, c)| *delta += c);
-            let rate = self::rate(config, *round);
+            let rate = self::rate(config, *solver, *round);
             let work = Work { steps: trained.steps, rate, mean_count: own.mean_count };
             (solver.encode(delta, work, own.control), trained)
         };

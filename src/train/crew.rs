@@ -10,22 +10,29 @@ use crate::error::Result;
 use crate::learn::{Device, LocalUpdate};
 
 /// What a client sends, and how its training went.
-pub(crate) type Trained = (Vec<f32>, LocalUpdate);
+pub type Trained = (Vec<f32>, LocalUpdate);
 
-/// The processes over which the clients of a run are divided. None of them decides anything: every crew gives the same results,
-/// on a GPU up to rounding.
-pub(crate) trait Crew: Sync {
+/// The processes over which the clients of a run are divided. None of them decides anything: every crew gives
+/// the same results, on a GPU up to rounding.
+pub trait Crew: Sync {
     /// Number of processes.
     fn size(&self) -> usize {
         1
     }
 
-    /// Tells the other processes of the run that begins in `directory`, so that they prepare it at the same time as this one.
+    /// Tells the other processes of the run that begins in `directory`, so that they prepare it at the same
+    /// time as this one.
+    ///
+    /// # Errors
+    /// They cannot be told.
     fn enlist(&self, _config: &Config, _device: &Device, _directory: &Path) -> Result<()> {
         Ok(())
     }
 
     /// Waits until the other processes are prepared.
+    ///
+    /// # Errors
+    /// One of them could not prepare the run.
     fn muster(&self) -> Result<()> {
         Ok(())
     }
@@ -33,12 +40,13 @@ pub(crate) trait Crew: Sync {
     /// Local training of `members` in the round of `state`, in their order.
     fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Vec<Trained>;
 
-    /// The accuracy of a global model on what every client keeps out of its training; nothing when no client is tested.
+    /// The accuracy of a global model on what every client keeps out of its training; nothing when no client
+    /// is tested.
     fn test(&self, run: &Run<'_>, parameters: &[f32]) -> Vec<f64>;
 }
 
 /// This process alone.
-pub(crate) struct Alone;
+pub struct Alone;
 
 impl Crew for Alone {
     fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Vec<Trained> {
@@ -51,15 +59,16 @@ impl Crew for Alone {
 }
 
 impl Run<'_> {
-    /// Local training of `members` in this process: one per thread, or as many in one program as the device likes. Of `state` only the
-    /// round, what the server sends and the members' own vectors are looked at.
+    /// Local training of `members` in this process: one per thread, or as many in one program as the device
+    /// likes. Of `state` only the round, what the server sends and the members' own vectors are looked at.
     pub(super) fn train_here(&self, state: &State, members: &[u16]) -> Vec<Trained> {
-        let Setting { learner, dataset, shards, weights, config, .. } = self.setting;
-        let mean_count = mean_count(config, shards.iter().map(Vec::len), weights);
+        let Setting { learner, solver, dataset, shards, weights, config, .. } = self.setting;
+        let mean_count = mean_count(&**solver, shards.iter().map(Vec::len), weights);
         let round = |&k: &u16| {
             let k = usize::from(k);
             LocalRound {
                 config,
+                solver: &**solver,
                 learner: &**learner,
                 examples: &dataset.train,
                 shard: &shards[k],
@@ -84,8 +93,8 @@ impl Run<'_> {
         }
     }
 
-    /// How many clients do the work of client `k`: every holder of a replicated shard trains on it; the same batches give all of them
-    /// the same update.
+    /// How many clients do the work of client `k`: every holder of a replicated shard trains on it; the same
+    /// batches give all of them the same update.
     pub(super) fn copies(&self, k: usize) -> usize {
         self.aggregator.holders().map_or(1, |holders| holders[k].len())
     }

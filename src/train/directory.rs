@@ -2,34 +2,37 @@
 
 use std::path::Path;
 
-use super::{Run, State};
-use crate::config::Config;
+use super::{Run, Setting, State};
+use crate::audit::lossless;
+use crate::config::{Config, SweepConfig};
 use crate::error::{Error, Result};
-use crate::privacy::audit::lossless;
 use crate::record::{Checkpoint, End, Fingerprint, Row, RunDir, RunInfo, to_csv, write_atomically};
-use crate::sweep::SweepConfig;
 
 impl Run<'_> {
     /// The description that goes into `run.json`.
     #[must_use]
     pub fn info(&self) -> RunInfo {
-        RunInfo::now(&self.setting.device, self.protocol.kind(), self.setting.parameters())
+        let Setting { device, own, .. } = self.setting;
+        let mut own: Vec<String> = own.iter().map(|section| (*section).to_owned()).collect();
+        own.extend(self.protocol.is_none().then(|| "protocol".to_owned()));
+        RunInfo { own, ..RunInfo::now(device, &self.name, self.setting.parameters()) }
     }
 
     /// What a checkpoint of this run must agree with.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
+        let Setting { config, learner, .. } = self.setting;
         Fingerprint {
-            model: self.setting.config.model.kind().into(),
-            layers: self.setting.learner.layers(),
-            clients: self.setting.config.clients,
-            solver: self.setting.config.solver.kind().into(),
-            server: self.setting.config.server.kind().into(),
+            model: self.setting.name_of("model", config.model.kind()),
+            layers: learner.layers(),
+            clients: config.clients,
+            solver: self.setting.name_of("solver", config.solver.kind()),
+            server: self.setting.name_of("server", config.server.kind()),
         }
     }
 
-    /// Runs the remaining rounds into a run directory, up to the last one, the one that reaches the target or the one that diverges, of
-    /// which nothing is kept; `observe` sees every row.
+    /// Runs the remaining rounds into a run directory, up to the last one, the one that reaches the target or
+    /// the one that diverges, of which nothing is kept; `observe` sees every row.
     ///
     /// # Errors
     /// A run directory that cannot be written.
@@ -69,7 +72,7 @@ impl Run<'_> {
     pub fn config(&self) -> Config {
         let config = self.setting.config.clone();
         Config {
-            protocol: self.protocol.clone(),
+            protocol: self.protocol.clone().unwrap_or_else(|| config.protocol.clone()),
             sweep: SweepConfig::default(),
             compare: Vec::new(),
             ..config
@@ -85,8 +88,7 @@ impl Run<'_> {
         let directory = RunDir::create(path, &config.to_toml()?, &self.info(), config.record.tensorboard)?;
         if config.privacy.measure {
             let assumptions = self.setting.assumptions();
-            let table =
-                lossless(self.protocol.kind(), &*self.aggregator, config.outage.attempts(), &assumptions)?;
+            let table = lossless(&self.name, &*self.aggregator, config.outage.attempts(), &assumptions)?;
             write_atomically(&path.join("leakage.csv"), &to_csv(&table)?)?;
         }
         Ok((self.start(), directory))
@@ -97,6 +99,17 @@ impl Run<'_> {
     /// # Errors
     /// A checkpoint that is damaged or belongs to another model; tables that cannot be read.
     pub fn resume(&self, path: &Path) -> Result<(State, RunDir)> {
+        let info = path.join("run.json");
+        let (had, has) = (RunInfo::load(&info)?.own, self.info().own);
+        if had != has {
+            let parts = |own: &[String]| if own.is_empty() { "none".into() } else { own.join(", ") };
+            let problem = format!(
+                "the run has parts of its own program ({}), here there are others ({}); resume it from that program",
+                parts(&had),
+                parts(&has)
+            );
+            return Err(Error::file(&info, problem));
+        }
         let checkpoint = path.join("checkpoint.bin");
         let state = if checkpoint.exists() {
             let state = Checkpoint::load(&checkpoint, &self.fingerprint())?;

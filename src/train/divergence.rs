@@ -7,16 +7,17 @@ use rayon::prelude::*;
 use super::{Run, Setting};
 use crate::algebra::is_finite;
 use crate::config::OnDivergence;
+use crate::error::{Diverged, NotFinite};
 use crate::learn::LocalUpdate;
 use crate::protocol::Update;
-use crate::record::{Diverged, NotFinite};
 
 /// The clients that send nothing in a round.
 #[derive(Default)]
 pub(super) struct Silent {
     /// Places in the cohort whose update or loss is not finite, ascending.
     pub updates: Vec<usize>,
-    /// The clients that are silent for it, numbered among all: those of these places, and whoever else holds their data.
+    /// The clients that are silent for it, numbered among all: those of these places, and whoever else holds
+    /// their data.
     pub clients: Vec<u16>,
 }
 
@@ -38,8 +39,8 @@ pub(crate) fn not_finite(sent: &[f32], how: &LocalUpdate) -> Option<NotFinite> {
 }
 
 impl Run<'_> {
-    /// Finds the updates that are not finite: they become zero, and their clients are silent. An error where `outage.diverged` does not
-    /// allow that, or nobody would be left to speak.
+    /// Finds the updates that are not finite: they become zero, and their clients are silent. An error where
+    /// `outage.diverged` does not allow that, or nobody would be left to speak.
     pub(super) fn silence(
         &self,
         round: u64,

@@ -1,7 +1,8 @@
 //! The ranks of an MPI job, over which `mpirun -n R seccogc train CONFIG` divides the clients.
 //!
-//! Rank 0 is the program as it is without MPI: command line, run directory, links, aggregation, the server's step, the test of the
-//! global model. The others hold the same configuration and data, and do what rank 0 orders:
+//! Rank 0 is the program as it is without MPI: command line, run directory, links, aggregation, the server's
+//! step, the test of the global model. The others hold the same configuration and data, and do what rank 0
+//! orders:
 //!
 //! | order | to all ranks | to each rank | answer |
 //! |---|---|---|---|
@@ -10,14 +11,16 @@
 //! | `Test` | global model | its clients | their accuracies |
 //! | `End` | | | |
 //!
-//! The seeded links decide what is lost, never MPI, and answers are put back in the order of the clients: a run writes the same tables
-//! with any number of ranks, on processors of one kind. Every rank holds the whole dataset. The state of the run is with rank 0 alone,
-//! so that its checkpoints are those of any run, and `--resume` takes any number of ranks.
+//! The seeded links decide what is lost, never MPI, and answers are put back in the order of the clients: a
+//! run writes the same tables with any number of ranks, on processors of one kind. Every rank holds the whole
+//! dataset. The state of the run is with rank 0 alone, so that its checkpoints are those of any run, and
+//! `--resume` takes any number of ranks.
 //!
-//! Vectors travel as `f32`, in messages of at most [`PART`] numbers. A round moves 4d bytes to every other rank and 4d′ from each of its
-//! clients, for d parameters and d′ coordinates of an update; 4d more to every rank where there are control vectors, and again where
-//! clients are tested; 4d more per carried and control vector. Only the main thread calls MPI. It sleeps while it waits for an order or
-//! an answer, where MPI itself would keep a core busy: no `mpi_yield_when_idle` is needed.
+//! Vectors travel as `f32`, in messages of at most [`PART`] numbers. A round moves 4d bytes to every other
+//! rank and 4d′ from each of its clients, for d parameters and d′ coordinates of an update; 4d more to every
+//! rank where there are control vectors, and again where clients are tested; 4d more per carried and control
+//! vector. Only the main thread calls MPI. It sleeps while it waits for an order or an answer, where MPI
+//! itself would keep a core busy: no `mpi_yield_when_idle` is needed.
 //!
 //! When a rank dies, MPI ends the job: rank 0 gets a SIGTERM, and says how to go on.
 
@@ -92,7 +95,8 @@ pub(crate) struct Ranks {
 }
 
 impl Ranks {
-    /// Joins the job that `mpirun` or `srun` started; `None` in a process that was started otherwise, or as the only one.
+    /// Joins the job that `mpirun` or `srun` started; `None` in a process that was started otherwise, or as
+    /// the only one.
     pub fn join() -> Option<Self> {
         let count = |name| env::var(name).ok()?.parse::<usize>().ok();
         // Open MPI; MPICH and its kin; SLURM with PMIx, which tells no size.
@@ -267,7 +271,7 @@ impl Crew for Ranks {
     fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Vec<Trained> {
         self.rounds.store(state.round - 1, Ordering::Relaxed);
         let Setting { config, shards, .. } = run.setting;
-        let steps = |k: usize| run.copies(k) * config.solver.steps(shards[k].len());
+        let steps = |k: usize| run.copies(k) * run.setting.solver.steps(shards[k].len());
         let shares = divide(members, |k| steps(k.into()), self.size());
         let (carried, controls) = (!state.carried.is_empty(), !state.controls.is_empty());
         for (rank, clients) in (0..).zip(&shares).skip(1) {
@@ -352,7 +356,8 @@ fn receive(from: &Process<'_>, tag: Tag, length: usize) -> Vec<f32> {
     vector
 }
 
-/// The clients of each rank, ascending: the one with most work first goes to the rank with least so far (Graham 1969).
+/// The clients of each rank, ascending: the one with most work first goes to the rank with least so far
+/// (Graham 1969).
 fn divide(clients: &[u16], work: impl Fn(u16) -> usize, ranks: usize) -> Vec<Vec<u16>> {
     let mut order = clients.to_vec();
     order.sort_by_key(|&k| Reverse(work(k)));

@@ -1,4 +1,5 @@
-//! What the sum of a round does to the state: first the server's part, then, when nothing can diverge any more, the clients'.
+//! What the sum of a round does to the state: first the server's part, then, when nothing can diverge any
+//! more, the clients'.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use super::clients::rate;
 use super::divergence::Silent;
 use super::{Run, Setting, State};
 use crate::algebra::{CHUNK, is_finite};
+use crate::error::NotFinite;
 use crate::protocol::{Aggregate, Decoded, Update};
-use crate::record::{NotFinite, Outcome};
+use crate::record::Outcome;
 
 impl Run<'_> {
-    /// The server's step. Returns the outcome and the relative error of the mean that the server used, or what is not finite.
+    /// The server's step. Returns the outcome and the relative error of the mean that the server used, or
+    /// what is not finite.
     pub(super) fn apply(
         &self,
         state: &mut State,
@@ -23,10 +26,10 @@ impl Run<'_> {
         aggregate: &Aggregate,
     ) -> Result<(Outcome, Option<f64>), NotFinite> {
         let Setting { weights, .. } = self.setting;
-        let included = included(aggregate);
+        let included = aggregate.decoded.included();
         let heard: Vec<&Update> = silent.others(updates).collect();
-        let weight: f64 = included.iter().map(|&k| updates[usize::from(k)].weight).sum();
-        let estimate = match (self.protocol.participation(), &aggregate.decoded) {
+        let mut weight: f64 = included.iter().map(|&k| updates[usize::from(k)].weight).sum();
+        let estimate = match (self.participation(), &aggregate.decoded) {
             (Some(rule), _) => {
                 let absent = |weight: &f64| Update { weight: *weight, delta: Arc::default() };
                 let mut everybody: Vec<Update> = weights.iter().map(absent).collect();
@@ -42,27 +45,39 @@ impl Run<'_> {
                 let mean = sum.par_iter().map(|s| weight.recip() * s).collect();
                 Some((relative_error(sum, weight, &heard), mean))
             }
+            // A fixed divisor: the weight of everybody who takes part.
+            (None, Decoded::Estimate { sum, .. }) => {
+                weight = updates.iter().map(|update| update.weight).sum();
+                let mean = sum.par_iter().map(|s| weight.recip() * s).collect();
+                Some((relative_error(sum, weight, &heard), mean))
+            }
             (None, Decoded::Outage(_)) => None,
         };
         let Some((error, mean)) = estimate else { return Ok((Outcome::Outage, None)) };
         self.step(state, mean, weight / weights.iter().sum::<f64>())?;
-        let all = included.len() == updates.len();
-        Ok((if all { Outcome::Recovered } else { Outcome::Partial }, Some(error)))
+        let outcome = match &aggregate.decoded {
+            Decoded::Estimate { .. } => Outcome::Estimate,
+            _ if included.len() == updates.len() => Outcome::Recovered,
+            _ => Outcome::Partial,
+        };
+        Ok((outcome, Some(error)))
     }
 
-    /// The server's step along the `mean` of clients with this `share` of the weight. An error names what is not finite.
+    /// The server's step along the `mean` of clients with this `share` of the weight. An error names what is
+    /// not finite.
     pub(crate) fn step(&self, state: &mut State, mean: Vec<f64>, share: f64) -> Result<(), NotFinite> {
-        let Setting { config, .. } = self.setting;
+        let Setting { config, solver, server, .. } = self.setting;
         if !is_finite(&mean) {
             return Err(NotFinite::Sum);
         }
-        let rate = rate(config, state.round);
-        let direction = config.solver.solver().direction(&mut state.control, mean, share, rate);
-        config.server.step(&mut state.parameters, &mut state.moments, &direction);
+        let rate = rate(config, &**solver, state.round);
+        let direction = solver.direction(&mut state.control, mean, share, rate);
+        server.step(&mut state.parameters, &mut state.moments, &direction);
         if state.is_finite() { Ok(()) } else { Err(NotFinite::Model) }
     }
 
-    /// The clients' step, when they learn whose updates entered the sum. An error names what is not finite and leaves them alone.
+    /// The clients' step, when they learn whose updates entered the sum. An error names what is not finite
+    /// and leaves them alone.
     pub(super) fn settle(
         &self,
         state: &mut State,
@@ -71,16 +86,17 @@ impl Run<'_> {
         aggregate: &Aggregate,
         outcome: Outcome,
     ) -> Result<(), NotFinite> {
-        let Setting { config, .. } = self.setting;
+        let Setting { config, solver, .. } = self.setting;
         if outcome == Outcome::Outage {
             if config.outage.accumulates() {
                 state.carried = updates.iter().map(|update| update.delta.to_vec()).collect();
             }
             return Ok(());
         }
-        let (solver, rate) = (config.solver.solver(), rate(config, state.round));
+        let rate = rate(config, &**solver, state.round);
         let moves = |i: &usize| state.controls.get(usize::from(members[*i])).is_some();
-        let places: Vec<usize> = included(aggregate).iter().map(|&i| usize::from(i)).filter(moves).collect();
+        let places: Vec<usize> =
+            aggregate.decoded.included().iter().map(|&i| usize::from(i)).filter(moves).collect();
         let advance = |i: usize, own: &mut [f32]| solver.advance(own, &updates[i].delta, rate);
         let stays_finite = |&i: &usize| {
             let mut own = state.controls[usize::from(members[i])].clone();
@@ -96,16 +112,8 @@ impl Run<'_> {
     }
 }
 
-/// The places in the cohort whose updates are in the sum.
-fn included(aggregate: &Aggregate) -> &[u16] {
-    match &aggregate.decoded {
-        Decoded::Outage(_) => &[],
-        Decoded::Sum { included, .. } => included,
-    }
-}
-
-/// ‖sum/weight − mean‖₂ / ‖mean‖₂ for the weighted mean of all updates; coordinates in order, so that the value does not
-/// depend on the number of threads.
+/// ‖sum/weight − mean‖₂ / ‖mean‖₂ for the weighted mean of all updates; coordinates in order, so that the
+/// value does not depend on the number of threads.
 pub(crate) fn relative_error(sum: &[f64], weight: f64, updates: &[impl Borrow<Update> + Sync]) -> f64 {
     let updates: Vec<&Update> = updates.iter().map(Borrow::borrow).collect();
     let total: f64 = updates.iter().map(|update| update.weight).sum();

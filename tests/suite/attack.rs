@@ -1,5 +1,6 @@
-//! The attacks against the metrics, small: what is open is taken, what the metric calls nothing stays at chance. Fixed seeds; the
-//! statements about chance are 95 % intervals, so that a correct program fails them for one seed in twenty, and not for this one.
+//! The attacks against the metrics, small: what is open is taken, what the metric calls nothing stays at
+//! chance. Fixed seeds; the statements about chance are 95 % intervals, so that a correct program fails them
+//! for one seed in twenty, and not for this one.
 
 use std::fs;
 use std::process::Command;

@@ -1,19 +1,22 @@
-//! The audit against independent answers: closed forms, Monte-Carlo estimates and another implementation of ε; and its command line.
+//! The audit against independent answers: closed forms, Monte-Carlo estimates and another implementation of
+//! ε; and its command line.
 
 use nalgebra::{DMatrix, DVector};
 use seccogc::algebra::grid::Public;
 use seccogc::algebra::{LinearForm, Sample};
+use seccogc::audit::calibrate::{Bounds, calibrate};
+use seccogc::audit::erasures::Lost;
+use seccogc::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
 use seccogc::coding::{CodeKind, GradientCode};
 use seccogc::keys::{KeyKind, SeededKeys};
+use seccogc::message::Observed;
 use seccogc::network::{LinkUse, Perfect};
-use seccogc::privacy::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
-use seccogc::privacy::calibrate::{Bounds, calibrate};
-use seccogc::privacy::erasures::Lost;
 use seccogc::privacy::rank::Determined;
 use seccogc::privacy::view::{Coalition, View};
 use seccogc::privacy::{Leakage, ldp, lmip};
 use seccogc::protocol::cogc::{CoGc, CoGcConfig, Codes, Key, SecCoGcConfig};
-use seccogc::protocol::exchange::{Observed, run};
+use seccogc::protocol::exchange::run;
+use seccogc::protocol::sec_agg::SecAggConfig;
 use seccogc::protocol::{
     Aggregator, Input, Message, PartyId, Protocol, ProtocolConfig, Secret, Update, Views, uncoded,
 };
@@ -62,8 +65,9 @@ fn epsilon_agrees_with_dp_accounting() {
 
 #[test]
 fn strengths_worked_by_hand() {
-    // Independent noise of σ = 4, C = 1: an upload x + σ g moves by 2 on the view, μ = 2/4; with the sum kept, two clients
-    // move by 2 each, μ = 2√2/4. Weights 2, 1, 1 stretch the reach of client 1, and of a pair by the smaller one.
+    // Independent noise of σ = 4, C = 1: an upload x + σ g moves by 2 on the view, μ = 2/4; with the sum
+    // kept, two clients move by 2 each, μ = 2√2/4. Weights 2, 1, 1 stretch the reach of client 1, and of a
+    // pair by the smaller one.
     let noise = ProtocolConfig::Gaussian(uncoded::Gaussian { key_std: 4.0, ..Default::default() });
     let scheme = noise.build(3, Seed::new(1)).unwrap();
     let assumptions = Assumptions { weights: vec![2.0, 1.0, 1.0].into(), rounds: 9, ..assumptions(3) };
@@ -145,9 +149,9 @@ fn correlation(x: &DVector<f64>, z: &DMatrix<f64>) -> f64 {
     weights.dot(&moments) / x.norm_squared()
 }
 
-/// Every coordinate of a numeric round is one sample of (x_k, what the adversary sees), so that −½ ln(1 − R²) estimates LMIP. With
-/// n = 40,000 coordinates its standard error is ρ/√n to first order; the bound of 4.5 of them plus the bias p/2n for p
-/// regressors gives α < 10⁻⁵ a comparison for a correct audit.
+/// Every coordinate of a numeric round is one sample of (x_k, what the adversary sees), so that −½ ln(1 − R²)
+/// estimates LMIP. With n = 40,000 coordinates its standard error is ρ/√n to first order; the bound of 4.5 of
+/// them plus the bias p/2n for p regressors gives α < 10⁻⁵ a comparison for a correct audit.
 #[test]
 fn monte_carlo_estimates_agree_with_the_closed_forms() {
     let (clients, stragglers, n) = (6, 3, 40_000);
@@ -212,8 +216,8 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
     }
 }
 
-/// Rank decisions at the stated tolerances: codes with decoding amplifications up to some 10⁵ and keys from 10⁻⁶ to 10⁶ times the
-/// update, against the ranks known by construction.
+/// Rank decisions at the stated tolerances: codes with decoding amplifications up to some 10⁵ and keys from
+/// 10⁻⁶ to 10⁶ times the update, against the ranks known by construction.
 #[test]
 fn rank_decisions_hold_for_bad_codes_and_extreme_keys() {
     let codes = [
@@ -258,7 +262,8 @@ fn rank_decisions_hold_for_bad_codes_and_extreme_keys() {
 
 #[test]
 fn calibrated_keys_are_the_weakest_that_suffice() {
-    // Independent noise: LMIP ½ log₂(1 + 1/σ²) bits at upload and server, so b bits need σ = (4^b − 1)^−½; and μ = 2C/σ.
+    // Independent noise: LMIP ½ log₂(1 + 1/σ²) bits at upload and server, so b bits need σ = (4^b − 1)^−½;
+    // and μ = 2C/σ.
     let noise = ProtocolConfig::Gaussian(uncoded::Gaussian::default());
     let smallest = |bounds: Bounds| {
         let found =
@@ -345,14 +350,32 @@ fn an_exceeded_bound_is_exit_code_1_after_the_table() {
 fn erasure_files_are_read_and_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lost.csv");
+    let sec_agg = ProtocolConfig::SecAgg(SecAggConfig::default()).build(3, Seed::new(1)).unwrap();
+    let phases = sec_agg.phases();
     let load = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        Lost::load(&path, 3, 2).map_err(|error| error.to_string().replace(&path.display().to_string(), "F"))
+        Lost::load(&path, 3, 2, &phases)
+            .map_err(|error| error.to_string().replace(&path.display().to_string(), "F"))
     };
     let (one, two, server) = (PartyId::Client(0), PartyId::Client(1), PartyId::Server);
-    assert_eq!(load("from,to\n1,2\n").unwrap(), Lost([(0, one, two), (1, one, two)].into()));
-    assert_eq!(load("from,to,attempt\n2,server,2\n").unwrap(), Lost([(1, two, server)].into()));
-    assert_eq!(load("a,b\n1,2\n").unwrap_err(), "F: the first line must be `from,to` or `from,to,attempt`");
+    // SecAgg's clients send to the server four times an attempt, and nothing to each other.
+    assert_eq!(load("from,to\n1,2\n").unwrap(), Lost::default());
+    let uploads = (0..2).flat_map(|attempt| (0..4).map(move |transfer| (attempt, transfer, one, server)));
+    assert_eq!(load("from,to\n1,server\n").unwrap(), Lost(uploads.collect()));
+    let second = (0..4).map(|transfer| (1, transfer, two, server));
+    assert_eq!(load("from,to,attempt\n2,server,2\n").unwrap(), Lost(second.collect()));
+    assert_eq!(
+        load("from,to,attempt,transfer\n2,server,2,upload\n1,server,,keys\n").unwrap(),
+        Lost([(1, 2, two, server), (0, 0, one, server), (1, 0, one, server)].into())
+    );
+    assert_eq!(
+        load("from,to,attempt,transfer\n2,server,2,sum\n").unwrap_err(),
+        "F: line 2: `sum` is no transfer from client 2 to server of this protocol; it has keys, shares, upload, answer"
+    );
+    assert_eq!(
+        load("a,b\n1,2\n").unwrap_err(),
+        "F: the first line must be `from,to`, `from,to,attempt` or `from,to,attempt,transfer`"
+    );
     assert_eq!(
         load("from,to\n1,4\n").unwrap_err(),
         "F: line 2: `4` is neither `server` nor a client from 1 to 3"

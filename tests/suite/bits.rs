@@ -1,13 +1,13 @@
-//! The attack on floating-point keys: an adversary who looks at the bits of what is sent. It wins against keys that are added as they
-//! come, and loses against those on the grid.
+//! The attack on floating-point keys: an adversary who looks at the bits of what is sent. It wins against
+//! keys that are added as they come, and loses against those on the grid.
 
 use std::sync::Arc;
 
 use seccogc::algebra::grid::{Grid, Public};
 use seccogc::algebra::{Real, Symbol};
+use seccogc::audit::erasures::Lost;
+use seccogc::audit::{Adversaries, Assumptions, Audit, Erasures, audit, lossless};
 use seccogc::keys::{KeyKind, SeededKeys};
-use seccogc::privacy::audit::{Adversaries, Assumptions, Audit, Erasures, audit, lossless};
-use seccogc::privacy::erasures::Lost;
 use seccogc::privacy::ldp;
 use seccogc::protocol::cogc::SecCoGcConfig;
 use seccogc::protocol::uncoded::{Mask, Uncoded};
@@ -60,7 +60,8 @@ fn share(y: &[f64], x: &[f32], possible: impl Fn(f64, f64) -> bool) -> f64 {
     survivors as f64 / y.len() as f64
 }
 
-/// `../cases`: at σ = 100 a wrong update survives with probability 0.87 a coordinate, so that 100 of them decide with error 10⁻⁶.
+/// `../cases`: at σ = 100 a wrong update survives with probability 0.87 a coordinate, so that 100 of them
+/// decide with error 10⁻⁶.
 #[test]
 fn holes_between_products_exclude_a_wrong_update_without_the_grid_only() {
     let (truth, wrong) = (update(1), update(2));
@@ -82,8 +83,8 @@ fn holes_between_products_exclude_a_wrong_update_without_the_grid_only() {
     }
 }
 
-/// Mean distance of y − x from the multiples of `unit`, in units, with its standard error, over the coordinates where y is far below σ:
-/// a quarter for numbers that have nothing to do with the unit.
+/// Mean distance of y − x from the multiples of `unit`, in units, with its standard error, over the
+/// coordinates where y is far below σ: a quarter for numbers that have nothing to do with the unit.
 fn distance(y: &[f64], x: &[f64], unit: f64, std: f64) -> (f64, f64) {
     let close = y.iter().zip(x).filter(|(y, _)| y.abs() < std / 256.0).map(|(y, x)| (y - x) / unit);
     let distances: Vec<f64> = close.map(|steps| (steps - steps.round()).abs()).collect();
@@ -92,7 +93,8 @@ fn distance(y: &[f64], x: &[f64], unit: f64, std: f64) -> (f64, f64) {
     (mean, 1.0 / (48.0 * n).sqrt())
 }
 
-/// Fair and pairwise keys are sums: near 0 they are multiples of what their large terms are multiples of, and so is y − x for the right x.
+/// Fair and pairwise keys are sums: near 0 they are multiples of what their large terms are multiples of, and
+/// so is y − x for the right x.
 #[test]
 fn trailing_zeros_tell_the_update_without_the_grid_only() {
     let (truth, wrong) = (update(1), update(2));
@@ -114,7 +116,8 @@ fn trailing_zeros_tell_the_update_without_the_grid_only() {
             } else {
                 sent::<f64>(kind, std, Some(&grid), 3, &truth)
             };
-            // All are multiples of γ, so whoever looks at coarser bits sees the same of both: 5 standard errors each.
+            // All are multiples of γ, so whoever looks at coarser bits sees the same of both: 5 standard
+            // errors each.
             let on_grid = |x: &[f32]| weighted(x).into_iter().map(|x| grid.round(x)).collect::<Vec<f64>>();
             for coarser in [1.0, 2.0, 4.0, 16.0] {
                 let of = |x: &[f32]| distance(&y, &on_grid(x), coarser * grid.step(), std);
@@ -158,7 +161,8 @@ fn masked_updates_are_multiples_of_the_step_and_keys_cancel_to_the_last_bit() {
     }
 }
 
-/// The variances that `seccogc::keys` states: at most 0.3 per cent above the ideal ones, and −σ²/(M − 1) between fair keys.
+/// The variances that `seccogc::keys` states: at most 0.3 per cent above the ideal ones, and −σ²/(M − 1)
+/// between fair keys.
 #[test]
 fn keys_on_the_grid_have_the_stated_covariance() {
     let (std, n) = (2.0, 400_000);
@@ -214,14 +218,16 @@ fn the_audit_prints_what_is_provable_of_bits_beside_the_ideal_figure() {
             let want = ldp::epsilon(mu, 1e-5);
             assert!(want <= epsilon && epsilon < 1.001 * want, "{epsilon} for {want}");
         }
-        // A neighbour receives multiples of masked vectors one by one: nothing is added but the reach of rounding.
+        // A neighbour receives multiples of masked vectors one by one: nothing is added but the reach of
+        // rounding.
         for entry in audit.entries.iter().filter(|entry| entry.layer == "neighbour") {
             assert!((entry.lmip_bits_floating.unwrap() / entry.lmip_bits - 1.0).abs() < 1e-9);
         }
     }
 }
 
-/// σ = 100, C = 1, δ = 10⁻⁵: 0.0586 on a link at weight 1, 0.067 at weight 1.127; with all that the bits add still so.
+/// σ = 100, C = 1, δ = 10⁻⁵: 0.0586 on a link at weight 1, 0.067 at weight 1.127; with all that the bits add
+/// still so.
 #[test]
 fn a_link_in_floating_point_has_the_audited_epsilon() {
     let mut weights = vec![1.0; 10];

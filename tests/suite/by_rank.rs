@@ -38,11 +38,12 @@ impl<F: Prime> KeySource<LinearForm<F>> for Without {
         self.fill(name, chunk, out);
     }
 
-    fn coins(&self, _: KeyStream, _: usize, _: &mut [u32]) {}
+    fn coins(&self, _: KeyStream, _: usize, _: &mut [u8]) {}
 }
 
-/// rank [[A, B], [C, 0]] − rank B − rank C for a view A W + B K and the allowed C W: the field symbols that leak. Rows that share
-/// no unknown with a row that shows an input are independent of the inputs and are left out first.
+/// rank [[A, B], [C, 0]] − rank B − rank C for a view A W + B K and the allowed C W: the field symbols that
+/// leak. Rows that share no unknown with a row that shows an input are independent of the inputs and are left
+/// out first.
 pub fn leakage<F: Prime>(view: &[LinearForm<F>], allowed: &[LinearForm<F>]) -> usize {
     let rows: Vec<&LinearForm<F>> = view.iter().chain(allowed).collect();
     let mut component: Vec<usize> = (0..rows.len()).collect();

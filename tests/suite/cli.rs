@@ -1,4 +1,5 @@
-//! The program as a user meets it: golden error lines with exit code 2, quiet and CSV output, and the verbs that only print.
+//! The program as a user meets it: golden error lines with exit code 2, quiet and CSV output, and the verbs
+//! that only print.
 
 use std::fs;
 use std::path::Path;

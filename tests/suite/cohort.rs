@@ -67,14 +67,15 @@ fn cohorts_follow_scripted_leaves_and_joins_and_stay_exact() {
     let folder = tempfile::tempdir().unwrap();
     let rows = train(&config(folder.path(), "[cohort]\ndrop_after = 2\n"));
     let sizes: Vec<usize> = rows.iter().map(|(row, _)| row.cohort).collect();
-    // Client 2 misses 3 and 4, is out from 5 and back in 9, the round after the first in which it is heard; client 5
-    // misses 6 and 7, is out in 8 and 9 and back in 10.
+    // Client 2 misses 3 and 4, is out from 5 and back in 9, the round after the first in which it is heard;
+    // client 5 misses 6 and 7, is out in 8 and 9 and back in 10.
     assert_eq!(sizes, [6, 6, 6, 6, 5, 5, 5, 4, 5, 6, 6, 6]);
     for (row, clients) in &rows {
         let round = row.round as usize;
         let members: Vec<usize> = clients.iter().map(|client| client.client - 1).collect();
         assert_eq!(members.len(), row.cohort);
-        // Without client 2 (or 5) every row that needs it is incomplete: with s = 1 two rows are lost, and the round with them.
+        // Without client 2 (or 5) every row that needs it is incomplete: with s = 1 two rows are lost, and
+        // the round with them.
         let complete = down(round).iter().all(|k| !members.contains(k));
         let want = if complete { Outcome::Recovered } else { Outcome::Outage };
         assert_eq!(row.outcome, want, "round {round}");

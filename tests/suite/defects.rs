@@ -8,23 +8,24 @@ use seccogc::algebra::field::M61;
 use seccogc::algebra::grid::Public;
 use seccogc::algebra::quantise::Quantisation;
 use seccogc::algebra::{KeyStream, LinearForm, Scalar, Symbol, Unknown};
+use seccogc::audit::erasures::Lost;
+use seccogc::audit::{Adversaries, Assumptions, Erasures, audit};
 use seccogc::coding::{CodeKind, Coefficient};
 use seccogc::keys::{FormalKeys, KeyKind, KeySource};
+use seccogc::message::Observed;
 use seccogc::network::{LinkUse, Perfect};
-use seccogc::privacy::audit::{Adversaries, Assumptions, Erasures, audit};
 use seccogc::privacy::defect::{self, Defect};
-use seccogc::privacy::erasures::Lost;
 use seccogc::privacy::exact::ExactViews;
 use seccogc::privacy::rank::Determined;
 use seccogc::privacy::view::{Coalition, View};
 use seccogc::protocol::cogc::{CoGc, CoGcMessage, Codes, Key, Role, SecCoGcConfig};
-use seccogc::protocol::exchange::{FieldSession, Observed, Session, Setup, formal};
+use seccogc::protocol::exchange::{FieldSession, Session, Setup, formal};
 use seccogc::protocol::groupwise::{Groupwise, GroupwiseConfig};
 use seccogc::protocol::light_sec_agg::LightSecAgg;
 use seccogc::protocol::sec_agg::{Cryptographic, SecAgg, SecAggConfig, SecAggPlusConfig};
 use seccogc::protocol::two_round::Rounds;
 use seccogc::protocol::{
-    Aggregator, Arithmetic, Clock, Decoded, Envelope, Input, Message, Party, PartyId, Protocol,
+    Aggregator, Arithmetic, Clock, Decoded, Envelope, Input, Message, Party, PartyId, Phase, Protocol,
     ProtocolConfig, Scheme, SharedKeys, Views, uncoded,
 };
 use seccogc::seed::Seed;
@@ -62,10 +63,11 @@ fn coalition(members: &[usize], clients: usize) -> Coalition {
     Coalition::of(members.iter().map(party))
 }
 
-/// Without losses no coalition of up to three parties determines more than its own updates and the sum, and the sum only with the
-/// server's messages or a share of every other client. Over every erasure pattern, every message is one that is also sent
-/// without losses, so that no coalition sees more. M = 5 with s ≥ 3 has 2²⁰ and 2²⁵ patterns; they are covered by all losses of
-/// one client's shares, since a party is a state machine that knows its own inbox only, with 4096 seeded patterns on top.
+/// Without losses no coalition of up to three parties determines more than its own updates and the sum, and
+/// the sum only with the server's messages or a share of every other client. Over every erasure pattern,
+/// every message is one that is also sent without losses, so that no coalition sees more. M = 5 with s ≥ 3
+/// has 2²⁰ and 2²⁵ patterns; they are covered by all losses of one client's shares, since a party is a state
+/// machine that knows its own inbox only, with 4096 seeded patterns on top.
 #[test]
 fn exhaustive_audit_of_every_key_construction() {
     for clients in 2..=5 {
@@ -95,8 +97,8 @@ fn exhaustive_audit_of_every_key_construction() {
                     .iter()
                     .map(|message| ((message.link.from, message.link.to), &message.forms))
                     .collect();
-                let uses: Vec<(u32, PartyId, PartyId)> =
-                    sent.keys().map(|&(from, to)| (0, from, to)).collect();
+                let uses: Vec<(u32, u8, PartyId, PartyId)> =
+                    sent.keys().map(|&(from, to)| (0, 0, from, to)).collect();
                 let all = 1usize << uses.len();
                 // The parties' control flow does not depend on the keys: 2¹⁶ patterns once are enough.
                 let most = if keys == KeyKind::Fair { 16 } else { 15 };
@@ -106,7 +108,7 @@ fn exhaustive_audit_of_every_key_construction() {
                     let mut rng = Seed::new(30).rng();
                     let mut patterns: Vec<usize> = (0..4096).map(|_| rng.random_range(0..all)).collect();
                     for receiver in 0..clients as u16 {
-                        let to_receiver = |&i: &usize| uses[i].2 == PartyId::Client(receiver);
+                        let to_receiver = |&i: &usize| uses[i].3 == PartyId::Client(receiver);
                         let inbound: Vec<usize> = (0..uses.len()).filter(to_receiver).collect();
                         assert_eq!(inbound.len(), stragglers);
                         patterns.extend((0..1usize << stragglers).map(|choice| {
@@ -177,7 +179,7 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for Flawed<S::Scalar> {
         Protocol::<S>::parties(&self.0)
     }
 
-    fn phases(&self) -> u8 {
+    fn phases(&self) -> Vec<Phase> {
         Protocol::<S>::phases(&self.0)
     }
 
@@ -214,7 +216,7 @@ fn flawed<K: Coefficient>(flaw: Flaw, link_std: f64) -> Flawed<K> {
 
 #[test]
 fn broken_variants_are_caught_by_name() {
-    let one_share = Lost([(0, PartyId::Client(1), PartyId::Client(0))].into());
+    let one_share = Lost([(0, 0, PartyId::Client(1), PartyId::Client(0))].into());
     for arithmetic in [Arithmetic::F64, Arithmetic::Field] {
         let sound = scheme(5, SecCoGcConfig { stragglers: 2.into(), arithmetic, ..Default::default() });
         assert_eq!(named(&*sound, &one_share), []);
@@ -271,7 +273,7 @@ impl<S: Symbol, K: KeySource<S>> KeySource<S> for Altered<'_, K> {
         }
     }
 
-    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u32]) {
+    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u8]) {
         self.0.coins(name, chunk, out);
     }
 }
@@ -285,7 +287,7 @@ impl<S: Symbol, P: Protocol<S>> Protocol<S> for Keyed<P> {
         self.0.parties()
     }
 
-    fn phases(&self) -> u8 {
+    fn phases(&self) -> Vec<Phase> {
         self.0.phases()
     }
 
@@ -307,8 +309,8 @@ impl<S: Symbol, P: Protocol<S>> Protocol<S> for Keyed<P> {
     }
 }
 
-/// The audit of five clients over a field, with the server and up to two of them as adversaries: the defects, and how many clients must
-/// join the server to learn something beyond the sum.
+/// The audit of five clients over a field, with the server and up to two of them as adversaries: the defects,
+/// and how many clients must join the server to learn something beyond the sum.
 fn examined<P>(protocol: P, lost: &Lost) -> (Vec<Defect>, Option<usize>)
 where
     P: Protocol<M61> + Protocol<LinearForm<M61>>,
@@ -350,7 +352,8 @@ fn broken_keys_of_secagg_are_caught() {
     }
 }
 
-/// Agreed and uniform keys have one formal view; only the audit of the former rests on cryptography, and says so.
+/// Agreed and uniform keys have one formal view; only the audit of the former rests on cryptography, and says
+/// so.
 #[test]
 fn the_audit_of_agreed_keys_names_its_idealisation() {
     let of = |keys| {
@@ -365,7 +368,7 @@ fn the_audit_of_agreed_keys_names_its_idealisation() {
     for (agreed, uniform) in of(SharedKeys::Agreement).into_iter().zip(of(SharedKeys::Uniform)) {
         let [agreed, uniform] = [agreed, uniform].map(|config| {
             let scheme = config.build(5, Seed::new(1)).unwrap();
-            let lost = Lost([(0, PartyId::Client(1), PartyId::Server)].into());
+            let lost = Lost([(0, 0, PartyId::Client(1), PartyId::Server)].into());
             let erasures = Erasures::These(&lost);
             audit("a", &*scheme, erasures, 1, &Adversaries::default(), &assumptions(5)).unwrap()
         });
@@ -380,10 +383,11 @@ fn the_audit_of_agreed_keys_names_its_idealisation() {
     }
 }
 
-/// Self masks protect a client who counts as a drop-out but whose upload arrives after all: the server has learned its pair keys.
+/// Self masks protect a client who counts as a drop-out but whose upload arrives after all: the server has
+/// learned its pair keys.
 #[test]
 fn a_missing_self_mask_is_caught_where_an_upload_comes_late() {
-    let late = Rule(|link: LinkUse| link.phase != 4 || link.from != PartyId::Client(4));
+    let late = Rule(|link: LinkUse| link.transfer != 2 || link.from != PartyId::Client(4));
     let adversary =
         Coalition { parties: vec![PartyId::Server], links: vec![(PartyId::Client(4), PartyId::Server)] };
     let leaked = |broken| {
@@ -428,7 +432,7 @@ impl KeySource<LinearForm> for Without {
         self.fill(name, chunk, out);
     }
 
-    fn coins(&self, _: KeyStream, _: usize, _: &mut [u32]) {}
+    fn coins(&self, _: KeyStream, _: usize, _: &mut [u8]) {}
 }
 
 #[test]

@@ -36,7 +36,8 @@ impl Process {
         self.0.wait().unwrap();
     }
 
-    /// `STOP` freezes the process, silently for everybody else, as a network that is cut off does; `CONT` heals it.
+    /// `STOP` freezes the process, silently for everybody else, as a network that is cut off does; `CONT`
+    /// heals it.
     fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
         assert!(status.success());
@@ -163,10 +164,12 @@ fn three_clients_learn_what_one_process_learns() {
     assert_eq!(rows.len(), 6);
     for (row, alone) in rows.iter().zip(&alone) {
         assert_eq!((row.round, row.outcome, row.cohort), (alone.round, Outcome::Recovered, 3));
-        // Keys of another draw round the sum in other places; one of 2,000 test images may fall on the other side.
+        // Keys of another draw round the sum in other places; one of 2,000 test images may fall on the other
+        // side.
         let difference = row.test_accuracy.unwrap() - alone.test_accuracy.unwrap();
         assert!(difference.abs() < 0.002, "round {}: {difference}", row.round);
-        // Two of three sums suffice, a third may have come by then. The server counts them as the simulation does.
+        // Two of three sums suffice, a third may have come by then. The server counts them as the simulation
+        // does.
         let sum = alone.bytes_client_server / 3;
         assert!([2 * sum, 3 * sum].contains(&row.bytes_client_server), "{}", row.bytes_client_server);
         // Every share carries a seal of 16 bytes.
@@ -182,7 +185,8 @@ fn the_uninvited_get_nothing_and_the_run_goes_on() {
     trial.pki(&["init"], "other");
     trial.pki(&["issue", "ann"], "other");
     let server = trial.serve();
-    // A certificate of the authority, but a name that is not on the list; and a listed name of another authority.
+    // A certificate of the authority, but a name that is not on the list; and a listed name of another
+    // authority.
     let stranger = trial.command("dan", "pki", 5).output().unwrap();
     assert_eq!(
         refusal(&stranger),
@@ -255,7 +259,8 @@ fn a_killed_server_goes_on_and_announces_no_round_twice() {
     assert!(rows[29].test_accuracy > Some(0.8), "{:?}", rows[29].test_accuracy);
 }
 
-/// The rounds in which a client took part, one after the other; a killed one's successor writes on in the same log.
+/// The rounds in which a client took part, one after the other; a killed one's successor writes on in the
+/// same log.
 fn played(log: &str) -> Vec<u64> {
     let round = |line: &str| line.split(" round ").nth(1)?.split(": ").next()?.parse().ok();
     log.lines().filter(|line| line.contains(" shares, ")).filter_map(round).collect()

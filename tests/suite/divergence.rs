@@ -1,5 +1,5 @@
-//! A run that meets what is not finite ends with one line and exit code 3, or goes on without the client; nothing of it enters a
-//! sum, a table's mean or a curve.
+//! A run that meets what is not finite ends with one line and exit code 3, or goes on without the client;
+//! nothing of it enters a sum, a table's mean or a curve.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use seccogc::config::Config;
 use seccogc::data::{Augmentation, Dataset, Examples, Normalisation};
 use seccogc::error::Error;
+use seccogc::error::{Diverged, NotFinite};
 use seccogc::learn::{Evaluation, Learner, LocalUpdate, Task};
 use seccogc::network::Perfect;
 use seccogc::protocol::{Decoded, ProtocolConfig, Reason, Update};
-use seccogc::record::{ClientRow, Diverged, NotFinite, Outcome, Row, RunInfo, read_rows};
+use seccogc::record::{ClientRow, Outcome, Row, RunInfo, read_rows};
 use seccogc::seed::Seed;
 use seccogc::train::{Setting, State};
 
@@ -175,7 +176,8 @@ fn a_run_that_diverged_at_once_becomes_that_of_the_other_rate() {
     assert_eq!(untimed(&folder.path("run/rounds.csv")), untimed(&folder.path("gentle/rounds.csv")));
 }
 
-/// The client with the one example of class c moves every weight by (c + 1)/4; some of them bring what is not finite.
+/// The client with the one example of class c moves every weight by (c + 1)/4; some of them bring what is not
+/// finite.
 struct Odd(&'static [(u8, f64, f32)]);
 
 const CLIENTS: u8 = 6;
@@ -409,7 +411,7 @@ fn no_scheme_makes_a_finite_sum_of_what_is_not_finite() {
             let update =
                 |k| Update { weight: 1.0, delta: Arc::new(vec![0.25, if k == 1 { bad } else { 0.5 }]) };
             let updates: Vec<Update> = (0..clients).map(update).collect();
-            scheme.aggregate(1, &updates, &Perfect, 3).decoded
+            scheme.aggregate(1, &updates, &Perfect, 3).unwrap().decoded
         };
         assert!(decoded(0.5).is_sum(), "{protocol}");
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

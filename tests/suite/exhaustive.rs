@@ -1,9 +1,11 @@
-//! Every erasure pattern for M ≤ 6, every code, s and decoder, by the locality of the parties: what a client uploads is a function of
-//! the shares that reached it, and what the server decodes is a function of the uploads that reached it. So all patterns are
-//! covered by all inboxes of each client and all combinations of uploads at the server.
+//! Every erasure pattern for M ≤ 6, every code, s and decoder, by the locality of the parties: what a client
+//! uploads is a function of the shares that reached it, and what the server decodes is a function of the
+//! uploads that reached it. So all patterns are covered by all inboxes of each client and all combinations of
+//! uploads at the server.
 //!
-//! With `gc-plus` client m has 2^s + 1 states (which shares it holds, or its upload lost). All (2^s + 1)^M combinations are tried but for
-//! (M, s) = (5, 4), (6, 4) and (6, 5), which have 1.4 · 10⁶ and more: there 30,000 seeded ones.
+//! With `gc-plus` client m has 2^s + 1 states (which shares it holds, or its upload lost). All (2^s + 1)^M
+//! combinations are tried but for (M, s) = (5, 4), (6, 4) and (6, 5), which have 1.4 · 10⁶ and more: there
+//! 30,000 seeded ones.
 
 use std::sync::Arc;
 
@@ -76,7 +78,8 @@ impl Round {
         parties.collect()
     }
 
-    /// What client m uploads for every set of shares that may reach it (bit i: the i-th other client of its row).
+    /// What client m uploads for every set of shares that may reach it (bit i: the i-th other client of its
+    /// row).
     fn uploads(&self) -> Vec<Vec<Option<Envelope<CoGcMessage<f64>>>>> {
         let mut parties = self.parties();
         let clock = |phase| Clock { round: 1, attempt: 0, phase };
@@ -108,6 +111,7 @@ impl Round {
         server.step(Clock { round: 1, attempt: 0, phase: 2 }, inbox);
         match Party::<_, f64>::decoded(&mut server).unwrap() {
             Decoded::Outage(_) => false,
+            Decoded::Estimate { .. } => panic!("{name} is exact or nothing"),
             Decoded::Sum { sum, included, .. } => {
                 assert_eq!(included.len(), self.code.clients());
                 // ‖a‖₂ ≤ 10⁶ for stacked rows of masks of size 3.

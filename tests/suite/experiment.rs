@@ -1,4 +1,5 @@
-//! `seccogc experiment`: the experiments of the repository hang together, and a small one is carried out and published.
+//! `seccogc experiment`: the experiments of the repository hang together, and a small one is carried out and
+//! published.
 
 use std::fs;
 use std::path::Path;

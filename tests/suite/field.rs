@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use seccogc::audit::{Adversaries, Erasures, audit};
 use seccogc::config::Config;
 use seccogc::learn::Device;
-use seccogc::privacy::audit::{Adversaries, Assumptions, Erasures, audit};
 use seccogc::protocol::ProtocolConfig;
 use seccogc::record::{Outcome, Row};
 use seccogc::seed::Seed;
@@ -24,8 +24,8 @@ fn train(sets: &[&str]) -> Vec<Row> {
     (0..config.rounds).map(|_| run.round(&mut state).unwrap().0).collect()
 }
 
-/// Same links, same codes' supports, same rounds recovered; updates of at most 0.5 a coordinate rounded to 2⁻²³, which moves a test
-/// image or two of a thousand at most.
+/// Same links, same codes' supports, same rounds recovered; updates of at most 0.5 a coordinate rounded to
+/// 2⁻²³, which moves a test image or two of a thousand at most.
 #[test]
 fn accuracy_is_that_of_double_precision() {
     let real = train(&["protocol.arithmetic=f64"]);
@@ -60,7 +60,7 @@ fn the_audit_finds_no_symbol_beyond_the_sum_for_any_coalition_of_two() {
             config.stragglers = 2.into();
         }
         let scheme = protocol.build(clients, Seed::new(1)).unwrap();
-        let assumptions = Assumptions::of(&config, vec![1.0; clients]);
+        let assumptions = config.assumptions(vec![1.0; clients]);
         let adversaries = Adversaries { all: 2, coalition: None };
         let audit =
             audit("field", &*scheme, Erasures::Worst(Seed::new(2)), 2, &adversaries, &assumptions).unwrap();

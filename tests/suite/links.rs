@@ -1,11 +1,13 @@
-//! Every link model against its law. Statistical bounds are 4.5 standard errors, α < 10⁻⁵ each for a correct model.
+//! Every link model against its law. Statistical bounds are 4.5 standard errors, α < 10⁻⁵ each for a correct
+//! model.
 
 use std::sync::Arc;
 
+use seccogc::cohort::Silence;
 use seccogc::config::Config;
-use seccogc::network::{Dependence, LinkModel, LinkUse, Network, round_seconds};
-use seccogc::protocol::exchange::HEADER_BYTES;
-use seccogc::protocol::{PartyId, Update};
+use seccogc::message::{Expects, HEADER_BYTES, LinkUse, PartyId, Phase};
+use seccogc::network::{Dependence, LinkModel, Network, round_seconds};
+use seccogc::protocol::{ProtocolConfig, Update};
 use seccogc::seed::Seed;
 
 const M: usize = 4;
@@ -13,9 +15,13 @@ const N: u64 = 40_000;
 
 /// A configuration with the given `[network]` sections.
 fn config(sections: &str) -> Result<Config, String> {
+    config_of(M, sections)
+}
+
+fn config_of(clients: usize, sections: &str) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("links.toml");
-    std::fs::write(&path, format!("clients = {M}\nrounds = 100\n{sections}")).unwrap();
+    std::fs::write(&path, format!("clients = {clients}\nrounds = 100\n{sections}")).unwrap();
     Config::load(&path, &[]).map_err(|error| error.to_string())
 }
 
@@ -29,11 +35,11 @@ fn refusal(sections: &str) -> String {
 }
 
 fn upload(round: u64, from: u16) -> LinkUse {
-    LinkUse { round, attempt: 0, phase: 1, from: PartyId::Client(from), to: PartyId::Server, bytes: 1000 }
+    LinkUse { round, attempt: 0, transfer: 0, from: PartyId::Client(from), to: PartyId::Server, bytes: 1000 }
 }
 
 fn share(round: u64, from: u16, to: u16) -> LinkUse {
-    LinkUse { phase: 0, to: PartyId::Client(to), ..upload(round, from) }
+    LinkUse { to: PartyId::Client(to), ..upload(round, from) }
 }
 
 /// Frequency of `event` over rounds 1 to N.
@@ -65,7 +71,8 @@ fn gilbert_elliott_links_lose_and_cluster_as_the_chain_says() {
     // Other links are independent.
     assert_law(frequency(|t| lost(t) && !network.delivers(upload(t, 2))), 0.0576, 7.0);
 
-    // Bursts of 4 rounds in 0.3 of the rounds, between clients and without losses in between: mean burst length.
+    // Bursts of 4 rounds in 0.3 of the rounds, between clients and without losses in between: mean burst
+    // length.
     let bad = |t| !network.delivers(share(t, 2, 0));
     assert_law(frequency(bad), 0.3, 1.0 + 2.0 * 0.65 / 0.35);
     let ends = frequency(|t| bad(t) && !bad(t + 1));
@@ -160,15 +167,19 @@ fn late_messages_are_lost_as_often_as_the_delay_law_says() {
 
 #[test]
 fn the_time_of_a_round_is_the_one_computed_by_hand() {
-    // No jitter. Shares of 1000 bytes take 0.1 + 1000/rate = 0.6, 0.3, 0.2 and 1.1 s by sender; uploads 2, 1, 3 and 9 → 5 s.
+    // No jitter. Shares of 1000 bytes take 0.1 + 1000/rate = 0.6, 0.3, 0.2 and 1.1 s by sender; uploads 2, 1,
+    // 3 and 9 → 5 s.
     let network = network(
         "[network.client_client]\nkind = \"deadline\"\ndeadline = 1.0\nrate = [2000, 5000, 10000, 1000]\n\
          latency = 0.1\njitter = 0\n\
          [network.client_server]\nkind = \"deadline\"\ndeadline = 5.0\nrate = 1e9\n\
          latency = [2, 1, 3, 9]\njitter = 0",
     );
-    let time =
-        |attempts, uses: &[LinkUse]| round_seconds(&network, M, attempts, uses.iter().copied()).unwrap();
+    let phases = [Phase::shares("share", Expects::Nobody), Phase::upload("sum", Expects::Everybody)];
+    let parties: Vec<PartyId> = (0..M as u16).map(PartyId::Client).chain([PartyId::Server]).collect();
+    let time = |attempts, uses: &[LinkUse]| {
+        round_seconds(&network, &phases, &parties, attempts, uses.iter().copied()).unwrap()
+    };
     let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-5, "{a} for {b}");
     let uploads: Vec<LinkUse> = (0..4).map(|k| upload(1, k)).collect();
     // Last share after 0.6 s; client 4's upload is late, so the server waits its 5 s.
@@ -182,6 +193,92 @@ fn the_time_of_a_round_is_the_one_computed_by_hand() {
     near(time(2, &[uploads, again].concat()), 10.0);
 }
 
+/// Five clients whose messages take as long as given, whatever their size; client 5 is always late for
+/// helpers and server.
+const TIMED: &str = "[network.client_client]\nkind = \"deadline\"\ndeadline = 1.0\nrate = 1e15\n\
+                     latency = [0.1, 0.2, 0.3, 0.4, 0.5]\njitter = 0\n\
+                     [network.client_server]\nkind = \"deadline\"\ndeadline = 5.0\nrate = 1e15\n\
+                     latency = [2, 1, 3, 2.5, 9]\njitter = 0\n\
+                     [network.client_helper]\nkind = \"deadline\"\ndeadline = 2.0\nrate = 1e15\n\
+                     latency = [0.1, 0.2, 0.3, 0.4, 3]\njitter = 0\n\
+                     [network.helper_server]\nkind = \"deadline\"\ndeadline = 4.0\nrate = 1e15\n\
+                     latency = 0.5\njitter = 0\n";
+
+#[test]
+fn every_scheme_takes_the_time_of_its_phases() {
+    let updates: Vec<Update> =
+        (0..5).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.5; 6]) }).collect();
+    let config = |protocol: &str| config_of(5, &format!("{TIMED}[protocol]\n{protocol}")).unwrap();
+    let seconds = |protocol: &str, silent: &[u16]| {
+        let config = config(protocol);
+        let scheme = config.protocol.build(5, Seed::new(1)).unwrap();
+        let links = config.network.build(5, 1, Seed::new(1)).unwrap();
+        scheme.aggregate(1, &updates, &Silence { links: &links, silent }, 1).unwrap().seconds.unwrap()
+    };
+    for (protocol, silent, want) in [
+        // The server waits its 5 s for client 5.
+        ("kind = 'fedavg'", &[][..], 5.0),
+        // It asks client 5 again, and waits again.
+        ("kind = 'fedavg'\ntransmissions = 2", &[], 10.0),
+        // The last share comes after 0.5 s.
+        ("kind = 'sec-cogc'\nstragglers = 2", &[], 5.5),
+        // Client 1 has shares for others, who wait for them.
+        ("kind = 'sec-cogc'\nstragglers = 2", &[0], 6.0),
+        // Without stragglers nothing is shared.
+        ("kind = 'sec-cogc'\nstragglers = 0", &[], 5.0),
+        // Keys: client 5 is late. It is not asked any more: shares, masked updates and answers come after 3 s
+        // each.
+        ("kind = 'sec-agg'\nthreshold = 3", &[], 14.0),
+        ("kind = 'sec-agg-plus'\nneighbours = 4\nthreshold = 3", &[], 14.0),
+        // Uploads 5 s, answers of the four survivors 3 s.
+        ("kind = 'zhao-sun'\nsurvivors = 3\ncolluders = 1", &[], 8.0),
+        ("kind = 'groupwise'\nsurvivors = 3\ngroup_size = 3", &[], 8.0),
+        ("kind = 'light-sec-agg'\nsurvivors = 3\ncolluders = 1", &[], 8.5),
+        // Shares 2 s, reports and sums half a second each; nobody needs a repair, and client 5 is left out.
+        ("kind = 'hierarchical'\nhelpers = 3\nthreshold = 2\ncolluding = 1", &[], 3.0),
+        ("kind = 'secure-gc'\nresponders = 4\nreduction = 2", &[], 5.0),
+    ] {
+        let got = seconds(protocol, silent);
+        assert!((got - want).abs() < 1e-9, "{protocol}, {silent:?}: {got} for {want}");
+    }
+}
+
+/// Whatever a client sends to the server first is lost in the same rounds.
+#[test]
+fn the_first_upload_meets_the_same_link_state_under_every_protocol() {
+    let links = "[network.client_client]\nkind = \"bernoulli\"\nerasure = 0\n[network.client_server]\nkind = \"bernoulli\"\nerasure = 0.3\n";
+    let updates: Vec<Update> =
+        (0..5).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.5; 6]) }).collect();
+    let fates = |protocol: &str| -> Vec<(u64, PartyId, bool)> {
+        let config = config_of(5, &format!("{links}[protocol]\n{protocol}")).unwrap();
+        let scheme = config.protocol.build(5, Seed::new(1)).unwrap();
+        let links = config.network.build(5, 40, Seed::new(2)).unwrap();
+        let of_round = |round| {
+            let sent = scheme.aggregate(round, &updates, &links, 1).unwrap().sent;
+            let first = |link: &LinkUse| (link.to, link.transfer) == (PartyId::Server, 0);
+            sent.into_iter()
+                .filter(move |(link, _)| first(link))
+                .map(move |(link, ok)| (round, link.from, ok))
+        };
+        (1..=40).flat_map(of_round).collect()
+    };
+    let want = fates("kind = 'fedavg'");
+    assert!(want.iter().any(|(.., ok)| *ok) && want.iter().any(|(.., ok)| !*ok));
+    for protocol in [
+        "kind = 'gaussian'",
+        "kind = 'zero-sum'",
+        "kind = 'cogc'\nstragglers = 2",
+        "kind = 'sec-agg'",
+        "kind = 'sec-agg-plus'\nneighbours = 4\nthreshold = 3",
+        "kind = 'zhao-sun'\nsurvivors = 3\ncolluders = 1",
+        "kind = 'light-sec-agg'\nsurvivors = 3\ncolluders = 1",
+        "kind = 'groupwise'\nsurvivors = 3\ngroup_size = 3",
+        "kind = 'secure-gc'\nresponders = 4\nreduction = 2",
+    ] {
+        assert_eq!(fates(protocol), want, "{protocol}");
+    }
+}
+
 #[test]
 fn a_run_reports_the_time_of_its_messages_and_none_without_a_clock() {
     let config = config(
@@ -193,11 +290,33 @@ fn a_run_reports_the_time_of_its_messages_and_none_without_a_clock() {
         (0..M).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.5; 6]) }).collect();
     let scheme = config.protocol.build(M, Seed::new(1)).unwrap();
     let timed = config.network.build(M, 1, Seed::new(1)).unwrap();
-    let seconds = scheme.aggregate(1, &updates, &timed, 1).seconds.unwrap();
+    let seconds = scheme.aggregate(1, &updates, &timed, 1).unwrap().seconds.unwrap();
     let bytes = HEADER_BYTES + 6 * 4;
     assert!((seconds - (0.25 + bytes as f64 / 100.0)).abs() < 1e-12, "{seconds}");
     let untimed = network("");
-    assert_eq!(scheme.aggregate(1, &updates, &untimed, 1).seconds, None);
+    assert_eq!(scheme.aggregate(1, &updates, &untimed, 1).unwrap().seconds, None);
+}
+
+#[test]
+fn a_trace_can_have_a_block_for_each_transfer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.csv");
+    std::fs::write(&path, "1,1,1,1, 1,1,1,0\n1,1,1,1, 1,1,1,1\n").unwrap();
+    let sections = format!("[network.client_server]\nkind = \"trace\"\npath = {path:?}\nrepeat = true\n");
+    let network = network(&sections);
+    let delivers = |round, transfer| network.delivers(LinkUse { transfer, ..upload(round, 3) });
+    assert_eq!([0, 1, 2].map(|transfer| delivers(1, transfer)), [true, false, false]);
+    assert_eq!([0, 1, 2].map(|transfer| delivers(2, transfer)), [true; 3]);
+    // Of masked updates nothing is lost; in the round in which client 4's answer is, the others' suffice.
+    let scheme = toml::from_str::<ProtocolConfig>("kind = 'zhao-sun'\nsurvivors = 3\ncolluders = 1").unwrap();
+    let updates: Vec<Update> =
+        (0..M).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.5; 6]) }).collect();
+    let played = scheme.build(M, Seed::new(1)).unwrap().aggregate(1, &updates, &network, 1).unwrap();
+    assert_eq!((played.decoded.included().len(), played.arrivals), (M, 7));
+    std::fs::write(&path, "1,1,1,1,1\n").unwrap();
+    let config = config(&sections).unwrap().network.build(M, 100, Seed::new(3));
+    let line = config.err().unwrap().to_string();
+    assert!(line.ends_with("trace.csv: line 1 has 5 values, not 4, one per client"), "{line}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Tests of the whole package through its public face. One binary, because linking Burn takes longer than most tests.
+//! Tests of the whole package through its public face. One binary, because linking Burn takes longer than
+//! most tests.
 //!
 //! `cargo test --release --test suite NAME` runs the tests of one file.
 
@@ -13,11 +14,14 @@ mod defects;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod divergence;
+mod examples;
 mod exhaustive;
 mod experiment;
 mod field;
+mod floors;
 mod gc_plus;
 mod hierarchical;
+mod kit;
 mod links;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -26,6 +30,7 @@ mod own_data;
 mod plan;
 mod precision;
 mod privacy;
+mod privacy_levels;
 mod recover;
 mod reference;
 mod refusals;
@@ -36,6 +41,5 @@ mod sec_agg;
 mod secure_gc;
 mod slurm;
 mod solvers;
-mod study;
 mod sweep;
 mod two_round;

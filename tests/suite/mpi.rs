@@ -1,4 +1,5 @@
-//! `mpirun -n R seccogc train`: the same tables as in one process, and what happens when a rank is missing, wrong or killed.
+//! `mpirun -n R seccogc train`: the same tables as in one process, and what happens when a rank is missing,
+//! wrong or killed.
 //!
 //! Without `mpirun` on the machine these tests say so and pass.
 

@@ -1,4 +1,5 @@
-//! The user's own data as a user meets it: tables and image folders that train, and one line for every damage.
+//! The user's own data as a user meets it: tables and image folders that train, and one line for every
+//! damage.
 
 use std::fs;
 use std::path::PathBuf;
@@ -46,7 +47,8 @@ fn seccogc(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_seccogc")).args(args).output().unwrap()
 }
 
-/// Three classes of points around three centres, 60 each; the second feature has a unit a million times larger.
+/// Three classes of points around three centres, 60 each; the second feature has a unit a million times
+/// larger.
 fn blobs() -> String {
     let mut table = String::from("x,y,species\n");
     for i in 0..180 {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use seccogc::coding::CodeKind;
 use seccogc::config::Config;
+use seccogc::message::HEADER_BYTES;
 use seccogc::plan::{Candidate, candidates, resolve};
-use seccogc::protocol::exchange::HEADER_BYTES;
 use seccogc::protocol::{ProtocolConfig, Stragglers};
 use seccogc::recover::coding;
 
@@ -48,7 +48,8 @@ fn two_clients_cost_what_is_computed_by_hand() {
     // s = 0: both uploads must arrive, P = 1/4; two messages an attempt.
     near(find(0, 1).outage, 0.75);
     near(find(0, 1).bytes, 2.0 * message / 0.25);
-    // s = 1: one complete sum suffices; each arrives with 0.9 · 0.5, P = 1 − 0.55². Two shares and 1.8 uploads an attempt.
+    // s = 1: one complete sum suffices; each arrives with 0.9 · 0.5, P = 1 − 0.55². Two shares and 1.8
+    // uploads an attempt.
     near(find(1, 1).outage, 0.3025);
     near(find(1, 1).bytes, 3.8 * message / 0.6975);
     near(find(1, 3).outage, 0.3025f64.powi(3));
@@ -71,7 +72,8 @@ fn the_front_is_what_nothing_beats() {
         assert_eq!(candidate.pareto, !beaten, "{candidate:?}");
     }
     assert!(found.iter().any(|c| c.pareto) && found.iter().any(|c| !c.pareto));
-    // s = 0 and s = 5 are one code each; of the others every family that exists: FR for 1 and 2, MDS for 1 and 3, random for all.
+    // s = 0 and s = 5 are one code each; of the others every family that exists: FR for 1 and 2, MDS for 1
+    // and 3, random for all.
     let codes =
         found.iter().filter(|c| (c.attempts, c.decoder) == (1, "gc-plus")).map(|c| (c.code, c.stragglers));
     let mut codes: Vec<_> = codes.map(|(code, s)| (s, code.name())).collect();
@@ -80,8 +82,9 @@ fn the_front_is_what_nothing_beats() {
     assert_eq!([0, 1, 2, 3, 4, 5].map(of), [1, 3, 2, 2, 1, 1], "{codes:?}");
 }
 
-/// Bytes and outage that must be measured agree with those that are computed for the same law: a client that is down for one
-/// round at a time, independently, and no share lost otherwise, is a Bernoulli loss of its upload.
+/// Bytes and outage that must be measured agree with those that are computed for the same law: a client that
+/// is down for one round at a time, independently, and no share lost otherwise, is a Bernoulli loss of its
+/// upload.
 #[test]
 fn measured_costs_agree_with_computed_ones() {
     let computed = config(

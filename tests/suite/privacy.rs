@@ -1,5 +1,5 @@
-//! Known answers for the leakage of SecCoGC: nats per coordinate, x_k ~ N(0, 1), M = 10, s = 7, the cyclic MDS code, no message
-//! lost. Constructions are compared at equal total key power Mσ².
+//! Known answers for the leakage of SecCoGC: nats per coordinate, x_k ~ N(0, 1), M = 10, s = 7, the cyclic
+//! MDS code, no message lost. Constructions are compared at equal total key power Mσ².
 
 use seccogc::algebra::{LinearForm, Unknown};
 use seccogc::coding::CodeKind;

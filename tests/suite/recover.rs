@@ -39,8 +39,9 @@ const BURSTS: &str = "[network.client_client]\nkind = \"gilbert-elliott\"\nbad_s
 const OUTAGES: &str = "[network.client_client]\nkind = \"client-outage\"\n\
     [network.client_server]\nkind = \"client-outage\"\nerasure = 0.2\n";
 
-/// Within 3 standard errors of the exact value, for a fixed seed; with 30 comparisons a correct program and a random seed would
-/// pass with probability 0.92. Rounds of the bursty links are correlated by at most −0.4 or 0.44, an inflation of at most 2.6.
+/// Within 3 standard errors of the exact value, for a fixed seed; with 30 comparisons a correct program and a
+/// random seed would pass with probability 0.92. Rounds of the bursty links are correlated by at most −0.4 or
+/// 0.44, an inflation of at most 2.6.
 #[test]
 fn the_measured_probability_is_the_closed_form() {
     let codes = [
@@ -95,7 +96,7 @@ fn the_counts_are_those_of_the_protocol() {
             let scheme = config.unwrap().build(clients, Seed::new(1)).unwrap();
             let mut played = Estimate { rounds, ..Estimate::default() };
             for round in 1..=rounds {
-                let result = scheme.aggregate(round, &updates, &network, attempts);
+                let result = scheme.aggregate(round, &updates, &network, attempts).unwrap();
                 played.recovered += u64::from(result.decoded.is_sum());
                 played.attempts += u64::from(result.attempts);
                 played.bytes_client_client += result.traffic.client_client;

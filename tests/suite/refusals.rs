@@ -1,6 +1,6 @@
-//! Parties that misbehave under every protocol: they send twice, late, again what they sent in the round before, to others, in the name of
-//! others, the wrong kind of message or a body of the wrong form. The honest ones refuse it with a reason, and the server obtains an exact sum
-//! or an outage.
+//! Parties that misbehave under every protocol: they send twice, late, again what they sent in the round
+//! before, to others, in the name of others, the wrong kind of message or a body of the wrong form. The
+//! honest ones refuse it with a reason, and the server obtains an exact sum or an outage.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use seccogc::protocol::secure_gc::SecureGc;
 use seccogc::protocol::two_round::{Rounds, Symbols, TwoRoundMessage};
 use seccogc::protocol::uncoded::{Mask, Uncoded, Upload};
 use seccogc::protocol::zhao_sun::ZhaoSun;
-use seccogc::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Protocol};
+use seccogc::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Phase, Protocol};
 use seccogc::seed::Seed;
 
 use crate::two_round::{Vector, inputs};
@@ -195,7 +195,7 @@ impl<P: Protocol<M61, Message: Deform>> Protocol<M61> for Misbehaving<P> {
         self.protocol.parties()
     }
 
-    fn phases(&self) -> u8 {
+    fn phases(&self) -> Vec<Phase> {
         self.protocol.phases()
     }
 
@@ -215,8 +215,8 @@ impl<P: Protocol<M61, Message: Deform>> Protocol<M61> for Misbehaving<P> {
     }
 }
 
-/// Runs two rounds for every offender and every act. `survives` says whether the sum must be recovered although this offender's
-/// messages count as lost.
+/// Runs two rounds for every offender and every act. `survives` says whether the sum must be recovered
+/// although this offender's messages count as lost.
 pub fn withstands<P>(name: &str, scheme: impl Fn() -> P, clients: usize, survives: impl Fn(PartyId) -> bool)
 where
     P: Protocol<M61, Message: Deform>,
@@ -242,6 +242,7 @@ where
             // What is added to honest messages costs nothing.
             let harmless = matches!(act, Act::Twice | Act::Replay | Act::Astray);
             match decoded {
+                Decoded::Estimate { .. } => panic!("{name}"),
                 Decoded::Outage(_) => {
                     assert!(!harmless && offender.is_none_or(|offender| !survives(offender)), "{name}");
                 }

@@ -13,8 +13,9 @@ const M: usize = 10;
 const P: f64 = 0.1;
 const Q: [f64; M] = [0.05, 0.1, 0.1, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9, 0.95];
 
-/// For every code at M = 10: recovered sums are exact to 1e-9 relative in f64, and the recovery frequency over 2000 rounds lies
-/// within 4 standard errors of the Poisson-binomial value (α = 6.4·10⁻⁵ a code for a correct implementation).
+/// For every code at M = 10: recovered sums are exact to 1e-9 relative in f64, and the recovery frequency
+/// over 2000 rounds lies within 4 standard errors of the Poisson-binomial value (α = 6.4·10⁻⁵ a code for a
+/// correct implementation).
 #[test]
 fn every_code_recovers_exactly_and_as_often_as_computed() {
     let config = Config::load(Path::new("configs/mnist.toml"), &[]).unwrap();
@@ -47,7 +48,7 @@ fn every_code_recovers_exactly_and_as_often_as_computed() {
         let rounds = 2000;
         let mut recovered = 0;
         for round in 1..=rounds {
-            let aggregate = scheme.aggregate(round, &updates, &network, 1);
+            let aggregate = scheme.aggregate(round, &updates, &network, 1).unwrap();
             if let Decoded::Sum { sum, .. } = aggregate.decoded {
                 recovered += 1;
                 let error = sum.iter().zip(&truth).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt() / norm;

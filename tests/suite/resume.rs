@@ -67,7 +67,8 @@ fn one_thread_or_two_killed_or_not_the_tables_are_the_same() {
         assert!(start(&two, policy, "2").status().unwrap().success());
         assert_same(&one, &two);
 
-        // Killed without warning, between the checkpoints of rounds 10 and 15 when it is fast enough to be caught there.
+        // Killed without warning, between the checkpoints of rounds 10 and 15 when it is fast enough to be
+        // caught there.
         let mut child = start(&killed, policy, "2").spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         let lines = || fs::read_to_string(killed.join("rounds.csv")).map_or(0, |text| text.lines().count());

@@ -3,8 +3,8 @@
 use seccogc::network::{LinkModel, LinkUse};
 use seccogc::protocol::PartyId;
 
-/// Links that lose exactly the messages whose bit is set, in every attempt: bit (sender · (M+1) + receiver), the server being
-/// receiver M.
+/// Links that lose exactly the messages whose bit is set, in every attempt: bit (sender · (M+1) + receiver),
+/// the server being receiver M.
 pub struct Scripted {
     pub clients: usize,
     pub lost: u64,

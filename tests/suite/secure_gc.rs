@@ -1,5 +1,5 @@
-//! Secure gradient coding with replicated data: every parameter set with N ≤ 14, the paper's Example 1 and what is wrong with it, keys
-//! that are all needed.
+//! Secure gradient coding with replicated data: every parameter set with N ≤ 14, the paper's Example 1 and
+//! what is wrong with it, keys that are all needed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use seccogc::algebra::quantise::Quantisation;
 use seccogc::algebra::{KeyStream, LinearForm, Scalar, Unknown};
 use seccogc::coding::assignment::{AssignmentKind, Checked, ReplicatedCode, combined_rank, converse};
 use seccogc::keys::{FormalKeys, KeySource};
+use seccogc::message::HEADER_BYTES;
 use seccogc::network::{LinkUse, Perfect};
 use seccogc::privacy::view::Coalition;
-use seccogc::protocol::exchange::{self, HEADER_BYTES};
+use seccogc::protocol::exchange;
 use seccogc::protocol::secure_gc::{SecureGc, SecureGcConfig};
 use seccogc::protocol::{Arithmetic, Decoded, Formal, PartyId, ProtocolConfig, Update, Views, uncoded};
 use seccogc::seed::Seed;
@@ -42,8 +43,9 @@ fn code(kind: AssignmentKind, servers: usize, responders: usize, m: usize) -> Re
     ReplicatedCode::build(kind, servers, responders, m, Seed::new(1)).unwrap().0
 }
 
-/// All parameter sets with N ≤ 14: every dataset on M servers, every server with M datasets, no server sends of a gradient that it
-/// does not hold, the rank is h, and every set of N_r servers decodes the sum of all gradients, part by part.
+/// All parameter sets with N ≤ 14: every dataset on M servers, every server with M datasets, no server sends
+/// of a gradient that it does not hold, the rank is h, and every set of N_r servers decodes the sum of all
+/// gradients, part by part.
 #[test]
 fn every_code_decodes_from_every_set_of_responders() {
     let all = parameters(14);
@@ -132,7 +134,8 @@ fn parameters_that_break_a_rule_are_refused() {
     );
 }
 
-/// The paper's (18) and S of Example 1, (N, M, m) = (12, 7, 2), N_r = 7, with the fractions as printed: rows in F_1 … F_6.
+/// The paper's (18) and S of Example 1, (N, M, m) = (12, 7, 2), N_r = 7, with the fractions as printed: rows
+/// in F_1 … F_6.
 fn example_1() -> DMatrix<M31> {
     let quarter = M31::integer(4).inverse().unwrap();
     let third = M31::integer(3).inverse().unwrap();
@@ -155,8 +158,9 @@ fn example_1() -> DMatrix<M31> {
     DMatrix::from_fn(12, 6, |i, j| rows[i][j])
 }
 
-/// Erratum: with the matrices as printed 82 of the 792 sets of seven responders do not decode, among them {1, 2, 3, 4, 5, 8, 9}; and no
-/// other coefficients help, since (1, 2, 9, 10, 4, 3, 8) satisfies the paper's Theorem 2, so that h ≥ 7 for this assignment.
+/// Erratum: with the matrices as printed 82 of the 792 sets of seven responders do not decode, among them {1,
+/// 2, 3, 4, 5, 8, 9}; and no other coefficients help, since (1, 2, 9, 10, 4, 3, 8) satisfies the paper's
+/// Theorem 2, so that h ≥ 7 for this assignment.
 #[test]
 fn example_1_does_not_decode() {
     let rows = example_1();
@@ -194,7 +198,8 @@ fn views(code: ReplicatedCode<M31>, keys: &impl KeySource<LinearForm<M31>>) -> V
     exchange::formal(&SecureGc::new(code), servers, 1, keys, &Perfect, 1)
 }
 
-/// N ≤ 14: the view of all N transmissions shows the sum and nothing else; N ≤ 7: with any one key symbol less it shows more.
+/// N ≤ 14: the view of all N transmissions shows the sum and nothing else; N ≤ 7: with any one key symbol
+/// less it shows more.
 #[test]
 fn all_transmissions_show_the_sum_alone_and_every_key_symbol_is_needed() {
     parameters(14).par_iter().for_each(|&(kind, servers, responders, m)| {
@@ -239,8 +244,8 @@ fn the_source_key_has_the_promised_size() {
     }
 }
 
-/// A client knows the gradients of the shards that it holds and no other; together with the server it may learn more: this
-/// scheme covers no collusion.
+/// A client knows the gradients of the shards that it holds and no other; together with the server it may
+/// learn more: this scheme covers no collusion.
 #[test]
 fn a_client_alone_learns_nothing_about_other_shards() {
     let views = views(code(AssignmentKind::Combined, 10, 8, 2), &FormalKeys);
@@ -267,8 +272,8 @@ fn a_client_alone_learns_nothing_about_other_shards() {
     assert_eq!((server.symbols, server.sum), (0, true));
 }
 
-/// Ten clients, any eight suffice, over several attempts; sums are those of `ideal` over the same field bit by bit, and a transmission
-/// has half an update's length.
+/// Ten clients, any eight suffice, over several attempts; sums are those of `ideal` over the same field bit
+/// by bit, and a transmission has half an update's length.
 #[test]
 fn rounds_of_real_updates() {
     let (clients, len) = (10, 7);
@@ -279,7 +284,7 @@ fn rounds_of_real_updates() {
     let quantisation = Quantisation { clip: 4.0, bits: 40, ..Default::default() };
     let ideal = uncoded::Ideal { arithmetic: Arithmetic::Field, quantisation: Some(quantisation.clone()) };
     let ideal = ProtocolConfig::Ideal(ideal).build(clients, Seed::new(1)).unwrap();
-    let want = ideal.aggregate(1, &updates, &Perfect, 1).decoded;
+    let want = ideal.aggregate(1, &updates, &Perfect, 1).unwrap().decoded;
     for assignment in [AssignmentKind::Cyclic, AssignmentKind::Combined] {
         let config = SecureGcConfig { assignment, quantisation: quantisation.clone(), ..Default::default() };
         let scheme = ProtocolConfig::SecureGc(config).build(clients, Seed::new(1)).unwrap();
@@ -289,7 +294,7 @@ fn rounds_of_real_updates() {
                 PartyId::Client(n) => !lost.contains(&usize::from(n)),
                 _ => true,
             });
-            let got = scheme.aggregate(1, &updates, &links, 1);
+            let got = scheme.aggregate(1, &updates, &links, 1).unwrap();
             assert_eq!(got.decoded, want, "{assignment:?} without {lost:?}");
             assert_eq!(got.traffic.client_server, (clients * (HEADER_BYTES + 4 * 8)) as u64);
         }
@@ -298,13 +303,14 @@ fn rounds_of_real_updates() {
             PartyId::Client(n) => (n < 3) == (link.attempt == 0) && n != 9,
             _ => true,
         });
-        assert_eq!(scheme.aggregate(1, &updates, &links, 1).decoded, Decoded::lost());
-        let twice = scheme.aggregate(1, &updates, &links, 2);
+        assert_eq!(scheme.aggregate(1, &updates, &links, 1).unwrap().decoded, Decoded::lost());
+        let twice = scheme.aggregate(1, &updates, &links, 2).unwrap();
         assert_eq!((twice.decoded, twice.attempts), (want.clone(), 2));
     }
 }
 
-/// The construction of F_k by hand: N = 3, N_r = 2, m = 1, M = 2; s_n F_k = 0 for the one client without shard k.
+/// The construction of F_k by hand: N = 3, N_r = 2, m = 1, M = 2; s_n F_k = 0 for the one client without
+/// shard k.
 #[test]
 fn columns_vanish_where_a_shard_is_missing() {
     let code = code(AssignmentKind::Cyclic, 3, 2, 1);

@@ -1,4 +1,5 @@
-//! The batch files for SLURM, executed as SLURM would: bash, with the variables of a job set, and `srun` replaced.
+//! The batch files for SLURM, executed as SLURM would: bash, with the variables of a job set, and `srun`
+//! replaced.
 
 use std::fs;
 use std::path::Path;

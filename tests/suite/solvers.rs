@@ -1,5 +1,5 @@
-//! Solvers, server optimisers and participation rules through the real round loop: on quadratics, whose fixed points are known in
-//! closed form, and on real images under SecCoGC.
+//! Solvers, server optimisers and participation rules through the real round loop: on quadratics, whose fixed
+//! points are known in closed form, and on real images under SecCoGC.
 
 use seccogc::config::Config;
 use seccogc::data::{Augmentation, Dataset, Examples, Normalisation};
@@ -19,7 +19,8 @@ const CLIENTS: [([f64; 3], [f64; 3], usize); 4] = [
     ([2.0, 1.0, 0.5], [0.0, 2.0, 3.0], 5),
 ];
 
-/// The client whose class is c minimises `CLIENTS[c]`, with exact gradients; the steps are those of the real solvers.
+/// The client whose class is c minimises `CLIENTS[c]`, with exact gradients; the steps are those of the real
+/// solvers.
 struct Quadratics(SolverConfig);
 
 impl Learner for Quadratics {
@@ -43,8 +44,8 @@ impl Learner for Quadratics {
             let size = x.len();
             Tensor::<1>::from_data(TensorData::new(x, [size]), &device)
         };
-        let steps = self.0.steps(n);
-        let mut solver = self.0.begin(&[*task], &[1, 2]);
+        let steps = self.0.solver().steps(n);
+        let mut solver = self.0.solver().begin(&[*task], &[1, 2]);
         let mut w = task.start.to_vec();
         for _ in 0..steps {
             for (parameter, at) in [0..1, 1..3].into_iter().enumerate() {
@@ -153,7 +154,8 @@ fn scaffold_and_feddyn_reach_the_optimum_under_drift() {
 
 #[test]
 fn fednova_removes_the_inconsistency_of_unequal_steps() {
-    // Client k takes n_k steps: the fixed point counts it with (1 − r^n)/n, which tends to ηa for small η; FedAvg with 1 − r^n.
+    // Client k takes n_k steps: the fixed point counts it with (1 − r^n)/n, which tends to ηa for small η;
+    // FedAvg with 1 − r^n.
     let nova = |rate: f64| mean_of_minima(|a, n| (1.0 - (1.0 - rate * a).powi(n as i32)) / n as f64);
     let run = |kind: &str, rate: f64, rounds| {
         ideal(
@@ -386,8 +388,8 @@ fn every_state_survives_a_checkpoint_in_every_round() {
 
 #[test]
 fn scaffold_and_fedadam_are_exact_under_sec_cogc_on_real_images() {
-    // The decoded sum of 2d coordinates is the true one up to the precision of the symbols, so that both trajectories agree.
-    // Over the field a coordinate is rounded to a multiple of 2⁻²³.
+    // The decoded sum of 2d coordinates is the true one up to the precision of the symbols, so that both
+    // trajectories agree. Over the field a coordinate is rounded to a multiple of 2⁻²³.
     let levels = [(Arithmetic::F64, 1e-6), (Arithmetic::F32, 1e-2), (Arithmetic::Field, 1e-3)];
     for (arithmetic, tolerance) in levels {
         let toml = "rounds = 4\ndata = { name = \"mnist-subset\" }\npartition = { kind = \"dirichlet\", alpha = 0.3 }\n\

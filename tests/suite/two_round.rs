@@ -1,5 +1,6 @@
-//! The two-round schemes: the exact sum for every pair of survivor sets, zero leakage for every coalition that a scheme promises to
-//! withstand and some for those beyond, the rates of the theorems, and the papers' examples.
+//! The two-round schemes: the exact sum for every pair of survivor sets, zero leakage for every coalition
+//! that a scheme promises to withstand and some for those beyond, the rates of the theorems, and the papers'
+//! examples.
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;
@@ -8,11 +9,12 @@ use seccogc::algebra::field::{Field, M31, M61, Small};
 use seccogc::algebra::linear::rank;
 use seccogc::algebra::{LinearForm, Scalar, Symbol};
 use seccogc::keys::{FormalKeys, SeededKeys};
+use seccogc::message::HEADER_BYTES;
 use seccogc::network::{LinkModel, LinkUse, Perfect};
 use seccogc::privacy::exact::ExactViews;
 use seccogc::privacy::view::Coalition;
 use seccogc::protocol::Message;
-use seccogc::protocol::exchange::{HEADER_BYTES, formal, run};
+use seccogc::protocol::exchange::{formal, run};
 use seccogc::protocol::groupwise::{Groupwise, GroupwiseConfig, coefficients};
 use seccogc::protocol::light_sec_agg::{LightSecAgg, LightSecAggConfig};
 use seccogc::protocol::two_round::{Rounds, TwoRound};
@@ -22,7 +24,8 @@ use seccogc::seed::Seed;
 
 type F7 = Small<7>;
 
-/// Delivers the uploads of `first` and the answers of `second`, given as bits; attempts from 1 on lose nothing.
+/// Delivers the uploads of `first` and the answers of `second`, given as bits; attempts from 1 on lose
+/// nothing.
 struct Survivors {
     first: u32,
     second: u32,
@@ -30,8 +33,8 @@ struct Survivors {
 
 impl LinkModel for Survivors {
     fn delivers(&self, link: LinkUse) -> bool {
-        let (PartyId::Client(k), 1..) = (link.from, link.phase) else { return true };
-        let set = if link.phase == 1 { self.first } else { self.second };
+        let (PartyId::Client(k), PartyId::Server) = (link.from, link.to) else { return true };
+        let set = if link.transfer == 0 { self.first } else { self.second };
         link.attempt > 0 || set >> k & 1 == 1
     }
 
@@ -156,7 +159,7 @@ fn sums_over_f_7_of_packed_symbols() {
             let keys = SeededKeys(Seed::new(9));
             let mut uploads = Vec::new();
             let observe = |_: &_, _, link: LinkUse| {
-                if link.phase == 1 {
+                if link.to == PartyId::Server && link.transfer == 0 {
                     uploads.push(link.bytes as usize - HEADER_BYTES);
                 }
             };
@@ -203,8 +206,9 @@ fn field_views(scheme: &dyn Aggregator, links: &Survivors) -> Box<dyn ExactViews
     views
 }
 
-/// Leakage in field symbols for every U_1 and every coalition of server and clients that leaves `honest` or more, and of the clients
-/// alone. `promised(T)` says whether a coalition with T clients must learn nothing; otherwise it must learn something.
+/// Leakage in field symbols for every U_1 and every coalition of server and clients that leaves `honest` or
+/// more, and of the clients alone. `promised(T)` says whether a coalition with T clients must learn nothing;
+/// otherwise it must learn something.
 fn audit(
     name: &str,
     views: impl Fn(&Survivors) -> Box<dyn ExactViews>,
@@ -288,7 +292,8 @@ fn who_lacks_a_share_does_not_answer() {
         (&[(0, 1), (1, 2)], Decoded::lost()),
     ] {
         let mut bytes = 0;
-        let count = |_: &_, _, link: LinkUse| bytes += if link.phase == 0 { link.bytes as usize } else { 0 };
+        let is_share = |link: LinkUse| link.from != PartyId::Server && link.to != PartyId::Server;
+        let count = |_: &_, _, link: LinkUse| bytes += if is_share(link) { link.bytes as usize } else { 0 };
         let decoded = run(&protocol, 1, &inputs, &keys, &Unshared(lost), 1, count).decoded;
         assert_eq!(decoded, want);
         // d = 5 is padded to 6; K (K − 1) shares of 6/(U − T) symbols.
@@ -332,9 +337,9 @@ fn rates<C: TwoRound<M61>>(scheme: C) -> [(usize, usize); 2] {
     let keys = SeededKeys(Seed::new(1));
     let observe = |message: &_, _, link: LinkUse| {
         assert_eq!(link.bytes as usize, HEADER_BYTES + Message::<M61>::bytes(message));
-        match link.phase {
-            1 => sent[0].push(Message::<M61>::bytes(message) / M61::BYTES),
-            3 => sent[1].push(Message::<M61>::bytes(message) / M61::BYTES),
+        match (link.to, link.transfer) {
+            (PartyId::Server, 0) => sent[0].push(Message::<M61>::bytes(message) / M61::BYTES),
+            (PartyId::Server, _) => sent[1].push(Message::<M61>::bytes(message) / M61::BYTES),
             _ => assert_eq!(Message::<M61>::bytes(message), clients.div_ceil(8)),
         }
     };
@@ -492,7 +497,7 @@ fn attempts_of_a_round_keep_the_survivor_set_and_show_nothing_more() {
             let updates: Vec<_> = (0..4)
                 .map(|k| seccogc::protocol::Update { weight: 1.0, delta: vec![0.25 * k as f32; 7].into() })
                 .collect();
-            let aggregate = scheme.aggregate(1, &updates, &links, 3);
+            let aggregate = scheme.aggregate(1, &updates, &links, 3).unwrap();
             assert_eq!(aggregate.attempts, attempts);
             let Decoded::Sum { sum, included: got, .. } = aggregate.decoded else { panic!("recovered") };
             assert_eq!(got, included);
@@ -513,13 +518,14 @@ fn a_hundred_clients() {
     impl LinkModel for Lossy {
         fn delivers(&self, link: LinkUse) -> bool {
             let PartyId::Client(k) = link.from else { return true };
-            if link.phase == 1 { k % 5 != 0 } else { k % 4 != 0 }
+            if link.transfer == 0 { k % 5 != 0 } else { k % 4 != 0 }
         }
         fn erasure(&self, from: PartyId, to: PartyId, round: u64) -> f64 {
             self.0.erasure(from, to, round)
         }
     }
-    let Decoded::Sum { sum, included, .. } = scheme.aggregate(1, &updates, &Lossy(links), 1).decoded else {
+    let Decoded::Sum { sum, included, .. } = scheme.aggregate(1, &updates, &Lossy(links), 1).unwrap().decoded
+    else {
         panic!("80 uploads and 60 answers arrive")
     };
     assert_eq!(included, (0..100).filter(|k| k % 5 != 0).collect::<Vec<u16>>());

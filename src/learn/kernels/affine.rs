@@ -3,8 +3,8 @@
 use super::product::{Product, Rows, Start};
 use super::spare;
 
-/// `[batch, outputs]` of `x` `[batch, inputs]`, `weight` `[inputs, outputs]` and `bias` `[outputs]`; with `relu`, its maximum
-/// with 0.
+/// `[batch, outputs]` of `x` `[batch, inputs]`, `weight` `[inputs, outputs]` and `bias` `[outputs]`; with
+/// `relu`, its maximum with 0.
 pub(super) fn forward(
     x: &[f32],
     weight: &[f32],
@@ -50,7 +50,8 @@ pub(super) fn weight_gradient(x: &[f32], gradient: &[f32], [inputs, outputs]: [u
 /// The gradient of `x`, `[batch, inputs]`.
 pub(super) fn input_gradient(gradient: &[f32], weight: &[f32], [inputs, outputs]: [usize; 2]) -> Vec<f32> {
     let batch = gradient.len() / outputs;
-    // Both operands are read along the outputs. Of one the transpose must be written first: of W, or of the gradient and what comes out.
+    // Both operands are read along the outputs. Of one the transpose must be written first: of W, or of the
+    // gradient and what comes out.
     if inputs * outputs < batch * (inputs + outputs) {
         forward(gradient, &transposed(weight, outputs), None, [outputs, inputs], false)
     } else {

@@ -1,7 +1,7 @@
 //! Convolution of images whose channels lie together (`[batch, height, width, channels]`).
 //!
-//! With channels together, one row of a window is one run of memory. Forward pass and both gradients are products of the
-//! padded image (see [`product`](super::product)).
+//! With channels together, one row of a window is one run of memory. Forward pass and both gradients are
+//! products of the padded image (see [`product`](super::product)).
 
 use super::product::{Product, Rows, Start};
 use super::window::Windows;
@@ -37,7 +37,8 @@ impl Conv {
         self.windows.size[0] * self.windows.size[1] * self.channels
     }
 
-    /// `[batch, rows, columns, filters]` of `images`, weights `[filters, channels, height, width]` and bias `[filters]`.
+    /// `[batch, rows, columns, filters]` of `images`, weights `[filters, channels, height, width]` and bias
+    /// `[filters]`.
     pub fn forward(&self, images: Images<'_>, weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let Self { windows, channels, filters } = *self;
         let ([rows, columns], [height, width]) = (windows.count, windows.size);
@@ -70,7 +71,8 @@ impl Conv {
         output
     }
 
-    /// The gradient of the weights, `[filters, channels, height, width]`; `gradient` is `[batch, rows, columns, filters]`.
+    /// The gradient of the weights, `[filters, channels, height, width]`; `gradient` is
+    /// `[batch, rows, columns, filters]`.
     pub fn weight_gradient(&self, images: Images<'_>, gradient: &[f32]) -> Vec<f32> {
         let Self { windows, channels, filters } = *self;
         let ([rows, columns], [height, width]) = (windows.count, windows.size);
@@ -101,8 +103,8 @@ impl Conv {
         self.filters_first(&sum)
     }
 
-    /// The gradient of the images, `[batch, height, width, channels]`: the convolution of `gradient`, zeros between its pixels
-    /// where the stride is above 1, with the filters turned round.
+    /// The gradient of the images, `[batch, height, width, channels]`: the convolution of `gradient`, zeros
+    /// between its pixels where the stride is above 1, with the filters turned round.
     pub fn image_gradient(&self, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
         let Self { windows, channels, filters } = *self;
         let ([rows, columns], [height, width]) = (windows.count, windows.size);
@@ -210,7 +212,8 @@ impl Conv {
         first
     }
 
-    /// `[filters, channels, height, width]` to `[height, width, filters, channels]`, height and width backwards.
+    /// `[filters, channels, height, width]` to `[height, width, filters, channels]`, height and width
+    /// backwards.
     fn turned(&self, weight: &[f32]) -> Vec<f32> {
         let (places, depth) = (self.windows.size[0] * self.windows.size[1], self.depth());
         let mut turned = vec![0.0; weight.len()];

@@ -232,7 +232,8 @@ impl Backward<Flex, 1> for AvgPool {
     }
 }
 
-/// Applies `compute` to the values of `x` and those of `other` in the same order; images in the order that the kernels keep them in.
+/// Applies `compute` to the values of `x` and those of `other` in the same order; images in the order that
+/// the kernels keep them in.
 pub(super) fn elementwise(
     x: &Plain,
     other: &Plain,

@@ -42,8 +42,8 @@ impl Norm {
     }
 }
 
-/// Runs `$body` for the channels from `$at`, first sixteen at a time, then one: `$lanes` is a constant, so that sums over pixels stay in
-/// registers.
+/// Runs `$body` for the channels from `$at`, first sixteen at a time, then one: `$lanes` is a constant, so
+/// that sums over pixels stay in registers.
 macro_rules! in_blocks {
     ($channels:expr, |$at:ident, $lanes:ident| $body:block) => {{
         let mut $at = 0;

@@ -7,8 +7,8 @@ use super::window::Windows;
 /// Marks an output that no pixel of the window is answerable for: nothing there was above 0.
 const NONE: u8 = u8::MAX;
 
-/// `[batch, rows, columns, channels]`: the maximum of each window and 0; and the place in the window that attains it, the
-/// first of several. A window has fewer than 255 places.
+/// `[batch, rows, columns, channels]`: the maximum of each window and 0; and the place in the window that
+/// attains it, the first of several. A window has fewer than 255 places.
 pub(super) fn forward(images: &[f32], windows: &Windows, channels: usize) -> (Vec<f32>, Vec<u8>) {
     let outputs = images.len() / windows.pixels() * windows.windows();
     let (mut output, mut places) = (vec![0.0; outputs], vec![NONE; outputs]);

@@ -1,12 +1,13 @@
 //! Matrix products C = A·B in registers: the arithmetic of every layer.
 //!
-//! C is computed in tiles of up to 12 rows and two vectors, which stay in registers over the whole inner dimension: 24
-//! multiply-adds for 2 vectors and 12 scalars loaded. B is read where it lies. So is A, or, where its rows are read along
-//! the inner dimension, pieces of 36 rows and 256 terms are laid side by side first. Because rows of A may begin anywhere and
-//! consist of runs, a convolution is such a product of the padded image itself: no matrix of patches is ever written.
+//! C is computed in tiles of up to 12 rows and two vectors, which stay in registers over the whole inner
+//! dimension: 24 multiply-adds for 2 vectors and 12 scalars loaded. B is read where it lies. So is A, or,
+//! where its rows are read along the inner dimension, pieces of 36 rows and 256 terms are laid side by side
+//! first. Because rows of A may begin anywhere and consist of runs, a convolution is such a product of the
+//! padded image itself: no matrix of patches is ever written.
 //!
-//! Every element of C is one chain of multiply-adds in the order of the inner dimension. With fused multiply-add the result
-//! does not depend on the width of the vectors.
+//! Every element of C is one chain of multiply-adds in the order of the inner dimension. With fused
+//! multiply-add the result does not depend on the width of the vectors.
 
 use std::cell::Cell;
 
@@ -144,7 +145,8 @@ impl<'a> Right<'a> {
         (term..).map(move |term| &b[term * columns + column..])
     }
 
-    /// `W` vectors of a row. Of a part, what lies beyond the columns is of no consequence: it is never stored.
+    /// `W` vectors of a row. Of a part, what lies beyond the columns is of no consequence: it is never
+    /// stored.
     #[inline(always)]
     fn load<S: Simd, const W: usize, const PART: bool>(self, simd: S, row: &[f32]) -> [S::f32s; W] {
         if PART && row.len() < S::F32_LANES {

@@ -21,7 +21,8 @@ pub(super) fn for_each_pair<T: Copy>(to: &mut [f32], from: &[T], change: impl Fn
     Arch::new().dispatch(Pairs(to, from, change));
 }
 
-/// The gradient before ReLU from the one behind it and ReLU's outputs `y`. Not y > 0: NaN, the sign of divergence, must pass.
+/// The gradient before ReLU from the one behind it and ReLU's outputs `y`. Not y > 0: NaN, the sign of
+/// divergence, must pass.
 pub(super) fn relu_gradient(gradient: &mut [f32], y: &[f32]) {
     for_each_pair(gradient, y, |gradient, y| *gradient = if y <= 0.0 { 0.0 } else { *gradient });
 }
@@ -49,8 +50,8 @@ pub(super) fn column_sums(matrix: &[f32], columns: usize) -> Vec<f32> {
     sums
 }
 
-/// The hyperbolic tangent, within 4 units in the last place: the quotient of two polynomials that Eigen uses. Where it is 1 in single
-/// precision the argument is cut off; NaN, the sign of divergence, passes.
+/// The hyperbolic tangent, within 4 units in the last place: the quotient of two polynomials that Eigen uses.
+/// Where it is 1 in single precision the argument is cut off; NaN, the sign of divergence, passes.
 #[inline(always)]
 pub(super) fn tanh(x: f32) -> f32 {
     const ODD: [f32; 7] = [

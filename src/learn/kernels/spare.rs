@@ -1,4 +1,5 @@
-//! The memory of the last step's gradients, used again: a product overwrites it whole, so that it need not be cleared first.
+//! The memory of the last step's gradients, used again: a product overwrites it whole, so that it need not be
+//! cleared first.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

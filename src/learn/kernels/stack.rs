@@ -1,8 +1,8 @@
-//! Layers of several clients at once. Their parameters lie one after the other along the first axis of each parameter, and their
-//! channels beside each other in the input.
+//! Layers of several clients at once. Their parameters lie one after the other along the first axis of each
+//! parameter, and their channels beside each other in the input.
 //!
-//! A convolution is a product of patches with filters for each image of each client: a convolution in groups would be one kernel a
-//! client in Burn's backward pass for the weights.
+//! A convolution is a product of patches with filters for each image of each client: a convolution in groups
+//! would be one kernel a client in Burn's backward pass for the weights.
 
 use burn::{
     nn::{GroupNorm, Linear, conv::Conv2d},

@@ -293,7 +293,8 @@ fn kernels_serve_plain_and_tracked_tensors() {
     assert!(flex::conv2d(&x, &dilated).is_none());
 }
 
-/// Two 2×2 windows of one channel by hand: the first has its maximum 4 last, in the second nothing is above 0.
+/// Two 2×2 windows of one channel by hand: the first has its maximum 4 last, in the second nothing is
+/// above 0.
 #[test]
 fn pooling_by_hand() {
     let device = Device::flex().autodiff();

@@ -1,6 +1,6 @@
-//! The CIFAR-10 network of McMahan et al. (2017), section 3, which they take from the TensorFlow tutorial *Convolutional
-//! Neural Networks* (2016). On the 24×24 crops of the paper it has 1,068,298 parameters, "about 10⁶". The tutorial's local
-//! response normalisation is left out, as in later federated work.
+//! The CIFAR-10 network of McMahan et al. (2017), section 3, which they take from the TensorFlow tutorial
+//! *Convolutional Neural Networks* (2016). On the 24×24 crops of the paper it has 1,068,298 parameters,
+//! "about 10⁶". The tutorial's local response normalisation is left out, as in later federated work.
 
 use burn::{
     module::Module,
@@ -23,8 +23,8 @@ use crate::learn::kernels::{conv2d, linear, linear_relu, max_pool2d_relu};
 #[serde(default, deny_unknown_fields)]
 pub struct CifarCnnConfig {}
 
-/// Two 5×5 convolutions (64 channels each, same padding), each with ReLU and 3×3 max pooling of stride 2, then 384 and
-/// 192 hidden units with ReLU.
+/// Two 5×5 convolutions (64 channels each, same padding), each with ReLU and 3×3 max pooling of stride 2,
+/// then 384 and 192 hidden units with ReLU.
 #[derive(Module, Debug)]
 pub struct CifarCnn {
     conv1: Conv2d,

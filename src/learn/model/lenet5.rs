@@ -1,5 +1,5 @@
-//! LeNet-5 (LeCun, Bottou, Bengio, Haffner, *Gradient-Based Learning Applied to Document Recognition*, 1998, section
-//! II-B) as it is used today: C3 sees all maps, pooling has no weights, and the output is linear.
+//! LeNet-5 (LeCun, Bottou, Bengio, Haffner, *Gradient-Based Learning Applied to Document Recognition*, 1998,
+//! section II-B) as it is used today: C3 sees all maps, pooling has no weights, and the output is linear.
 
 use burn::{
     module::Module,
@@ -22,8 +22,9 @@ use crate::learn::kernels::{avg_pool2d, conv2d, linear, tanh};
 #[serde(default, deny_unknown_fields)]
 pub struct LeNet5Config {}
 
-/// Two 5×5 convolutions (6 and 16 channels), each with tanh and 2×2 average pooling, then 120 and 84 hidden units with
-/// tanh. Sides below 32 are padded by 2 on either end, so that 28×28 images become the 32×32 of the paper.
+/// Two 5×5 convolutions (6 and 16 channels), each with tanh and 2×2 average pooling, then 120 and 84 hidden
+/// units with tanh. Sides below 32 are padded by 2 on either end, so that 28×28 images become the 32×32 of
+/// the paper.
 #[derive(Module, Debug)]
 pub struct LeNet5 {
     c1: Conv2d,

@@ -19,8 +19,8 @@ use crate::learn::kernels::{linear, linear_relu};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MlpConfig {
-    /// Units of the hidden layer, at least 1; or a list such as [200, 200] with the units of every hidden layer from input to
-    /// output.
+    /// Units of the hidden layer, at least 1; or a list such as [200, 200] with the units of every hidden
+    /// layer from input to output.
     pub hidden: Hidden,
 }
 

@@ -1,7 +1,7 @@
-//! ResNet-20 for CIFAR (He, Zhang, Ren, Sun, *Deep Residual Learning for Image Recognition*, 2016, section 4.2) with
-//! shortcuts without parameters (option A) and group normalisation (Wu, He 2018) in place of batch normalisation, which
-//! fails when clients hold different classes (Hsieh, Phanishayee, Mutlu, Gibbons, *The Non-IID Data Quagmire of
-//! Decentralized Machine Learning*, 2020, section 5).
+//! ResNet-20 for CIFAR (He, Zhang, Ren, Sun, *Deep Residual Learning for Image Recognition*, 2016, section
+//! 4.2) with shortcuts without parameters (option A) and group normalisation (Wu, He 2018) in place of batch
+//! normalisation, which fails when clients hold different classes (Hsieh, Phanishayee, Mutlu, Gibbons, *The
+//! Non-IID Data Quagmire of Decentralized Machine Learning*, 2020, section 5).
 
 use burn::{
     module::Module,
@@ -23,7 +23,8 @@ use crate::learn::kernels::{add_relu, avg_pool2d, conv2d, group_norm, group_norm
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResNet20Config {
-    /// Groups of channels of every normalisation: 1, 2, 4, 8 or 16. The number of parameters does not depend on it.
+    /// Groups of channels of every normalisation: 1, 2, 4, 8 or 16. The number of parameters does not depend
+    /// on it.
     #[schemars(range(min = 1, max = 16))]
     pub groups: usize,
 }
@@ -99,7 +100,8 @@ impl Block {
     }
 }
 
-/// A unit of 16 channels, three blocks each of 16, 32 and 64 channels, the mean over all pixels, and a linear output.
+/// A unit of 16 channels, three blocks each of 16, 32 and 64 channels, the mean over all pixels, and a linear
+/// output.
 #[derive(Module, Debug)]
 pub struct ResNet20 {
     stem: Unit,

@@ -1,5 +1,6 @@
-//! Adam: Kingma, Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015, algorithm 1; with `decoupled_weight_decay` AdamW:
-//! Loshchilov, Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019, algorithm 2.
+//! Adam: Kingma, Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015, algorithm 1; with
+//! `decoupled_weight_decay` AdamW: Loshchilov, Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
+//! algorithm 2.
 
 use burn::tensor::Tensor;
 

@@ -1,5 +1,5 @@
-//! FedDyn: Acar, Zhao, Matas, Mattina, Whatmough, Saligrama, *Federated Learning Based on Dynamic Regularization*, ICLR 2021, algorithm 1, the
-//! local minimisation being SGD.
+//! FedDyn: Acar, Zhao, Matas, Mattina, Whatmough, Saligrama, *Federated Learning Based on Dynamic
+//! Regularization*, ICLR 2021, algorithm 1, the local minimisation being SGD.
 //!
 //! | paper | here |
 //! |---|---|
@@ -8,8 +8,8 @@
 //! | h^t = h^{t−1} − α/m Σ_{k∈P_t} (θ_k^t − θ^{t−1}) | h, over the weights of the clients |
 //! | θ^t = mean of θ_k^t − h^t/α | [`Solver::direction`] is mean Δ − h/α |
 //!
-//! Means are weighted, one α for all: where nothing moves any more, h = 0 and h_k is client k's gradient, so that the weighted
-//! gradient vanishes. Only Δ_k travels.
+//! Means are weighted, one α for all: where nothing moves any more, h = 0 and h_k is client k's gradient, so
+//! that the weighted gradient vanishes. Only Δ_k travels.
 
 use super::sgd::Sgd;
 use super::{LocalSolver, Solver, section};

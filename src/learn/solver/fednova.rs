@@ -1,5 +1,6 @@
-//! FedNova: Wang, Liu, Liang, Joshi, Poor, *Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization*, NeurIPS 2020,
-//! eq. 4–6 with τ_eff = Σ_k p_k ‖a_k‖₁: clients that take more steps than others no longer count for more.
+//! FedNova: Wang, Liu, Liang, Joshi, Poor, *Tackling the Objective Inconsistency Problem in Heterogeneous
+//! Federated Optimization*, NeurIPS 2020, eq. 4–6 with τ_eff = Σ_k p_k ‖a_k‖₁: clients that take more steps
+//! than others no longer count for more.
 //!
 //! | paper | here |
 //! |---|---|
@@ -8,8 +9,9 @@
 //! | −τ_eff · η d_k = τ_eff Δ_k / ‖a_k‖₁ | what client k sends |
 //! | x ← x − τ_eff Σ_k p_k η d_k, eq. 6 | the mean of what was sent |
 //!
-//! ‖a_k‖₁ follows from the configuration and the number of examples. τ_eff therefore is known before the first round, like the weights, and an
-//! exact sum gives the exact step; the paper's τ_eff over the clients of a round is the same whenever the sum holds all.
+//! ‖a_k‖₁ follows from the configuration and the number of examples. τ_eff therefore is known before the
+//! first round, like the weights, and an exact sum gives the exact step; the paper's τ_eff over the clients
+//! of a round is the same whenever the sum holds all.
 
 use super::sgd::Sgd;
 use super::{LocalSolver, Section, Solver, Work, check_momentum, section};
@@ -37,7 +39,8 @@ impl Solver for FedNovaConfig {
         false
     }
 
-    /// Σ_{j=1..τ} (1 − ρ^j)/(1 − ρ): the first of τ gradients enters Δ/η with 1 + ρ + … + ρ^{τ−1}, the last with 1.
+    /// Σ_{j=1..τ} (1 − ρ^j)/(1 − ρ): the first of τ gradients enters Δ/η with 1 + ρ + … + ρ^{τ−1}, the last
+    /// with 1.
     fn count(&self, steps: usize) -> f64 {
         let (rho, tau) = (self.momentum, steps as f64);
         (tau - rho * (1.0 - rho.powf(tau)) / (1.0 - rho)) / (1.0 - rho)

@@ -1,5 +1,5 @@
-//! FedProx: Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, *Federated Optimization in Heterogeneous Networks*, MLSys 2020, algorithm 2: client k
-//! minimises F_k(w) + μ/2 ‖w − x‖² (eq. 2), here by SGD.
+//! FedProx: Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith, *Federated Optimization in Heterogeneous Networks*,
+//! MLSys 2020, algorithm 2: client k minimises F_k(w) + μ/2 ‖w − x‖² (eq. 2), here by SGD.
 
 use super::sgd::Sgd;
 use super::{LocalSolver, Solver, at_least_zero, check_momentum, section};

@@ -1,5 +1,5 @@
-//! SCAFFOLD: Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, *SCAFFOLD: Stochastic Controlled Averaging for Federated Learning*, ICML 2020,
-//! algorithm 1 with option II of eq. 4.
+//! SCAFFOLD: Karimireddy, Kale, Mohri, Reddi, Stich, Suresh, *SCAFFOLD: Stochastic Controlled Averaging for
+//! Federated Learning*, ICML 2020, algorithm 1 with option II of eq. 4.
 //!
 //! | paper | here |
 //! |---|---|
@@ -7,11 +7,12 @@
 //! | c_i⁺ = c_i − c + (x − y_i)/(K η_l), eq. 4 (II) | Δc_k = −c − Δ_k/(Kη), after K steps |
 //! | x ← x + η_g mean Δy, c ← c + \|S\|/N mean Δc, eq. 5 | [`Solver::direction`] |
 //!
-//! The client sends \[Δ_k ‖ η·Δc_k\], 2d coordinates: with the factor η, which everybody knows, both halves have the unit of an update, so
-//! that keys of one strength mask both and a clip bounds both together.
+//! The client sends \[Δ_k ‖ η·Δc_k\], 2d coordinates: with the factor η, which everybody knows, both halves
+//! have the unit of an update, so that keys of one strength mask both and a clip bounds both together.
 //!
-//! Δc_k follows from Δ_k and from what everybody knows: the two halves show the same numbers under independent keys. ε, which rests on
-//! the common clip, accounts for that; LMIP is per coordinate and has to be counted for all 2d.
+//! Δc_k follows from Δ_k and from what everybody knows: the two halves show the same numbers under
+//! independent keys. ε, which rests on the common clip, accounts for that; LMIP is per coordinate and has to
+//! be counted for all 2d.
 
 use super::sgd::Sgd;
 use super::{LocalSolver, Section, Solver, Work, section};

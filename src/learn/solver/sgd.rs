@@ -1,6 +1,6 @@
-//! Stochastic gradient descent in PyTorch's convention: v ← μv + g, w ← w − ηv, with v = g at the first step of every round; with
-//! Nesterov's momentum w ← w − η(g + μv) (Sutskever, Martens, Dahl, Hinton, *On the importance of initialization and momentum in deep
-//! learning*, ICML 2013, section 2.1).
+//! Stochastic gradient descent in PyTorch's convention: v ← μv + g, w ← w − ηv, with v = g at the first step
+//! of every round; with Nesterov's momentum w ← w − η(g + μv) (Sutskever, Martens, Dahl, Hinton, *On the
+//! importance of initialization and momentum in deep learning*, ICML 2013, section 2.1).
 
 use burn::tensor::Tensor;
 

@@ -7,10 +7,10 @@ fn parse(text: &str) -> SolverConfig {
 /// The weights after steps along these gradients, one parameter of each size, from `task.start`.
 fn steps(text: &str, task: &Task<'_>, sizes: &[usize], gradients: &[&[f32]]) -> Vec<f32> {
     let solver = parse(text);
-    solver.check().unwrap();
+    solver.solver().check_all().unwrap();
     let device = "cpu".parse::<crate::learn::Device>().unwrap().plain();
     let tensor = |x: &[f32]| Tensor::<1>::from_data(TensorData::new(x.to_vec(), [x.len()]), &device);
-    let mut steps = solver.begin(&[*task], sizes);
+    let mut steps = solver.solver().begin(&[*task], sizes);
     let mut weights = task.start.to_vec();
     for gradient in gradients {
         let mut at = 0;
@@ -126,13 +126,13 @@ fn every_rule_names_its_key() {
         ("kind = \"fednova\"\nmomentum = 1.0", "momentum"),
         ("kind = \"feddyn\"\nalpha = 0.0", "alpha"),
     ] {
-        let error = parse(text).check().unwrap_err().to_string();
+        let error = parse(text).solver().check_all().unwrap_err().to_string();
         assert!(error.starts_with(&format!("{key}: ")), "{text}: {error}");
     }
     for kind in SolverConfig::KINDS {
         let solver = parse(&format!("kind = \"{kind}\""));
-        solver.check().unwrap();
-        assert_eq!(solver.batch_size(), 32);
+        solver.solver().check_all().unwrap();
+        assert_eq!(solver.solver().batch_size(), 32);
         let accumulates = !["scaffold", "fednova", "feddyn"].contains(kind);
         assert_eq!(solver.solver().accumulates(), accumulates, "{kind}");
     }
@@ -141,9 +141,9 @@ fn every_rule_names_its_key() {
 #[test]
 fn toml_accepts_steps_alone() {
     let solver = parse("kind = \"sgd\"\nsteps = 5");
-    solver.check().unwrap();
-    assert_eq!(solver.steps(1000), 5);
-    assert_eq!(SolverConfig::default().steps(65), 3);
+    solver.solver().check_all().unwrap();
+    assert_eq!(solver.solver().steps(1000), 5);
+    assert_eq!(SolverConfig::default().solver().steps(65), 3);
     let error = toml::from_str::<SolverConfig>("kind = \"sgd\"\nstep = 5").unwrap_err();
     assert!(error.to_string().contains("unknown field `step`"), "{error}");
 }

@@ -12,7 +12,9 @@ use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
 use crate::coding::{Code, CodeKind, Coefficient};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
-use crate::protocol::exchange::{Assemble, Scheme, Setup};
+use crate::protocol::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
+use crate::protocol::participation::Participation;
+use crate::protocol::section::{Coding, Keys, SMALL, SchemeConfig};
 use crate::protocol::uncoded::{check_clients_for_keys, check_std, grid};
 use crate::protocol::{Arithmetic, Numbers, Stragglers};
 use crate::seed::Seed;
@@ -44,22 +46,24 @@ impl DecoderKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CoGcConfig {
-    /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or "fractional-repetition".
+    /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or
+    /// "fractional-repetition".
     pub code: CodeKind,
-    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round. "auto"
-    /// takes the tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
-    /// configured network.
+    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s
+    /// shares a round. "auto" takes the tolerance (and with code = "auto" the code) with the fewest expected
+    /// bytes per recovered round over the configured network.
     pub stragglers: Stragglers,
-    /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts of the
-    /// round; every client then uploads in every attempt, with the list of the shares in its sum).
+    /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts
+    /// of the round; every client then uploads in every attempt, with the list of the shares in its sum).
     pub decoder: DecoderKind,
-    /// Arithmetic of coding and of what is sent: "f64", "f32", or "field" (quantised updates and a code over a prime field: the
-    /// decoded sum has no rounding error).
+    /// Arithmetic of coding and of what is sent: "f64", "f32", or "field" (quantised updates and a code over
+    /// a prime field: the decoded sum has no rounding error).
     pub arithmetic: Arithmetic,
     /// How updates become field symbols, with arithmetic = "field".
     pub quantisation: Option<Quantisation>,
-    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that what is sent hides them bit
-    /// by bit and sums are exact; without one privacy is a statement about real numbers only.
+    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that
+    /// what is sent hides them bit by bit and sums are exact; without one privacy is a statement about real
+    /// numbers only.
     pub grid: bool,
 }
 
@@ -69,31 +73,34 @@ pub struct CoGcConfig {
 pub struct SecCoGcConfig {
     /// Key construction: "fair" (Fair-SecCoGC), "plain" (SecCoGC) or "pairwise" (no dealer).
     pub keys: KeyKind,
-    /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0. With arithmetic = "field" keys are
-    /// uniform over the field, and σ has no meaning.
+    /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0. With
+    /// arithmetic = "field" keys are uniform over the field, and σ has no meaning.
     #[schemars(range(min = 0.0))]
     pub key_std: f64,
-    /// Standard deviation of additional keys on every client-to-client link, which cancel within a complete sum; 0 for none, and
-    /// with arithmetic = "field".
+    /// Standard deviation of additional keys on every client-to-client link, which cancel within a complete
+    /// sum; 0 for none, and with arithmetic = "field".
     #[schemars(range(min = 0.0))]
     pub link_key_std: f64,
-    /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or "fractional-repetition".
+    /// Gradient code: "auto" (the best conditioned that exists), "cyclic-random", "cyclic-mds" or
+    /// "fractional-repetition".
     pub code: CodeKind,
-    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s shares a round. "auto"
-    /// takes the tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
-    /// configured network.
+    /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s
+    /// shares a round. "auto" takes the tolerance (and with code = "auto" the code) with the fewest expected
+    /// bytes per recovered round over the configured network.
     pub stragglers: Stragglers,
-    /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts of the
-    /// round; every client then uploads in every attempt, with the list of the shares in its sum). "gc-plus" decodes
-    /// more rounds, shows the server more masked combinations, and needs link_key_std = 0.
+    /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts
+    /// of the round; every client then uploads in every attempt, with the list of the shares in its sum).
+    /// "gc-plus" decodes more rounds, shows the server more masked combinations, and needs link_key_std = 0.
     pub decoder: DecoderKind,
-    /// Arithmetic of coding, keys and of what is sent: "f64", "f32", or "field" (quantised updates, a code and uniform keys over a
-    /// prime field: the decoded sum has no rounding error, and nothing but the sum leaks).
+    /// Arithmetic of coding, keys and of what is sent: "f64", "f32", or "field" (quantised updates, a code
+    /// and uniform keys over a prime field: the decoded sum has no rounding error, and nothing but the sum
+    /// leaks).
     pub arithmetic: Arithmetic,
     /// How updates become field symbols, with arithmetic = "field".
     pub quantisation: Option<Quantisation>,
-    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that what is sent hides them bit
-    /// by bit and sums are exact; without one privacy is a statement about real numbers only.
+    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that
+    /// what is sent hides them bit by bit and sums are exact; without one privacy is a statement about real
+    /// numbers only.
     pub grid: bool,
 }
 
@@ -235,4 +242,48 @@ fn protocol<K: Coefficient>(
     let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
     let setup = Setup { code: Some(Arc::<Codes<K>>::clone(&codes)), ..setup };
     Ok((CoGc { codes, keys, link_std, grid, public: *public }, setup))
+}
+
+impl SchemeConfig for CoGcConfig {
+    fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, public, Simulated)
+    }
+
+    fn keys(&mut self) -> Option<Keys<'_>> {
+        None
+    }
+
+    fn coding(&mut self) -> Option<Coding<'_>> {
+        Some(Coding { code: &mut self.code, stragglers: &mut self.stragglers, decoder: &mut self.decoder })
+    }
+
+    fn participation(&self) -> Option<&dyn Participation> {
+        None
+    }
+
+    fn memory(&self) -> u64 {
+        SMALL
+    }
+}
+
+impl SchemeConfig for SecCoGcConfig {
+    fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, public, Simulated)
+    }
+
+    fn keys(&mut self) -> Option<Keys<'_>> {
+        Some(Keys { std: &mut self.key_std, kind: Some(&mut self.keys), links: Some(&mut self.link_key_std) })
+    }
+
+    fn coding(&mut self) -> Option<Coding<'_>> {
+        Some(Coding { code: &mut self.code, stragglers: &mut self.stragglers, decoder: &mut self.decoder })
+    }
+
+    fn participation(&self) -> Option<&dyn Participation> {
+        None
+    }
+
+    fn memory(&self) -> u64 {
+        SMALL
+    }
 }

@@ -2,10 +2,11 @@
 //!
 //! Weng et al., *Cooperative Gradient Coding*, IEEE Trans. Commun. 73(12), 2025.
 //!
-//! Every sum that reaches the server is one row of coefficients over the masked inputs x_k + u_k: b_mk for the
-//! clients k whose share is in it, 0 for the others. Inputs and masks do not change between attempts, so rows of all
-//! attempts of a round may be combined, and the round decodes as soon as 1ᵀ is in their span. The masks then cancel as
-//! they do in complete sums: Σ_k (x_k + u_k) = Σ_k x_k. Link keys cancel in complete sums only and are refused.
+//! Every sum that reaches the server is one row of coefficients over the masked inputs x_k + u_k: b_mk for
+//! the clients k whose share is in it, 0 for the others. Inputs and masks do not change between attempts, so
+//! rows of all attempts of a round may be combined, and the round decodes as soon as 1ᵀ is in their span. The
+//! masks then cancel as they do in complete sums: Σ_k (x_k + u_k) = Σ_k x_k. Link keys cancel in complete
+//! sums only and are refused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +18,8 @@ use crate::coding::{Code, CodeKind, Coefficient, GradientCode, Received};
 use crate::precision::Weighted;
 use crate::seed::Seed;
 
-/// The code of every attempt, and whether incomplete sums are decoded from. The first code is the one that the standard decoder
-/// would use.
+/// The code of every attempt, and whether incomplete sums are decoded from. The first code is the one that
+/// the standard decoder would use.
 #[derive(Debug)]
 pub struct Codes<K = f64> {
     first: Arc<GradientCode<K>>,
@@ -33,9 +34,10 @@ const REMEMBERED: usize = 8;
 type Solved<K> = Arc<Mutex<VecDeque<(Vec<Vec<K>>, Option<Vec<K>>)>>>;
 
 impl<K: Coefficient> Codes<K> {
-    /// `first` in every attempt and the standard decoder or, with `stacking`, `gc-plus`: the attempts after the first draw codes from its
-    /// seed, and its number is the largest ‖a‖₂ for stacked rows ([`amplification_limit`]). A fresh code has the
-    /// supports of `first`, so that it decodes from the complete sums of any M−s clients just as `first` does.
+    /// `first` in every attempt and the standard decoder or, with `stacking`, `gc-plus`: the attempts after
+    /// the first draw codes from its seed, and its number is the largest ‖a‖₂ for stacked rows
+    /// ([`amplification_limit`]). A fresh code has the supports of `first`, so that it decodes from the
+    /// complete sums of any M−s clients just as `first` does.
     #[must_use]
     pub fn new(first: Arc<GradientCode<K>>, stacking: Option<(Seed, f64)>) -> Self {
         Self { first, stacking, fresh: Mutex::default(), solved: Arc::default() }
@@ -53,8 +55,8 @@ impl<K: Coefficient> Codes<K> {
         &self.first
     }
 
-    /// The code of `attempt`, the same in every round. Only `cyclic-random` can be drawn afresh; the other families
-    /// have one matrix for (M, s), and new rows come from new received sets.
+    /// The code of `attempt`, the same in every round. Only `cyclic-random` can be drawn afresh; the other
+    /// families have one matrix for (M, s), and new rows come from new received sets.
     #[must_use]
     pub fn of(&self, attempt: u32) -> Arc<GradientCode<K>> {
         let (clients, stragglers) = (self.first.clients(), self.first.stragglers());
@@ -72,7 +74,8 @@ impl<K: Coefficient> Codes<K> {
     }
 }
 
-/// The row of coefficients of a sum over the masked inputs: b_mk where the share of client k is `held`, 0 elsewhere.
+/// The row of coefficients of a sum over the masked inputs: b_mk where the share of client k is `held`, 0
+/// elsewhere.
 pub(super) fn row_of<K: Coefficient>(code: &GradientCode<K>, row: usize, held: &[bool]) -> Vec<K> {
     let mut coefficients = vec![K::ZERO; code.clients()];
     for (&k, _) in code.support(row).iter().zip(held).filter(|(_, held)| **held) {
@@ -138,9 +141,9 @@ fn decoding<K: Coefficient>(rows: &[Vec<K>], limit: f64) -> Option<Vec<K>> {
     K::solve_ones(&rows).filter(|a| K::amplification(a) <= limit)
 }
 
-/// The largest decoding amplification ‖a‖₂ that is accepted from stacked rows in floating point, `single` precision or double:
-/// rounding then changes the sum by at most about 10⁻⁵ (f32) or 10⁻¹⁰ (f64) of the masked inputs. Beyond it the round is an
-/// outage.
+/// The largest decoding amplification ‖a‖₂ that is accepted from stacked rows in floating point, `single`
+/// precision or double: rounding then changes the sum by at most about 10⁻⁵ (f32) or 10⁻¹⁰ (f64) of the
+/// masked inputs. Beyond it the round is an outage.
 #[must_use]
 pub fn amplification_limit(single: bool) -> f64 {
     if single { 1e2 } else { 1e6 }
@@ -176,8 +179,8 @@ impl<S: Symbol<Scalar: Coefficient>> Stack<S> {
         }
     }
 
-    /// What Σ_k x_k is made of if 1ᵀ is in the span of the rows: exactly over a prime field, over the reals within
-    /// [`crate::coding::RESIDUAL_TOLERANCE`] in every coefficient and with ‖a‖₂ within the limit.
+    /// What Σ_k x_k is made of if 1ᵀ is in the span of the rows: exactly over a prime field, over the reals
+    /// within [`crate::coding::RESIDUAL_TOLERANCE`] in every coefficient and with ‖a‖₂ within the limit.
     #[must_use]
     pub fn decode(&self) -> Option<Vec<Weighted<'_, S>>> {
         let weights = self.weights()?;

@@ -1,8 +1,9 @@
 //! What a receiver accepts: one gate in front of every party.
 //!
-//! A refused message is dropped with its reason, as if it had been lost: the round goes on and survives or ends as an outage. The gate
-//! refuses a wrong sender, addressee, round, attempt or phase, and a second message of one sender; of the body the party checks the
-//! form ([`Party::refusal`]). A body of the right form with wrong numbers passes: no scheme here promises to detect it.
+//! A refused message is dropped with its reason, as if it had been lost: the round goes on and survives or
+//! ends as an outage. The gate refuses a wrong sender, addressee, round, attempt or phase, and a second
+//! message of one sender; of the body the party checks the form ([`Party::refusal`]). A body of the right
+//! form with wrong numbers passes: no scheme here promises to detect it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -30,8 +31,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What `party`, called `id`, accepts at `clock` of the messages that arrived, each with the party that the link shows as its sender.
-/// Senders are those that `known` holds for.
+/// What `party`, called `id`, accepts at `clock` of the messages that arrived, each with the party that the
+/// link shows as its sender. Senders are those that `known` holds for.
 pub fn admit<M, S>(
     party: &impl Party<M, S>,
     id: PartyId,

@@ -3,13 +3,14 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
+use super::quantised::{Quantised, lost};
 use super::{
-    AUDITABLE, Aggregate, Aggregator, Formal, Lost, Outcome, Scheme, Traffic, Update, arrives, formal,
-    over_field, play, run,
+    AUDITABLE, Aggregate, Aggregator, Outcome, Scheme, Traffic, Update, arrives, formal, over_field, play,
+    run,
 };
 use crate::algebra::field::Prime;
 use crate::algebra::grid::{Grid, Public};
@@ -18,8 +19,10 @@ use crate::algebra::{CHUNK, LinearForm, Real, Sample};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::{FormalKeys, Later, SeededKeys};
-use crate::network::{LinkModel, LinkUse, Perfect, round_seconds};
+use crate::message::{LinkUse, Phase};
+use crate::network::{LinkModel, Perfect, round_seconds};
 use crate::precision;
+use crate::privacy::Formal;
 use crate::protocol::{Decoded, Input, Message, PartyId, Protocol, Reason};
 use crate::seed::Seed;
 use crate::wire::{Wire, WireSymbol};
@@ -38,7 +41,8 @@ pub struct Setup {
     pub code: Option<Arc<dyn Code>>,
     /// The clients who hold each shard, where shards are replicated.
     pub holders: Option<Vec<Vec<usize>>>,
-    /// Bytes that one vector of every client's takes at most in one part of a separable scheme; see [`part_len`].
+    /// Bytes that one vector of every client's takes at most in one part of a separable scheme; see
+    /// [`part_len`].
     pub part_bytes: usize,
     /// The most that rounding may move a sum, relative to its norm.
     pub tolerance: f64,
@@ -84,8 +88,9 @@ impl Setup {
         Later { source: SeededKeys(self.seed), chunks: start / crate::keys::CHUNK }
     }
 
-    /// Plays a round, part by part where the scheme treats all coordinates alike: with the same result, in less memory. The links carry
-    /// whole messages in the first part, and those of the others meet the same fate.
+    /// Plays a round, part by part where the scheme treats all coordinates alike: with the same result, in
+    /// less memory. The links carry whole messages in the first part, and those of the others meet the same
+    /// fate.
     fn aggregate<'u, S: Sample, P: Protocol<S>, I: Input<S>>(
         &self,
         protocol: &P,
@@ -94,9 +99,9 @@ impl Setup {
         links: &dyn LinkModel,
         attempts: u32,
         symbols: &Symbols<impl Fn(usize, &'u Update, Range<usize>) -> I, impl Fn(Vec<S>) -> Vec<f64>>,
-    ) -> Aggregate {
+    ) -> Result<Aggregate> {
         if let Some(refused) = refusal(updates) {
-            return refused;
+            return Ok(refused);
         }
         let silent = |party| links.is_silent(party);
         let links = self.links(links);
@@ -126,27 +131,37 @@ impl Setup {
             sent.push((link, delivered));
             delivered
         });
-        let seconds = round_seconds(links, self.clients, attempts, sent.iter().map(|(link, _)| *link));
+        let uses = sent.iter().map(|(link, _)| *link);
+        let seconds = round_seconds(links, &protocol.phases(), &protocol.parties(), attempts, uses);
         let mut decoded = decoded.map(&symbols.numbers);
         for start in (part..len).step_by(part.max(1)) {
-            let Decoded::Sum { sum, included, error } = &mut decoded else { break };
+            if decoded.reason().is_some() {
+                break;
+            }
             let mut fates = sent.iter().map(|(_, delivered)| *delivered);
-            match from(start, attempts, &mut |_| fates.next().unwrap_or(false)).decoded {
-                Decoded::Sum { sum: more, included: same, error: of_part } if same == *included => {
+            let next = from(start, attempts, &mut |_| fates.next().unwrap_or(false)).decoded;
+            match (&mut decoded, next) {
+                (
+                    Decoded::Sum { sum, included, error },
+                    Decoded::Sum { sum: more, included: same, error: of_part },
+                ) if same == *included => {
                     *error = error.hypot(of_part);
                     sum.reserve_exact(len - sum.len());
                     sum.extend((symbols.numbers)(more));
                 }
+                (Decoded::Estimate { sum, included }, Decoded::Estimate { sum: more, included: same })
+                    if same == *included =>
+                {
+                    sum.reserve_exact(len - sum.len());
+                    sum.extend((symbols.numbers)(more));
+                }
                 _ => {
-                    tracing::error!(
-                        "round {round}: the parts of a round ended differently; its sum is given up"
-                    );
-                    decoded = Decoded::lost();
+                    return Err(Error::broken::<P>(format!("parts of round {round} ended differently")));
                 }
             }
         }
         let decoded = precision::checked(decoded, self.tolerance);
-        Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused, lost: None }
+        Ok(Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused, lost: None })
     }
 }
 
@@ -162,8 +177,9 @@ struct Symbols<I, N> {
     numbers: N,
 }
 
-/// Coordinates of a part, of which the vectors of all clients take at most `part_bytes` where one coordinate takes `each`: a power of 2, which
-/// an allocator need not round up. At least a [`CHUNK`], and a chunk of keys for every thread, even if that takes more bytes.
+/// Coordinates of a part, of which the vectors of all clients take at most `part_bytes` where one coordinate
+/// takes `each`: a power of 2, which an allocator need not round up. At least a [`CHUNK`], and a chunk of
+/// keys for every thread, even if that takes more bytes.
 #[must_use]
 pub fn part_len(part_bytes: usize, each: usize) -> usize {
     let least = CHUNK.max((rayon::current_num_threads() * crate::keys::CHUNK).next_power_of_two());
@@ -176,8 +192,8 @@ pub const PART_BYTES: usize = 1 << 24;
 // Keys and coins are drawn in whole chunks, so that parts have those of the whole.
 const _: () = assert!(CHUNK.is_multiple_of(crate::keys::CHUNK));
 
-/// What is made of a scheme whose messages have a binary form, once its numbers are known: a session in simulation, or the parties of a
-/// deployment.
+/// What is made of a scheme whose messages have a binary form, once its numbers are known: a session in
+/// simulation, or the parties of a deployment.
 pub(crate) trait Assemble {
     /// What is made.
     type Output;
@@ -255,7 +271,7 @@ impl<P> Session<P> {
         updates: &[Update],
         links: &dyn LinkModel,
         attempts: u32,
-    ) -> Aggregate
+    ) -> Result<Aggregate>
     where
         P: Protocol<S>,
     {
@@ -269,7 +285,13 @@ impl<P> Aggregator for Session<P>
 where
     P: Protocol<f32> + Protocol<f64> + Protocol<LinearForm>,
 {
-    fn aggregate(&self, round: u64, updates: &[Update], links: &dyn LinkModel, attempts: u32) -> Aggregate {
+    fn aggregate(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+    ) -> Result<Aggregate> {
         if self.single {
             self.numeric::<f32>(round, updates, links, attempts)
         } else {
@@ -279,7 +301,8 @@ where
 
     fn formal(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Formal> {
         let links = self.setup.links(links);
-        Ok(Formal::Real(formal(&self.protocol, self.setup.clients, round, &FormalKeys, links, attempts)))
+        let views = formal(&self.protocol, self.setup.clients, round, &FormalKeys, links, attempts);
+        Ok(Formal::Real(views))
     }
 
     fn received(
@@ -309,6 +332,10 @@ where
             },
         );
         Ok(vectors)
+    }
+
+    fn phases(&self) -> Vec<Phase> {
+        Protocol::<LinearForm>::phases(&self.protocol)
     }
 
     fn formal_coordinates(&self) -> usize {
@@ -349,62 +376,11 @@ pub struct FieldSession<P, F> {
     warned: AtomicBool,
 }
 
-/// Share of clipped coordinates above which a run is warned.
-pub const MOST_SATURATED: f64 = 0.01;
-
-/// Share of coordinates rounded to 0 above which a run is warned.
-pub const MOST_UNDERFLOWED: f64 = 0.5;
-
 impl<P, F> FieldSession<P, F> {
     /// Puts a session together.
     #[must_use]
     pub fn new(protocol: P, quantiser: Quantiser, setup: Setup) -> Self {
         Self { protocol, quantiser, setup, field: PhantomData, warned: AtomicBool::new(false) }
-    }
-
-    /// What quantising loses of `updates`; says so once when it is much.
-    fn lost(&self, updates: &[Update]) -> Option<Lost> {
-        let counts = updates.iter().map(|update| self.quantiser.lost(update.weight, &update.delta));
-        let (clipped, vanished) = counts.fold((0, 0), |(a, b), (c, v)| (a + c, b + v));
-        let all = updates.iter().map(|update| update.delta.len()).sum::<usize>().max(1) as f64;
-        let lost = Lost { saturated: clipped as f64 / all, underflowed: vanished as f64 / all };
-        let advice = if lost.saturated > MOST_SATURATED {
-            Some((lost.saturated, "exceed quantisation.clip", "raise it"))
-        } else if lost.underflowed > MOST_UNDERFLOWED {
-            let change = "raise quantisation.bits or lower quantisation.clip";
-            Some((lost.underflowed, "are rounded to 0", change))
-        } else {
-            None
-        };
-        if let Some((share, what, change)) = advice
-            && !self.warned.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!("{:.0} % of the updates' coordinates {what}; {change}", 100.0 * share);
-        }
-        Some(lost)
-    }
-}
-
-/// An update as field symbols.
-pub(crate) struct Quantised<'a> {
-    /// How it becomes symbols.
-    pub quantiser: Quantiser,
-    /// The update.
-    pub update: &'a Update,
-    /// Which of its coordinates.
-    pub part: Range<usize>,
-    /// Feeds stochastic rounding.
-    pub seed: Seed,
-}
-
-impl<F: Prime> Input<F> for Quantised<'_> {
-    fn len(&self) -> usize {
-        self.part.len()
-    }
-
-    fn add_to(&self, y: &mut [F]) {
-        let delta = &self.update.delta[..self.part.end];
-        self.quantiser.add_to(y, self.update.weight, delta, self.part.start, self.seed);
     }
 }
 
@@ -413,7 +389,13 @@ where
     F: Prime,
     P: Protocol<F> + Protocol<LinearForm<F>>,
 {
-    fn aggregate(&self, round: u64, updates: &[Update], links: &dyn LinkModel, attempts: u32) -> Aggregate {
+    fn aggregate(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+    ) -> Result<Aggregate> {
         let coins = self.setup.seed.child("quantise", round);
         let input = |k, update, part: Range<usize>| Quantised {
             quantiser: self.quantiser,
@@ -423,8 +405,9 @@ where
         };
         let numbers = |sum: Vec<F>| self.quantiser.real(&sum);
         let symbols = Symbols { input, numbers };
-        let aggregate = self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols);
-        Aggregate { lost: self.lost(updates), ..aggregate }
+        let aggregate = self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols)?;
+        let lost = Some(lost(&self.quantiser, updates, &self.warned));
+        Ok(Aggregate { lost, ..aggregate })
     }
 
     fn formal(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Formal> {
@@ -445,6 +428,10 @@ where
         Err(over_field())
     }
 
+    fn phases(&self) -> Vec<Phase> {
+        Protocol::<LinearForm<F>>::phases(&self.protocol)
+    }
+
     fn formal_coordinates(&self) -> usize {
         self.setup.clients * Protocol::<LinearForm<F>>::formal_len(&self.protocol)
     }
@@ -463,111 +450,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::NetworkConfig;
-    use crate::protocol::ProtocolConfig;
-
-    const CLIENTS: usize = 5;
-    const LEN: usize = 2 * CHUNK + 301;
-
-    /// Plays in parts of as many bytes.
-    struct InParts(usize);
-
-    impl Assemble for InParts {
-        type Output = Box<dyn Aggregator>;
-
-        fn real<P>(self, protocol: P, single: bool, setup: Setup) -> Self::Output
-        where
-            P: Protocol<f32, Message: Wire<f32>>
-                + Protocol<f64, Message: Wire<f64>>
-                + Protocol<LinearForm>
-                + 'static,
-        {
-            Simulated.real(protocol, single, Setup { part_bytes: self.0, ..setup })
-        }
-
-        fn field<F, P>(self, protocol: P, quantiser: Quantiser, setup: Setup) -> Self::Output
-        where
-            F: Prime + WireSymbol,
-            P: Protocol<F, Message: Wire<F>> + Protocol<LinearForm<F>> + 'static,
-        {
-            Simulated.field::<F, P>(protocol, quantiser, Setup { part_bytes: self.0, ..setup })
-        }
-    }
-
-    fn updates() -> Vec<Update> {
-        let update = |k: usize| {
-            let delta = (0..LEN).map(|i| ((3 * k + i) as f32).sin()).collect();
-            Update { weight: 1.0 + k as f64, delta: Arc::new(delta) }
-        };
-        (0..CLIENTS).map(update).collect()
-    }
-
-    /// The same messages, sizes, losses and seconds as in one piece, and the same sum bit for bit: with the same keys and coins.
-    #[test]
-    fn parts_make_the_whole() {
-        let network = "client_client = { kind = 'bernoulli', erasure = 0.1 }\n\
-                       client_server = { kind = 'deadline', deadline = 0.02, latency = 0.0, jitter = 0.005, rate = 1.8e7 }\n";
-        let secure = |more: &str| format!("kind = 'sec-cogc'\nstragglers = 2\nkey_std = 3.0\n{more}");
-        let cases = [
-            secure("arithmetic = 'f64'"),
-            secure("arithmetic = 'f64'\ndecoder = 'gc-plus'\nkeys = 'plain'"),
-            secure("arithmetic = 'f32'\nlink_key_std = 1.0"),
-            secure("arithmetic = 'field'\nquantisation = { clip = 8.0, bits = 20 }"),
-            "kind = 'fedavg'\narithmetic = 'field'\nquantisation = { clip = 8.0, bits = 6, rounding = 'stochastic' }".into(),
-            secure("arithmetic = 'field'\ndecoder = 'gc-plus'\nquantisation = { modulus = '2^31-1', clip = 8.0, bits = 20 }"),
-            "kind = 'cogc'\nstragglers = 2\narithmetic = 'f32'".into(),
-            "kind = 'zero-sum'\nkeys = 'pairwise'".into(),
-            "kind = 'gaussian'".into(),
-        ];
-        let (updates, mut outages) = (updates(), 0);
-        for case in cases {
-            let config: ProtocolConfig = toml::from_str(&case).unwrap();
-            let [whole, parts] = [usize::MAX, 0].map(|part_bytes| {
-                config.assemble(CLIENTS, Seed::new(3), &Public::default(), InParts(part_bytes)).unwrap()
-            });
-            let network: NetworkConfig = toml::from_str(network).unwrap();
-            let links = network.build(CLIENTS, 20, Seed::new(4)).unwrap();
-            let mut sums = 0;
-            for round in 1..=20 {
-                let [a, b] = [&whole, &parts].map(|scheme| scheme.aggregate(round, &updates, &links, 2));
-                assert_eq!(
-                    (a.attempts, a.arrivals, a.traffic),
-                    (b.attempts, b.arrivals, b.traffic),
-                    "{case}"
-                );
-                assert_eq!((a.seconds, &a.sent), (b.seconds, &b.sent), "{case}");
-                // The bound on what rounding did is wider where fewer coordinates are looked at together.
-                match (&a.decoded, &b.decoded) {
-                    (
-                        Decoded::Sum { sum, included, error },
-                        Decoded::Sum { sum: other, included: same, error: more },
-                    ) => {
-                        sums += 1;
-                        assert_eq!(sum.len(), LEN);
-                        assert!(sum == other && included == same, "{case}, round {round}");
-                        assert!((*error..=1.1 * error).contains(more), "{error} {more}");
-                    }
-                    (Decoded::Outage(reason), Decoded::Outage(same)) if reason == same => outages += 1,
-                    _ => panic!("{case}, round {round}"),
-                }
-            }
-            assert!(sums > 0, "{case}");
-        }
-        assert!(outages > 0);
-    }
-
-    #[test]
-    fn parts_are_whole_chunks_and_occupy_all_threads() {
-        let on = |threads, work: fn()| {
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work);
-        };
-        on(2, || {
-            assert_eq!(part_len(0, 80), CHUNK);
-            assert_eq!(part_len(80 * (4 * CHUNK - 1), 80), 2 * CHUNK);
-            assert_eq!(part_len(80 * 4 * CHUNK, 80), 4 * CHUNK);
-        });
-        on(9, || assert_eq!(part_len(0, 80), 16 * crate::keys::CHUNK));
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
 //! Group keys without a dealer.
 //!
-//! Once, before the first round, every client advertises an X25519 key. Then, over channels encrypted as those of Bonawitz et al. (CCS
-//! 2017, step ShareKeys), every member of a group sends 256 random bits to every other member, and the group's secret is HKDF of all
-//! contributions in the order of the members: no member decides it, and whoever knows all but one contribution knows nothing. Keys of a
-//! round are expanded from it with HKDF and ChaCha20.
+//! Once, before the first round, every client advertises an X25519 key. Then, over channels encrypted as
+//! those of Bonawitz et al. (CCS 2017, step ShareKeys), every member of a group sends 256 random bits to
+//! every other member, and the group's secret is HKDF of all contributions in the order of the members: no
+//! member decides it, and whoever knows all but one contribution knows nothing. Keys of a round are expanded
+//! from it with HKDF and ChaCha20.
 
 use std::fmt;
 

@@ -12,7 +12,8 @@ use crate::protocol::zhao_sun::check_survivors;
 use crate::seed::Seed;
 use nalgebra::DMatrix;
 
-/// Largest U·D: a decoding matrix has up to (U·D)² entries and costs up to (U·D)³ multiplications for every U_2 that occurs.
+/// Largest U·D: a decoding matrix has up to (U·D)² entries and costs up to (U·D)³ multiplications for every
+/// U_2 that occurs.
 const LARGEST: usize = 2048;
 
 /// Largest N: the set-up inverts N × N matrices for every client.
@@ -40,8 +41,8 @@ pub(super) fn subsets(n: usize, size: usize) -> Vec<Vec<usize>> {
     all
 }
 
-/// a_V for every group V of `size` of `clients` clients, one column a group in lexicographic order, from `first`, the a_V of the N
-/// groups with client 1: a_V = Σ_i (−1)^(i−1) a_{V ∖ V(i) ∪ 1} for the others (25).
+/// a_V for every group V of `size` of `clients` clients, one column a group in lexicographic order, from
+/// `first`, the a_V of the N groups with client 1: a_V = Σ_i (−1)^(i−1) a_{V ∖ V(i) ∪ 1} for the others (25).
 ///
 /// # Panics
 /// If `first` does not have C(K−1, S−1) columns.
@@ -88,10 +89,11 @@ pub(super) struct Encoder<F: Field> {
 pub(super) struct Decoder<F> {
     /// The e pieces for which the parts are not solved alone.
     pub(super) free: Vec<usize>,
-    /// −F of the U d others: weights of the U d direct rows, the N − D pieces without input, and F of the free pieces.
+    /// −F of the U d others: weights of the U d direct rows, the N − D pieces without input, and F of the
+    /// free pieces.
     pub(super) direct: Vec<Vec<F>>,
-    /// F of the free pieces, part by part: weights of the U e mixed rows, and of the parts of the direct rows and of the pieces without
-    /// input.
+    /// F of the free pieces, part by part: weights of the U e mixed rows, and of the parts of the direct rows
+    /// and of the pieces without input.
     pub(super) mixed: Vec<Vec<F>>,
 }
 
@@ -99,22 +101,26 @@ pub(super) struct Decoder<F> {
 ///
 /// # The second round
 ///
-/// F = Σ_V a_V Z_V^{U_1} consists of N pieces of U parts each. Of every part client k can compute c = C(K−2, S−2) combinations s_{k,r} F,
-/// and it may send D in all. With D = U d + e, e < U, it sends d combinations of those of each part alone (*direct* rows, the same for
-/// every part) and e combinations over all parts (*mixed* rows). The server solves each part for U d of its D unknown pieces, then U e
-/// mixed rows for the rest: about N + U e multiplications a coordinate of the sum, where D mixed rows would take U N.
+/// F = Σ_V a_V Z_V^{U_1} consists of N pieces of U parts each. Of every part client k can compute c = C(K−2,
+/// S−2) combinations s_{k,r} F, and it may send D in all. With D = U d + e, e < U, it sends d combinations of
+/// those of each part alone (*direct* rows, the same for every part) and e combinations over all parts
+/// (*mixed* rows). The server solves each part for U d of its D unknown pieces, then U e mixed rows for the
+/// rest: about N + U e multiplications a coordinate of the sum, where D mixed rows would take U N.
 ///
 /// # How large a field must be
 ///
-/// Let the first a_V, 1 ∈ V, be the columns of T = \[1 0; B 1\], and s_k = s_k⁰ T⁻¹, where s_k⁰ belongs to T = 1 and has constant entries.
-/// The system of U clients, U D equations in the U D unknown parts, then has entries of degree at most 1 in B and 1 in the client's own
-/// coefficients, and a determinant of degree at most 2 U D. It is not the zero polynomial: any m clients know
-/// f(m) = N − C(K−1−m, S−1) independent combinations of a part (Lemma 2), the increments of f fall, and so f(m) is at least what m of U
-/// clients contribute when e of them send d + 1 combinations of this part and the others d; by Rado's theorem such combinations can be chosen
-/// independent, for every part with another e clients, in turns; and those of a D-dimensional space stay independent when the N − D pieces
-/// without input are taken out along a generic B. By Schwartz and Zippel a random draw over q elements therefore fails for one U_2 with
-/// probability at most 2 U D/q, for any of all with at most C(K, U) 2 U D/q. A field with more elements than C(K, U) 2 U D has coefficients
-/// that decode for every U_2; smaller ones often have some, which [`Self::new`] searches and checks.
+/// Let the first a_V, 1 ∈ V, be the columns of T = \[1 0; B 1\], and s_k = s_k⁰ T⁻¹, where s_k⁰ belongs to
+/// T = 1 and has constant entries. The system of U clients, U D equations in the U D unknown parts, then has
+/// entries of degree at most 1 in B and 1 in the client's own coefficients, and a determinant of degree at
+/// most 2 U D. It is not the zero polynomial: any m clients know f(m) = N − C(K−1−m, S−1) independent
+/// combinations of a part (Lemma 2), the increments of f fall, and so f(m) is at least what m of U clients
+/// contribute when e of them send d + 1 combinations of this part and the others d; by Rado's theorem such
+/// combinations can be chosen independent, for every part with another e clients, in turns; and those of a
+/// D-dimensional space stay independent when the N − D pieces without input are taken out along a generic B.
+/// By Schwartz and Zippel a random draw over q elements therefore fails for one U_2 with probability at most
+/// 2 U D/q, for any of all with at most C(K, U) 2 U D/q. A field with more elements than C(K, U) 2 U D has
+/// coefficients that decode for every U_2; smaller ones often have some, which [`Self::new`] searches and
+/// checks.
 #[derive(Debug)]
 pub struct Groupwise<F: Field> {
     pub(super) clients: usize,
@@ -138,9 +144,9 @@ fn rule(key: &str, rule: String) -> Error {
 impl<F: Field> Groupwise<F> {
     /// The scheme among `clients` clients, with coefficients drawn from `seed`.
     ///
-    /// Every decoding matrix is computed and checked here, and coefficients that fail are drawn again, unless the C(K, U) of them
-    /// take too long. Then they are computed when they are needed; one is singular with probability at most 2 U D/q in a field of q
-    /// elements, and the round is an outage.
+    /// Every decoding matrix is computed and checked here, and coefficients that fail are drawn again, unless
+    /// the C(K, U) of them take too long. Then they are computed when they are needed; one is singular with
+    /// probability at most 2 U D/q in a field of q elements, and the round is an outage.
     ///
     /// # Errors
     /// U outside 1..=K, S outside 2..=K, sizes that cannot be built, a field in which no draw decodes.
@@ -245,8 +251,8 @@ impl<F: Field> Groupwise<F> {
         Some(Self { clients, survivors, pieces, data, groups, encoders, agreement: None, decoders })
     }
 
-    /// Lets every group agree on a secret, from which the keys of all rounds are then expanded; the clients' randomness comes from
-    /// `seed`. Returns what it took.
+    /// Lets every group agree on a secret, from which the keys of all rounds are then expanded; the clients'
+    /// randomness comes from `seed`. Returns what it took.
     pub fn agree(&mut self, seed: Seed) -> &Agreement {
         self.agreement.insert(Agreement::of(self.clients, &self.groups, seed))
     }

@@ -301,7 +301,8 @@ impl<S: Symbol, X: Suite<S>> Server<S, X> {
         self.graph.neighbours(k).iter().copied().filter(|v| set.binary_search(v).is_ok())
     }
 
-    /// The largest part of `set` in which everybody has t holders of its shares, if it is large enough for a sum.
+    /// The largest part of `set` in which everybody has t holders of its shares, if it is large enough for a
+    /// sum.
     fn core(&mut self, mut set: Vec<u16>) -> Option<Vec<u16>> {
         loop {
             let kept: Vec<u16> =

@@ -1,4 +1,5 @@
-//! How the clients of the SecAgg family make, share and expand their secrets: with cryptography here, with uniform symbols in [`Uniform`].
+//! How the clients of the SecAgg family make, share and expand their secrets: with cryptography here, with
+//! uniform symbols in [`Uniform`].
 
 use super::{Graph, Uniform};
 use crate::algebra::field::{M61, Prime};
@@ -71,7 +72,8 @@ pub trait Suite<S: Symbol>: Copy + Send + Sync + 'static {
     /// What is needed of a share of a secret key to unmask the sum over `included`.
     fn needed(share: Self::Share, included: &[u16]) -> Self::Share;
 
-    /// Whether a share, of a secret key or of a self mask's seed of `owner`, has the right form for masks of `len` symbols.
+    /// Whether a share, of a secret key or of a self mask's seed of `owner`, has the right form for masks of
+    /// `len` symbols.
     fn well_formed(share: &Self::Share, key: bool, len: usize) -> bool;
 
     /// b_u.
@@ -83,7 +85,8 @@ pub trait Suite<S: Symbol>: Copy + Send + Sync + 'static {
     /// b_u from t shares by holder.
     fn recover_own(shares: &[(u16, &Self::Share)]) -> Option<Self::Seed>;
 
-    /// The seeds that `of` shares with `peers`, from t shares of its secret key; `None` if that does not belong to `public`.
+    /// The seeds that `of` shares with `peers`, from t shares of its secret key; `None` if that does not
+    /// belong to `public`.
     fn recover_pairs(
         round: u64,
         of: (u16, &Self::Public),

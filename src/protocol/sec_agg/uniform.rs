@@ -9,9 +9,11 @@ use crate::coding::shamir;
 use crate::keys::KeySource;
 use crate::protocol::Secret;
 
-/// Keys of uniform symbols as long as the input: information-theoretic, and what an audit of [`super::Cryptographic`] keys computes with.
+/// Keys of uniform symbols as long as the input: information-theoretic, and what an audit of
+/// [`super::Cryptographic`] keys computes with.
 ///
-/// A secret key is the list of what it agrees on with every peer, a seed is its own expansion, and encryption is a one-time pad.
+/// A secret key is the list of what it agrees on with every peer, a seed is its own expansion, and encryption
+/// is a one-time pad.
 #[derive(Clone, Copy, Debug)]
 pub struct Uniform;
 

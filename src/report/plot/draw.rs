@@ -134,7 +134,8 @@ impl Axis {
         Self { label: "communication round".into(), range: (0.0, last), ticks: ticks.collect() }
     }
 
-    /// Logarithmic: values are powers of ten, over the finite positive ones of `values` and this part of the length beyond.
+    /// Logarithmic: values are powers of ten, over the finite positive ones of `values` and this part of the
+    /// length beyond.
     pub(super) fn of_powers(label: &str, values: impl Iterator<Item = f64>, beyond: f64) -> Self {
         let logs = values.map(f64::log10).filter(|log| log.is_finite());
         let (low, high) =
@@ -147,7 +148,8 @@ impl Axis {
         Self { label: label.into(), range, ticks: ticks.collect() }
     }
 
-    /// Linear from `low` to `high` and this part of the length beyond; `whole`: with ticks at whole numbers only.
+    /// Linear from `low` to `high` and this part of the length beyond; `whole`: with ticks at whole numbers
+    /// only.
     pub(super) fn between(label: &str, (low, high): (f64, f64), beyond: f64, whole: bool) -> Self {
         let length = if high > low { high - low } else { 1.0 };
         let range = (low - beyond * length, low + (1.0 + beyond) * length);
@@ -403,8 +405,8 @@ pub(super) fn shorten(text: &str, most: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// The places in [`low`, `high`] nearest to the targets (least squares) that keep their order and stand `pitch`
-/// apart: isotonic regression of target − rank · pitch by pooling adjacent violators.
+/// The places in [`low`, `high`] nearest to the targets (least squares) that keep their order and stand
+/// `pitch` apart: isotonic regression of target − rank · pitch by pooling adjacent violators.
 fn spread(targets: &[f64], pitch: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..targets.len()).collect();
     order.sort_by(|&a, &b| targets[a].total_cmp(&targets[b]));

@@ -10,7 +10,8 @@ use super::raster::png;
 use crate::error::{Error, Result};
 use crate::record::write_atomically;
 
-/// Dark to light; brightness rises evenly, so that the map can be read in grey (after "viridis", van der Walt & Smith 2015).
+/// Dark to light; brightness rises evenly, so that the map can be read in grey (after "viridis", van der Walt
+/// & Smith 2015).
 const SCALE: [(u8, u8, u8); 5] = [(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)];
 const MISSING: RGBColor = RGBColor(238, 238, 238);
 

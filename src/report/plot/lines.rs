@@ -6,8 +6,8 @@ use super::draw::{Axis, Band, Curve, Figure, Panel, Stroke, multiples, nice_step
 use super::{COLOURS, DASHES, MAX_SERIES};
 use crate::error::{Error, Result};
 
-/// Draws `lines`, each a name and its points, as `<stem>.svg` and `<stem>.png` over an axis from the smallest to the largest x, with y from 0. All values are
-/// finite.
+/// Draws `lines`, each a name and its points, as `<stem>.svg` and `<stem>.png` over an axis from the smallest
+/// to the largest x, with y from 0. All values are finite.
 ///
 /// # Errors
 /// No point, more than 21 lines, or a file that cannot be written.

@@ -5,16 +5,16 @@ use std::path::Path;
 use super::draw::{Axis, Band, Curve, Figure, Panel};
 use super::{MAX_SERIES, accuracy_axis, over_seeds, plot_accuracy, stroke};
 use crate::error::Result;
-use crate::report::played::kept;
+use crate::record::kept;
 use crate::report::{Spread, sweep_series};
 use crate::sweep::results::{Line, Results, label};
 
 /// From this ratio of the largest to the smallest value on, the axis of a swept key is logarithmic.
 const LOGARITHMIC: f64 = 20.0;
 
-/// Draws into a sweep directory: `accuracy`, test accuracy over rounds for each point, and where a key has several numbers,
-/// `final_accuracy` against that key with the most of them. Means with 95 % confidence bands; figures with more than 21 curves are
-/// divided, `accuracy-1`, `accuracy-2`, ….
+/// Draws into a sweep directory: `accuracy`, test accuracy over rounds for each point, and where a key has
+/// several numbers, `final_accuracy` against that key with the most of them. Means with 95 % confidence
+/// bands; figures with more than 21 curves are divided, `accuracy-1`, `accuracy-2`, ….
 ///
 /// # Errors
 /// A run directory that is damaged; a file that cannot be written.
@@ -31,7 +31,8 @@ pub fn plot_sweep(results: &Results, folder: &Path, title: &str) -> Result<()> {
     Ok(())
 }
 
-/// Final accuracy against the key with the most numbers, 21 curves a figure; none where no key has several numbers.
+/// Final accuracy against the key with the most numbers, 21 curves a figure; none where no key has several
+/// numbers.
 pub(in crate::report) fn final_accuracy(results: &Results, spread: Spread, title: &str) -> Vec<Figure> {
     let Some(key) = numeric(results) else { return Vec::new() };
     let x = axis(&results.keys[key], results.lines.iter().filter_map(|line| number(line, key)));
@@ -162,7 +163,7 @@ fn bare(results: &Results, spread: Spread, key: usize, x: &Scale) -> Vec<Bare> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Measures, Played};
+    use crate::record::{Measures, Played};
 
     fn results(keys: &[&str], lines: &[(&[&str], u64, f64)]) -> Results {
         let line = |&(values, seed, accuracy): &(&[&str], u64, f64)| Line {

@@ -1,0 +1,315 @@
+//! The audit of a scheme: every layer of adversaries, every client, every measure of [`crate::privacy`].
+
+pub mod assumptions;
+pub mod calibrate;
+mod entry;
+pub mod erasures;
+mod learned;
+
+use std::collections::BTreeSet;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::algebra::grid::Grid;
+use crate::error::{Error, Result};
+use crate::keys::KeyKind;
+use crate::message::PartyId;
+use crate::network::{LinkModel, Perfect};
+use crate::privacy::Formal;
+use crate::privacy::defect::{self, Finding};
+use crate::privacy::floating::{self, Sampler};
+use crate::privacy::view::Coalition;
+use crate::protocol::{Aggregator, SharedKeys};
+use crate::seed::Seed;
+pub use assumptions::{Assumptions, Weights};
+pub use entry::Entry;
+use erasures::Lost;
+use learned::Learned;
+
+/// What a coalition learned as a party to arithmetic over the reals, and, on a grid, from the bits that are
+/// sent.
+struct Coalitions {
+    ideal: Learned,
+    floating: Option<Learned>,
+}
+
+/// [`floating::masked`] of any views.
+fn masked(views: &Formal) -> Option<Formal> {
+    match views {
+        Formal::Real(views) => floating::masked(views).map(Formal::Real),
+        Formal::Field(_) => None,
+    }
+}
+
+/// The grid and σ of a scheme whose keys lie on a grid.
+fn masks(scheme: &dyn Aggregator) -> Option<(Grid, f64)> {
+    scheme.grid().zip(scheme.scheme().key_std.filter(|std| *std > 0.0))
+}
+
+/// How far a scheme's keys are from ideal ones in a run of which this is assumed; `None` without keys, grid
+/// or number of coordinates.
+fn sampler(scheme: &dyn Aggregator, assumptions: &Assumptions) -> Option<Sampler> {
+    let (grid, std) = masks(scheme)?;
+    let clients = assumptions.weights.clients();
+    let m = clients as f64;
+    let (std, draws) = match KeyKind::named(&scheme.scheme().keys) {
+        Some(kind @ KeyKind::Pairwise) => (kind.stds(clients, std).0, m * (m - 1.0) / 2.0),
+        _ => (std, m),
+    };
+    let draws = draws * assumptions.coordinates? as f64 * assumptions.rounds as f64;
+    Some(Sampler::new(&grid, clients, std, draws))
+}
+
+/// Rounds whose views are held at once.
+const BLOCK: usize = 64;
+
+/// What an audit of agreed keys takes for granted: formal symbols have no cryptography.
+const AGREED: &str = "agreed keys, what is expanded from them and ciphertexts count as independent uniform symbols: X25519, \
+                      HKDF-SHA-256, ChaCha20 and ChaCha20-Poly1305 are taken for perfect";
+
+/// Coalitions of one layer that an audit examines at most.
+const COALITIONS: usize = 20_000;
+
+/// Which messages are lost.
+#[derive(Clone, Copy)]
+pub enum Erasures<'a> {
+    /// The links' own losses in rounds 1 to T.
+    Actual(&'a dyn LinkModel),
+    /// The worst over patterns of loss, see [`erasures::worst`].
+    Worst(Seed),
+    /// These, in every round.
+    These(&'a Lost),
+}
+
+/// Which adversaries an audit examines beside one link, one upload, one client and the server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Adversaries {
+    /// All coalitions of 1 to this many clients, with and without the server.
+    pub all: usize,
+    /// One more.
+    pub coalition: Option<Coalition>,
+}
+
+/// The result of an audit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Audit {
+    /// The protocol, by name.
+    pub protocol: String,
+    /// What was assumed about losses.
+    pub erasures: String,
+    /// Clients of a round.
+    pub cohort: usize,
+    /// The smallest and the largest weight that was assumed of a client.
+    pub weights: [f64; 2],
+    /// Whether each client may have any weight in between, its place in the cohort being open.
+    pub open: bool,
+    /// Fewest clients whose sum the server may obtain, where it is not always over all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
+    /// Whether the scheme computes over a prime field, so that LMIP is for uniform inputs and ε is 0 or
+    /// infinite.
+    pub exact: bool,
+    /// The step of the grid on which masked updates lie, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
+    /// What stands in for the cryptography of the scheme; `None` where it has none. Whatever an attack on
+    /// that would tell, and a wrong agreement that gives two groups one secret, is beyond this audit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idealised: Option<&'static str>,
+    /// Defects, none for a sound scheme.
+    pub findings: Vec<Finding>,
+    /// Layers in order, clients in order.
+    pub entries: Vec<Entry>,
+}
+
+/// Runs the scheme's own party code with formal symbols and measures every layer.
+///
+/// # Errors
+/// Too many coalitions to examine; more formal coordinates than
+/// [`AUDITABLE`](crate::protocol::exchange::AUDITABLE); assumptions about other clients than the scheme's, or
+/// a number that is not finite.
+pub fn audit(
+    name: &str,
+    scheme: &dyn Aggregator,
+    erasures: Erasures,
+    attempts: u32,
+    adversaries: &Adversaries,
+    assumptions: &Assumptions,
+) -> Result<Audit> {
+    assumptions.check()?;
+    let lossless = scheme.formal(1, &Perfect, attempts)?;
+    let (clients, weighted) = (lossless.clients(), assumptions.weights.clients());
+    if clients != weighted {
+        return Err(Error::Refused(format!("an audit of {clients} clients was given {weighted} weights")));
+    }
+    let layers = layers(&lossless, adversaries)?;
+    let on_grid = masks(scheme).is_some();
+    let sampler = sampler(scheme, assumptions);
+    let rounding = sampler
+        .map_or(0.0, |sampler| sampler.step * assumptions.coordinates.map_or(0.0, |d| (d as f64).sqrt()));
+    let mut learned: Vec<(usize, Coalitions)> = Vec::new();
+    for (layer, (_, coalitions)) in layers.iter().enumerate() {
+        learned.extend(coalitions.iter().map(|coalition| {
+            let ideal = Learned::new(coalition.clone(), clients, 0.0);
+            let floating = on_grid.then(|| Learned::new(coalition.clone(), clients, rounding));
+            (layer, Coalitions { ideal, floating })
+        }));
+    }
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut see = |views: &[Formal], repeated: bool| -> Result<()> {
+        let masked: Vec<Option<Formal>> =
+            views.iter().map(|views| on_grid.then(|| masked(views)).flatten()).collect();
+        learned.par_iter_mut().try_for_each(|(_, learned)| {
+            views.iter().zip(&masked).try_for_each(|(views, masked)| {
+                learned.ideal.see(views, assumptions, repeated)?;
+                match (&mut learned.floating, masked) {
+                    (Some(floating), Some(masked)) => floating.see(masked, assumptions, repeated),
+                    // No claim about one round, no claim about the run.
+                    (floating, _) => {
+                        *floating = None;
+                        Ok(())
+                    }
+                }
+            })
+        })?;
+        findings.extend(views.iter().flat_map(defect::of_formal));
+        findings.extend(
+            views.windows(2).filter(|_| !repeated).filter_map(|two| defect::of_rounds(&two[0], &two[1])),
+        );
+        Ok(())
+    };
+    let rounds: Vec<u64> = (1..=assumptions.rounds).collect();
+    let erasures = match erasures {
+        Erasures::Actual(links) => {
+            for block in rounds.chunks(BLOCK) {
+                let views: Result<Vec<Formal>> =
+                    block.par_iter().map(|&round| scheme.formal(round, links, attempts)).collect();
+                see(&views?, false)?;
+            }
+            format!("the links' own erasures in {} rounds", rounds.len())
+        }
+        Erasures::These(lost) => {
+            see(&[scheme.formal(1, lost, attempts)?], true)?;
+            format!("{} given erasures in every round", lost.0.len())
+        }
+        Erasures::Worst(seed) => {
+            let (mut patterns, all) = erasures::worst(&lossless, &scheme.phases(), attempts, seed);
+            if !all {
+                patterns.extend(erasures::smallest(scheme, &lossless, attempts, seed)?);
+            }
+            for block in patterns.chunks(BLOCK) {
+                let views: Result<Vec<Formal>> =
+                    block.par_iter().map(|lost| scheme.formal(1, lost, attempts)).collect();
+                see(&views?, true)?;
+            }
+            let which = if all { "all" } else { "no loss, the smallest sums and seeded patterns, together" };
+            format!("the worst case over erasures ({which} {})", patterns.len())
+        }
+    };
+    findings.extend(defect::of_rounds(&lossless, &scheme.formal(2, &Perfect, attempts)?));
+    let entries = layers.iter().enumerate().flat_map(|(layer, (layer_name, _))| {
+        let of_layer: Vec<&Coalitions> =
+            learned.iter().filter(|(l, _)| *l == layer).map(|(_, l)| l).collect();
+        entry::entries((name, layer_name), &of_layer, sampler.as_ref(), clients, assumptions)
+    });
+    let entries = entries.collect();
+    let exact = matches!(lossless, Formal::Field(_));
+    let idealised = (scheme.scheme().keys == SharedKeys::Agreement.name()).then_some(AGREED);
+    let findings = first_of_each(findings);
+    Ok(Audit {
+        protocol: name.to_owned(),
+        erasures,
+        cohort: clients,
+        weights: assumptions.weights.range(),
+        open: !assumptions.weights.are_known(),
+        least_included: scheme.scheme().least_included,
+        exact,
+        step: scheme.grid().filter(|_| on_grid).map(|grid| grid.step()),
+        idealised,
+        findings,
+        entries,
+    })
+}
+
+/// The lines of an audit in which nothing is lost, without coalitions: a run's `leakage.csv`.
+///
+/// # Errors
+/// As [`audit`].
+pub fn lossless(
+    name: &str,
+    scheme: &dyn Aggregator,
+    attempts: u32,
+    assumptions: &Assumptions,
+) -> Result<Vec<Entry>> {
+    let nothing = Erasures::These(&Lost(std::collections::HashSet::new()));
+    Ok(audit(name, scheme, nothing, attempts, &Adversaries::default(), assumptions)?.entries)
+}
+
+/// One finding for each defect: the same defect under another pattern is no news.
+fn first_of_each(mut findings: Vec<Finding>) -> Vec<Finding> {
+    // A stable sort: of the same defect, the first evidence found stays first.
+    findings.sort_by_key(|finding| finding.defect);
+    findings.dedup_by_key(|finding| finding.defect);
+    findings
+}
+
+/// The layers by name.
+fn layers(lossless: &Formal, adversaries: &Adversaries) -> Result<Vec<(String, Vec<Coalition>)>> {
+    let helpers: BTreeSet<PartyId> = lossless.links().into_iter().map(|(link, _)| link.to).collect();
+    let helpers = helpers.into_iter().filter(|to| matches!(to, PartyId::Helper(_)));
+    let clients: Vec<PartyId> = (0..lossless.clients() as u16).map(PartyId::Client).chain(helpers).collect();
+    let member = if clients.len() > lossless.clients() { "client or helper" } else { "client" };
+    let used: BTreeSet<(PartyId, PartyId)> =
+        lossless.links().iter().map(|(link, _)| (link.from, link.to)).collect();
+    let links = |to_server: bool| -> Vec<Coalition> {
+        let of_kind = used.iter().filter(|(_, to)| (*to == PartyId::Server) == to_server);
+        of_kind.map(|&(from, to)| Coalition::link(from, to)).collect()
+    };
+    let mut layers = vec![
+        ("link".to_owned(), links(false)),
+        ("upload".to_owned(), links(true)),
+        ("neighbour".to_owned(), clients.iter().map(|&client| Coalition::of([client])).collect()),
+        ("server".to_owned(), vec![Coalition::of([PartyId::Server])]),
+    ];
+    for size in 1..=adversaries.all.min(clients.len() - 1) {
+        let sets = subsets(&clients, size).ok_or_else(|| {
+            Error::Refused(format!(
+                "more than {COALITIONS} coalitions of {size} of {} {member}s; lower --all-coalitions, or name one with --coalition",
+                clients.len()
+            ))
+        })?;
+        let plural = if size == 1 { member.to_owned() } else { format!("{member}s") };
+        if size > 1 {
+            layers.push((format!("{size} {member}s"), sets.iter().cloned().map(Coalition::of).collect()));
+        }
+        let with_server = sets.into_iter().map(|set| Coalition::of([PartyId::Server].into_iter().chain(set)));
+        layers.push((format!("server + {size} {plural}"), with_server.collect()));
+    }
+    if let Some(coalition) = &adversaries.coalition {
+        let ends = coalition.links.iter().flat_map(|(from, to)| [from, to]);
+        let mut helpers =
+            coalition.parties.iter().chain(ends).filter(|party| matches!(party, PartyId::Helper(_)));
+        if let Some(stranger) = helpers.find(|helper| !clients.contains(helper)) {
+            return Err(Error::Refused(format!("coalition `{coalition}`: the protocol has no {stranger}")));
+        }
+        layers.push((coalition.to_string(), vec![coalition.clone()]));
+    }
+    layers.retain(|(_, coalitions)| !coalitions.is_empty());
+    Ok(layers)
+}
+
+/// All subsets of the given size, or `None` when they are too many.
+fn subsets(of: &[PartyId], size: usize) -> Option<Vec<Vec<PartyId>>> {
+    let mut sets: Vec<(usize, Vec<PartyId>)> = vec![(0, Vec::new())];
+    for _ in 0..size {
+        let longer = sets.iter().flat_map(|(next, set)| {
+            (*next..of.len()).map(move |i| (i + 1, set.iter().copied().chain([of[i]]).collect::<Vec<_>>()))
+        });
+        sets = longer.take(COALITIONS + 1).collect();
+        if sets.len() > COALITIONS {
+            return None;
+        }
+    }
+    Some(sets.into_iter().map(|(_, set)| set).collect())
+}

@@ -1,0 +1,42 @@
+//! What an audit of a configuration assumes.
+
+use super::Config;
+use crate::audit::{Assumptions, Weights};
+
+impl Config {
+    /// What audits assume of clients of the given weights.
+    #[must_use]
+    pub fn assumptions(&self, weights: impl Into<Weights>) -> Assumptions {
+        Assumptions {
+            input_std: self.privacy.update_std,
+            clip: self.solver.solver().clip_norm(),
+            weights: weights.into(),
+            delta: self.privacy.ldp_delta,
+            rounds: self.rounds,
+            coordinates: None,
+        }
+    }
+
+    /// One for every number of clients that a round may have, the largest first; `weights` are those of the
+    /// configuration's own division. Where it is drawn or left open who takes part, each client of a cohort
+    /// may have any weight that occurs; clients with examples of their own (`deploy.names`) may have any
+    /// weight of `deploy.weights`.
+    #[must_use]
+    pub fn cases(&self, weights: &[f64]) -> Vec<Assumptions> {
+        let (cohort, deploy) = (&self.cohort, &self.deploy);
+        let deployed = !deploy.names.is_empty();
+        let largest = cohort.sample.unwrap_or(self.clients);
+        let varies = deployed || cohort.drop_after.is_some();
+        let smallest = if varies { cohort.least.clamp(1, largest) } else { largest };
+        let least = weights.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = weights.iter().copied().fold(0.0, f64::max);
+        let sizes = (smallest..=largest).rev();
+        let of = |size: usize| match deploy.weights {
+            _ if !deployed && size == weights.len() => Weights::from(weights.to_vec()),
+            _ if !deployed => Weights::between(size, least, most),
+            None => Weights::between(size, 0.0, size as f64),
+            Some([least, most]) => Weights::between(size, least, most.min(size as f64)),
+        };
+        sizes.map(|size| self.assumptions(of(size))).collect()
+    }
+}

@@ -1,0 +1,331 @@
+//! Configuration, and what is made of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mask, Uncoded};
+use crate::algebra::field::{M31, M61};
+use crate::algebra::grid::{Grid, Public};
+use crate::algebra::quantise::{Modulus, Quantisation};
+use crate::error::{Error, Result};
+use crate::keys::KeyKind;
+use crate::protocol::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
+use crate::protocol::participation::Participation;
+use crate::protocol::section::{Coding, Keys, SMALL, SchemeConfig};
+use crate::protocol::{Arithmetic, Numbers, included};
+use crate::seed::Seed;
+
+/// Plain FedAvg over links that never fail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ideal {
+    /// What is sent and summed: "f32", "f64", or "field" (quantised updates over a prime field).
+    pub arithmetic: Arithmetic,
+    /// How updates become field symbols, with arithmetic = "field".
+    pub quantisation: Option<Quantisation>,
+}
+
+/// FedAvg over the failing links.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FedAvg {
+    /// What is sent and summed: "f32", "f64", or "field" (quantised updates over a prime field).
+    pub arithmetic: Arithmetic,
+    /// How updates become field symbols, with arithmetic = "field".
+    pub quantisation: Option<Quantisation>,
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an
+    /// outage.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
+    /// Times that a client sends its upload at most, 1 to 100: the server asks again for what did not arrive.
+    #[schemars(range(min = 1, max = 100))]
+    pub transmissions: u32,
+}
+
+/// Local Gaussian noise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gaussian {
+    /// Standard deviation σ of the noise per coordinate, in the unit of the update; at least 0.
+    #[schemars(range(min = 0.0))]
+    pub key_std: f64,
+    /// Precision of what is sent and summed: "f32" or "f64".
+    pub arithmetic: Arithmetic,
+    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that
+    /// what is sent hides them bit by bit and sums are exact; without one privacy is a statement about real
+    /// numbers only.
+    pub grid: bool,
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an
+    /// outage.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
+    /// Times that a client sends its upload at most, 1 to 100: the server asks again for what did not arrive.
+    #[schemars(range(min = 1, max = 100))]
+    pub transmissions: u32,
+}
+
+/// Zero-sum masks without a code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ZeroSum {
+    /// Key construction: "plain", "fair" or "pairwise".
+    pub keys: KeyKind,
+    /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0.
+    #[schemars(range(min = 0.0))]
+    pub key_std: f64,
+    /// Precision of what is sent and summed: "f32" or "f64".
+    pub arithmetic: Arithmetic,
+    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that
+    /// what is sent hides them bit by bit and sums are exact; without one privacy is a statement about real
+    /// numbers only.
+    pub grid: bool,
+    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an
+    /// outage.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
+    /// Times that a client sends its upload at most, 1 to 100: the server asks again for what did not arrive.
+    #[schemars(range(min = 1, max = 100))]
+    pub transmissions: u32,
+}
+
+impl Default for Ideal {
+    fn default() -> Self {
+        Self { arithmetic: Arithmetic::F32, quantisation: None }
+    }
+}
+
+impl Default for FedAvg {
+    fn default() -> Self {
+        Self { arithmetic: Arithmetic::F32, quantisation: None, least_included: None, transmissions: 1 }
+    }
+}
+
+impl Default for Gaussian {
+    fn default() -> Self {
+        Self { key_std: 1.0, arithmetic: Arithmetic::F32, grid: true, least_included: None, transmissions: 1 }
+    }
+}
+
+impl Default for ZeroSum {
+    fn default() -> Self {
+        Self {
+            keys: KeyKind::default(),
+            key_std: 1.0,
+            arithmetic: Arithmetic::F64,
+            grid: true,
+            least_included: None,
+            transmissions: 1,
+        }
+    }
+}
+
+/// A standard deviation is a finite number ≥ 0.
+pub(in crate::protocol) fn check_std(key: &str, std: f64) -> Result<()> {
+    if std.is_finite() && std >= 0.0 {
+        Ok(())
+    } else {
+        Err(Error::config(key, format!("{std} is not a standard deviation; give a finite number ≥ 0")))
+    }
+}
+
+/// As many as an attempt has phases for.
+fn check_transmissions(transmissions: u32) -> Result<()> {
+    if (1..=100).contains(&transmissions) {
+        return Ok(());
+    }
+    Err(Error::config("transmissions", format!("{transmissions} is out of range; give 1 to 100")))
+}
+
+/// Zero-sum keys need somebody to cancel with.
+pub(in crate::protocol) fn check_clients_for_keys(clients: usize) -> Result<()> {
+    if clients >= 2 { Ok(()) } else { Err(Error::config("keys", "zero-sum keys need at least 2 clients")) }
+}
+
+impl FedAvg {
+    pub(in crate::protocol) fn assemble<A: Assemble>(
+        &self,
+        clients: usize,
+        seed: Seed,
+        public: &Public,
+        to: A,
+    ) -> Result<A::Output> {
+        let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
+        check_transmissions(self.transmissions)?;
+        let least_included = Some(included::visible(self.least_included, clients)?);
+        let scheme = Scheme { least_included, ..Scheme::default() };
+        let setup = Setup::new(clients, seed, scheme).for_inputs(public, None);
+        Ok(assemble(Mask::None, numbers, self.transmissions, setup, to))
+    }
+}
+
+impl Gaussian {
+    pub(in crate::protocol) fn assemble<A: Assemble>(
+        &self,
+        clients: usize,
+        seed: Seed,
+        public: &Public,
+        to: A,
+    ) -> Result<A::Output> {
+        check_std("key_std", self.key_std)?;
+        check_transmissions(self.transmissions)?;
+        let least_included = Some(included::visible(self.least_included, clients)?);
+        let scheme = Scheme { key_std: Some(self.key_std), least_included, ..Scheme::default() };
+        let numbers = real(self.arithmetic, "Gaussian noise does not exist over a field")?;
+        let stds = (self.key_std, self.key_std);
+        let grid = grid(self.grid, clients, stds, &numbers, public);
+        let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
+        Ok(assemble(Mask::Gaussian(self.key_std), numbers, self.transmissions, setup, to))
+    }
+}
+
+impl ZeroSum {
+    pub(in crate::protocol) fn assemble<A: Assemble>(
+        &self,
+        clients: usize,
+        seed: Seed,
+        public: &Public,
+        to: A,
+    ) -> Result<A::Output> {
+        check_std("key_std", self.key_std)?;
+        check_transmissions(self.transmissions)?;
+        check_clients_for_keys(clients)?;
+        let least_included = Some(included::visible(self.least_included, clients)?);
+        let (keys, key_std) = (self.keys.name().into(), Some(self.key_std));
+        let scheme = Scheme { keys, key_std, least_included, ..Scheme::default() };
+        let rule = "one lost upload would leave a mask that is uniform over the field";
+        let numbers = real(self.arithmetic, rule)?;
+        let stds = self.keys.stds(clients, self.key_std);
+        let grid = grid(self.grid, clients, stds, &numbers, public);
+        let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
+        Ok(assemble(Mask::ZeroSum(self.keys, self.key_std), numbers, self.transmissions, setup, to))
+    }
+}
+
+impl SchemeConfig for Ideal {
+    fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
+        let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
+        let setup = Setup::new(clients, seed, Scheme::default()).reliable().for_inputs(public, None);
+        Ok(session(Mask::None, numbers, setup))
+    }
+
+    fn keys(&mut self) -> Option<Keys<'_>> {
+        None
+    }
+
+    fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn participation(&self) -> Option<&dyn Participation> {
+        None
+    }
+
+    fn memory(&self) -> u64 {
+        SMALL
+    }
+}
+
+impl SchemeConfig for FedAvg {
+    fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, public, Simulated)
+    }
+
+    fn keys(&mut self) -> Option<Keys<'_>> {
+        None
+    }
+
+    fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn participation(&self) -> Option<&dyn Participation> {
+        None
+    }
+
+    fn memory(&self) -> u64 {
+        SMALL
+    }
+}
+
+impl SchemeConfig for Gaussian {
+    fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, public, Simulated)
+    }
+
+    fn keys(&mut self) -> Option<Keys<'_>> {
+        Some(Keys { std: &mut self.key_std, kind: None, links: None })
+    }
+
+    fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn participation(&self) -> Option<&dyn Participation> {
+        None
+    }
+
+    fn memory(&self) -> u64 {
+        SMALL
+    }
+}
+
+impl SchemeConfig for ZeroSum {
+    fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
+        self.assemble(clients, seed, public, Simulated)
+    }
+
+    fn keys(&mut self) -> Option<Keys<'_>> {
+        Some(Keys { std: &mut self.key_std, kind: Some(&mut self.keys), links: None })
+    }
+
+    fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn participation(&self) -> Option<&dyn Participation> {
+        None
+    }
+
+    fn memory(&self) -> u64 {
+        SMALL
+    }
+}
+
+/// The grid of a scheme whose keys have these smallest and largest standard deviations, if it is `wanted` and
+/// there are real numbers.
+pub(in crate::protocol) fn grid(
+    wanted: bool,
+    clients: usize,
+    stds: (f64, f64),
+    numbers: &Numbers,
+    public: &Public,
+) -> Option<Grid> {
+    match numbers {
+        Numbers::Real(single) if wanted => Grid::new(clients, stds, *single, public),
+        _ => None,
+    }
+}
+
+/// Floating point, for schemes that make no sense over a field.
+pub(in crate::protocol) fn real(arithmetic: Arithmetic, rule: &str) -> Result<Numbers> {
+    match arithmetic {
+        Arithmetic::Field => Err(Error::config("arithmetic", format!("{rule}; take \"f32\" or \"f64\""))),
+        real => real.numbers(None, 0),
+    }
+}
+
+pub(in crate::protocol) fn session(mask: Mask, numbers: Numbers, setup: Setup) -> Box<dyn Aggregator> {
+    assemble(mask, numbers, 1, setup, Simulated)
+}
+
+fn assemble<A: Assemble>(mask: Mask, numbers: Numbers, transmissions: u32, setup: Setup, to: A) -> A::Output {
+    let least = setup.scheme.least_included.unwrap_or(1);
+    let protocol = Uncoded { clients: setup.clients, least, transmissions, mask, grid: setup.grid };
+    match numbers {
+        Numbers::Real(single) => to.real(protocol, single, setup),
+        Numbers::Field(Modulus::M61, quantiser) => to.field::<M61, _>(protocol, quantiser, setup),
+        Numbers::Field(Modulus::M31, quantiser) => to.field::<M31, _>(protocol, quantiser, setup),
+    }
+}

@@ -1,0 +1,410 @@
+//! What is fixed before the first round: the builder of experiments, in which every part can be one's own.
+
+use std::sync::{Arc, Mutex};
+
+use super::Run;
+use super::clients::{Division, divided, hold_out, weights_of};
+use super::crew::Alone;
+use crate::algebra::grid::Public;
+use crate::audit::Assumptions;
+use crate::cohort::Schemes;
+use crate::config::{Config, PrivacyConfig};
+use crate::data::partition::{self, Partition};
+use crate::data::{Dataset, Examples};
+use crate::error::{Error, Result};
+use crate::learn::{Classifier, Device, Learner, Solver, learner_of};
+use crate::network::LinkModel;
+use crate::plan;
+use crate::protocol::exchange::AUDITABLE;
+use crate::protocol::{Aggregator, ProtocolConfig};
+use crate::seed::Seed;
+use crate::server_rule::ServerRule;
+
+/// Makes a learner once data, device and solver are known.
+type MakeLearner = Box<dyn FnOnce(&Dataset, Device, Arc<dyn Solver>) -> Result<Box<dyn Learner>>>;
+
+/// Collects the parts of an experiment: whatever is not given is the configured one.
+///
+/// ```
+/// use seccogc::{config::Config, train::Experiment};
+///
+/// fn main() -> seccogc::Result<()> {
+///     let setting = Experiment::new(Config { rounds: 2, ..Config::default() }).build()?;
+///     for row in setting.run(&setting.config().protocol)?.rounds() {
+///         println!("{:?}", row?.outcome);
+///     }
+///     Ok(())
+/// }
+/// ```
+#[must_use]
+pub struct Experiment {
+    config: Config,
+    /// The CPU by default.
+    device: Option<Device>,
+    dataset: Option<Arc<Dataset>>,
+    /// Whether the examples are those of `[data]`, loaded before.
+    loaded: bool,
+    shards: Option<Vec<Vec<usize>>>,
+    partition: Option<Box<dyn Partition>>,
+    learner: Option<MakeLearner>,
+    solver: Option<Arc<dyn Solver>>,
+    server: Option<Arc<dyn ServerRule>>,
+    links: Option<Box<dyn LinkModel>>,
+}
+
+impl Experiment {
+    /// The configured experiment, on the CPU.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            device: None,
+            dataset: None,
+            loaded: false,
+            shards: None,
+            partition: None,
+            learner: None,
+            solver: None,
+            server: None,
+            links: None,
+        }
+    }
+
+    /// On another device.
+    pub fn on(self, device: Device) -> Self {
+        Self { device: Some(device), ..self }
+    }
+
+    /// With these examples instead of `[data]`.
+    pub fn data(self, dataset: impl Into<Arc<Dataset>>) -> Self {
+        Self { dataset: Some(dataset.into()), ..self }
+    }
+
+    /// With the examples of `[data]`, which are loaded already.
+    pub(crate) fn loaded(self, dataset: Arc<Dataset>) -> Self {
+        Self { dataset: Some(dataset), loaded: true, ..self }
+    }
+
+    /// With these training examples for each of the `clients` clients, indices into the training set, instead
+    /// of `[partition]`.
+    pub fn shards(self, shards: Vec<Vec<usize>>) -> Self {
+        Self { shards: Some(shards), ..self }
+    }
+
+    /// With another division of the training examples than that of `[partition]`.
+    pub fn partition(self, partition: impl Partition + 'static) -> Self {
+        Self { partition: Some(Box::new(partition)), ..self }
+    }
+
+    /// With a Burn module instead of `[model]`, made on the device for the data; its weights are not used.
+    pub fn model<M: Classifier>(self, make: impl FnOnce(&Dataset, &Device) -> M + 'static) -> Self {
+        self.make_learner(Box::new(|dataset, device, solver| {
+            learner_of(make(dataset, &device), solver, dataset, device)
+        }))
+    }
+
+    /// With a learner that trains as it likes: of the solver it shares what is sent and what the server makes
+    /// of the sum.
+    pub fn learner(self, learner: Box<dyn Learner>) -> Self {
+        self.make_learner(Box::new(|_, _, _| Ok(learner)))
+    }
+
+    fn make_learner(self, make: MakeLearner) -> Self {
+        Self { learner: Some(make), ..self }
+    }
+
+    /// With another solver than that of `[solver]`.
+    pub fn solver(self, solver: impl Solver + 'static) -> Self {
+        Self { solver: Some(Arc::new(solver)), ..self }
+    }
+
+    /// With another rule than that of `[server]`.
+    pub fn server(self, rule: impl ServerRule + 'static) -> Self {
+        Self { server: Some(Arc::new(rule)), ..self }
+    }
+
+    /// Over these links instead of `[network]`.
+    pub fn links(self, links: impl LinkModel + 'static) -> Self {
+        Self { links: Some(Box::new(links)), ..self }
+    }
+
+    /// Loads what is to be loaded, divides the data and checks how the parts go together.
+    ///
+    /// # Errors
+    /// A value that breaks a rule, by its key; a dataset file that is missing or damaged.
+    pub fn build(self) -> Result<Setting> {
+        let Self { config, device, dataset, loaded, shards, partition, learner, solver, server, links } =
+            self;
+        config.check()?;
+        let own = [
+            ("data", dataset.is_some() && !loaded),
+            ("partition", shards.is_some() || partition.is_some()),
+            ("model", learner.is_some()),
+            ("solver", solver.is_some()),
+            ("server", server.is_some()),
+            ("network", links.is_some()),
+        ];
+        let own = own.into_iter().filter(|(_, given)| *given).map(|(section, _)| section).collect();
+        let links = match links {
+            Some(links) => links,
+            None => Box::new(config.links()?),
+        };
+        let solver = solver.unwrap_or_else(|| config.solver.clone().into());
+        solver.check_all().map_err(|error| error.within("solver"))?;
+        let server = server.unwrap_or_else(|| config.server.clone().into());
+        server.check().map_err(|error| error.within("server"))?;
+        if config.outage.accumulates() && !solver.accumulates() {
+            let rule = "accumulate goes on from local models, but this solver starts every round from the global model; take skip or retry";
+            return Err(Error::config("outage.policy", rule));
+        }
+        let dataset = match dataset {
+            Some(dataset) => dataset,
+            None => Arc::new(config.data.load().map_err(|error| error.within("data"))?),
+        };
+        let device = device.map_or_else(|| "cpu".parse(), Ok)?;
+        let name = device.name();
+        let learner = match learner {
+            Some(make) => make(&dataset, device, Arc::clone(&solver))?,
+            None => {
+                config.model.check(dataset.train.shape()).map_err(|error| error.within("model"))?;
+                config.model.learner(Arc::clone(&solver), &dataset, device)?
+            }
+        };
+        let Division { shards, held_out, weights } = match shards {
+            Some(shards) => hold_out(&config, checked(shards, &config, &dataset)?)?,
+            None => {
+                let partition = partition.as_deref().unwrap_or_else(|| config.partition.partition());
+                divided(&config, partition, &dataset)?
+            }
+        };
+        let held_out = held_out.iter().map(|examples| dataset.train.subset(examples)).collect();
+        let seed = Seed::new(config.seed);
+        let device = name.into();
+        Ok(Setting {
+            config,
+            device,
+            own,
+            dataset,
+            learner,
+            solver,
+            server,
+            shards,
+            held_out,
+            weights,
+            links,
+            seed,
+        })
+    }
+}
+
+/// Shards of one's own: one for each client, of examples that there are.
+fn checked(shards: Vec<Vec<usize>>, config: &Config, dataset: &Dataset) -> Result<Vec<Vec<usize>>> {
+    let (clients, examples) = (config.clients, dataset.train.len());
+    let refuse = |rule: String| Err(Error::config("partition", rule));
+    if shards.len() != clients {
+        return refuse(format!("{} shards for {clients} clients; give one to each", shards.len()));
+    }
+    if let Some(k) = shards.iter().position(Vec::is_empty) {
+        return refuse(format!("client {} has no example; give each at least one", k + 1));
+    }
+    if let Some(i) = shards.iter().flatten().find(|i| **i >= examples) {
+        return refuse(format!("example {i} of {examples}; indices go from 0 to {}", examples - 1));
+    }
+    Ok(shards)
+}
+
+/// Everything of an experiment but the protocol: runs that share it are paired in partition, batches, initial
+/// model and link states.
+pub struct Setting {
+    pub(super) config: Config,
+    pub(super) device: String,
+    /// Sections whose part is not the configured one.
+    pub(super) own: Vec<&'static str>,
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) learner: Box<dyn Learner>,
+    pub(super) solver: Arc<dyn Solver>,
+    pub(super) server: Arc<dyn ServerRule>,
+    /// Training examples of each client, indices into the training set.
+    pub(super) shards: Vec<Vec<usize>>,
+    /// The examples of each client that are kept out of training; empty when no client is tested.
+    pub(super) held_out: Vec<Examples>,
+    /// n_k · M / N for each client.
+    pub(super) weights: Vec<f64>,
+    pub(super) links: Box<dyn LinkModel>,
+    pub(super) seed: Seed,
+}
+
+impl Setting {
+    /// The configured experiment: [`Experiment::build`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build(config: &Config, device: Device) -> Result<Self> {
+        Experiment::new(config.clone()).on(device).build()
+    }
+
+    /// A setting with a user's own dataset and learner: [`Experiment::data`] and [`Experiment::learner`].
+    ///
+    /// # Errors
+    /// As [`Experiment::build`].
+    pub fn of(config: &Config, dataset: Dataset, learner: Box<dyn Learner>) -> Result<Self> {
+        Experiment::new(config.clone()).data(dataset).learner(learner).build()
+    }
+
+    /// The configuration, of which sections with a part of one's own say nothing.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Leaves every client its first `examples` training examples.
+    pub fn truncate(&mut self, examples: usize) {
+        self.shards.iter_mut().for_each(|shard| shard.truncate(examples));
+        self.weights = weights_of(&self.shards);
+    }
+
+    pub(crate) fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    pub(crate) fn shards(&self) -> &[Vec<usize>] {
+        &self.shards
+    }
+
+    pub(crate) fn learner(&self) -> &dyn Learner {
+        &*self.learner
+    }
+
+    /// The class-by-client table of the partition.
+    #[must_use]
+    pub fn class_table(&self) -> String {
+        let Dataset { train, class_names, .. } = &*self.dataset;
+        partition::class_table(train.labels(), class_names, &self.shards).to_string()
+    }
+
+    /// Number of model parameters d.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.learner.parameters()
+    }
+
+    /// Coordinates of the vector that a client sends.
+    #[must_use]
+    pub fn coordinates(&self) -> usize {
+        self.solver.coordinates(self.parameters())
+    }
+
+    /// What audits of this setting's runs assume.
+    #[must_use]
+    pub fn assumptions(&self) -> Assumptions {
+        // The largest cohort comes first.
+        self.config.cases(&self.weights).swap_remove(0).of_coordinates(self.coordinates())
+    }
+
+    /// What everybody knows of what clients send.
+    #[must_use]
+    pub fn public(&self) -> Public {
+        Public {
+            clip: self.solver.clip_norm(),
+            weight: self.weights.iter().copied().fold(0.0, f64::max),
+            coordinates: Some(self.coordinates()),
+            tolerance: self.config.outage.recovery_tolerance,
+        }
+    }
+
+    /// A run of the configured `protocol` in this setting.
+    ///
+    /// # Errors
+    /// Parameters that break a rule of the protocol, or a protocol that the solver cannot go with.
+    pub fn run(&self, protocol: &ProtocolConfig) -> Result<Run<'_>> {
+        let protocol = plan::resolve(protocol, &self.config, self.coordinates())?;
+        if protocol.participation().is_some() && self.solver.has_controls() {
+            let rule = format!(
+                "{} mixes updates of different rounds, which would unbalance the control vectors of {}; take another solver or another protocol",
+                protocol.kind(),
+                self.name_of("solver", self.config.solver.kind())
+            );
+            return Err(Error::config("protocol.kind", rule));
+        }
+        let largest = self.config.cohort.sample.unwrap_or(self.config.clients);
+        let (schemes, aggregator) =
+            Schemes::new(&protocol, largest, self.seed.child("protocol", 0), self.public())
+                .map_err(|error| error.within("protocol"))?;
+        self.start(protocol.kind().into(), Some(protocol), schemes, aggregator)
+    }
+
+    /// A run of one's own scheme, called `name` in tables, in this setting: among all clients, in every
+    /// round.
+    ///
+    /// # Errors
+    /// A scheme for another number of clients; `[cohort]` asks for schemes of several sizes.
+    pub fn run_of(&self, name: &str, scheme: Box<dyn Aggregator>) -> Result<Run<'_>> {
+        if !self.config.cohort.is_everybody() {
+            let rule = format!("{name} is given for all clients only; remove sample and drop_after");
+            return Err(Error::config("cohort", rule));
+        }
+        let scheme: Arc<dyn Aggregator> = scheme.into();
+        let schemes = Schemes::only(self.config.clients, Arc::clone(&scheme));
+        self.start(name.into(), None, schemes, scheme)
+    }
+
+    /// Checks how the scheme goes with the setting.
+    fn start(
+        &self,
+        name: String,
+        protocol: Option<ProtocolConfig>,
+        schemes: Schemes,
+        aggregator: Arc<dyn Aggregator>,
+    ) -> Result<Run<'_>> {
+        if aggregator.holders().is_some() && !self.config.cohort.is_everybody() {
+            let rule = format!("{name} replicates data among all clients; remove sample and drop_after");
+            return Err(Error::config("cohort", rule));
+        }
+        let coordinates = aggregator.formal_coordinates();
+        if self.config.privacy.measure && coordinates > AUDITABLE {
+            let rule = format!(
+                "formal inputs of `{name}` have {coordinates} coordinates here, and ranks of more than {AUDITABLE} take too long in every \
+                 round; set it to false"
+            );
+            return Err(Error::config("privacy.measure", rule));
+        }
+        self.warn_of_imprecision(&*aggregator);
+        let warned = Mutex::default();
+        Ok(Run { setting: self, name, protocol, schemes, aggregator, crew: &Alone, warned })
+    }
+
+    /// What a section's part is called in files: the configured kind, or that it is one's own.
+    pub(super) fn name_of(&self, section: &str, configured: &str) -> String {
+        if self.own.contains(&section) { format!("own {section}") } else { configured.into() }
+    }
+
+    /// Says before the first round that keys are too strong for the arithmetic, where the size of updates is
+    /// known.
+    fn warn_of_imprecision(&self, scheme: &dyn Aggregator) {
+        let d = self.coordinates() as f64;
+        let declared = self.config.privacy.update_std;
+        let size = match self.solver.clip_norm() {
+            Some(clip) => clip / d.sqrt(),
+            None if declared != PrivacyConfig::default().update_std => declared,
+            None => return,
+        };
+        let tolerance = self.config.outage.recovery_tolerance;
+        let fits = |scale: f64| scheme.imprecision(scale, size).is_none_or(|error| error <= tolerance);
+        let (Some(std), Some(error)) = (scheme.scheme().key_std, scheme.imprecision(1.0, size)) else {
+            return;
+        };
+        if fits(1.0) {
+            return;
+        }
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..40 {
+            let middle = if low == 0.0 { high / 16.0 } else { f64::midpoint(low, high) };
+            if fits(middle) { low = middle } else { high = middle }
+        }
+        tracing::warn!(
+            "protocol.key_std: with keys of {std} and updates of {size:.1e} a coordinate rounding may move a sum by {error:.1e} of its \
+             norm, more than outage.recovery_tolerance = {tolerance}, and rounds end as outages for want of precision; {:.2e} \
+             keeps it, and arithmetic = \"field\" has no rounding",
+            low * std
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! What a round leaves behind.
+
+use std::time::Instant;
+
+use super::clients::Spread;
+use super::{Run, Setting, State};
+use crate::error::NotFinite;
+use crate::learn::{Evaluation, LocalUpdate};
+use crate::privacy::Leakage;
+use crate::protocol::{Aggregate, Update};
+use crate::record::{ClientRow, Row};
+
+/// Takes the times of what follows each other.
+pub(super) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Seconds since the start or the last lap.
+    pub fn lap(&mut self) -> f64 {
+        let before = std::mem::replace(&mut self.0, Instant::now());
+        (self.0 - before).as_secs_f64()
+    }
+}
+
+/// How the global model does after a round; nothing where it is not tested.
+#[derive(Default)]
+pub(super) struct Tested {
+    test: Option<Evaluation>,
+    /// By client.
+    pub accuracies: Vec<f64>,
+}
+
+/// The columns that follow from the messages, the tests and the leakage of a round.
+pub(super) fn of(round: u64, aggregate: &Aggregate, tested: &Tested, leakage: Option<&Leakage>) -> Row {
+    let worst = |of: fn(&Leakage) -> &Vec<f64>| leakage.and_then(|l| of(l).iter().copied().reduce(f64::max));
+    let traffic = &aggregate.traffic;
+    let helpers = traffic.client_helper > 0;
+    let spread = Spread::of(&tested.accuracies);
+    Row {
+        attempts: aggregate.attempts,
+        arrivals: aggregate.arrivals,
+        saturated: aggregate.lost.map(|lost| lost.saturated),
+        underflowed: aggregate.lost.map(|lost| lost.underflowed),
+        bytes_client_client: traffic.client_client,
+        bytes_client_helper: helpers.then_some(traffic.client_helper),
+        bytes_helper_helper: helpers.then_some(traffic.helper_helper),
+        bytes_helper_server: helpers.then_some(traffic.helper_server),
+        test_loss: tested.test.as_ref().map(|test| test.loss),
+        test_accuracy: tested.test.as_ref().map(|test| test.accuracy),
+        client_accuracy_worst: spread.as_ref().map(|spread| spread.worst),
+        client_accuracy_best: spread.as_ref().map(|spread| spread.best),
+        client_accuracy_std: spread.as_ref().map(|spread| spread.std),
+        leakage_link: worst(|l| &l.link),
+        leakage_neighbour: worst(|l| &l.neighbour),
+        leakage_server: worst(|l| &l.server),
+        seconds_simulated: aggregate.seconds,
+        ..Row::blank(round)
+    }
+}
+
+impl Run<'_> {
+    /// Tests the model, where it is due after this round. An error where its loss is not finite.
+    pub(super) fn test(&self, state: &State) -> Result<Tested, NotFinite> {
+        let Setting { config, learner, dataset, .. } = self.setting;
+        if !state.round.is_multiple_of(config.evaluation.every) && state.round != config.rounds {
+            return Ok(Tested::default());
+        }
+        let test = learner.evaluate(&state.parameters, &dataset.test);
+        if !test.loss.is_finite() {
+            return Err(NotFinite::TestLoss);
+        }
+        Ok(Tested { test: Some(test), accuracies: self.crew.test(self, &state.parameters) })
+    }
+
+    pub(super) fn client_rows(
+        &self,
+        round: u64,
+        members: &[u16],
+        updates: &[Update],
+        trained: &[LocalUpdate],
+        accuracies: &[f64],
+        leakage: Option<&Leakage>,
+    ) -> Vec<ClientRow> {
+        let rows = updates.iter().zip(trained).enumerate();
+        let d = self.setting.parameters();
+        rows.map(|(k, (update, trained))| ClientRow {
+            round,
+            client: usize::from(members[k]) + 1,
+            examples: self.setting.shards[usize::from(members[k])].len(),
+            train_loss: trained.loss,
+            test_accuracy: accuracies.get(usize::from(members[k])).copied(),
+            update_norm: update.delta[..d].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt(),
+            leakage_link: leakage.map(|l| l.link[k]),
+            leakage_neighbour: leakage.map(|l| l.neighbour[k]),
+            leakage_server: leakage.map(|l| l.server[k]),
+        })
+        .collect()
+    }
+}
+
+/// Over the examples on which the clients trained; who had none has no loss.
+pub(super) fn mean_loss<'a>(trained: impl Iterator<Item = &'a LocalUpdate>) -> f64 {
+    let (sum, examples) = trained
+        .filter(|update| update.examples > 0)
+        .fold((0.0, 0), |(sum, n), update| (sum + update.loss * update.examples as f64, n + update.examples));
+    sum / examples as f64
+}

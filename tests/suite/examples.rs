@@ -1,0 +1,65 @@
+//! The examples run, and each adds a part of its own in one file, outside the crate, of at most 60 lines.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../../examples/aggregate.rs"]
+mod aggregate;
+#[path = "../../examples/audit.rs"]
+mod audit;
+#[path = "../../examples/own_links.rs"]
+mod own_links;
+#[path = "../../examples/own_model.rs"]
+mod own_model;
+#[path = "../../examples/own_partition.rs"]
+mod own_partition;
+#[path = "../../examples/own_protocol.rs"]
+mod own_protocol;
+#[path = "../../examples/own_server_rule.rs"]
+mod own_server_rule;
+#[path = "../../examples/own_solver.rs"]
+mod own_solver;
+#[path = "../../examples/train.rs"]
+mod train;
+
+type Main = fn() -> seccogc::Result<()>;
+
+const ALL: [(&str, Main); 9] = [
+    ("aggregate", aggregate::main),
+    ("audit", audit::main),
+    ("train", train::main),
+    ("own_links", own_links::main),
+    ("own_model", own_model::main),
+    ("own_partition", own_partition::main),
+    ("own_protocol", own_protocol::main),
+    ("own_server_rule", own_server_rule::main),
+    ("own_solver", own_solver::main),
+];
+
+#[test]
+fn every_example_runs() {
+    for (name, run) in ALL {
+        run().unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+/// A part of each kind is one file that touches no other.
+#[test]
+fn a_part_of_ones_own_is_one_short_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut files: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().trim_end_matches(".rs").to_owned())
+        .collect();
+    files.sort_unstable();
+    let mut listed: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
+    listed.sort_unstable();
+    assert_eq!(files, listed);
+    let own = files.iter().filter(|name| name.starts_with("own_"));
+    assert_eq!(own.clone().count(), 6, "protocol, links, partition, solver, server rule, model");
+    for name in own {
+        let text = fs::read_to_string(folder.join(name).with_extension("rs")).unwrap();
+        assert!(text.lines().count() <= 60, "{name}: {} lines", text.lines().count());
+        assert!(!text.contains("\nmod ") && !text.contains("include!"), "{name} stands alone");
+    }
+}

@@ -1,0 +1,304 @@
+//! The conformance kit over every kind of protocol, and schemes that it must catch.
+
+use std::sync::Arc;
+
+use seccogc::algebra::field::M61;
+use seccogc::algebra::grid::Public;
+use seccogc::coding::{CodeKind, Coefficient};
+use seccogc::conformance::{Breach, Claim, Promise, check, withstands};
+use seccogc::error::Result;
+use seccogc::keys::{KeyKind, KeySource, SeededKeys};
+use seccogc::message::{Clock, Envelope, PartyId, Phase};
+use seccogc::network::LinkModel;
+use seccogc::privacy::Formal;
+use seccogc::protocol::cogc::{CoGc, Codes};
+use seccogc::protocol::exchange::{Aggregate, Aggregator, Scheme};
+use seccogc::protocol::two_round::Rounds;
+use seccogc::protocol::uncoded::{Key, Mask, Role, Uncoded, Upload};
+use seccogc::protocol::zhao_sun::ZhaoSun;
+use seccogc::protocol::{Decoded, Input, Party, Protocol, ProtocolConfig, Update};
+use seccogc::seed::Seed;
+
+use crate::two_round::{Vector, inputs};
+
+/// Inputs of up to 1 quantised to 24 bits of ±8 are off by 2⁻²¹.
+const FIELD: &str = "quantisation = { clip = 8.0, bits = 24 }";
+
+/// Configurations of a kind: keys, number of clients, what is promised, by how much a coordinate is off for
+/// each client.
+fn cases(kind: &str) -> Vec<(String, usize, Promise, f64)> {
+    use Promise::{Exact, Noisy};
+    let over_field = |text: &str, clients| vec![(format!("{text}\n{FIELD}"), clients, Exact, 1e-6)];
+    let real = |texts: &[&str], clients, promise| {
+        texts.iter().map(|text| ((*text).to_owned(), clients, promise, 1e-6)).collect()
+    };
+    match kind {
+        "ideal" => real(&["", "arithmetic = 'f64'"], 3, Exact),
+        "fedavg" => [
+            real(&["", "transmissions = 2", "least_included = 2"], 3, Exact),
+            over_field("arithmetic = 'field'", 3),
+        ]
+        .concat(),
+        "mifa" | "fedvarp" | "fedau" => real(&["", "arithmetic = 'f64'"], 3, Exact),
+        "gaussian" => real(&["key_std = 0.5", "key_std = 0.5\narithmetic = 'f64'"], 3, Noisy),
+        "zero-sum" => real(&["keys = 'plain'", "keys = 'fair'", "keys = 'pairwise'"], 3, Noisy),
+        "cogc" => [
+            real(
+                &[
+                    "stragglers = 0",
+                    "stragglers = 1",
+                    "stragglers = 2",
+                    "stragglers = 1\ndecoder = 'gc-plus'",
+                ],
+                3,
+                Exact,
+            ),
+            real(&["stragglers = 3"], 7, Exact),
+        ]
+        .concat(),
+        "sec-cogc" => [
+            real(
+                &[
+                    "stragglers = 1\nkeys = 'plain'",
+                    "stragglers = 1\nkeys = 'fair'",
+                    "stragglers = 1\nkeys = 'pairwise'",
+                    "stragglers = 1\nlink_key_std = 0.5",
+                    "stragglers = 1\ndecoder = 'gc-plus'",
+                    "stragglers = 1\narithmetic = 'f32'",
+                ],
+                3,
+                Exact,
+            ),
+            over_field("stragglers = 1\narithmetic = 'field'", 3),
+            real(&["stragglers = 3\nkeys = 'fair'"], 7, Exact),
+        ]
+        .concat(),
+        "zhao-sun" => over_field("survivors = 3\ncolluders = 1", 4),
+        "light-sec-agg" => over_field("survivors = 3\ncolluders = 1", 4),
+        "groupwise" => over_field("survivors = 3\ngroup_size = 3", 4),
+        "sec-agg" => {
+            [over_field("threshold = 2", 3), over_field("threshold = 3\nkeys = 'uniform'", 4)].concat()
+        }
+        "sec-agg-plus" => over_field("neighbours = 2\nthreshold = 2", 4),
+        "hierarchical" => over_field("helpers = 3\nthreshold = 2\ncolluding = 1", 3),
+        "secure-gc" => over_field("responders = 3\nreduction = 2", 4),
+        other => panic!("the kit has no case of `{other}`: add one here"),
+    }
+}
+
+fn build(kind: &str, text: &str, clients: usize) -> Box<dyn Aggregator> {
+    let config: ProtocolConfig = toml::from_str(&format!("kind = '{kind}'\n{text}")).unwrap();
+    config.build(clients, Seed::new(1)).unwrap_or_else(|error| panic!("{kind}: {error}"))
+}
+
+#[test]
+fn every_kind_conforms() {
+    let mut failed = Vec::new();
+    for kind in ProtocolConfig::KINDS {
+        for (text, clients, promise, tolerance) in cases(kind) {
+            let claim = Claim { clients, promise, tolerance };
+            let report = check(&*build(kind, &text, clients), &claim, Seed::new(3)).unwrap();
+            let tried = report.complete > 0 && (report.outages > 0 || *kind == "ideal");
+            if !report.breaches.is_empty() || !tried {
+                failed.push(format!("{kind}: {text}: {report:?}"));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// A sound scheme, of which one answer is changed.
+struct Flawed {
+    scheme: Box<dyn Aggregator>,
+    flaw: Flaw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flaw {
+    WrongSum,
+    WrongIncluded,
+    SumDespiteLosses,
+    UndeclaredPhase,
+    OldKeys,
+    OtherMessages,
+    Fickle,
+    Estimating,
+}
+
+impl Aggregator for Flawed {
+    fn aggregate(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+    ) -> Result<Aggregate> {
+        let mut played = self.scheme.aggregate(round, updates, links, attempts)?;
+        match (self.flaw, &mut played.decoded) {
+            (Flaw::WrongSum, Decoded::Sum { sum, .. }) => sum[0] += 1e-3,
+            (Flaw::WrongIncluded, Decoded::Sum { included, .. }) => {
+                included.pop();
+            }
+            (Flaw::SumDespiteLosses, decoded @ Decoded::Outage(_)) => {
+                *decoded = Decoded::exact(vec![0.0; 13], vec![0]);
+            }
+            (Flaw::OtherMessages, _) => {
+                played.sent.pop();
+            }
+            (Flaw::Fickle, Decoded::Sum { sum, .. }) => {
+                use std::sync::atomic::{AtomicU64, Ordering};
+                static TIMES: AtomicU64 = AtomicU64::new(0);
+                sum[0] += 1e-12 * TIMES.fetch_add(1, Ordering::Relaxed) as f64;
+            }
+            (Flaw::Estimating, decoded) => {
+                if let Decoded::Sum { sum, included, .. } = std::mem::replace(decoded, Decoded::lost()) {
+                    *decoded = Decoded::Estimate { sum, included };
+                }
+            }
+            _ => {}
+        }
+        Ok(played)
+    }
+
+    fn phases(&self) -> Vec<Phase> {
+        let phases = self.scheme.phases();
+        if self.flaw == Flaw::UndeclaredPhase { phases[1..].to_vec() } else { phases }
+    }
+
+    fn formal(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Formal> {
+        self.scheme.formal(if self.flaw == Flaw::OldKeys { 1 } else { round }, links, attempts)
+    }
+
+    fn received(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+        party: PartyId,
+    ) -> Result<Vec<Vec<f64>>> {
+        self.scheme.received(round, updates, links, attempts, party)
+    }
+
+    fn formal_coordinates(&self) -> usize {
+        self.scheme.formal_coordinates()
+    }
+
+    fn scheme(&self) -> &Scheme {
+        self.scheme.scheme()
+    }
+}
+
+#[test]
+fn flaws_are_caught_by_the_rule_that_they_break() {
+    for (flaw, rule) in [
+        (Flaw::WrongSum, "promise"),
+        (Flaw::WrongIncluded, "promise"),
+        (Flaw::SumDespiteLosses, "promise"),
+        (Flaw::UndeclaredPhase, "links"),
+        (Flaw::OldKeys, "keys"),
+        (Flaw::OtherMessages, "links"),
+        (Flaw::Fickle, "repetition"),
+    ] {
+        let scheme = build("sec-cogc", "stragglers = 1", 3);
+        let claim = Claim { clients: 3, promise: Promise::Exact, tolerance: 1e-6 };
+        let report = check(&Flawed { scheme, flaw }, &claim, Seed::new(3)).unwrap();
+        let rules: Vec<&str> = report.breaches.iter().map(|Breach { rule, .. }| *rule).collect();
+        assert!(rules.contains(&rule), "{flaw:?}: {:?}", report.breaches);
+    }
+    // An estimate is what it says, and no sum.
+    for (promise, sound) in [(Promise::Estimate, true), (Promise::Exact, false)] {
+        let estimating = Flawed { scheme: build("fedavg", "", 3), flaw: Flaw::Estimating };
+        let report =
+            check(&estimating, &Claim { clients: 3, promise, tolerance: 1e-6 }, Seed::new(3)).unwrap();
+        assert_eq!(report.breaches.is_empty(), sound, "{:?}", report.breaches);
+        assert!(report.results > 0 && report.outages > 0, "{report:?}");
+    }
+    // Noise where a sum is promised.
+    let noisy = build("gaussian", "key_std = 0.5", 3);
+    let claim = Claim { clients: 3, promise: Promise::Exact, tolerance: 1e-6 };
+    let report = check(&*noisy, &claim, Seed::new(3)).unwrap();
+    assert!(report.breaches.iter().any(|breach| breach.rule == "promise"), "{:?}", report.breaches);
+}
+
+fn sum(inputs: &[Vector<M61>], included: &[u16]) -> Vec<M61> {
+    let mut sum = vec![M61::default(); inputs[0].0.len()];
+    included.iter().for_each(|&k| inputs[usize::from(k)].add_to(&mut sum));
+    sum
+}
+
+fn refusals<P: Protocol<M61>>(
+    scheme: impl Fn() -> P,
+    clients: usize,
+    survives: impl Fn(PartyId) -> bool,
+) -> std::result::Result<(), Breach> {
+    withstands(scheme, |len| inputs::<M61>(clients, len), sum, &SeededKeys(Seed::new(4)), survives)
+}
+
+fn uncoded() -> Uncoded {
+    Uncoded { clients: 4, least: 1, transmissions: 1, mask: Mask::None, grid: None }
+}
+
+#[test]
+fn parties_refuse_what_does_not_belong() {
+    refusals(uncoded, 4, |_| true).unwrap();
+    let code = || Arc::new(M61::code(CodeKind::CyclicRandom, 4, 2, Seed::new(1)).unwrap());
+    let coded = || CoGc {
+        codes: Codes::new(code(), None).into(),
+        keys: Some((KeyKind::Fair, 1.0)),
+        link_std: 0.0,
+        grid: None,
+        public: Public::default(),
+    };
+    refusals(coded, 4, |_| false).unwrap();
+    let client = |id: PartyId| matches!(id, PartyId::Client(_));
+    refusals(|| Rounds::new(ZhaoSun::<M61>::new(4, 3, 1).unwrap()), 4, client).unwrap();
+}
+
+/// FedAvg whose parties take what comes.
+struct Credulous(Uncoded);
+
+struct Believer(Role<M61>);
+
+impl Party<Upload<M61>, M61> for Believer {
+    fn refusal(&self, _: &Envelope<Upload<M61>>) -> Option<String> {
+        None
+    }
+
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<Upload<M61>>>) -> Vec<Envelope<Upload<M61>>> {
+        self.0.step(clock, inbox)
+    }
+
+    fn decoded(&mut self) -> Option<Decoded<M61>> {
+        self.0.decoded()
+    }
+}
+
+impl Protocol<M61> for Credulous {
+    type Message = Upload<M61>;
+    type Key = Key<M61>;
+    type Party = Believer;
+
+    fn parties(&self) -> Vec<PartyId> {
+        Protocol::<M61>::parties(&self.0)
+    }
+
+    fn phases(&self) -> Vec<Phase> {
+        Protocol::<M61>::phases(&self.0)
+    }
+
+    fn deal(&self, round: u64, len: usize, source: &impl KeySource<M61>) -> Vec<Key<M61>> {
+        self.0.deal(round, len, source)
+    }
+
+    fn party(&self, id: PartyId, key: Key<M61>, input: Option<&dyn Input<M61>>) -> Believer {
+        Believer(self.0.party(id, key, input))
+    }
+}
+
+#[test]
+fn parties_that_refuse_nothing_are_caught() {
+    let breach = refusals(|| Credulous(uncoded()), 4, |_| true).unwrap_err();
+    assert_eq!(breach.rule, "refusal");
+    assert!(breach.evidence.starts_with("Astray by client 1: "), "{}", breach.evidence);
+}
