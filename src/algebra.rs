@@ -10,6 +10,7 @@ pub mod gaussian;
 pub mod grid;
 pub mod linear;
 pub mod quantise;
+mod real;
 
 use crate::parallel;
 use grid::Grid;
@@ -121,6 +122,12 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
         let _ = (draws, grid, coins);
     }
 
+    /// [`Symbol::scale_less`] of key draws, then [`Symbol::settle`].
+    fn settle_less(draws: &mut [Self], a: Self::Scalar, x: &[Self], grid: &Grid, coins: &[u8]) {
+        Self::scale_less(draws, a, x);
+        Self::settle(draws, grid, coins);
+    }
+
     /// Σ x_i² of real numbers; see [`crate::precision`].
     fn energy(symbols: &[Self]) -> f64 {
         let _ = symbols;
@@ -138,6 +145,11 @@ pub trait Symbol: Clone + Debug + PartialEq + Send + Sync + 'static {
 
     /// `y[i] += a · x[i]`. The slices have equal length.
     fn axpy(y: &mut [Self], a: Self::Scalar, x: &[Self]);
+
+    /// `y[i] −= x[i]`. The slices have equal length.
+    fn less(y: &mut [Self], x: &[Self]) {
+        Self::axpy(y, -Self::Scalar::ONE, x);
+    }
 
     /// `y[i] = a · y[i]`.
     fn scale(y: &mut [Self], a: Self::Scalar);
@@ -204,117 +216,6 @@ pub trait Real: Sample<Draw = f64> {
     /// The symbols as real numbers, in place where they already are.
     fn into_f64(symbols: Vec<Self>) -> Vec<f64>;
 }
-
-/// Σ x_i², in as many partial sums as registers hold.
-fn energy<S: Copy + Into<f64>>(x: &[S]) -> f64 {
-    let mut sums = [0.0; 16];
-    let (blocks, rest) = x.as_chunks::<16>();
-    for block in blocks {
-        for (sum, x) in sums.iter_mut().zip(block) {
-            let x: f64 = (*x).into();
-            *sum += x * x;
-        }
-    }
-    let rest = rest.iter().map(|x| (*x).into() * (*x).into());
-    sums.into_iter().chain(rest).sum()
-}
-
-macro_rules! real_symbol {
-    ($real:ty, $normal:path, $as_draws:expr) => {
-        impl Symbol for $real {
-            type Scalar = f64;
-            type Draw = f64;
-            const BYTES: usize = size_of::<$real>();
-            const ROUNDOFF: f64 = <$real>::EPSILON as f64 / 2.0;
-
-            fn as_draws(symbols: &mut [Self]) -> Option<&mut [f64]> {
-                $as_draws(symbols)
-            }
-
-            fn set(symbols: &mut [Self], draws: &[f64]) {
-                symbols.iter_mut().zip(draws).for_each(|(symbol, draw)| *symbol = *draw as $real);
-            }
-
-            fn settle(draws: &mut [Self], grid: &Grid, coins: &[u8]) {
-                if let Some(draws) = Self::as_draws(draws) {
-                    grid.settle(draws, coins);
-                }
-            }
-
-            fn energy(symbols: &[Self]) -> f64 {
-                parallel::map(symbols.chunks(CHUNK), energy).into_iter().sum()
-            }
-
-            fn snap(sum: &mut [Self], grid: &Grid, most: f64) -> bool {
-                let near = |x: &Self| (f64::from(*x) - grid.round(f64::from(*x))).abs() <= most;
-                let chunk = |chunk: &[Self]| chunk.iter().map(near).fold(true, |all, near| all & near);
-                if !parallel::map(sum.chunks(CHUNK), chunk).into_iter().all(|near| near) {
-                    return false;
-                }
-                parallel::for_each(sum.chunks_mut(CHUNK), |chunk| {
-                    chunk.iter_mut().for_each(|x| *x = grid.round(f64::from(*x)) as $real);
-                });
-                true
-            }
-
-            fn zero() -> Self {
-                0.0
-            }
-
-            fn axpy(y: &mut [Self], a: f64, x: &[Self]) {
-                let a = a as $real;
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y += a * x;
-                }
-            }
-
-            fn scale(y: &mut [Self], a: f64) {
-                let a = a as $real;
-                for y in y {
-                    *y *= a;
-                }
-            }
-
-            fn scale_less(y: &mut [Self], a: f64, x: &[Self]) {
-                let a = a as $real;
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = a * *y - x;
-                }
-            }
-        }
-
-        impl Sample for $real {
-            fn sample(rng: &mut impl rand::Rng, out: &mut [Self]) {
-                $normal(rng, out);
-            }
-
-            fn noise(rng: &mut impl rand::Rng, out: &mut [f64]) {
-                gaussian::fill_f64(rng, out);
-            }
-        }
-
-        impl Real for $real {
-            fn axpy_f32(y: &mut [Self], a: f64, x: &[f32], grid: Option<&Grid>) {
-                if let Some(grid) = grid {
-                    for (y, x) in y.iter_mut().zip(x) {
-                        *y += grid.round(a * f64::from(*x)) as $real;
-                    }
-                    return;
-                }
-                let a = a as $real;
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y += a * <$real>::from(*x);
-                }
-            }
-
-            fn into_f64(symbols: Vec<Self>) -> Vec<f64> {
-                symbols.into_iter().map(f64::from).collect()
-            }
-        }
-    };
-}
-real_symbol!(f32, gaussian::fill_f32, |_| None);
-real_symbol!(f64, gaussian::fill_f64, Some);
 
 /// What a formal combination combines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -337,18 +337,29 @@ fn fair<S: Symbol>(
         }
         S::Draw::scale(&mut mean, share);
         let mut coins = vec![0; COIN * len];
-        let balanced = if grid.is_some() { count - 1 } else { count };
-        for (k, key) in keys[..balanced].iter_mut().enumerate() {
+        let Some(grid) = grid else {
+            for (k, key) in keys.iter_mut().enumerate() {
+                let draws = S::as_draws(key).unwrap_or_else(|| &mut own[k][..]);
+                S::Draw::scale_less(draws, scale, &mean);
+                if let Some(draws) = own.get(k) {
+                    S::set(key, draws);
+                }
+            }
+            return;
+        };
+        let Some((last, others)) = keys.split_last_mut() else { return };
+        last.fill(S::zero());
+        for (k, key) in others.iter_mut().enumerate() {
             let draws = S::as_draws(key).unwrap_or_else(|| &mut own[k][..]);
-            S::Draw::scale_less(draws, scale, &mean);
-            settle::<S>(draws, &mut coins, grid, stream(k), chunk, source);
+            if grid.spreads() {
+                source.coins(stream(k), chunk, &mut coins);
+            }
+            S::Draw::settle_less(draws, scale, &mean, grid, &coins);
             if let Some(draws) = own.get(k) {
                 S::set(key, draws);
             }
-        }
-        if let (true, Some((last, others))) = (grid.is_some(), keys.split_last_mut()) {
-            last.fill(S::zero());
-            others.iter().for_each(|key| S::axpy(last, -S::Scalar::ONE, key));
+            // While it is at hand: what the last one balances.
+            S::less(last, key);
         }
     })
 }

@@ -153,19 +153,20 @@ impl Sizes {
             return 0.0;
         }
         let d = sum.len() as f64;
+        let by = Rounding::of::<S>();
+        if let Some(grid) = &self.grid {
+            // What updates are makes no difference to the worst case.
+            let Bound { norms: (_, of_updates), worst } = self.bound(d, 0.0, terms, by);
+            if worst < grid.step() / 2.0 && S::snap(sum, grid, grid.step() / 4.0) {
+                return of_updates;
+            }
+        }
         let update = match (self.public.reach(), self.public.coordinates) {
             (Some(reach), Some(coordinates)) => reach * reach / coordinates as f64,
             // A pass over all that was received, where nothing else tells.
             _ => terms.iter().map(|term| S::energy(term.sum)).fold(S::energy(sum), larger) / d,
         };
-        let bound = self.bound(d, update, terms, Rounding::of::<S>());
-        let (decoding, of_updates) = bound.norms;
-        if let Some(grid) = &self.grid
-            && bound.worst < grid.step() / 2.0
-            && S::snap(sum, grid, grid.step() / 4.0)
-        {
-            return of_updates;
-        }
+        let (decoding, of_updates) = self.bound(d, update, terms, by).norms;
         decoding.hypot(of_updates)
     }
 

@@ -69,6 +69,14 @@ const WHOLE: [(&str, &str); 4] = [
 ];
 const WHOLE_ROUNDS: u64 = 3;
 
+/// As [`SCHEMES`], without their kind.
+const GRIDS: [(&str, &str); 3] = [
+    ("sec-cogc, s = 3", "stragglers = 3"),
+    ("sec-cogc, s = 7", "stragglers = 7"),
+    ("sec-cogc, s = 3, f32", "stragglers = 3\narithmetic = 'f32'"),
+];
+const PAIRS: u64 = 61;
+
 /// A whole round.
 #[derive(Serialize)]
 struct Whole {
@@ -100,6 +108,66 @@ fn spread(values: Vec<f64>, decimals: usize) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(0.0, f64::max);
     format!("{:.decimals$} ({least:.decimals$} – {most:.decimals$})", median(values))
+}
+
+/// A round of `sec-cogc` on a grid, and the same without one.
+#[derive(Serialize)]
+struct Pair {
+    scheme: &'static str,
+    pair: u64,
+    /// Seconds without a grid.
+    without: f64,
+    /// Seconds on a grid.
+    on: f64,
+    ratio: f64,
+}
+
+/// Plays coding rounds on a grid and without, in turns.
+fn grids(folder: &Path, updates: &[Update]) -> Result<()> {
+    let mut pairs: Vec<Pair> = Vec::new();
+    let mut lines = Vec::new();
+    for (name, section) in GRIDS {
+        let build = |grid: bool| -> Result<Box<dyn Aggregator>> {
+            let text = format!("kind = 'sec-cogc'\n{section}\ngrid = {grid}");
+            let protocol: ProtocolConfig =
+                toml::from_str(&text).map_err(|error| Error::Refused(error.message().to_owned()))?;
+            protocol.build(CLIENTS, Seed::new(2))
+        };
+        let (without, on) = (build(false)?, build(true)?);
+        let seconds = |scheme: &dyn Aggregator, round: u64| -> Result<f64> {
+            let clock = Instant::now();
+            scheme.aggregate(round, updates, &Perfect, 1)?;
+            Ok(clock.elapsed().as_secs_f64())
+        };
+        // Pair 0 warms up. Who begins changes from pair to pair.
+        for pair in 0..=PAIRS {
+            let (without, on) = if pair % 2 == 0 {
+                let without = seconds(&*without, pair)?;
+                (without, seconds(&*on, pair)?)
+            } else {
+                let on = seconds(&*on, pair)?;
+                (seconds(&*without, pair)?, on)
+            };
+            if pair > 0 {
+                pairs.push(Pair { scheme: name, pair, without, on, ratio: on / without });
+            }
+        }
+        let of = |value: fn(&Pair) -> f64| -> Vec<f64> {
+            pairs.iter().filter(|pair| pair.scheme == name).map(value).collect()
+        };
+        let milliseconds = |value: fn(&Pair) -> f64| format!("{:.1}", 1e3 * median(of(value)));
+        lines.push(vec![
+            name.to_owned(),
+            milliseconds(|pair| pair.without),
+            milliseconds(|pair| pair.on),
+            format!("{:.3}", median(of(|pair| pair.ratio))),
+        ]);
+    }
+    let header = ["scheme", "ms without a grid", "ms on a grid", "ratio (median of the pairs)"];
+    let table = markdown(&header, &[0], &lines);
+    println!("{table}");
+    write_atomically(&folder.join("grid.md"), table.as_bytes())?;
+    write_atomically(&folder.join("grid.csv"), &to_csv(&pairs)?)
 }
 
 /// Plays whole rounds, the schemes one after the other in each.
@@ -189,5 +257,6 @@ fn main() -> Result<()> {
     println!("{table}");
     write_atomically(&folder.join("round_cost.md"), table.as_bytes())?;
     write_atomically(&folder.join("round_cost.csv"), &to_csv(&points)?)?;
+    grids(&folder, &updates)?;
     whole_rounds(&folder)
 }

@@ -134,6 +134,34 @@ impl Grid {
     }
 }
 
+impl Grid {
+    /// Makes `scale` · draw − mean of every draw, then does as [`Grid::settle`], in one pass.
+    pub fn settle_less(&self, draws: &mut [f64], scale: f64, mean: &[f64], coins: &[u8]) {
+        if self.spread == 0 {
+            let moved = draws.iter_mut().zip(mean);
+            moved.for_each(|(draw, mean)| *draw = self.round(scale * *draw - mean));
+        } else {
+            Arch::new().dispatch(Less(Moves { draws, coins, grid: self }, scale, mean));
+        }
+    }
+
+    /// Whether no number is farther than `most` from a multiple.
+    #[must_use]
+    pub fn holds(&self, x: &[f64], most: f64) -> bool {
+        Arch::new().dispatch(Near(x, self, most))
+    }
+
+    /// Makes every number the nearest multiple.
+    pub fn round_all(&self, x: &mut [f64]) {
+        Arch::new().dispatch(Rounds(x, self));
+    }
+
+    /// `y[i]` grows by `a` · `x[i]`, rounded.
+    pub fn add(&self, y: &mut [f64], a: f64, x: &[f32]) {
+        Arch::new().dispatch(Adds(y, a, x, self));
+    }
+}
+
 /// The draws of a chunk with their coins, at the width of the CPU's registers.
 struct Moves<'a> {
     draws: &'a mut [f64],
@@ -152,6 +180,83 @@ impl pulp::NullaryFnOnce for Moves<'_> {
             // The top bits as a signed number.
             let steps = f64::from(i32::from_le_bytes(*coin) >> shift);
             *draw = ((*draw + magic) - magic) + steps * step;
+        }
+    }
+}
+
+/// The same of `scale` · draw − mean.
+struct Less<'a>(Moves<'a>, f64, &'a [f64]);
+
+impl pulp::NullaryFnOnce for Less<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(Moves { draws, coins, grid: Grid { step, magic, spread } }, scale, mean) = self;
+        let shift = u32::BITS - spread;
+        for ((draw, mean), coin) in draws.iter_mut().zip(mean).zip(coins.as_chunks::<COIN>().0) {
+            let steps = f64::from(i32::from_le_bytes(*coin) >> shift);
+            *draw = (((scale * *draw - mean) + magic) - magic) + steps * step;
+        }
+    }
+}
+
+/// Numbers that may be near multiples.
+struct Near<'a>(&'a [f64], &'a Grid, f64);
+
+impl pulp::NullaryFnOnce for Near<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn call(self) -> bool {
+        let Self(x, Grid { magic, .. }, most) = self;
+        let near = |x: &f64| (x - ((x + magic) - magic)).abs() <= most;
+        x.iter().fold(true, |all, x| all & near(x))
+    }
+}
+
+/// Numbers that are to be multiples.
+struct Rounds<'a>(&'a mut [f64], &'a Grid);
+
+impl pulp::NullaryFnOnce for Rounds<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(x, Grid { magic, .. }) = self;
+        x.iter_mut().for_each(|x| *x = (*x + magic) - magic);
+    }
+}
+
+/// The difference of two vectors.
+struct Differs<'a>(&'a mut [f64], &'a [f64]);
+
+impl pulp::NullaryFnOnce for Differs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(y, x) = self;
+        y.iter_mut().zip(x).for_each(|(y, x)| *y -= x);
+    }
+}
+
+/// `y[i]` less `x[i]`.
+pub fn less(y: &mut [f64], x: &[f64]) {
+    Arch::new().dispatch(Differs(y, x));
+}
+
+/// What is added to a vector, and what it is rounded to.
+struct Adds<'a>(&'a mut [f64], f64, &'a [f32], &'a Grid);
+
+impl pulp::NullaryFnOnce for Adds<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(y, a, x, Grid { magic, .. }) = self;
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += (a * f64::from(*x) + magic) - magic;
         }
     }
 }
