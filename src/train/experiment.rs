@@ -207,7 +207,7 @@ fn checked(shards: Vec<Vec<usize>>, config: &Config, dataset: &Dataset) -> Resul
         return refuse(format!("client {} has no example; give each at least one", k + 1));
     }
     if let Some(i) = shards.iter().flatten().find(|i| **i >= examples) {
-        return refuse(format!("example {i} of {examples}; indices go from 0 to {}", examples - 1));
+        return refuse(format!("example {i} of {examples}; indices begin with 0"));
     }
     Ok(shards)
 }
@@ -297,7 +297,9 @@ impl Setting {
     #[must_use]
     pub fn assumptions(&self) -> Assumptions {
         // The largest cohort comes first.
-        self.config.cases(&self.weights).swap_remove(0).of_coordinates(self.coordinates())
+        let largest = self.config.cases(&self.weights).swap_remove(0).of_coordinates(self.coordinates());
+        // A solver of one's own clips as it says, not as `[solver]` does.
+        Assumptions { clip: self.solver.clip_norm(), ..largest }
     }
 
     /// What everybody knows of what clients send.

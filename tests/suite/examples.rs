@@ -63,3 +63,22 @@ fn a_part_of_ones_own_is_one_short_file() {
         assert!(!text.contains("\nmod ") && !text.contains("include!"), "{name} stands alone");
     }
 }
+
+/// What audits and keys are told of a solver is its own word.
+#[test]
+fn a_solver_of_ones_own_is_audited_as_it_clips() {
+    use seccogc::config::Config;
+    use seccogc::learn::SgdConfig;
+    use seccogc::train::Experiment;
+    let config = Config { rounds: 1, ..Config::default() };
+    assert_eq!(config.solver.solver().shared().clip_norm, None);
+    let setting = Experiment::new(config).solver(SgdConfig { clip_norm: Some(0.5), ..Default::default() });
+    let setting = setting.build().unwrap();
+    assert_eq!((setting.assumptions().clip, setting.public().clip), (Some(0.5), Some(0.5)));
+    let short = Experiment::new(Config::default()).shards(vec![vec![0]; 3]).build();
+    let line = short.err().unwrap().to_string();
+    assert_eq!(line, "partition: 3 shards for 10 clients; give one to each");
+    let beyond = Experiment::new(Config::default()).shards(vec![vec![10_000]; 10]).build();
+    let line = beyond.err().unwrap().to_string();
+    assert_eq!(line, "partition: example 10000 of 10000; indices begin with 0");
+}
