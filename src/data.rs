@@ -228,6 +228,17 @@ impl DataConfig {
         }
     }
 
+    /// Shape (channels, height, width) and number of classes; only own data is read for it.
+    ///
+    /// # Errors
+    /// As [`DataConfig::load`].
+    pub fn shape(&self) -> Result<([usize; 3], usize)> {
+        match self.name.shape() {
+            Some(shape) => Ok(shape),
+            None => self.load().map(|dataset| (dataset.train.shape(), dataset.classes)),
+        }
+    }
+
     /// Makes the paths of own data absolute: they are relative to the configuration's `folder`.
     pub(crate) fn resolve_paths(&mut self, folder: &Path) {
         for path in [&mut self.train, &mut self.test].into_iter().flatten() {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | aggregate vectors | [`protocol::ProtocolConfig::build`], then [`protocol::Aggregator::aggregate`] over [`network`] links |
 //! | train, with parts of your own | [`train::Experiment`] |
-//! | know who learns what | [`audit::audit`]; [`privacy`] says what each number promises |
+//! | know who learns what | [`audits::Subject`] of a configuration, [`audit::audit`] of a scheme; [`privacy`] says what each number promises |
 //! | write a scheme | [`protocol::Protocol`], and [`conformance`] to check it |
 //! | read what runs left behind | [`record`], [`report`] |
 //! | run clients and server apart | `deploy`, with the feature of that name |
@@ -19,6 +19,7 @@
 pub mod algebra;
 pub mod attack;
 pub mod audit;
+pub mod audits;
 mod choice;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -16,7 +16,7 @@ use crate::network::{LinkModel, Network, Perfect};
 use crate::privacy::Leakage;
 use crate::protocol::cogc::DecoderKind;
 use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Stragglers};
-use crate::recover::{Estimate, Sizes, closed_form, coding, estimate, with_code};
+use crate::recover::{Estimate, Sizes, closed_form, coding, estimate, where_it_exists, with_code};
 use crate::seed::Seed;
 
 /// Sets of rows in which the decoding amplification is measured.
@@ -188,11 +188,8 @@ pub fn candidates(
     for (family, stragglers) in codes(config, true)? {
         for decoder in decoders(&config.protocol) {
             let protocol = with_code(&config.protocol, family, stragglers, decoder)?;
-            let scheme = match protocol.build(config.clients, seed.child("protocol", 0)) {
-                // A family may be too badly conditioned for this tolerance.
-                Err(Error::Config { key, .. }) if key == "code" => continue,
-                built => built.map_err(|error| error.within("protocol"))?,
-            };
+            let scheme = where_it_exists(&protocol, config.clients, seed.child("protocol", 0))?;
+            let Some(scheme) = scheme else { continue };
             let Some(code) = scheme.code() else { continue };
             let sizes = Sizes::of(&*scheme, config.clients, coordinates)?;
             let amplification = code.amplification(TRIED_SETS, seed.child("plan", 0));
@@ -244,10 +241,8 @@ pub fn resolve(protocol: &ProtocolConfig, config: &Config, coordinates: usize) -
     let (_, _, decoder) = coding(protocol)?;
     for (family, stragglers) in codes(&config, false)? {
         let candidate = with_code(protocol, family, stragglers, decoder)?;
-        let scheme = match candidate.build(config.clients, Seed::new(config.seed).child("protocol", 0)) {
-            Err(Error::Config { key, .. }) if key == "code" => continue,
-            built => built.map_err(|error| error.within("protocol"))?,
-        };
+        let seed = Seed::new(config.seed).child("protocol", 0);
+        let Some(scheme) = where_it_exists(&candidate, config.clients, seed)? else { continue };
         let Some(code) = scheme.code() else { continue };
         let sizes = Sizes::of(&*scheme, config.clients, coordinates)?;
         let rounds = if code.takes_incomplete() { STACKED_ROUNDS } else { ROUNDS };

@@ -1,9 +1,9 @@
 //! How often a gradient code recovers a round over given links, and at what cost, without any learning.
 //!
-//! [`estimate`] plays rounds with link events only: a row of the code is complete when all its shares arrive,
-//! and the round is recovered when the complete rows that reach the server decode or, with `gc-plus`, all
-//! rows of the round so far. The events are those that a training run with the same seed meets.
-//! [`closed_form`] is the law where there is one ([`crate::coding::outage`]).
+//! [`recover`] does it for a configuration. [`estimate`] plays rounds with link events only: a row of the
+//! code is complete when all its shares arrive, and the round is recovered when the complete rows that reach
+//! the server decode or, with `gc-plus`, all rows of the round so far. The events are those that a training
+//! run with the same seed meets. [`closed_form`] is the law where there is one ([`crate::coding::outage`]).
 
 use std::sync::Arc;
 
@@ -11,10 +11,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::coding::{Code, CodeKind, Received, outage};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::network::{Dependence, LinkModel, LinkUse, Perfect, round_seconds};
 use crate::protocol::cogc::{self, DecoderKind};
 use crate::protocol::{Aggregator, Coding, PartyId, ProtocolConfig, Stragglers, Update};
+use crate::seed::Seed;
 
 /// Rounds that one thread plays at a time; the result does not depend on it but for the rounding of seconds.
 const BLOCK: u64 = 4096;
@@ -237,6 +239,60 @@ pub fn with_code(
     Ok(changed)
 }
 
+/// The scheme of `protocol` for `clients` clients; `None` where its family has no code of that tolerance, or
+/// only a badly conditioned one.
+///
+/// # Errors
+/// Any other rule that the section breaks.
+pub(crate) fn where_it_exists(
+    protocol: &ProtocolConfig,
+    clients: usize,
+    seed: Seed,
+) -> Result<Option<Box<dyn Aggregator>>> {
+    match protocol.build(clients, seed) {
+        Ok(scheme) => Ok(Some(scheme)),
+        Err(Error::Config { key, .. }) if key == "code" => Ok(None),
+        Err(error) => Err(error.within("protocol")),
+    }
+}
+
+/// How often the configured protocol recovers a round of the configured network: `rounds` rounds for each of
+/// `tolerances`, or for every tolerance for which the configured code exists. Messages have the size that
+/// updates of `coordinates` coordinates need; the configuration's own rounds are not used.
+///
+/// # Errors
+/// A protocol without a gradient code, a code that does not exist for one of `tolerances`, cohorts that are
+/// drawn, or a network that cannot be built.
+pub fn recover(
+    config: &Config,
+    coordinates: usize,
+    tolerances: Option<&[usize]>,
+    rounds: u64,
+) -> Result<Vec<RecoveryRow>> {
+    config.cohort.is_not_drawn()?;
+    let (family, _, decoder) = coding(&config.protocol)?;
+    let (clients, seed, attempts) = (config.clients, Seed::new(config.seed), config.outage.attempts());
+    let network = config.network.build(clients, rounds, seed.child("links", 0));
+    let network = network.map_err(|error| error.within("network"))?;
+    let asked = tolerances.map(<[usize]>::to_vec);
+    let mut rows = Vec::new();
+    for stragglers in asked.unwrap_or_else(|| (0..clients).collect()) {
+        let protocol = with_code(&config.protocol, family, stragglers, decoder)?;
+        let seed = seed.child("protocol", 0);
+        let scheme = match tolerances {
+            None => where_it_exists(&protocol, clients, seed)?,
+            Some(_) => Some(protocol.build(clients, seed).map_err(|error| error.within("protocol"))?),
+        };
+        let Some(scheme) = scheme else { continue };
+        let Some(code) = scheme.code() else { continue };
+        let sizes = Sizes::of(&*scheme, clients, coordinates)?;
+        let estimate = estimate(code, &network, sizes, attempts, rounds);
+        let law = closed_form(code, &network, sizes, attempts);
+        rows.push(RecoveryRow::new(code, attempts, &estimate, law));
+    }
+    Ok(rows)
+}
+
 /// One point of a grid: a line of `recover.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecoveryRow {
@@ -271,18 +327,12 @@ pub struct RecoveryRow {
 }
 
 impl RecoveryRow {
-    /// Sums up an estimate.
+    /// Sums up an estimate; without a swept value.
     #[must_use]
-    pub fn new(
-        value: &str,
-        code: &dyn Code,
-        attempts: u32,
-        estimate: &Estimate,
-        closed_form: Option<f64>,
-    ) -> Self {
+    pub fn new(code: &dyn Code, attempts: u32, estimate: &Estimate, closed_form: Option<f64>) -> Self {
         let per = |total: f64| (estimate.recovered > 0).then(|| total / estimate.recovered as f64);
         Self {
-            value: value.into(),
+            value: String::new(),
             code: code.kind().name().into(),
             stragglers: code.stragglers(),
             attempts,

@@ -21,7 +21,6 @@ use crate::privacy::Leakage;
 use crate::protocol::participation::Participation;
 use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
 use crate::record::{Checkpoint, ClientRow, Outcome, Row};
-#[cfg(feature = "cli")]
 pub(crate) use clients::divide;
 pub(crate) use clients::{LocalRound, mean_count};
 pub use crew::{Alone, Crew, Trained};

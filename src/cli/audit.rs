@@ -8,20 +8,15 @@ use serde::Serialize;
 
 use super::recover::Dimension;
 use super::{Count, print};
-use crate::audit::calibrate::{Bounds, Calibrated, calibrate};
-use crate::audit::erasures::Lost;
-use crate::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
+use crate::audit::calibrate::Calibrated;
+use crate::audit::{Adversaries, Assumptions, Audit, Entry};
+use crate::audits::{Losses, Subject};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
-use crate::plan;
 use crate::privacy::view::Coalition;
-use crate::protocol::{ProtocolConfig, Stragglers};
 use crate::record::to_csv;
-use crate::recover::coding;
 use crate::report::short;
-use crate::seed::Seed;
-use crate::train::divide;
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc audit configs/mnist.toml\n  \
@@ -73,89 +68,27 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(dir) = &args.data_dir {
         config.data.dir = Some(dir.clone());
     }
-    let clients = config.clients;
-    let deployed = !config.deploy.names.is_empty();
-    let weights = if deployed {
-        // The clients' own examples are nobody else's to weigh.
-        vec![1.0; clients]
-    } else {
-        let dataset = config.data.load().map_err(|error| error.within("data"))?;
-        divide(&config, &dataset)?.weights
-    };
     let count = Count { parameters: None, data_dir: args.data_dir.clone() };
-    let coordinates = Dimension::default().of(&config, &count)?;
-    let cases = config.cases(&weights).into_iter();
-    let cases: Vec<Assumptions> = cases.map(|case| case.of_coordinates(coordinates)).collect();
-    let smallest = cases.iter().map(|case| case.weights.clients()).min().unwrap_or(clients);
-    let coalition = args.coalition.as_deref().map(|text| Coalition::parse(text, smallest)).transpose()?;
+    let subject = Subject::new(&config, Dimension::default().of(&config, &count)?)?;
+    let coalition = args.coalition.as_deref();
+    let coalition = coalition.map(|text| Coalition::parse(text, subject.smallest())).transpose()?;
     let adversaries = Adversaries { all: args.all_coalitions, coalition };
-    let bounds = Bounds { epsilon: config.privacy.max_ldp_epsilon, lmip_bits: config.privacy.max_lmip_bits };
-    let seed = Seed::new(config.seed);
-    let attempts = config.outage.attempts();
-    let mut contenders: Vec<(String, ProtocolConfig)> = if config.compare.is_empty() {
-        vec![(config.protocol.kind().into(), config.protocol.clone())]
-    } else {
-        config.compare.iter().map(|one| (one.name.clone(), one.protocol.clone())).collect()
-    };
-    for (_, protocol) in &mut contenders {
-        if let Ok((_, Stragglers::Auto, _)) = coding(protocol) {
-            *protocol = plan::resolve(protocol, &config, coordinates)?;
-        }
-    }
     if args.calibrate {
-        let mut rows = Vec::new();
-        for (name, protocol) in &contenders {
-            let seed = seed.child("protocol", 0);
-            let found = calibrate(protocol, &bounds, seed, attempts, &adversaries, &cases)?;
-            rows.extend(sufficient(name, found));
-        }
+        let found = subject.calibrations(&adversaries)?.into_iter();
+        let rows: Vec<_> = found.flat_map(|(name, found)| sufficient(name, found)).collect();
         show_sufficient(&rows, args.format)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if args.erasures != "worst" {
-        config.cohort.is_the_same_in_every_round()?;
-    }
-    let network = config
-        .network
-        .build(clients, config.rounds, seed.child("links", 0))
-        .map_err(|error| error.within("network"))?;
-    if args.erasures == "actual" && network.has_deadline() {
-        let rule = "lateness depends on the size of the messages, which an audit does without; take --erasures worst or a file";
-        return Err(Error::config("network", rule));
-    }
-    let mut audits = Vec::new();
-    for (name, protocol) in &contenders {
-        for case in &cases {
-            let size = case.weights.clients();
-            let scheme =
-                match protocol.fitted(size).build_for(size, seed.child("protocol", 0), &case.public()) {
-                    // A cohort without a scheme is an outage, in which nothing is sent.
-                    Err(_) if size < cases[0].weights.clients() => continue,
-                    built => built.map_err(|error| error.within("protocol"))?,
-                };
-            let lost;
-            let erasures = match args.erasures.as_str() {
-                "worst" => Erasures::Worst(seed.child("audit", 0)),
-                "actual" => Erasures::Actual(&network),
-                file => {
-                    // Transfers have the names that this scheme gives them.
-                    lost = Lost::load(file.as_ref(), clients, attempts, &scheme.phases())?;
-                    Erasures::These(&lost)
-                }
-            };
-            audits.push(audit(name, &*scheme, erasures, attempts, &adversaries, case)?);
-        }
-    }
-    show(&audits, args.format, &cases[0])?;
-    let mut code = ExitCode::SUCCESS;
-    for audit in &audits {
-        if let Some(line) = bounds.exceeded(audit) {
-            let among = if cases.len() > 1 { format!(" among {}", audit.cohort) } else { String::new() };
-            eprintln!("exceeded: {}{among}: {line}", audit.protocol);
-            code = ExitCode::from(1);
-        }
-    }
-    Ok(code)
+    let losses = match args.erasures.as_str() {
+        "worst" => Losses::Worst,
+        "actual" => Losses::Actual,
+        file => Losses::File(file.into()),
+    };
+    let audits = subject.audits(&adversaries, &losses)?;
+    show(&audits, args.format, &subject.cases()[0])?;
+    let exceeded = subject.exceeded(&audits);
+    exceeded.iter().for_each(|line| eprintln!("exceeded: {line}"));
+    Ok(ExitCode::from(u8::from(!exceeded.is_empty())))
 }
 
 fn show(audits: &[Audit], format: Format, assumptions: &Assumptions) -> Result<()> {

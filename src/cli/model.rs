@@ -44,24 +44,6 @@ pub(super) struct Show {
     data_dir: Option<PathBuf>,
 }
 
-/// Shape (channels, height, width) and number of classes. Only own data is read for it.
-fn shape(data: &DataConfig) -> Result<([usize; 3], usize)> {
-    match data.name.shape() {
-        Some(shape) => Ok(shape),
-        None => data
-            .load()
-            .map(|dataset| (dataset.train.shape(), dataset.classes))
-            .map_err(|error| error.within("data")),
-    }
-}
-
-/// The number of parameters of a model on a dataset.
-pub(super) fn parameters(model: &ModelConfig, data: &DataConfig) -> Result<usize> {
-    let (shape, classes) = shape(data)?;
-    let layers = model.layers(shape, classes, &"cpu".parse()?).map_err(|error| error.within("model"))?;
-    Ok(layers.iter().map(Parameter::size).sum())
-}
-
 fn of_kind(kind: &str) -> Result<ModelConfig> {
     toml::from_str(&format!("kind = \"{kind}\""))
         .map_err(|error| Error::Refused(format!("model {kind}: {}", error.message())))
@@ -75,7 +57,7 @@ pub(super) fn run(verb: &Model) -> Result<()> {
 }
 
 fn list() -> Result<()> {
-    let count = |kind, name| parameters(&of_kind(kind)?, &DataConfig { name, ..DataConfig::default() });
+    let count = |kind, name| of_kind(kind)?.parameters(&DataConfig { name, ..DataConfig::default() });
     let lines = ModelConfig::KINDS
         .iter()
         .map(|kind| {
@@ -100,7 +82,7 @@ fn show(args: &Show) -> Result<()> {
     if let Some(dir) = &args.data_dir {
         config.data.dir = Some(dir.clone());
     }
-    let (shape, classes) = shape(&config.data)?;
+    let (shape, classes) = config.data.shape().map_err(|error| error.within("data"))?;
     let parameters =
         config.model.layers(shape, classes, &"cpu".parse()?).map_err(|error| error.within("model"))?;
     print(&table(&config, shape, classes, &parameters))

@@ -10,9 +10,8 @@ use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::learn::ModelConfig;
 use crate::record::{claim, free_name, to_csv, write_atomically};
-use crate::recover::{RecoveryRow, Sizes, closed_form, coding, estimate, with_code};
+use crate::recover::{self, RecoveryRow};
 use crate::report::{HeatMap, markdown};
-use crate::seed::Seed;
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     seccogc recover configs/mnist.toml\n  \
@@ -70,7 +69,7 @@ impl Dimension {
         let parameters = match &self.0 {
             Some((model, old, parameters)) if *model == config.model && *old == data => *parameters,
             _ => {
-                let parameters = super::model::parameters(&config.model, &data)?;
+                let parameters = config.model.parameters(&data)?;
                 self.0 = Some((config.model.clone(), data, parameters));
                 parameters
             }
@@ -107,10 +106,13 @@ pub(super) fn recover(args: &Recover) -> Result<()> {
         })
         .collect::<Result<Vec<Config>>>()?;
 
+    let tolerances = (!args.stragglers.is_empty()).then_some(&args.stragglers[..]);
     let mut rows = Vec::new();
     let mut dimension = Dimension::default();
     for (value, config) in values.iter().zip(&configs) {
-        rows.extend(column(value, config, args, &mut dimension)?);
+        let coordinates = dimension.of(config, &args.count)?;
+        let column = recover::recover(config, coordinates, tolerances, args.rounds)?;
+        rows.extend(column.into_iter().map(|row| RecoveryRow { value: value.clone(), ..row }));
     }
 
     let name = stem(&args.config);
@@ -132,42 +134,6 @@ pub(super) fn recover(args: &Recover) -> Result<()> {
         eprintln!("results in {}", directory.display());
     }
     Ok(())
-}
-
-/// All straggler tolerances for one value of the swept key.
-fn column(
-    value: &str,
-    config: &Config,
-    args: &Recover,
-    dimension: &mut Dimension,
-) -> Result<Vec<RecoveryRow>> {
-    let coordinates = dimension.of(config, &args.count)?;
-    let seed = Seed::new(config.seed);
-    let clients = config.clients;
-    config.cohort.is_not_drawn()?;
-    let network = config
-        .network
-        .build(clients, args.rounds, seed.child("links", 0))
-        .map_err(|error| error.within("network"))?;
-    let attempts = config.outage.attempts();
-    let (family, _, decoder) = coding(&config.protocol)?;
-    let all = args.stragglers.is_empty();
-    let tolerances: Vec<usize> = if all { (0..clients).collect() } else { args.stragglers.clone() };
-    let mut rows = Vec::new();
-    for stragglers in tolerances {
-        let protocol = with_code(&config.protocol, family, stragglers, decoder)?;
-        let scheme = match protocol.build(clients, seed.child("protocol", 0)) {
-            // Not every family has a code for every tolerance.
-            Err(Error::Config { key, .. }) if all && key == "code" => continue,
-            built => built.map_err(|error| error.within("protocol"))?,
-        };
-        let Some(code) = scheme.code() else { continue };
-        let sizes = Sizes::of(&*scheme, clients, coordinates)?;
-        let estimate = estimate(code, &network, sizes, attempts, args.rounds);
-        let law = closed_form(code, &network, sizes, attempts);
-        rows.push(RecoveryRow::new(value, code, attempts, &estimate, law));
-    }
-    Ok(rows)
 }
 
 fn table(key: &str, rows: &[RecoveryRow]) -> String {

@@ -2,6 +2,7 @@
 
 use super::Config;
 use crate::audit::{Assumptions, Weights};
+use crate::error::Result;
 
 impl Config {
     /// What audits assume of clients of the given weights.
@@ -15,6 +16,14 @@ impl Config {
             rounds: self.rounds,
             coordinates: None,
         }
+    }
+
+    /// Coordinates of an update: what the configured solver sends of the configured model.
+    ///
+    /// # Errors
+    /// Data that cannot be read, or a model that does not fit it.
+    pub fn coordinates(&self) -> Result<usize> {
+        Ok(self.solver.solver().coordinates(self.model.parameters(&self.data)?))
     }
 
     /// One for every number of clients that a round may have, the largest first; `weights` are those of the

@@ -38,7 +38,7 @@ use super::solver::Solver;
 use super::{Learner, Parameter, learner_of, survey};
 use crate::{
     choice::choice,
-    data::Dataset,
+    data::{DataConfig, Dataset},
     error::{Error, Result},
 };
 
@@ -133,6 +133,18 @@ models! {
     "cifar-cnn" => CifarCnn(CifarCnnConfig),
     /// ResNet-20 (He et al. 2016) with group normalisation; 269,722 parameters on CIFAR-10.
     "resnet20" => ResNet20(ResNet20Config),
+}
+
+impl ModelConfig {
+    /// The number of parameters on a dataset; only own data is read for it.
+    ///
+    /// # Errors
+    /// Data that cannot be read, a model that does not fit it; keyed relative to the configuration.
+    pub fn parameters(&self, data: &DataConfig) -> Result<usize> {
+        let (shape, classes) = data.shape().map_err(|error| error.within("data"))?;
+        let layers = self.layers(shape, classes, &"cpu".parse()?).map_err(|error| error.within("model"))?;
+        Ok(layers.iter().map(Parameter::size).sum())
+    }
 }
 
 impl Default for ModelConfig {

@@ -19,7 +19,6 @@ pub(crate) struct Division {
 }
 
 /// Divides the training set over the clients, and each client's share into training and test.
-#[cfg(feature = "cli")]
 pub(crate) fn divide(config: &Config, dataset: &Dataset) -> Result<Division> {
     divided(config, config.partition.partition(), dataset)
 }

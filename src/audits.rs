@@ -1,0 +1,178 @@
+//! The audits of a configuration: each of its protocols, in every cohort that a round may have.
+
+use std::path::PathBuf;
+
+use crate::audit::calibrate::{Bounds, Calibrated, calibrate};
+use crate::audit::erasures::Lost;
+use crate::audit::{Adversaries, Assumptions, Audit, Erasures, audit};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::network::Network;
+use crate::plan;
+use crate::protocol::ProtocolConfig;
+use crate::seed::Seed;
+use crate::train::divide;
+
+/// Which messages the audits of a configuration count as lost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Losses {
+    /// The worst over patterns of loss.
+    #[default]
+    Worst,
+    /// The configured links' own in every round of the run.
+    Actual,
+    /// Those of a CSV file, in every round; see [`Lost::load`].
+    File(PathBuf),
+}
+
+/// A configuration to be audited.
+///
+/// ```
+/// use seccogc::audit::Adversaries;
+/// use seccogc::audits::{Losses, Subject};
+/// use seccogc::config::Config;
+///
+/// let config = Config { rounds: 10, ..Config::default() };
+/// let subject = Subject::new(&config, config.coordinates()?)?;
+/// let audits = subject.audits(&Adversaries::default(), &Losses::Worst)?;
+/// let worst = audits[0].entries.iter().map(|entry| entry.lmip_bits).fold(0.0, f64::max);
+/// assert!(worst.is_finite() && audits[0].findings.is_empty());
+/// # Ok::<(), seccogc::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    config: &'a Config,
+    protocols: Vec<(String, ProtocolConfig)>,
+    cases: Vec<Assumptions>,
+    bounds: Bounds,
+}
+
+impl<'a> Subject<'a> {
+    /// The protocols of a configuration, or of its `[[compare]]` sections. The examples are divided for the
+    /// clients' weights, unless these have examples of their own (`deploy.names`); `coordinates` is the
+    /// length of an update ([`Config::coordinates`]).
+    ///
+    /// # Errors
+    /// Data that cannot be read or divided; `stragglers = "auto"` over a network on which nothing recovers.
+    pub fn new(config: &'a Config, coordinates: usize) -> Result<Self> {
+        let weights = if config.deploy.names.is_empty() {
+            let dataset = config.data.load().map_err(|error| error.within("data"))?;
+            divide(config, &dataset)?.weights
+        } else {
+            vec![1.0; config.clients]
+        };
+        let cases = config.cases(&weights).into_iter().map(|case| case.of_coordinates(coordinates)).collect();
+        let contenders: Vec<(String, &ProtocolConfig)> = if config.compare.is_empty() {
+            vec![(config.protocol.kind().into(), &config.protocol)]
+        } else {
+            config.compare.iter().map(|one| (one.name.clone(), &one.protocol)).collect()
+        };
+        let resolve = |(name, protocol)| Ok((name, plan::resolve(protocol, config, coordinates)?));
+        let protocols = contenders.into_iter().map(resolve).collect::<Result<_>>()?;
+        let privacy = &config.privacy;
+        let bounds = Bounds { epsilon: privacy.max_ldp_epsilon, lmip_bits: privacy.max_lmip_bits };
+        Ok(Self { config, protocols, cases, bounds })
+    }
+
+    /// What is assumed of a round, for every number of clients that it may have, the largest first.
+    #[must_use]
+    pub fn cases(&self) -> &[Assumptions] {
+        &self.cases
+    }
+
+    /// Clients of the smallest round: those that every coalition must be among.
+    #[must_use]
+    pub fn smallest(&self) -> usize {
+        self.cases.iter().map(|case| case.weights.clients()).min().unwrap_or(self.config.clients)
+    }
+
+    /// One audit for every protocol and number of clients; numbers for which there is no scheme are outages,
+    /// in which nothing is sent, and are left out.
+    ///
+    /// # Errors
+    /// A protocol that cannot be built for the largest number; a file of losses that breaks a rule; actual
+    /// losses where the cohort changes or links have deadlines; what [`audit`] refuses.
+    pub fn audits(&self, adversaries: &Adversaries, losses: &Losses) -> Result<Vec<Audit>> {
+        let network = self.network(losses)?;
+        let mut audits = Vec::new();
+        for (name, protocol) in &self.protocols {
+            for (i, case) in self.cases.iter().enumerate() {
+                match self.one(name, protocol, case, adversaries, (losses, &network))? {
+                    Err(_) if i > 0 => {}
+                    built => audits.push(built?),
+                }
+            }
+        }
+        Ok(audits)
+    }
+
+    /// The audit of one protocol among the clients of one case. The inner error is that of a scheme which
+    /// does not exist.
+    fn one(
+        &self,
+        name: &str,
+        protocol: &ProtocolConfig,
+        case: &Assumptions,
+        adversaries: &Adversaries,
+        (losses, network): (&Losses, &Network),
+    ) -> Result<Result<Audit>> {
+        let seed = Seed::new(self.config.seed);
+        let (clients, attempts) = (case.weights.clients(), self.config.outage.attempts());
+        let protocol = protocol.fitted(clients);
+        let scheme = match protocol.build_for(clients, seed.child("protocol", 0), &case.public()) {
+            Ok(scheme) => scheme,
+            Err(error) => return Ok(Err(error.within("protocol"))),
+        };
+        let lost;
+        let erasures = match losses {
+            Losses::Worst => Erasures::Worst(seed.child("audit", 0)),
+            Losses::Actual => Erasures::Actual(network),
+            Losses::File(path) => {
+                // Transfers have the names that this scheme gives them.
+                lost = Lost::load(path, self.config.clients, attempts, &scheme.phases())?;
+                Erasures::These(&lost)
+            }
+        };
+        Ok(Ok(audit(name, &*scheme, erasures, attempts, adversaries, case)?))
+    }
+
+    /// The configured links, once it is known that an audit over such losses makes sense.
+    fn network(&self, losses: &Losses) -> Result<Network> {
+        if *losses != Losses::Worst {
+            self.config.cohort.is_the_same_in_every_round()?;
+        }
+        let network = self.config.links()?;
+        if *losses == Losses::Actual && network.has_deadline() {
+            let rule = "lateness depends on the size of the messages, which an audit does without; take --erasures worst or a file";
+            return Err(Error::config("network", rule));
+        }
+        Ok(network)
+    }
+
+    /// The smallest sufficient keys of every protocol; see [`calibrate`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn calibrations(&self, adversaries: &Adversaries) -> Result<Vec<(&str, Vec<Calibrated>)>> {
+        let seed = Seed::new(self.config.seed).child("protocol", 0);
+        let attempts = self.config.outage.attempts();
+        self.protocols
+            .iter()
+            .map(|(name, protocol)| {
+                let found = calibrate(protocol, &self.bounds, seed, attempts, adversaries, &self.cases)?;
+                Ok((name.as_str(), found))
+            })
+            .collect()
+    }
+
+    /// A line for every audit in which a bound of `[privacy]` is exceeded.
+    #[must_use]
+    pub fn exceeded(&self, audits: &[Audit]) -> Vec<String> {
+        let line = |audit: &Audit| {
+            let among = if self.cases.len() > 1 { format!(" among {}", audit.cohort) } else { String::new() };
+            let what = self.bounds.exceeded(audit)?;
+            Some(format!("{}{among}: {what}", audit.protocol))
+        };
+        audits.iter().filter_map(line).collect()
+    }
+}
