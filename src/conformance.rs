@@ -9,17 +9,21 @@
 //! | links | both runs send the same messages, each in a declared [`Phase`] |
 //! | keys | no key serves two rounds, and nothing that the audit knows as a defect is found |
 //! | repetition | the same round gives the same result, to the bit |
+//! | parts | long inputs, which a round may take in parts, end as the promise says, and their first coordinates as if they were all |
 //! | finite | an update that is not finite never enters a result |
 //!
 //! [`withstands`] looks at a protocol as a party sees it: what is sent twice, late, again, astray, in
 //! another's name or in another length is refused by somebody, and the sum is right or not at all.
+//! [`travels`] looks at its messages: a round ends alike when they travel in their binary form.
 
+mod binary;
 mod hostile;
 
 use std::sync::Arc;
 
 use rand::RngExt;
 
+use crate::algebra::CHUNK;
 use crate::audit::erasures;
 use crate::error::Result;
 use crate::message::{Decoded, LinkUse, Phase};
@@ -28,6 +32,7 @@ use crate::privacy::Formal;
 use crate::privacy::defect::{self, Defect};
 use crate::protocol::{Aggregate, Aggregator, Update};
 use crate::seed::Seed;
+pub use binary::travels;
 pub use hostile::{Act, withstands};
 
 /// What a scheme makes of the inputs of those whom it includes.
@@ -98,7 +103,7 @@ impl Report {
 /// # Errors
 /// More formal coordinates than an audit takes; a broken contract of the scheme.
 pub fn check(scheme: &dyn Aggregator, claim: &Claim, seed: Seed) -> Result<Report> {
-    let updates = updates(claim.clients, seed);
+    let updates = updates(claim.clients, COORDINATES, seed);
     let lossless = scheme.formal(1, &Perfect, 1)?;
     let phases = scheme.phases();
     let masks = scheme.scheme().key_std.is_some() || !scheme.scheme().keys.is_empty();
@@ -120,17 +125,27 @@ pub fn check(scheme: &dyn Aggregator, claim: &Claim, seed: Seed) -> Result<Repor
     }
     report.keys(&lossless, &scheme.formal(2, &Perfect, 1)?);
     report.repetition(scheme, &updates)?;
+    report.parts(scheme, claim, seed)?;
     report.finite(scheme, &updates)?;
     Ok(report)
 }
 
-fn updates(clients: usize, seed: Seed) -> Vec<Update> {
-    let mut rng = seed.child("updates", 0).rng();
-    let update = |k: usize| Update {
-        weight: 0.5 + k as f64 / clients as f64,
-        delta: Arc::new((0..COORDINATES).map(|_| rng.random::<f32>() - 0.5).collect()),
+/// Each from a stream of its own, so that longer ones start as shorter ones do.
+fn updates(clients: usize, coordinates: usize, seed: Seed) -> Vec<Update> {
+    let update = |k: usize| {
+        let mut rng = seed.child("updates", k as u64).rng();
+        let delta = (0..coordinates).map(|_| rng.random::<f32>() - 0.5).collect();
+        Update { weight: 0.5 + k as f64 / clients as f64, delta: Arc::new(delta) }
     };
     (0..clients).map(update).collect()
+}
+
+/// What a round ended with, if not with nothing.
+fn vector(decoded: &Decoded<f64>) -> Option<&[f64]> {
+    match decoded {
+        Decoded::Sum { sum, .. } | Decoded::Estimate { sum, .. } => Some(sum),
+        Decoded::Outage(_) => None,
+    }
 }
 
 /// Σ of these clients' inputs in one coordinate.
@@ -151,6 +166,7 @@ impl Report {
 
     fn promise(&mut self, played: &Aggregate, updates: &[Update], claim: &Claim, at: &str) {
         let included = played.decoded.included();
+        let len = updates.first().map_or(0, |update| update.delta.len());
         let places =
             included.is_sorted_by(|a, b| a < b) && included.iter().all(|k| usize::from(*k) < claim.clients);
         if !places {
@@ -160,8 +176,8 @@ impl Report {
             (Decoded::Outage(_), _) => {}
             (Decoded::Sum { sum: got, error, .. }, Promise::Exact) => {
                 let off = |i: usize| (got[i] - sum(updates, included, i)).abs();
-                let most = (0..COORDINATES).map(off).fold(0.0, f64::max);
-                if got.len() != COORDINATES || included.is_empty() {
+                let most = (0..got.len()).map(off).fold(0.0, f64::max);
+                if got.len() != len || included.is_empty() {
                     self.breach(
                         "promise",
                         format!("{at}: {} coordinates over {} clients", got.len(), included.len()),
@@ -175,7 +191,7 @@ impl Report {
             }
             (Decoded::Sum { sum, .. }, Promise::Noisy)
             | (Decoded::Estimate { sum, .. }, Promise::Estimate)
-                if sum.len() == COORDINATES => {}
+                if sum.len() == len => {}
             (decoded, promise) => {
                 let kind = if decoded.is_sum() { "a sum" } else { "an estimate" };
                 self.breach("promise", format!("{at}: {kind} of {included:?} where {promise:?} is promised"));
@@ -231,6 +247,23 @@ impl Report {
         let (one, two) = (play()?, play()?);
         if one.decoded != two.decoded || one.sent != two.sent {
             self.breach("repetition", "the same round gives two results".into());
+        }
+        Ok(())
+    }
+
+    fn parts(&mut self, scheme: &dyn Aggregator, claim: &Claim, seed: Seed) -> Result<()> {
+        let play = |coordinates: usize| {
+            let updates = updates(claim.clients, coordinates, seed);
+            scheme.aggregate(1, &updates, &Perfect, 1).map(|played| (played, updates))
+        };
+        let ((short, _), (long, updates)) = (play(CHUNK)?, play(2 * CHUNK + COORDINATES)?);
+        self.promise(&long, &updates, claim, "long inputs");
+        let alike = match (vector(&short.decoded), vector(&long.decoded)) {
+            (Some(short), Some(long)) => long.get(..CHUNK) == Some(short),
+            (short, long) => short.is_none() && long.is_none(),
+        };
+        if !alike || short.decoded.included() != long.decoded.included() {
+            self.breach("parts", "inputs of three parts do not start as those of one".into());
         }
         Ok(())
     }

@@ -237,7 +237,7 @@ impl<S: Symbol, P: Protocol<S>> Party<P::Message, S> for Offender<S, P> {
     }
 }
 
-fn lock<T>(memory: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(memory: &Mutex<T>) -> MutexGuard<'_, T> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use seccogc::algebra::field::M61;
 use seccogc::algebra::grid::Public;
 use seccogc::coding::{CodeKind, Coefficient};
-use seccogc::conformance::{Breach, Claim, Promise, check, withstands};
+use seccogc::conformance::{Breach, Claim, Promise, check, travels, withstands};
 use seccogc::error::Result;
 use seccogc::keys::{KeyKind, KeySource, SeededKeys};
-use seccogc::message::{Clock, Envelope, PartyId, Phase};
+use seccogc::message::{Clock, Envelope, Message, PartyId, Phase};
 use seccogc::network::LinkModel;
 use seccogc::privacy::Formal;
 use seccogc::protocol::cogc::{CoGc, Codes};
@@ -18,6 +18,7 @@ use seccogc::protocol::uncoded::{Key, Mask, Role, Uncoded, Upload};
 use seccogc::protocol::zhao_sun::ZhaoSun;
 use seccogc::protocol::{Decoded, Input, Party, Protocol, ProtocolConfig, Update};
 use seccogc::seed::Seed;
+use seccogc::wire::{Form, Wire, WireSymbol};
 
 use crate::two_round::{Vector, inputs};
 
@@ -122,6 +123,7 @@ enum Flaw {
     OldKeys,
     OtherMessages,
     Fickle,
+    LengthDependent,
     Estimating,
 }
 
@@ -150,6 +152,7 @@ impl Aggregator for Flawed {
                 static TIMES: AtomicU64 = AtomicU64::new(0);
                 sum[0] += 1e-12 * TIMES.fetch_add(1, Ordering::Relaxed) as f64;
             }
+            (Flaw::LengthDependent, Decoded::Sum { sum, .. }) => sum[0] += 1e-13 * sum.len() as f64,
             (Flaw::Estimating, decoded) => {
                 if let Decoded::Sum { sum, included, .. } = std::mem::replace(decoded, Decoded::lost()) {
                     *decoded = Decoded::Estimate { sum, included };
@@ -199,6 +202,7 @@ fn flaws_are_caught_by_the_rule_that_they_break() {
         (Flaw::OldKeys, "keys"),
         (Flaw::OtherMessages, "links"),
         (Flaw::Fickle, "repetition"),
+        (Flaw::LengthDependent, "parts"),
     ] {
         let scheme = build("sec-cogc", "stragglers = 1", 3);
         let claim = Claim { clients: 3, promise: Promise::Exact, tolerance: 1e-6 };
@@ -235,6 +239,18 @@ fn refusals<P: Protocol<M61>>(
     withstands(scheme, |len| inputs::<M61>(clients, len), sum, &SeededKeys(Seed::new(4)), survives)
 }
 
+/// A code for four clients that misses two of them, with the decoder gc-plus if there is a limit to it.
+fn coded<S: Coefficient>(keys: Option<KeyKind>, limit: Option<f64>) -> CoGc<S> {
+    let code = Arc::new(S::code(CodeKind::CyclicRandom, 4, 2, Seed::new(1)).unwrap());
+    CoGc {
+        codes: Codes::new(code, limit.map(|limit| (Seed::new(2), limit))).into(),
+        keys: keys.map(|kind| (kind, 1.0)),
+        link_std: 0.0,
+        grid: None,
+        public: Public::default(),
+    }
+}
+
 fn uncoded() -> Uncoded {
     Uncoded { clients: 4, least: 1, transmissions: 1, mask: Mask::None, grid: None }
 }
@@ -242,15 +258,7 @@ fn uncoded() -> Uncoded {
 #[test]
 fn parties_refuse_what_does_not_belong() {
     refusals(uncoded, 4, |_| true).unwrap();
-    let code = || Arc::new(M61::code(CodeKind::CyclicRandom, 4, 2, Seed::new(1)).unwrap());
-    let coded = || CoGc {
-        codes: Codes::new(code(), None).into(),
-        keys: Some((KeyKind::Fair, 1.0)),
-        link_std: 0.0,
-        grid: None,
-        public: Public::default(),
-    };
-    refusals(coded, 4, |_| false).unwrap();
+    refusals(|| coded::<M61>(Some(KeyKind::Fair), None), 4, |_| false).unwrap();
     let client = |id: PartyId| matches!(id, PartyId::Client(_));
     refusals(|| Rounds::new(ZhaoSun::<M61>::new(4, 3, 1).unwrap()), 4, client).unwrap();
 }
@@ -301,4 +309,125 @@ fn parties_that_refuse_nothing_are_caught() {
     let breach = refusals(|| Credulous(uncoded()), 4, |_| true).unwrap_err();
     assert_eq!(breach.rule, "refusal");
     assert!(breach.evidence.starts_with("Astray by client 1: "), "{}", breach.evidence);
+}
+
+/// Plays rounds of four clients with inputs of five coordinates, with and without the binary form.
+fn travelling<S, P>(protocol: P, inputs: &[impl Input<S>], keys: &impl KeySource<S>) -> Option<Breach>
+where
+    S: WireSymbol + PartialEq,
+    P: Protocol<S, Message: Wire<S>>,
+{
+    let form = Form { len: 5, members: 3, largest: 1e6 };
+    let inputs: Vec<&dyn Input<S>> = inputs.iter().map(|input| input as _).collect();
+    travels(protocol, &inputs, form, keys).err()
+}
+
+#[test]
+fn messages_survive_their_binary_form() {
+    let keys = SeededKeys(Seed::new(4));
+    let residues = inputs::<M61>(4, 5);
+    let numbers: Vec<Numbers> =
+        (1..=4).map(|k| Numbers((0..5).map(|i| f64::from(k * i) / 7.0).collect())).collect();
+    for (keyed, limit) in [(None, None), (Some(KeyKind::Fair), None), (None, Some(1e3))] {
+        assert_eq!(travelling(coded::<M61>(keyed, limit), &residues, &keys), None);
+        assert_eq!(travelling(coded::<f64>(keyed, limit), &numbers, &keys), None);
+    }
+    for mask in [Mask::None, Mask::Gaussian(1.0), Mask::ZeroSum(KeyKind::Pairwise, 1.0)] {
+        assert_eq!(travelling::<f64, _>(Uncoded { mask, ..uncoded() }, &numbers, &keys), None);
+    }
+
+    // What is read is too long for those who expect four coordinates.
+    let short = inputs::<M61>(4, 4);
+    let breach = travelling(uncoded(), &short, &keys).unwrap();
+    assert_eq!(breach.rule, "binary");
+    assert_eq!(breach.evidence, "client 1 to server: 32 bytes instead of 5 symbols of 8");
+    let breach = travelling(Forgetful(uncoded()), &residues, &keys).unwrap();
+    assert_eq!(breach.evidence, "nothing lost: the round ends otherwise");
+}
+
+struct Numbers(Vec<f64>);
+
+impl Input<f64> for Numbers {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn add_to(&self, y: &mut [f64]) {
+        y.iter_mut().zip(&self.0).for_each(|(y, x)| *y += x);
+    }
+}
+
+/// FedAvg whose binary form drops the first coordinate.
+struct Forgetful(Uncoded);
+
+#[derive(Clone)]
+struct Dropped(Upload<M61>);
+
+struct Dropping(Role<M61>);
+
+fn with<M, N>(Envelope { sent, from, to, body }: Envelope<M>, other: fn(M) -> N) -> Envelope<N> {
+    Envelope { sent, from, to, body: other(body) }
+}
+
+impl Message<M61> for Dropped {
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    fn reveals(&self) -> Vec<Vec<M61>> {
+        self.0.reveals()
+    }
+}
+
+impl Wire<M61> for Dropped {
+    fn variant(&self) -> u8 {
+        0
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.0.put(out);
+        out[start..start + 8].fill(0);
+    }
+
+    fn take(variant: u8, body: &[u8], form: &Form) -> std::result::Result<Self, String> {
+        Upload::take(variant, body, form).map(Self)
+    }
+}
+
+impl Party<Dropped, M61> for Dropping {
+    fn refusal(&self, message: &Envelope<Dropped>) -> Option<String> {
+        self.0.refusal(&with(message.clone(), |body| body.0))
+    }
+
+    fn step(&mut self, clock: Clock, inbox: Vec<Envelope<Dropped>>) -> Vec<Envelope<Dropped>> {
+        let inbox = inbox.into_iter().map(|envelope| with(envelope, |body| body.0)).collect();
+        self.0.step(clock, inbox).into_iter().map(|envelope| with(envelope, Dropped)).collect()
+    }
+
+    fn decoded(&mut self) -> Option<Decoded<M61>> {
+        self.0.decoded()
+    }
+}
+
+impl Protocol<M61> for Forgetful {
+    type Message = Dropped;
+    type Key = Key<M61>;
+    type Party = Dropping;
+
+    fn parties(&self) -> Vec<PartyId> {
+        Protocol::<M61>::parties(&self.0)
+    }
+
+    fn phases(&self) -> Vec<Phase> {
+        Protocol::<M61>::phases(&self.0)
+    }
+
+    fn deal(&self, round: u64, len: usize, source: &impl KeySource<M61>) -> Vec<Key<M61>> {
+        self.0.deal(round, len, source)
+    }
+
+    fn party(&self, id: PartyId, key: Key<M61>, input: Option<&dyn Input<M61>>) -> Dropping {
+        Dropping(self.0.party(id, key, input))
+    }
 }
