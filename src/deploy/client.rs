@@ -13,7 +13,6 @@ use super::message::{DIVERGED, DONE, Hex, Member, Order, Ready, VERSION, Welcome
 use super::seat::{Scheme, Seat, scheme};
 use super::transport::{Identity, Place, Pulled, ROOT, Shelf, ask, open, pull};
 use crate::algebra::grid::Public;
-use crate::cohort::fitted;
 use crate::config::{Config, is_name};
 use crate::crypto::TAG_BYTES;
 use crate::data::{Dataset, DatasetName, Normalisation};
@@ -359,8 +358,10 @@ impl<'a> Participant<'a> {
     fn train(&self, round: u64, global: &[f32], members: &[Member], own: u16) -> (Update, LocalUpdate) {
         let weights = weights(members);
         let examples = members.iter().map(|member| member.examples as usize);
+        let solver = self.config.solver.solver();
         let work = LocalRound {
             config: &self.config,
+            solver,
             learner: &*self.learner,
             examples: &self.dataset.train,
             shard: &self.shard,
@@ -370,7 +371,7 @@ impl<'a> Participant<'a> {
             carried: None,
             control: &[],
             own_control: None,
-            mean_count: mean_count(&self.config, examples, &weights),
+            mean_count: mean_count(solver, examples, &weights),
             copies: 1,
         };
         let (sent, how) = work.train();
@@ -465,7 +466,7 @@ pub(super) fn public_of(config: &Config, members: &[Member], coordinates: usize)
 /// same one.
 pub(super) fn scheme_of(config: &Config, members: usize, public: &Public) -> Result<Box<dyn Scheme>> {
     let protocol: ProtocolConfig =
-        if members == config.clients { config.protocol.clone() } else { fitted(&config.protocol, members) };
+        if members == config.clients { config.protocol.clone() } else { config.protocol.fitted(members) };
     let seed = Seed::new(config.seed).child("protocol", 0);
     scheme(&protocol, members, seed, public, config.deploy.largest).map_err(|error| error.within("protocol"))
 }

@@ -19,7 +19,7 @@ use super::transport::{Identity, Place, Pulled, ROOT, Shelf, open, pull};
 use crate::algebra::grid::Public;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
-use crate::error::{Error, Result};
+use crate::error::{Diverged, Error, NotFinite, Result};
 use crate::message::HEADER_BYTES;
 use crate::precision;
 use crate::protocol::{Decoded, PartyId, Reason};
