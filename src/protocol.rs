@@ -53,8 +53,7 @@ pub use crate::message::{
 pub use crate::privacy::Formal;
 use crate::seed::Seed;
 pub use exchange::{Aggregate, Aggregator, Refusal, Scheme, Traffic, Update};
-use participation::Participation;
-pub use section::{Coding, Keys, LARGE, SMALL, SchemeConfig};
+pub use section::{Coding, Keys, LARGE, Participation, SMALL, SchemeConfig};
 pub use stragglers::Stragglers;
 
 /// What a party holds before the round starts.

@@ -19,7 +19,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, Scheme, Setup, Update};
-use super::section::{Coding, Keys, SMALL, SchemeConfig};
+use super::section::{Coding, Keys, Participation, SMALL, SchemeConfig};
 use super::uncoded::{Mask, real, session};
 use super::{Arithmetic, included};
 use crate::algebra::grid::Public;
@@ -27,16 +27,6 @@ use crate::algebra::{CHUNK, Real};
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::seed::Seed;
-
-/// Estimates the mean over all clients from the vectors of some, with a memory of each client.
-pub trait Participation: Sync {
-    /// The memory before the first round: a vector per client; `d` is the length of what clients send.
-    fn start(&self, clients: usize, d: usize) -> Vec<Vec<f32>>;
-
-    /// The weighted mean (d coordinates) as estimated in a round in which the updates of `arrived` (indices,
-    /// ascending) arrived, none if nothing did. The others' entries of `updates` are not read.
-    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>>;
-}
 
 /// Memory of the last updates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -1,7 +1,6 @@
 //! What tools ask of a scheme's configuration: one trait in which every kind answers for itself.
 
-use super::exchange::Aggregator;
-use super::participation::Participation;
+use super::exchange::{Aggregator, Update};
 use super::{OverField, Stragglers, cogc::DecoderKind};
 use crate::algebra::grid::Public;
 use crate::coding::CodeKind;
@@ -29,6 +28,16 @@ pub struct Coding<'a> {
     pub stragglers: &'a mut Stragglers,
     /// How the server decodes.
     pub decoder: &'a mut DecoderKind,
+}
+
+/// Estimates the mean over all clients from the vectors of some, with a memory of each client.
+pub trait Participation: Sync {
+    /// The memory before the first round: a vector per client; `d` is the length of what clients send.
+    fn start(&self, clients: usize, d: usize) -> Vec<Vec<f32>>;
+
+    /// The weighted mean (d coordinates) as estimated in a round in which the updates of `arrived` (indices,
+    /// ascending) arrived, none if nothing did. The others' entries of `updates` are not read.
+    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>>;
 }
 
 /// A section `[protocol]` of some kind. Nothing has a default, so that no tool overlooks a new kind.

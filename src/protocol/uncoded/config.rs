@@ -9,8 +9,7 @@ use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::protocol::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
-use crate::protocol::participation::Participation;
-use crate::protocol::section::{Coding, Keys, SMALL, SchemeConfig};
+use crate::protocol::section::{Coding, Keys, Participation, SMALL, SchemeConfig};
 use crate::protocol::{Arithmetic, Numbers, included};
 use crate::seed::Seed;
 
