@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::plan;
-use crate::protocol::ProtocolConfig;
+use crate::protocol::{Aggregator, ProtocolConfig};
 use crate::seed::Seed;
 use crate::train::divide;
 
@@ -97,43 +97,32 @@ impl<'a> Subject<'a> {
         let mut audits = Vec::new();
         for (name, protocol) in &self.protocols {
             for (i, case) in self.cases.iter().enumerate() {
-                match self.one(name, protocol, case, adversaries, (losses, &network))? {
-                    Err(_) if i > 0 => {}
-                    built => audits.push(built?),
-                }
+                let scheme = match self.scheme(protocol, case) {
+                    Err(_) if i > 0 => continue,
+                    built => built?,
+                };
+                let attempts = self.config.outage.attempts();
+                let lost;
+                let erasures = match losses {
+                    Losses::Worst => Erasures::Worst(Seed::new(self.config.seed).child("audit", 0)),
+                    Losses::Actual => Erasures::Actual(&network),
+                    Losses::File(path) => {
+                        // Transfers have the names that this scheme gives them.
+                        lost = Lost::load(path, self.config.clients, attempts, &scheme.phases())?;
+                        Erasures::These(&lost)
+                    }
+                };
+                audits.push(audit(name, &*scheme, erasures, attempts, adversaries, case)?);
             }
         }
         Ok(audits)
     }
 
-    /// The audit of one protocol among the clients of one case. The inner error is that of a scheme which
-    /// does not exist.
-    fn one(
-        &self,
-        name: &str,
-        protocol: &ProtocolConfig,
-        case: &Assumptions,
-        adversaries: &Adversaries,
-        (losses, network): (&Losses, &Network),
-    ) -> Result<Result<Audit>> {
-        let seed = Seed::new(self.config.seed);
-        let (clients, attempts) = (case.weights.clients(), self.config.outage.attempts());
-        let protocol = protocol.fitted(clients);
-        let scheme = match protocol.build_for(clients, seed.child("protocol", 0), &case.public()) {
-            Ok(scheme) => scheme,
-            Err(error) => return Ok(Err(error.within("protocol"))),
-        };
-        let lost;
-        let erasures = match losses {
-            Losses::Worst => Erasures::Worst(seed.child("audit", 0)),
-            Losses::Actual => Erasures::Actual(network),
-            Losses::File(path) => {
-                // Transfers have the names that this scheme gives them.
-                lost = Lost::load(path, self.config.clients, attempts, &scheme.phases())?;
-                Erasures::These(&lost)
-            }
-        };
-        Ok(Ok(audit(name, &*scheme, erasures, attempts, adversaries, case)?))
+    /// The scheme of a protocol among the clients of a case.
+    fn scheme(&self, protocol: &ProtocolConfig, case: &Assumptions) -> Result<Box<dyn Aggregator>> {
+        let (clients, seed) = (case.weights.clients(), Seed::new(self.config.seed).child("protocol", 0));
+        let built = protocol.fitted(clients).build_for(clients, seed, &case.public());
+        built.map_err(|error| error.within("protocol"))
     }
 
     /// The configured links, once it is known that an audit over such losses makes sense.

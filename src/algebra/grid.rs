@@ -132,9 +132,7 @@ impl Grid {
     pub fn spreads(&self) -> bool {
         self.spread > 0
     }
-}
 
-impl Grid {
     /// Makes `scale` · draw − mean of every draw, then does as [`Grid::settle`], in one pass.
     pub fn settle_less(&self, draws: &mut [f64], scale: f64, mean: &[f64], coins: &[u8]) {
         if self.spread == 0 {
