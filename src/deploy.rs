@@ -3,12 +3,13 @@
 //! The parties are those of [`crate::protocol`], step by step; only the carrier of the envelopes differs. A
 //! round:
 //!
-//! 1. Every client that is connected tells the server that it is ready, with a fresh public key
-//!    ([`agreement`]). The question stays open.
-//! 2. The server forms the cohort of the clients that are ready and answers them: round, cohort, public keys.
-//!    It has written the round's number down before, and announces no number twice.
-//! 3. Clients pull the model, train, make their keys from what they share with each other client, and offer
-//!    their sealed shares.
+//! 1. Every client that is connected tells the server that it is ready, in an [entry](message::Entry) with a
+//!    fresh public key that it signs ([`statement`]). The question stays open.
+//! 2. The server forms the cohort of the clients that are ready and answers them: round and signed entries. It
+//!    has written the round's number down before, and announces no number twice.
+//! 3. Clients check who signed what ([`roster`]) and whether their [`policy`] allows it, write the round down
+//!    ([`ledger`]), pull the model, train, make their keys from what they share with each other client, and
+//!    offer their sealed shares.
 //! 4. Every client pulls the shares of its code row until `deploy.share_deadline`. What did not come is lost,
 //!    as on a failing link. It then offers its sum, or says that it has none.
 //! 5. The server pulls the sums until they suffice, or until `deploy.upload_deadline`, and decodes: the exact
@@ -23,17 +24,37 @@
 //! list of the router by name), form and length ([`crate::wire`]), round, phase, sender and addressee
 //! ([`seat`]), seal ([`agreement`]), size of the numbers (`deploy.largest`). What fails is refused with its
 //! sender and the reason in the log, and counts as lost; whose messages are refused `deploy.refusals` times
-//! in a row is left out of the run and told. A client whose update is not finite says so and sends nothing. A
-//! client that sends a well-formed wrong sum is not found out: no scheme here promises that.
+//! in a row is left out of the run and told. A client whose update is not finite says so and sends nothing.
+//!
+//! # Who may deviate, and what then holds
+//!
+//! | promise | against | holds |
+//! |---|---|---|
+//! | privacy of an update | routers and eavesdroppers | yes: mutual TLS, and shares are sealed from client to client |
+//! | | a server that deviates | what the audit says of the server, of any cohort that the client's policy allows: keys, weights, cohort, round and configuration are signed by those whom they concern, and members to whom different ones were shown have no secret in common, so that the round is an outage |
+//! | | that server with T members | what the audit says of the server and T clients (`audit --all-coalitions T`) in the smallest cohort that the policy allows; members may claim wrong numbers of examples, which `largest_share` bounds |
+//! | | the authority | no: whoever has its key can be every other member; `ca.key` stays apart |
+//! | | sums of several rounds | the sum of a round, each with a fresh model, is what every scheme here releases. Sums over cohorts that differ by few clients tell their difference: a client counts cohorts that differ from earlier ones by a single client and refuses those that differ by fewer than `least_difference`. Cohorts without it it does not see, but their members do. What changing cohorts tell in the long run: So, Ali, Güler, Jiao, Avestimehr, *Securing Secure Aggregation: Mitigating Multi-Round Privacy Leakage in Federated Learning*, AAAI 2023 |
+//! | correctness of the sum | links, crashes | yes: exact or an outage |
+//! | | a member that sends a well-formed wrong sum or a poisoned update | no: exact sums of hidden updates cannot tell |
+//! | availability | anybody | no: a server can announce nothing, a member can cost the rounds that it is in, until it is left out |
+//!
+//! Audits speak of parties that follow the protocol and pool what they see; these checks are what makes a
+//! deviating server no stronger than that.
 
 pub mod agreement;
 pub mod client;
 mod hub;
+pub mod ledger;
 pub mod message;
 pub mod page;
 pub mod pki;
+pub mod policy;
+pub mod roster;
 pub mod seat;
 pub mod server;
+pub mod shelf;
+pub mod statement;
 pub mod transport;
 
 pub use client::{Join, join};

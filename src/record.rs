@@ -16,9 +16,9 @@ mod measures;
 mod played;
 mod target;
 pub mod tensorboard;
+mod write;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -30,6 +30,10 @@ pub use measures::Measures;
 pub use played::Played;
 pub(crate) use played::{kept, mark};
 pub use target::{End, Reached, Target};
+pub(crate) use write::TEMPORARY;
+pub use write::write_atomically;
+#[cfg(feature = "deploy")]
+pub use write::{write_durably, write_secretly};
 
 use crate::error::{Diverged, Error, Result};
 use crate::message::Reason;
@@ -193,27 +197,6 @@ impl Row {
             seconds_evaluation: 0.0,
         }
     }
-}
-
-/// How the names of files begin that are not written yet.
-pub(crate) const TEMPORARY: &str = ".seccogc-";
-
-/// Writes a file whole or not at all: to a temporary name in the same folder, then renamed.
-///
-/// # Errors
-/// The operating system's refusal.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    // As readable as a file made by any other program: the umask decides.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(Error::io("write", path))?;
-    file.write_all(bytes).map_err(Error::io("write", path))?;
-    file.as_file().sync_all().map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-    Ok(())
 }
 
 /// Reads all rows of a CSV file.

@@ -76,6 +76,8 @@ def network():
 
 def config(folder, protocol):
     names = ", ".join(f'"{name}"' for name in CLIENTS)
+    # FedAvg sends updates in the clear, which no client does unasked.
+    (folder / "policy.toml").write_text('protocols = ["sec-cogc", "fedavg"]\n')
     (folder / "run.toml").write_text(
         f"""seed = 1
 rounds = {ROUNDS}
@@ -160,6 +162,7 @@ def play(label, protocol, partition, work):
     clients = []
     for name in CLIENTS:
         arguments = ["join", "--server", f"{address('server')}:7447", "--name", name, "--data", "mnist-subset"]
+        arguments += ["--policy", "policy.toml"]
         clients.append(start(name, [*arguments, "--listen", f"{address(name)}:7448"], folder))
     memory = {"server": 0.0, "client": 0.0}
     try:

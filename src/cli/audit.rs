@@ -126,6 +126,8 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
         )
     };
     let mut text = format!("{}: {}\n{assumed}\n{}\n", audit.protocol, audit.erasures, clients(audit));
+    text +=
+        "adversaries follow the protocol and pool what they see; what holds beyond that: seccogc::deploy\n";
     if let Some(step) = audit.step {
         text += &format!(
             "of bits: provable of what is sent in floating point, in multiples of 2^{:.0}, for {rounds} rounds; the rest is for real numbers\n",

@@ -25,7 +25,8 @@ pub const JOIN_EXAMPLES: &str = "Examples:\n  \
 
 pub const PKI_EXAMPLES: &str = "Examples:\n  \
     seccogc pki init --host fl.example.org\n  \
-    seccogc pki issue ann";
+    seccogc pki issue ann --days 30\n  \
+    seccogc pki revoke ann";
 
 #[derive(Args)]
 pub struct Serve {
@@ -60,6 +61,12 @@ pub struct Join {
     /// Give up after this many seconds without an answer from the server
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
+    /// What this client insists on, a TOML file; without it the defaults, which the README lists
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Where this client writes down what it took part in [default: NAME.ledger.json in the folder of --pki]
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
     /// Where the neural network computes: cpu (flex), ndarray or wgpu, as built in
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: String,
@@ -70,7 +77,8 @@ pub struct Join {
 
 #[derive(Subcommand)]
 pub enum Pki {
-    /// Make an authority and the server's certificate
+    /// Make an authority and the server's certificate; the authority's key goes to a folder of its own,
+    /// PKI-authority, which nobody else gets
     Init {
         /// Folder for the certificates; must be new or empty
         #[arg(long, value_name = "DIR", default_value = "pki")]
@@ -83,12 +91,23 @@ pub enum Pki {
     Issue {
         /// The client's name
         name: String,
-        /// Folder of the authority
+        /// Folder for the certificates, beside that of the authority
         #[arg(long, value_name = "DIR", default_value = "pki")]
         pki: PathBuf,
         /// Name or address under which other clients reach this one; may be repeated
         #[arg(long = "host", value_name = "HOST")]
         hosts: Vec<String>,
+        /// Days for which it is valid
+        #[arg(long, default_value_t = deploy::pki::DAYS, value_parser = clap::value_parser!(u16).range(1..))]
+        days: u16,
+    },
+    /// Revoke a certificate: copy ca.crl beside ca.crt wherever that is, and start the parties again
+    Revoke {
+        /// The client's name
+        name: String,
+        /// Folder of the certificates, beside that of the authority
+        #[arg(long, value_name = "DIR", default_value = "pki")]
+        pki: PathBuf,
     },
 }
 
@@ -130,12 +149,15 @@ pub fn join(args: &Join) -> Result<()> {
         listen: args.listen.clone(),
         device: args.device.parse()?,
         patience: Duration::from_secs(args.patience),
+        policy: args.policy.as_deref().map(deploy::policy::Policy::load).transpose()?.unwrap_or_default(),
+        ledger: args.ledger.clone(),
     })
 }
 
 pub fn pki(verb: &Pki) -> Result<()> {
     match verb {
         Pki::Init { pki, hosts } => deploy::pki::init(pki, hosts),
-        Pki::Issue { name, pki, hosts } => deploy::pki::issue(pki, name, hosts),
+        Pki::Issue { name, pki, hosts, days } => deploy::pki::issue(pki, name, hosts, *days),
+        Pki::Revoke { name, pki } => deploy::pki::revoke(pki, name),
     }
 }

@@ -39,6 +39,10 @@ pub struct DeployConfig {
     /// Without it audits assume that one client may hold nearly everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<[f64; 2]>,
+    /// Largest share that a client may have of all examples of a cohort of more than two, above 0 and at most
+    /// 1; a client that claims more is refused. Clients have limits of their own (`join --policy`).
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub largest_share: f64,
     /// Messages of one client in a row that the server refuses before it leaves the client out of the run and
     /// tells it; at least 1.
     #[schemars(range(min = 1))]
@@ -46,6 +50,10 @@ pub struct DeployConfig {
     /// Where the server shows its page and, under /metrics, its numbers for Prometheus, HOST:PORT; "" for
     /// nowhere. Everybody who reaches the address sees them.
     pub page: String,
+    /// Names under which the page may be asked for, beside "localhost", the name in `page` and addresses;
+    /// requests for other names are refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub page_names: Vec<String>,
 }
 
 impl Default for DeployConfig {
@@ -59,8 +67,10 @@ impl Default for DeployConfig {
             gather: 10.0,
             largest: 1e6,
             weights: None,
+            largest_share: 0.5,
             refusals: 3,
             page: "127.0.0.1:9447".into(),
+            page_names: Vec::new(),
         }
     }
 }
@@ -100,6 +110,10 @@ impl DeployConfig {
             let rule =
                 format!("[{least}, {most}] is no range of weights; give [least, most] with 0 ≤ least ≤ most");
             return Err(Error::config("weights", rule));
+        }
+        if !(self.largest_share > 0.0 && self.largest_share <= 1.0) {
+            let rule = format!("{} must be above 0 and at most 1", self.largest_share);
+            return Err(Error::config("largest_share", rule));
         }
         if self.upload_deadline <= self.share_deadline {
             let rule = format!(

@@ -1,17 +1,18 @@
 //! Secrets of pairs of clients without a dealer, made of [`crate::crypto`].
 //!
-//! Every client makes a key pair from the operating system's randomness for one round and sends the public
-//! key with its readiness for the round; the announcement of the round carries the public keys of the cohort.
-//! From what client k shares with client j, bound to the run, the round and both public keys, both derive
+//! Every client makes a key pair from the operating system's randomness for one round and signs the public
+//! key, as part of its entry for the round; the announcement of the round carries the entries of the cohort
+//! ([`super::roster`]). From what client k shares with client j, bound to the whole announcement and both
+//! public keys, both derive
 //!
 //! | label | use |
 //! |---|---|
 //! | `mask` | the seed of the draw g_kj of `pairwise` keys ([`crate::keys::pairwise_mask`]) |
 //! | `share` | the key that seals the one share from k to j, and another for the one from j to k |
 //!
-//! Secrets are erased when they are dropped. The server hands on the public keys, so that shares are secret
-//! from every router and eavesdropper, and from a server that follows the protocol; one that replaces keys
-//! could read them.
+//! Secrets are erased when they are dropped. The server hands on what clients signed, so that shares are
+//! secret from it as from every router and eavesdropper: a key that it replaces has no signature of the client
+//! that it would stand for, and members to whom it shows different things have no secret in common.
 
 use crate::algebra::{KeyStream, Sample};
 use crate::crypto::{self, KEY_BYTES, Secret};
@@ -50,7 +51,7 @@ impl KeyPair {
     }
 
     /// The secrets that client `own` of a cohort shares with every other one. `public` holds everybody's
-    /// public keys, `context` names run and round.
+    /// public keys, `context` is what all of them must have seen alike.
     ///
     /// # Errors
     /// A public key of small order, which would make the shared secret public.

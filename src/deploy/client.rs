@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 use zenoh::query::Query;
 use zenoh::{Session, Wait};
 
-use super::agreement::{KeyPair, Secrets};
-use super::message::{DIVERGED, DONE, Hex, Member, Order, Ready, VERSION, Welcome, from_json, to_json};
+use super::agreement::{KeyPair, Secrets, entropy};
+use super::ledger::Ledger;
+use super::message::{DIVERGED, DONE, Entry, Hex, Order, Signed, VERSION, Welcome, from_json, to_json, told};
+use super::policy::Policy;
+use super::roster::{About, Member, Roster, weights};
 use super::seat::{Scheme, Seat, scheme};
-use super::transport::{Identity, Place, Pulled, ROOT, Shelf, ask, open, pull};
+use super::shelf::Shelf;
+use super::statement::{Authority, Signer, Topic};
+use super::transport::{Identity, Place, Pulled, ROOT, ask, open, peer_name, pull};
 use crate::algebra::grid::Public;
 use crate::config::{Config, is_name};
 use crate::crypto::TAG_BYTES;
@@ -40,12 +45,18 @@ pub struct Join {
     pub device: Device,
     /// How long the server may be silent.
     pub patience: Duration,
+    /// What the client insists on.
+    pub policy: Policy,
+    /// Where the client writes down what it took part in; by default `NAME.ledger.json` beside its
+    /// certificate.
+    pub ledger: Option<PathBuf>,
 }
 
 /// Takes part in a run until the server says that it is over.
 ///
 /// # Errors
-/// A server that stays silent or speaks another version, certificates or data that cannot be read, a
+/// A server that stays silent, speaks another version, does not prove its name or asks for what the policy
+/// forbids; an announcement that its members did not sign; certificates or data that cannot be read; a
 /// configuration that breaks a rule.
 pub fn join(options: &Join) -> Result<()> {
     if !is_name(&options.name) {
@@ -57,7 +68,20 @@ pub fn join(options: &Join) -> Result<()> {
         None => Place::Client(&options.server),
         Some(own) => Place::Peer(&options.server, own),
     };
+    let (signer, authority) = (Signer::load(&identity)?, Authority::load(&options.pki)?);
+    let path =
+        options.ledger.clone().unwrap_or_else(|| options.pki.join(format!("{}.ledger.json", options.name)));
+    let mut ledger = Ledger::open(&path)?;
     let session = open(&identity, &place, options.patience)?;
+    if options.listen.is_none() {
+        // Others that connect have names of their own; then the welcome alone proves who the server is.
+        let name = peer_name(&session)?;
+        if name.as_deref() != Some("server") {
+            let name = name.map_or("no name".into(), |name| format!("the name `{}`", told(&name)));
+            let rule = format!("{} proves {name}, not `server`; nothing was sent to it", options.server);
+            return Err(Error::Refused(rule));
+        }
+    }
     let transport = |error: zenoh::Error| Error::Refused(format!("the transport refuses: {error}"));
     let shelf = Shelf::default();
     // Two, because others than the server may ask for shares only.
@@ -75,12 +99,13 @@ pub fn join(options: &Join) -> Result<()> {
         .declare_token(format!("{ROOT}/alive/{}", options.name))
         .wait()
         .map_err(transport)?;
-    let line = Line { session: &session, options };
+    let line = Line { session: &session, options, signer, authority };
     loop {
-        let welcome: Welcome =
-            line.question("welcome", None)?.and_then(|answer| from_json(&answer)).map_err(of_server)?;
-        let member = Participant::new(&line, &shelf, welcome)?;
-        if member.take_part()? == End::Over {
+        let answer = line.question("welcome", None)?.map_err(of_server)?;
+        let signed: Signed = from_json(&answer).map_err(of_server)?;
+        let (_, welcome) = line.authority.verify(Topic::Welcome, &signed).map_err(of_server)?;
+        let member = Participant::new(&line, &shelf, welcome, signed.digest(), &ledger)?;
+        if member.take_part(&mut ledger)? == End::Over {
             // The server's last questions may still be under way.
             std::thread::sleep(Duration::from_millis(300));
             return Ok(());
@@ -92,6 +117,8 @@ pub fn join(options: &Join) -> Result<()> {
 struct Line<'a> {
     session: &'a Session,
     options: &'a Join,
+    signer: Signer,
+    authority: Authority,
 }
 
 impl Line<'_> {
@@ -137,17 +164,25 @@ enum End {
 struct Participant<'a> {
     line: &'a Line<'a>,
     shelf: &'a Shelf,
-    run: Hex,
+    about: About,
     config: Config,
     /// The place of the client among all names.
     index: usize,
     dataset: Dataset,
     shard: Vec<usize>,
     learner: Box<dyn Learner>,
+    /// What the run may cost beyond its sums, where the policy asks.
+    epsilon: f64,
 }
 
 impl<'a> Participant<'a> {
-    fn new(line: &'a Line<'a>, shelf: &'a Shelf, welcome: Welcome) -> Result<Self> {
+    fn new(
+        line: &'a Line<'a>,
+        shelf: &'a Shelf,
+        welcome: Welcome,
+        digest: Hex,
+        ledger: &Ledger,
+    ) -> Result<Self> {
         if welcome.version != VERSION {
             let problem = format!(
                 "version {} of the conversation, here {VERSION}; bring both to one release",
@@ -205,77 +240,81 @@ impl<'a> Participant<'a> {
             return Err(Error::Refused(format!("--data {}: no example to train on", options.data.display())));
         }
         let learner = learner(&config.model, &config.solver, &dataset, options.device.clone())?;
-        tracing::info!("joined as {} with {} examples", options.name, shard.len());
-        Ok(Self { line, shelf, run: welcome.run, config, index, dataset, shard, learner })
+        let coordinates = config.solver.solver().coordinates(learner.parameters());
+        let epsilon = options.policy.run(&config, welcome.run, coordinates, ledger)?;
+        tracing::info!(
+            "joined as {} with {} examples: {}",
+            options.name,
+            shard.len(),
+            agreed(&config, epsilon)
+        );
+        let about = About { run: welcome.run, digest };
+        Ok(Self { line, shelf, about, config, index, dataset, shard, learner, epsilon })
     }
 
-    fn take_part(&self) -> Result<End> {
-        let mut after = 0;
-        let mut keys = KeyPair::generate()?;
+    /// A fresh key pair for a round, and the entry that says so.
+    fn enter(&self, round: u64) -> Result<(KeyPair, Signed)> {
+        let keys = KeyPair::generate()?;
+        let About { run, digest } = self.about;
+        let entry = Entry {
+            run,
+            digest,
+            round,
+            nonce: Hex(*entropy()?.bytes()),
+            name: self.line.options.name.clone(),
+            public: Hex(keys.public()),
+            examples: self.shard.len() as u64,
+        };
+        Ok((keys, self.line.signer.sign(Topic::Entry, &entry)?))
+    }
+
+    fn take_part(&self, ledger: &mut Ledger) -> Result<End> {
+        let About { run, .. } = self.about;
+        let options = self.line.options;
+        let mut round = ledger.last(run) + 1;
+        let (mut keys, mut own) = self.enter(round)?;
+        let mut ahead: Option<Instant> = None;
         loop {
-            let ready =
-                Ready { run: self.run, after, public: Hex(keys.public()), examples: self.shard.len() as u64 };
-            let answer = match self.line.question("ready", Some(to_json(&ready)))? {
+            let answer = match self.line.question("ready", Some(to_json(&own)))? {
                 Err(problem) if problem == super::OTHER_RUN => return Ok(End::OtherRun),
                 answer => answer.map_err(of_server)?,
             };
             let start = Instant::now();
-            let order = match from_json::<Order>(&answer) {
-                Ok(Order::Over) => return Ok(End::Over),
-                Ok(Order::Round { run, round, members }) => self.check(run, round, after, &keys, members),
-                Err(problem) => Err(problem),
-            };
-            let (round, members, own) = match order {
-                Ok(order) => order,
-                Err(problem) => {
-                    tracing::warn!("refused from server: {problem}");
+            let announced = match from_json::<Order>(&answer).map_err(of_server)? {
+                Order::Over => return Ok(End::Over),
+                Order::Round(announced) => announced,
+                Order::Next(next) if next > self.config.rounds + 1 => {
+                    return Err(of_server(format!("round {next} of {}", self.config.rounds)));
+                }
+                Order::Next(next) if next > round => {
+                    round = next;
+                    (keys, own) = self.enter(round)?;
+                    continue;
+                }
+                Order::Next(next) => {
+                    // Nothing is sent twice for a round, whatever the server says.
+                    if ahead.get_or_insert(start).elapsed() > options.patience {
+                        let rule = format!("round {next} comes next, but round {} was played", round - 1);
+                        return Err(of_server(rule));
+                    }
                     std::thread::sleep(Duration::from_millis(500));
                     continue;
                 }
             };
-            after = round;
-            // The key pair serves this round only, whatever becomes of it.
-            let used = std::mem::replace(&mut keys, KeyPair::generate()?);
+            ahead = None;
+            let roster = Roster::read(&announced, &own, self.about, &self.config, &self.line.authority)
+                .map_err(of_server)?;
+            let names = roster.names();
+            options.policy.round(&names, &roster.examples(), ledger)?;
+            ledger.play(run, round, &names, self.epsilon)?;
             self.shelf.begin(round);
-            if let Err(error) = self.round(round, &members, own, &used, start) {
+            if let Err(error) = self.round(&roster, &keys, start) {
                 tracing::warn!("round {round}: {error}");
                 self.shelf.put_nothing(self.key("sum", round), "the client could not take part");
             }
-        }
-    }
-
-    /// The round, its cohort and this client's place in it, if the order may be followed.
-    fn check(
-        &self,
-        run: Hex,
-        round: u64,
-        after: u64,
-        keys: &KeyPair,
-        members: Vec<Member>,
-    ) -> Result<(u64, Vec<Member>, u16), String> {
-        let refuse = |problem: String| Err(problem);
-        if run != self.run {
-            return refuse("an order of another run".into());
-        }
-        if round <= after || round > self.config.rounds {
-            return refuse(format!("round {round} after round {after}: it is over, or does not exist"));
-        }
-        let places: Vec<_> = members
-            .iter()
-            .map(|m| self.config.deploy.names.iter().position(|name| *name == m.name))
-            .collect();
-        if places.contains(&None) || !places.is_sorted_by(|a, b| a < b) {
-            return refuse(format!("round {round}: its cohort is not made of the run's clients in order"));
-        }
-        if members.iter().any(|m| m.examples == 0) {
-            return refuse(format!("round {round}: a client without examples"));
-        }
-        if let Some(weight) = self.config.deploy.outside(&weights(&members)) {
-            return refuse(format!("round {round}: a client of weight {weight:.3}, outside deploy.weights"));
-        }
-        match places.iter().position(|place| *place == Some(self.index)) {
-            Some(own) if members[own].public == Hex(keys.public()) => Ok((round, members, own as u16)),
-            _ => refuse(format!("round {round}: its cohort does not have this client and its key")),
+            round += 1;
+            // The key pair served this round only, whatever became of it.
+            (keys, own) = self.enter(round)?;
         }
     }
 
@@ -283,11 +322,11 @@ impl<'a> Participant<'a> {
         format!("{ROOT}/client/{}/{what}/{round}", self.line.options.name)
     }
 
-    fn round(&self, round: u64, members: &[Member], own: u16, keys: &KeyPair, start: Instant) -> Result<()> {
+    fn round(&self, roster: &Roster, keys: &KeyPair, start: Instant) -> Result<()> {
+        let &Roster { round, ref members, own, .. } = roster;
         let deadline = start + Duration::from_secs_f64(self.config.deploy.share_deadline);
         let public: Vec<[u8; 32]> = members.iter().map(|member| member.public.0).collect();
-        let context = [&b"seccogc"[..], &self.run.0, &round.to_le_bytes()].concat();
-        let secrets = keys.agree(own, &public, &context)?;
+        let secrets = keys.agree(own, &public, &roster.context())?;
         let public = public_of(
             &self.config,
             members,
@@ -433,7 +472,7 @@ impl<'a> Participant<'a> {
                 };
                 match taken {
                     Ok(()) => arrived += 1,
-                    Err(problem) => tracing::warn!("round {round}: refused from {name}: {problem}"),
+                    Err(problem) => tracing::warn!("round {round}: refused from {name}: {}", told(&problem)),
                 }
             }
             stop.store(true, Ordering::Relaxed);
@@ -443,13 +482,25 @@ impl<'a> Participant<'a> {
 }
 
 fn of_server(problem: String) -> Error {
-    Error::Refused(format!("message from the server: {problem}"))
+    Error::Refused(format!("message from the server: {}", told(&problem)))
 }
 
-/// n_k · M / N for each client of a cohort.
-pub(super) fn weights(members: &[Member]) -> Vec<f64> {
-    let total: f64 = members.iter().map(|member| member.examples as f64).sum();
-    members.iter().map(|member| member.examples as f64 * members.len() as f64 / total).collect()
+/// What a client takes part in, for its log.
+fn agreed(config: &Config, epsilon: f64) -> String {
+    let protocol = &config.protocol;
+    let mut text =
+        format!("{}, {} rounds of {} clients at most", protocol.kind(), config.rounds, config.clients);
+    if let Some(std) = protocol.key_std() {
+        text += &format!(", key_std {std}");
+    }
+    match config.solver.solver().clip_norm() {
+        Some(clip) => text += &format!(", clip_norm {clip}"),
+        None => text += ", no clipping",
+    }
+    if epsilon > 0.0 {
+        text += &format!(", ε ≤ {epsilon:.3} beyond the sums at δ = {:e}", config.privacy.ldp_delta);
+    }
+    text
 }
 
 /// What everybody knows of the updates of a cohort, vectors of `coordinates` numbers.

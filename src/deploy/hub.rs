@@ -7,22 +7,51 @@ use std::time::{Duration, Instant};
 
 use zenoh::query::Query;
 
-use super::message::{Hex, Member, Order, Ready, from_json, to_json};
+use super::message::{Announcement, Entry, Order, Signed, from_json, to_json, told};
 use super::page::Page;
-use super::transport::{Shelf, refuse, reply};
+use super::roster::{self, About, Member, share};
+use super::shelf::{Shelf, refuse, reply, without_payload};
+use super::statement::{Authority, Signer, Topic};
+use crate::error::{Error, Result};
+
+/// Most bytes of a signed entry.
+const ENTRY: usize = 32 * 1024;
 
 /// A client that waits for the next round.
 struct Waiting {
-    ready: Ready,
+    entry: Entry,
+    signed: Signed,
     question: Query,
+}
+
+/// The cohort of a round, as its members signed for it.
+pub(super) struct Cohort {
+    pub members: Vec<Member>,
+    entries: Vec<Signed>,
+}
+
+impl Lobby {
+    /// Nobody is here yet, and `next` is the round that is announced next.
+    pub fn new(next: u64) -> Self {
+        Self { next, ..Self::default() }
+    }
+}
+
+impl Waiting {
+    fn member(&self) -> (Member, Signed) {
+        let Entry { name, public, examples, .. } = &self.entry;
+        (Member { name: name.clone(), public: *public, examples: *examples }, self.signed.clone())
+    }
 }
 
 #[derive(Default)]
 pub(super) struct Lobby {
     alive: BTreeSet<String>,
     ready: BTreeMap<String, Waiting>,
-    /// The round that was announced last: its cohort, and the announcement.
-    pub announced: Option<(Vec<Member>, Arc<Vec<u8>>)>,
+    /// The round that was announced last: the entries of its cohort, and the announcement.
+    pub announced: Option<(Vec<Signed>, Arc<Vec<u8>>)>,
+    /// The round that is announced next.
+    next: u64,
     over: bool,
     /// How many messages in a row were refused.
     refused: BTreeMap<String, u32>,
@@ -32,8 +61,12 @@ pub(super) struct Lobby {
 
 /// What the callbacks of the transport share with the rounds.
 pub(super) struct Hub {
-    pub run: Hex,
+    pub about: About,
     pub names: Vec<String>,
+    /// Largest share that a client may have of all examples of a cohort.
+    pub largest_share: f64,
+    pub authority: Authority,
+    pub signer: Signer,
     /// Refused messages in a row after which a client is left out.
     pub refusals: u32,
     pub welcome: Arc<Vec<u8>>,
@@ -50,26 +83,33 @@ impl Hub {
     }
 
     pub fn refused(&self, who: &str, problem: &str) {
-        tracing::warn!("refused from {who}: {problem}");
-        self.page.update(|status| *status.refused.entry(who.into()).or_default() += 1);
-        if !self.names.iter().any(|name| name == who) {
+        let (who, problem) = (told(who), told(problem));
+        let invited = self.names.contains(&who);
+        self.page.update(|status| status.refuse(if invited { &who } else { "others" }));
+        if !invited {
+            tracing::warn!("refused from {who}: {problem}");
             return;
         }
         let mut lobby = self.lobby();
-        let times = lobby.refused.get(who).map_or(1, |times| times + 1);
-        lobby.refused.insert(who.into(), times);
-        if times < self.refusals || lobby.left_out.contains_key(who) {
+        if lobby.left_out.contains_key(&who) {
+            // It was told, and so was the log.
+            return;
+        }
+        tracing::warn!("refused from {who}: {problem}");
+        let times = lobby.refused.get(&who).map_or(1, |times| times + 1);
+        lobby.refused.insert(who.clone(), times);
+        if times < self.refusals {
             return;
         }
         let reason =
             format!("left out of this run: {times} messages in a row were refused, the last one: {problem}");
         tracing::warn!("{who} is {reason}");
-        lobby.left_out.insert(who.into(), reason.clone());
-        if let Some(waiting) = lobby.ready.remove(who) {
+        lobby.left_out.insert(who.clone(), reason.clone());
+        if let Some(waiting) = lobby.ready.remove(&who) {
             refuse(waiting.question, reason);
         }
         drop(lobby);
-        self.page.update(|status| status.left_out.push(who.into()));
+        self.page.update(|status| status.left_out.push(who));
         self.changed.notify_all();
     }
 
@@ -86,7 +126,10 @@ impl Hub {
         }
     }
 
-    pub fn question(&self, question: Query) {
+    pub fn question(&self, mut question: Query) {
+        let payload = question.payload().filter(|payload| payload.len() <= ENTRY);
+        let payload = payload.map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
+        without_payload(&mut question);
         let key = question.key_expr().to_string();
         let mut chunks = key.split('/').skip(2);
         let (Some(name), Some(what)) = (chunks.next(), chunks.next()) else { return };
@@ -98,46 +141,59 @@ impl Hub {
         match what {
             "welcome" => reply(question, Arc::clone(&self.welcome)),
             "model" | "done" => self.models.question(question),
-            "ready" => self.ready(name, question),
+            "ready" => self.ready(name, &payload, question),
             other => {
-                self.refused(&name, &format!("a question for `{other}`"));
+                self.refused(&name, &format!("a question for `{}`", told(other)));
                 refuse(question, "no such question".into());
             }
         }
     }
 
-    fn ready(&self, name: String, question: Query) {
-        let payload = question.payload().map(|payload| payload.to_bytes().into_owned()).unwrap_or_default();
-        let ready = from_json::<Ready>(&payload).and_then(|ready| match ready.examples {
-            0 => Err("no example to train on".into()),
-            _ => Ok(ready),
-        });
-        let ready = match ready {
-            Ok(ready) => ready,
+    fn ready(&self, name: String, payload: &[u8], question: Query) {
+        {
+            let lobby = self.lobby();
+            if lobby.over {
+                return reply(question, Arc::new(to_json(&Order::Over)));
+            }
+            if let Some(reason) = lobby.left_out.get(&name) {
+                return refuse(question, reason.clone());
+            }
+        }
+        let signed = match from_json::<Signed>(payload) {
+            Ok(signed) => signed,
             Err(problem) => {
                 self.refused(&name, &problem);
                 return refuse(question, problem);
             }
         };
-        if ready.run != self.run {
+        // An entry for what was before the server began anew is nobody's fault.
+        let other = from_json::<Entry>(signed.body.as_bytes())
+            .is_ok_and(|entry| (entry.run, entry.digest) != (self.about.run, self.about.digest));
+        if other {
             return refuse(question, super::OTHER_RUN.into());
         }
-        let mut lobby = self.lobby();
-        if lobby.over {
-            return reply(question, Arc::new(to_json(&Order::Over)));
-        }
-        if let Some(reason) = lobby.left_out.get(&name) {
-            return refuse(question, reason.clone());
-        }
-        // An announcement that was lost on its way is repeated.
-        let again = lobby.announced.as_ref().filter(|(members, _)| {
-            members.iter().any(|member| member.name == name && member.public == ready.public)
+        let entry = roster::entry(&signed, self.about, &self.authority).and_then(|entry| {
+            if entry.name == name { Ok(entry) } else { Err(format!("an entry of `{}`", entry.name)) }
         });
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(problem) => {
+                self.refused(&name, &problem);
+                return refuse(question, problem);
+            }
+        };
+        let mut lobby = self.lobby();
+        // An announcement that was lost on its way is repeated.
+        let again = lobby.announced.as_ref().filter(|(entries, _)| entries.contains(&signed));
         if let Some((_, order)) = again {
             return reply(question, Arc::clone(order));
         }
+        if entry.round != lobby.next {
+            return reply(question, Arc::new(to_json(&Order::Next(lobby.next))));
+        }
         lobby.alive.insert(name.clone());
-        lobby.ready.insert(name, Waiting { ready, question });
+        lobby.ready.insert(name, Waiting { entry, signed, question });
+        drop(lobby);
         self.changed.notify_all();
     }
 
@@ -157,8 +213,22 @@ impl Hub {
     }
 
     /// Waits for a cohort: for everybody at the start, later for who is connected, at most `gather` longer
-    /// than for the `least` clients.
-    pub fn gather(&self, first: bool, least: usize, gather: Duration) -> Vec<Member> {
+    /// than for the `least` clients. A client that claims too large a share of the examples is refused.
+    pub fn gather(&self, first: bool, least: usize, gather: Duration) -> Cohort {
+        loop {
+            let cohort = self.complete(first, least, gather);
+            let heavy = share(&cohort.members).filter(|(_, share)| *share > self.largest_share);
+            // Of two clients one always has half.
+            let Some((name, share)) = heavy.filter(|_| cohort.members.len() > 2) else { return cohort };
+            let limit = self.largest_share;
+            self.refused(name, &format!("{share:.3} of all examples, and deploy.largest_share is {limit}"));
+            if let Some(waiting) = self.lobby().ready.remove(name) {
+                refuse(waiting.question, format!("{share:.3} of all examples are more than {limit}"));
+            }
+        }
+    }
+
+    fn complete(&self, first: bool, least: usize, gather: Duration) -> Cohort {
         let mut lobby = self.lobby();
         let mut since = Instant::now();
         let mut told = Instant::now();
@@ -187,27 +257,35 @@ impl Hub {
             let pause = Duration::from_millis(100);
             lobby = self.changed.wait_timeout(lobby, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let of = |name: &String| {
-            let Ready { public, examples, .. } = lobby.ready.get(name)?.ready;
-            Some(Member { name: name.clone(), public, examples })
-        };
-        self.names.iter().filter_map(of).collect()
+        let ready = |name: &String| lobby.ready.get(name);
+        let (members, entries) = self.names.iter().filter_map(ready).map(Waiting::member).unzip();
+        Cohort { members, entries }
     }
 
-    /// Tells the cohort that its round begins, and the others who wait nothing.
-    pub fn announce(&self, round: u64, members: &[Member]) {
-        let order = Order::Round { run: self.run, round, members: members.to_vec() };
-        let order = Arc::new(to_json(&order));
-        let mut lobby = self.lobby();
-        lobby.announced = Some((members.to_vec(), Arc::clone(&order)));
-        for member in members {
-            // A key that came after the cohort was formed is for the next round.
-            if lobby.ready.get(&member.name).is_some_and(|waiting| waiting.ready.public == member.public)
-                && let Some(waiting) = lobby.ready.remove(&member.name)
-            {
-                reply(waiting.question, Arc::clone(&order));
-            }
+    /// Tells the cohort that its round begins, and the others who wait which one is next.
+    ///
+    /// # Errors
+    /// More clients than an announcement holds.
+    pub fn announce(&self, round: u64, cohort: &Cohort) -> Result<()> {
+        let About { run, digest } = self.about;
+        let announcement = Announcement { run, digest, round, members: cohort.entries.clone() };
+        let order = to_json(&Order::Round(self.signer.sign(Topic::Announcement, &announcement)?));
+        if order.len() > super::message::MOST {
+            let rule =
+                format!("{} clients in one round; their entries are too long together", cohort.members.len());
+            return Err(Error::config("deploy.names", rule));
         }
+        let order = Arc::new(order);
+        let mut lobby = self.lobby();
+        lobby.next = round + 1;
+        lobby.announced = Some((cohort.entries.clone(), Arc::clone(&order)));
+        let next = Arc::new(to_json(&Order::Next(round + 1)));
+        for (_, waiting) in std::mem::take(&mut lobby.ready) {
+            // An entry that came after the cohort was formed is in no round.
+            let order = if cohort.entries.contains(&waiting.signed) { &order } else { &next };
+            reply(waiting.question, Arc::clone(order));
+        }
+        Ok(())
     }
 
     /// Tells everybody that there are no more rounds.

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -24,6 +25,12 @@ const HTML: &str = include_str!("page.html");
 
 /// Most bytes of a request that are read.
 const REQUEST: usize = 4096;
+
+/// Readers who are answered at the same time; others are hung up on.
+const READERS: usize = 32;
+
+/// Time for a request and its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of a run.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -79,6 +86,11 @@ impl Status {
         self.seconds = row.seconds_coding;
         self.accuracy.extend(row.test_accuracy.map(|accuracy| (row.round, accuracy)));
         self.outcomes.push(row.outcome);
+    }
+
+    /// Takes note of a message of `who` that was refused.
+    pub fn refuse(&mut self, who: &str) {
+        *self.refused.entry(who.into()).or_default() += 1;
     }
 
     /// In Prometheus' text format.
@@ -159,14 +171,8 @@ impl Page {
             let listener = TcpListener::bind(address).map_err(refuse)?;
             let place = listener.local_addr().map_err(refuse)?;
             tracing::info!("page on http://{place}");
-            let status = Arc::clone(&status);
-            std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    if let Err(error) = answer(stream, &status) {
-                        tracing::debug!("page: {error}");
-                    }
-                }
-            });
+            let reader = Arc::new(Reader { status: Arc::clone(&status), hosts: hosts(config) });
+            std::thread::spawn(move || listen(&listener, &reader));
         }
         Ok(Self(status))
     }
@@ -177,21 +183,83 @@ impl Page {
     }
 }
 
-fn answer(mut stream: TcpStream, status: &Mutex<Status>) -> std::io::Result<()> {
-    let patience = Some(Duration::from_secs(2));
-    stream.set_read_timeout(patience)?;
-    stream.set_write_timeout(patience)?;
+/// What requests are answered from.
+struct Reader {
+    status: Arc<Mutex<Status>>,
+    /// Names by which the page may be asked for.
+    hosts: Vec<String>,
+}
+
+/// Names by which the page may be asked for: its own, and those that the configuration adds. Addresses are
+/// never foreign.
+fn hosts(config: &Config) -> Vec<String> {
+    let own = config.deploy.page.rsplit_once(':').map(|(host, _)| host);
+    let names =
+        ["localhost"].into_iter().chain(own).chain(config.deploy.page_names.iter().map(String::as_str));
+    names.map(str::to_ascii_lowercase).collect()
+}
+
+/// Whether a request is for one of these: a page elsewhere that makes its reader's browser ask here, under a
+/// name of its own that it lets point to this address, learns nothing.
+fn is_ours(request: &str, hosts: &[String]) -> bool {
+    let header = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("host").then(|| value.trim().to_ascii_lowercase())
+    };
+    let Some(host) = request.lines().skip(1).find_map(header) else { return true };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|c| c.is_ascii_digit()) => name,
+        _ => &host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<std::net::IpAddr>().is_ok() || hosts.iter().any(|own| own == name)
+}
+
+fn listen(listener: &TcpListener, reader: &Arc<Reader>) {
+    let busy = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming().flatten() {
+        if busy.load(Ordering::Relaxed) >= READERS {
+            continue;
+        }
+        busy.fetch_add(1, Ordering::Relaxed);
+        let (reader, busy) = (Arc::clone(reader), Arc::clone(&busy));
+        std::thread::spawn(move || {
+            if let Err(error) = answer(stream, &reader) {
+                tracing::debug!("page: {error}");
+            }
+            busy.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+/// A request up to its empty line. A reader that sends it drop by drop does not get more time.
+fn request(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let end = Instant::now() + PATIENCE;
     let mut request = Vec::new();
     let mut buffer = [0; 512];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         match stream.read(&mut buffer)? {
             0 => break,
             n => request.extend_from_slice(&buffer[..n]),
         }
     }
+    Ok(request)
+}
+
+fn answer(mut stream: TcpStream, reader: &Reader) -> std::io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let request = request(&mut stream)?;
     let line = String::from_utf8_lossy(&request);
-    let status = || status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let status = || reader.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let (code, kind, body) = match line.split_whitespace().take(2).collect::<Vec<_>>()[..] {
+        _ if !is_ours(&line, &reader.hosts) => {
+            ("421 Misdirected Request", "text/plain", "not asked for by a name of ours\n".into())
+        }
         ["GET", "/"] => ("200 OK", "text/html; charset=utf-8", HTML.into()),
         ["GET", "/metrics"] => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", status().metrics()),
         ["GET", "/status.json"] => {
@@ -267,5 +335,26 @@ mod tests {
         assert!(ask(b"GET /../etc/passwd HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
         assert!(ask(b"POST / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
         assert!(ask(b"\r\n\r\n").starts_with("HTTP/1.1 405"));
+        let by = |host: &str| ask(format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes());
+        for ours in ["localhost", "LOCALHOST:9447", "127.0.0.1:9447", "[::1]:9447", "10.1.2.3"] {
+            assert!(by(ours).starts_with("HTTP/1.1 200"), "{ours}");
+        }
+        for foreign in
+            ["evil.example", "evil.example:9447", "localhost.evil.example", "127.0.0.1.evil.example"]
+        {
+            assert!(by(foreign).starts_with("HTTP/1.1 421"), "{foreign}");
+        }
+        // Readers that drip block nobody else.
+        let dripping: Vec<_> = (0..8)
+            .map(|_| {
+                let mut stream = TcpStream::connect(free).unwrap();
+                stream.write_all(b"GET / HT").unwrap();
+                stream
+            })
+            .collect();
+        let start = Instant::now();
+        assert!(ask(b"GET /metrics HTTP/1.1\r\n\r\n").contains("\nseccogc_round 5\n"));
+        assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+        drop(dripping);
     }
 }

@@ -11,11 +11,14 @@ use zenoh::sample::SampleKind;
 use zenoh::{Session, Wait};
 
 use super::agreement::entropy;
-use super::client::{public_of, scheme_of, weights};
-use super::hub::Hub;
-use super::message::{DIVERGED, DONE, Hex, Member, VERSION, Welcome, to_json};
+use super::client::{public_of, scheme_of};
+use super::hub::{Hub, Lobby};
+use super::message::{DIVERGED, DONE, Hex, VERSION, Welcome, to_json};
 use super::page::Page;
-use super::transport::{Identity, Place, Pulled, ROOT, Shelf, open, pull};
+use super::roster::{About, Member, weights};
+use super::shelf::Shelf;
+use super::statement::{Authority, Signer, Topic};
+use super::transport::{Identity, Place, Pulled, ROOT, open, pull};
 use crate::algebra::grid::Public;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
@@ -23,7 +26,7 @@ use crate::error::{Diverged, Error, NotFinite, Result};
 use crate::message::HEADER_BYTES;
 use crate::precision;
 use crate::protocol::{Decoded, PartyId, Reason};
-use crate::record::{End, Outcome, Row, RunDir, write_atomically};
+use crate::record::{End, Outcome, Row, RunDir, write_durably};
 use crate::train::{Run, State};
 
 /// What the server writes down before it announces a round: a round number is announced once, even by a
@@ -57,7 +60,7 @@ impl Journal {
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
-        write_atomically(&folder.join(Self::FILE), &to_json(self))
+        write_durably(&folder.join(Self::FILE), &to_json(self))
     }
 }
 
@@ -121,18 +124,23 @@ pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) ->
             (state, directory, Journal::load(folder)?)
         }
     };
+    let identity = Identity { folder: &config.deploy.pki, name: "server" };
+    let (signer, authority) = (Signer::load(&identity)?, Authority::load(identity.folder)?);
+    let welcome = signer.sign(Topic::Welcome, &welcome(run, &config, journal.run)?)?;
     let page = Page::open(&config, journal.run)?;
     let hub = Arc::new(Hub {
-        run: journal.run,
+        about: About { run: journal.run, digest: welcome.digest() },
         names: config.deploy.names.clone(),
+        largest_share: config.deploy.largest_share,
+        authority,
+        signer,
         refusals: config.deploy.refusals,
-        welcome: Arc::new(to_json(&welcome(run, &config, journal.run)?)),
-        lobby: Mutex::default(),
+        welcome: Arc::new(to_json(&welcome)),
+        lobby: Mutex::new(Lobby::new(journal.announced + 1)),
         changed: Condvar::new(),
         models: Shelf::default(),
         page,
     });
-    let identity = Identity { folder: &config.deploy.pki, name: "server" };
     let place = Place::Router(&config.deploy.listen, &config.deploy.names);
     let session = open(&identity, &place, Duration::from_secs(1))?;
     let transport = |error: zenoh::Error| Error::Refused(format!("the transport refuses: {error}"));
@@ -267,7 +275,8 @@ impl Server<'_> {
     fn round(&mut self, state: &mut State, first: bool) -> Result<Row> {
         let deploy = &self.config.deploy;
         let least = self.config.cohort.least.min(self.config.clients);
-        let members = self.hub.gather(first, least, Duration::from_secs_f64(deploy.gather));
+        let cohort = self.hub.gather(first, least, Duration::from_secs_f64(deploy.gather));
+        let members = &cohort.members;
         state.round += 1;
         let round = state.round;
         self.journal.announced = round;
@@ -280,12 +289,12 @@ impl Server<'_> {
         });
         let model: Vec<u8> = state.parameters.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.hub.models.begin(round);
-        for member in &members {
+        for member in members {
             self.hub.models.put(format!("{ROOT}/server/{}/model/{round}", member.name), model.clone());
         }
-        self.hub.announce(round, &members);
-        let exchange = self.exchange(round, &members, clock)?;
-        for member in &members {
+        self.hub.announce(round, &cohort)?;
+        let exchange = self.exchange(round, members, clock)?;
+        for member in members {
             self.hub.models.put(format!("{ROOT}/server/{}/done/{round}", member.name), DONE.to_vec());
         }
         self.hub.lobby().announced = None;
@@ -299,13 +308,13 @@ impl Server<'_> {
         let outcome = match &exchange.decoded {
             Decoded::Outage(_) => Outcome::Outage,
             Decoded::Estimate { sum, .. } => {
-                let weight: f64 = weights(&members).iter().sum();
+                let weight: f64 = weights(members).iter().sum();
                 let mean = sum.iter().map(|s| weight.recip() * s).collect();
                 self.run.step(state, mean, 1.0).map_err(diverged)?;
                 Outcome::Estimate
             }
             Decoded::Sum { sum, included, .. } => {
-                let weights = weights(&members);
+                let weights = weights(members);
                 let weight: f64 = included.iter().map(|&k| weights[usize::from(k)]).sum();
                 let mean = sum.iter().map(|s| weight.recip() * s).collect();
                 let share = weight / weights.iter().sum::<f64>();

@@ -16,19 +16,18 @@
 //! piece, until its deadline has passed. Pieces are as large as the link is fast. A message that did not come
 //! by then is lost, as on any other link, and a slow link carries at most one piece in vain.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use zenoh::bytes::Encoding;
 use zenoh::qos::{CongestionControl, Priority};
-use zenoh::query::{ConsolidationMode, Query, Reply};
+use zenoh::query::{ConsolidationMode, Reply};
 use zenoh::{Session, Wait};
 
+use super::message::told;
 use crate::error::{Error, Result};
 
 /// The first chunk of every key.
@@ -39,22 +38,19 @@ pub const ROOT: &str = "seccogc";
 const FIRST_PIECE: usize = 8 * 1024;
 
 /// Most bytes of a piece.
-const PIECE: usize = 256 * 1024;
+pub(super) const PIECE: usize = 256 * 1024;
 
 /// Pieces grow while one takes less than this, and shrink when it takes four times as long.
 const SOON: Duration = Duration::from_millis(250);
 
 /// Longest time that one question stays open; it is asked again until the deadline.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Pause before a question that nobody took is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Silence after which a connection counts as broken.
 const LEASE: Duration = Duration::from_secs(4);
-
-/// Questions that may wait for an item at the same time, and answers that may be under way.
-const WAITING: usize = 4096;
 
 /// Certificates of one party.
 pub struct Identity<'a> {
@@ -109,7 +105,7 @@ pub fn open(identity: &Identity<'_>, place: &Place<'_>, patience: Duration) -> R
     let quic = |address: &str| format!("quic/{address}");
     let (mode, listen, connect, access) = match place {
         Place::Router(address, names) => ("router", Some(quic(address)), None, Some(access(names))),
-        Place::Client(server) => ("client", None, Some(quic(server)), None),
+        Place::Client(server) => ("client", None, Some(quic(server)), Some(access_of_client())),
         Place::Peer(server, own) => {
             ("peer", Some(quic(own)), Some(quic(server)), Some(access_of_peer(identity.name)))
         }
@@ -187,20 +183,50 @@ fn access(names: &[String]) -> Value {
     })
 }
 
+/// All kinds of messages.
+const ALL: [&str; 9] = [
+    "put",
+    "delete",
+    "declare_subscriber",
+    "query",
+    "reply",
+    "declare_queryable",
+    "liveliness_token",
+    "liveliness_query",
+    "declare_liveliness_subscriber",
+];
+
+/// Who may do what at a client that nobody connects to: it talks to the server, and to nobody whose
+/// certificate has another name.
+fn access_of_client() -> Value {
+    json!({
+        "enabled": true,
+        "default_permission": "deny",
+        "rules": [{
+            "id": "server",
+            "permission": "allow",
+            "flows": ["ingress", "egress"],
+            "messages": ALL,
+            "key_exprs": [format!("{ROOT}/**")],
+        }],
+        "subjects": [{"id": "server", "cert_common_names": ["server"], "link_protocols": ["quic"]}],
+        "policies": [{"rules": ["server"], "subjects": ["server"]}],
+    })
+}
+
+/// The name of the party at the other end of a client's only link, if its certificate has one.
+///
+/// # Errors
+/// A link that is gone.
+pub fn peer_name(session: &Session) -> Result<Option<String>> {
+    let link = session.info().links().wait().next();
+    let link = link.ok_or_else(|| Error::Refused("the connection to the server is gone".into()))?;
+    Ok(link.auth_identifier().map(str::to_owned))
+}
+
 /// Who may do what at a client that others connect to: everything is between it and the server, but for
 /// shares, which are sealed.
 fn access_of_peer(name: &str) -> Value {
-    const ALL: [&str; 9] = [
-        "put",
-        "delete",
-        "declare_subscriber",
-        "query",
-        "reply",
-        "declare_queryable",
-        "liveliness_token",
-        "liveliness_query",
-        "declare_liveliness_subscriber",
-    ];
     let (own, others) = (format!("{ROOT}/client/{name}/share/**"), format!("{ROOT}/client/*/share/**"));
     let mine = format!("{ROOT}/client/*/share/*/{name}");
     let rule = |id: &str, flows: &[&str], messages: &[&str], key: &str| json!({"id": id, "permission": "allow", "flows": flows, "messages": messages, "key_exprs": [key]});
@@ -325,7 +351,7 @@ pub fn ask(
 
 /// The encoding of the reasons that a party gives: errors in another one are the transport's own, such as a
 /// question that timed out at a router, and mean silence.
-const REASON: Encoding = Encoding::TEXT_PLAIN;
+pub(super) const REASON: Encoding = Encoding::TEXT_PLAIN;
 
 fn read(reply: Reply) -> Option<Answer> {
     match reply.result() {
@@ -335,135 +361,10 @@ fn read(reply: Reply) -> Option<Answer> {
             Some((Ok(sample.payload().to_bytes().into_owned()), total))
         }
         Err(error) => {
-            let reason = String::from_utf8_lossy(&error.payload().to_bytes()).chars().take(200).collect();
+            let reason = told(&String::from_utf8_lossy(&error.payload().to_bytes()));
             (*error.encoding() == REASON).then_some((Err(reason), None))
         }
     }
-}
-
-/// What a party holds for others to pull.
-#[derive(Clone, Default)]
-pub struct Shelf(Arc<Mutex<Held>>);
-
-#[derive(Default)]
-struct Held {
-    round: u64,
-    items: BTreeMap<String, Item>,
-    /// Questions for what is not there yet, by selector.
-    waiting: BTreeMap<String, Query>,
-}
-
-#[derive(Clone)]
-enum Item {
-    Message(Arc<Vec<u8>>),
-    Nothing(&'static str),
-}
-
-impl Shelf {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets what belongs to other rounds.
-    pub fn begin(&self, round: u64) {
-        let mut held = self.lock();
-        held.round = round;
-        held.items.retain(|key, _| round_of(key) == Some(round));
-        held.waiting.retain(|key, _| round_of(key) >= Some(round));
-    }
-
-    /// Puts a message at `key`; whoever waits for it gets it. What is there already stays.
-    pub fn put(&self, key: String, message: Vec<u8>) {
-        self.place(key, Item::Message(Arc::new(message)));
-    }
-
-    /// Tells everybody who asks for `key` why there is nothing.
-    pub fn put_nothing(&self, key: String, reason: &'static str) {
-        self.place(key, Item::Nothing(reason));
-    }
-
-    fn place(&self, key: String, item: Item) {
-        let mut held = self.lock();
-        let mut waiting = std::mem::take(&mut held.waiting);
-        held.waiting = waiting.split_off(&format!("{key}@"));
-        let questions = waiting.split_off(&format!("{key}?"));
-        held.waiting.append(&mut waiting);
-        let item = held.items.entry(key).or_insert(item).clone();
-        drop(held);
-        questions.into_values().for_each(|question| answer(question, &item));
-    }
-
-    /// Answers a question now, or when its item is there.
-    pub fn question(&self, question: Query) {
-        let key = question.key_expr().to_string();
-        let mut held = self.lock();
-        if let Some(item) = held.items.get(&key).cloned() {
-            drop(held);
-            return answer(question, &item);
-        }
-        if round_of(&key).is_none_or(|round| round < held.round) {
-            drop(held);
-            return answer(question, &Item::Nothing("there is no such message any more"));
-        }
-        let selector = format!("{key}?{}", question.parameters().as_str());
-        if held.waiting.len() < WAITING {
-            held.waiting.insert(selector, question);
-        }
-    }
-}
-
-/// The round in a key: its fifth chunk.
-fn round_of(key: &str) -> Option<u64> {
-    key.split(['/', '?']).nth(4)?.parse().ok()
-}
-
-/// Answers in a thread of its own, lest one dead receiver starve the others.
-fn answer(question: Query, item: &Item) {
-    static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
-    if UNDER_WAY.fetch_add(1, Ordering::Relaxed) >= WAITING {
-        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
-        return;
-    }
-    let item = item.clone();
-    std::thread::spawn(move || {
-        let result = match item {
-            Item::Message(message) => {
-                let number = |name| question.parameters().get(name).and_then(|n| n.parse::<usize>().ok());
-                let start = number("from").unwrap_or(0).min(message.len());
-                let bytes = number("bytes").unwrap_or(PIECE).min(PIECE);
-                let piece = &message[start..message.len().min(start + bytes)];
-                let total = (message.len() as u64).to_le_bytes();
-                question.reply(question.key_expr(), piece).attachment(total.to_vec()).wait()
-            }
-            Item::Nothing(reason) => question.reply_err(reason).encoding(REASON).wait(),
-        };
-        if let Err(error) = result {
-            tracing::debug!("{}: {error}", question.key_expr());
-        }
-        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
-    });
-}
-
-/// Answers with a small message.
-pub fn reply(question: Query, message: Arc<Vec<u8>>) {
-    answer_whole(question, Ok(message));
-}
-
-/// Answers that there is nothing, and why.
-pub fn refuse(question: Query, reason: String) {
-    answer_whole(question, Err(reason));
-}
-
-fn answer_whole(question: Query, content: Result<Arc<Vec<u8>>, String>) {
-    std::thread::spawn(move || {
-        let result = match content {
-            Ok(message) => question.reply(question.key_expr(), message.as_slice()).wait(),
-            Err(reason) => question.reply_err(reason).encoding(REASON).wait(),
-        };
-        if let Err(error) = result {
-            tracing::debug!("{}: {error}", question.key_expr());
-        }
-    });
 }
 
 #[cfg(test)]
@@ -484,14 +385,5 @@ mod tests {
             .map(|rule| &rule["key_exprs"])
             .collect();
         assert_eq!(*may_ask[0], json!(["seccogc/server/ann/**", "seccogc/client/*/share/*/ann"]));
-    }
-
-    #[test]
-    fn keys_tell_their_round() {
-        assert_eq!(round_of("seccogc/client/ann/share/12/bob"), Some(12));
-        assert_eq!(round_of("seccogc/client/ann/sum/7?part=3"), Some(7));
-        assert_eq!(round_of("seccogc/server/ann/model/3"), Some(3));
-        assert_eq!(round_of("seccogc/client/ann/sum"), None);
-        assert_eq!(round_of("seccogc/client/ann/sum/x"), None);
     }
 }

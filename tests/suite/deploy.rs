@@ -1,5 +1,6 @@
 //! Server and clients as processes of their own, over mutual TLS on the loopback interface.
 
+mod attackers;
 mod divergence;
 
 use std::fs;
@@ -11,8 +12,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use seccogc::deploy::agreement::KeyPair;
-use seccogc::deploy::message::{Hex, Order, Ready, Welcome, from_json, to_json};
-use seccogc::deploy::transport::{Identity, Place, Pulled, Shelf, ask, open, pull};
+use seccogc::deploy::message::{Announcement, Entry, Hex, Order, Signed, Welcome, from_json, to_json};
+use seccogc::deploy::shelf::Shelf;
+use seccogc::deploy::statement::{Signer, Topic};
+use seccogc::deploy::transport::{Identity, Place, Pulled, ask, open, pull};
 use seccogc::protocol::cogc::CoGcMessage;
 use seccogc::protocol::{Clock, Envelope, PartyId};
 use seccogc::record::{Outcome, Row, read_rows};
@@ -392,7 +395,9 @@ fn an_invited_client_with_bad_intentions_costs_its_rounds_only() {
         }
         panic!("no answer to {what}; {}", trial.log("server.log"));
     };
-    let welcome: Welcome = from_json(&asked("welcome", Vec::new()).unwrap()).unwrap();
+    let welcome: Signed = from_json(&asked("welcome", Vec::new()).unwrap()).unwrap();
+    let Welcome { run, .. } = from_json(welcome.body.as_bytes()).unwrap();
+    let signer = Signer::load(&identity).unwrap();
     // What belongs to others is denied, garbage is refused.
     assert_eq!(ask(&session, "seccogc/server/ann/welcome", None, within(2), &go), None);
     assert_eq!(pull(&session, "seccogc/client/ann/share/1/bob", 1 << 20, within(2), &go), Pulled::Late);
@@ -401,12 +406,13 @@ fn an_invited_client_with_bad_intentions_costs_its_rounds_only() {
     let mut reasons = Vec::new();
     for expected in 1..=6 {
         let public = Hex(KeyPair::generate().unwrap().public());
-        let ready = Ready { run: welcome.run, after: 0, public, examples: 5 };
-        let Order::Round { round, members, .. } =
-            from_json(&asked("ready", to_json(&ready)).unwrap()).unwrap()
-        else {
-            panic!("the run is over")
+        let (digest, name) = (welcome.digest(), "mal".into());
+        let entry = Entry { run, digest, round: expected, nonce: public, name, public, examples: 600 };
+        let entry = signer.sign(Topic::Entry, &entry).unwrap();
+        let Order::Round(announced) = from_json(&asked("ready", to_json(&entry)).unwrap()).unwrap() else {
+            panic!("round {expected} does not begin")
         };
+        let Announcement { round, members, .. } = from_json(announced.body.as_bytes()).unwrap();
         assert_eq!((round, members.len()), (expected, 4));
         let (sum, reason) = bad_sum(round, 7850);
         shelf.begin(round);

@@ -1,0 +1,180 @@
+//! What a client has spent: the rounds that it took part in and the cohorts of their sums, in a file that
+//! outlives the process.
+//!
+//! A round is written down, on the disk, before anything that depends on an update is sent in it, so that
+//! nobody gets two answers for one round from a client that was killed in between. Keys are never written:
+//! those of a round that a crash interrupted are gone, and so is the round.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{Hex, to_json, told};
+use crate::error::{Error, Result};
+use crate::record::write_secretly;
+
+/// Different cohorts that are remembered, the latest.
+const COHORTS: usize = 64;
+
+/// The content of a ledger.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spent {
+    version: u32,
+    runs: Vec<RunSpent>,
+    cohorts: Vec<Vec<String>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RunSpent {
+    run: Hex,
+    /// The last round that was played.
+    round: u64,
+    /// Rounds that were played.
+    releases: u64,
+    /// What the whole run may cost beyond its sums.
+    epsilon: f64,
+    /// Rounds whose cohort differed from a remembered one by a single client.
+    singled_out: u64,
+}
+
+/// A client's record of what it took part in.
+pub struct Ledger {
+    path: PathBuf,
+    spent: Spent,
+}
+
+impl Ledger {
+    /// Reads a ledger; without a file it is empty.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no ledger: what was spent must not be forgotten.
+    pub fn open(path: &Path) -> Result<Self> {
+        let spent = match std::fs::read(path) {
+            Ok(bytes) => Self::parse(&bytes).map_err(|problem| {
+                Error::file(path, format!("not a ledger of `seccogc join`: {problem}; take another --ledger"))
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Spent { version: 1, ..Spent::default() }
+            }
+            Err(error) => return Err(Error::io("read", path)(error)),
+        };
+        Ok(Self { path: path.to_owned(), spent })
+    }
+
+    /// Reads what a ledger holds.
+    ///
+    /// # Errors
+    /// The broken rule.
+    pub fn parse(bytes: &[u8]) -> Result<Spent, String> {
+        let spent: Spent = serde_json::from_slice(bytes).map_err(|error| told(&error.to_string()))?;
+        match spent.version {
+            1 => Ok(spent),
+            other => Err(format!("version {other}, here 1")),
+        }
+    }
+
+    fn of(&self, run: Hex) -> Option<&RunSpent> {
+        self.spent.runs.iter().find(|one| one.run == run)
+    }
+
+    /// The last round of a run that was played, 0 for none.
+    #[must_use]
+    pub fn last(&self, run: Hex) -> u64 {
+        self.of(run).map_or(0, |one| one.round)
+    }
+
+    /// Sums that may hold an update of this client, over all runs: every round that it took part in, as it
+    /// does not learn which of them were outages.
+    #[must_use]
+    pub fn releases(&self) -> u64 {
+        self.spent.runs.iter().map(|one| one.releases).sum()
+    }
+
+    /// Rounds of a run in which the cohort differed from an earlier one by a single client.
+    #[must_use]
+    pub fn singled_out(&self, run: Hex) -> u64 {
+        self.of(run).map_or(0, |one| one.singled_out)
+    }
+
+    /// What all runs but this one may have cost beyond their sums: ε adds up, and so does δ.
+    #[must_use]
+    pub fn epsilon_of_others(&self, run: Hex) -> f64 {
+        self.spent.runs.iter().filter(|one| one.run != run).map(|one| one.epsilon).sum()
+    }
+
+    /// Clients by which a cohort differs from the most similar one of the earlier cohorts that are not the
+    /// same; `None` when there is none.
+    #[must_use]
+    pub fn nearest(&self, names: &[&str]) -> Option<usize> {
+        let cohort: BTreeSet<&str> = names.iter().copied().collect();
+        let other = |earlier: &Vec<String>| {
+            let earlier: BTreeSet<&str> = earlier.iter().map(String::as_str).collect();
+            cohort.symmetric_difference(&earlier).count()
+        };
+        self.spent.cohorts.iter().map(other).filter(|difference| *difference > 0).min()
+    }
+
+    /// Writes down that a round is played, before anything is sent in it. `epsilon` is what the whole run may
+    /// cost beyond its sums.
+    ///
+    /// # Errors
+    /// A round that was played before; a file that cannot be written.
+    pub fn play(&mut self, run: Hex, round: u64, names: &[&str], epsilon: f64) -> Result<()> {
+        if round <= self.last(run) {
+            let rule = format!("round {round} after round {}: one answer a round", self.last(run));
+            return Err(Error::Refused(rule));
+        }
+        let single = self.nearest(names) == Some(1);
+        let place = self.spent.runs.iter().position(|one| one.run == run).unwrap_or_else(|| {
+            self.spent.runs.push(RunSpent { run, round: 0, releases: 0, epsilon, singled_out: 0 });
+            self.spent.runs.len() - 1
+        });
+        let one = &mut self.spent.runs[place];
+        one.round = round;
+        one.releases += 1;
+        one.epsilon = one.epsilon.max(epsilon);
+        one.singled_out += u64::from(single);
+        let cohort: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.spent.cohorts.retain(|earlier| *earlier != cohort);
+        self.spent.cohorts.push(cohort);
+        let surplus = self.spent.cohorts.len().saturating_sub(COHORTS);
+        self.spent.cohorts.drain(..surplus);
+        write_secretly(&self.path, &to_json(&self.spent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spent_survives_and_no_round_is_played_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ann.json");
+        let (a, b) = (Hex([1; 32]), Hex([2; 32]));
+        let mut ledger = Ledger::open(&path).unwrap();
+        assert_eq!((ledger.last(a), ledger.releases(), ledger.nearest(&["ann"])), (0, 0, None));
+        ledger.play(a, 3, &["ann", "bob", "cleo"], 0.5).unwrap();
+        ledger.play(a, 5, &["ann", "bob"], 0.5).unwrap();
+        ledger.play(b, 1, &["ann", "bob"], 0.25).unwrap();
+        let mut ledger = Ledger::open(&path).unwrap();
+        assert_eq!((ledger.last(a), ledger.last(b), ledger.releases()), (5, 1, 3));
+        assert_eq!((ledger.singled_out(a), ledger.singled_out(b)), (1, 1), "without cleo");
+        assert_eq!((ledger.epsilon_of_others(a), ledger.epsilon_of_others(b)), (0.25, 0.5));
+        assert_eq!(ledger.nearest(&["ann", "bob", "dan"]), Some(1));
+        assert_eq!(ledger.nearest(&["ann", "dan", "eve"]), Some(3), "bob, dan and eve");
+        let line = ledger.play(a, 5, &["ann"], 0.5).unwrap_err().to_string();
+        assert_eq!(line, "round 5 after round 5: one answer a round");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        std::fs::write(&path, "{}").unwrap();
+        let line = Ledger::open(&path).err().unwrap().to_string();
+        assert!(line.contains("not a ledger of `seccogc join`: missing field `version`"), "{line}");
+    }
+}

@@ -1,0 +1,344 @@
+//! What a client insists on, whatever the server announces: `join --policy FILE`.
+//!
+//! Against a server that deviates, a client has the authority's word for names and its own rules, nothing
+//! else. The rules are checked before anything that depends on an update is sent.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::ledger::Ledger;
+use super::message::{Hex, told};
+use crate::audit::Adversaries;
+use crate::audits::{Losses, Subject};
+use crate::config::{Config, is_name};
+use crate::error::{Error, Result};
+use crate::protocol::{Arithmetic, ProtocolConfig};
+
+/// Protocols that show the server no single update.
+const SECURE: [&str; 7] =
+    ["sec-cogc", "zero-sum", "sec-agg", "sec-agg-plus", "light-sec-agg", "zhao-sun", "groupwise"];
+
+/// A client's rules. A run or a round that breaks one ends the client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Protocols that it plays, by kind; by default those that show the server no single update.
+    pub protocols: Vec<String>,
+    /// Smallest σ of keys or noise, 0 for any; keys of a field are uniform and always strong enough.
+    pub least_key_std: f64,
+    /// Largest norm to which updates are clipped; without it they may be unclipped, and σ bounds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// The clients with whom it forms a cohort, by the names in their certificates; without it all for whom
+    /// the authority vouches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+    /// Fewest clients of a cohort, itself included, at least 2. A sum over M clients hides an update from at
+    /// most M − 2 that collude with the server.
+    pub least_cohort: usize,
+    /// Largest share that any client may have of all examples of a cohort, above 0 and at most 1: a sum of
+    /// which one update is nearly all is that update.
+    pub largest_share: f64,
+    /// Most rounds of a run.
+    pub most_rounds: u64,
+    /// Most sums that may hold its update, over all runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_releases: Option<u64>,
+    /// Fewest clients by which two different cohorts that hold it may differ; 1 for any. The difference of
+    /// two sums is a sum over the clients by which their cohorts differ.
+    pub least_difference: usize,
+    /// Largest ε that its updates may lose beyond the sums, over all runs, as the audit of the announced
+    /// configuration bounds it; without it σ alone counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            protocols: SECURE.map(String::from).to_vec(),
+            least_key_std: 1.0,
+            clip_norm: None,
+            names: None,
+            least_cohort: 3,
+            largest_share: 0.5,
+            most_rounds: 100_000,
+            most_releases: None,
+            least_difference: 1,
+            epsilon: None,
+        }
+    }
+}
+
+impl Policy {
+    /// Reads a policy, TOML.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an unknown key, a value that breaks a rule.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Self::parse(&text).map_err(|problem| Error::file(path, problem))
+    }
+
+    /// Reads a policy from its text.
+    ///
+    /// # Errors
+    /// As [`Policy::load`], one line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let policy: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            format!("line {line}: {}", told(error.message()))
+        })?;
+        policy.check().map_err(|error| told(&error.to_string()))?;
+        Ok(policy)
+    }
+
+    fn check(&self) -> Result<()> {
+        for (i, kind) in self.protocols.iter().enumerate() {
+            if !ProtocolConfig::KINDS.contains(&kind.as_str()) {
+                let rule = format!("there is no protocol `{kind}`; give some of {}", SECURE.join(", "));
+                return Err(Error::config(format!("protocols[{i}]"), rule));
+            }
+        }
+        let named = self.names.iter().flatten().enumerate().find(|(_, name)| !is_name(name));
+        if let Some((i, name)) = named {
+            let rule = format!("`{name}` is not a name; give 1 to 63 letters, digits, \"-\" and \"_\"");
+            return Err(Error::config(format!("names[{i}]"), rule));
+        }
+        let number = |key: &str, value: f64, fits: bool, rule: &str| {
+            if fits { Ok(()) } else { Err(Error::config(key, format!("{value} must be {rule}"))) }
+        };
+        let std = self.least_key_std;
+        number("least_key_std", std, std >= 0.0 && std.is_finite(), "a finite number, at least 0")?;
+        let share = self.largest_share;
+        number("largest_share", share, share > 0.0 && share <= 1.0, "above 0 and at most 1")?;
+        for (key, value) in [("clip_norm", self.clip_norm), ("epsilon", self.epsilon)] {
+            let value = value.unwrap_or(1.0);
+            number(key, value, value > 0.0 && value.is_finite(), "a finite number greater than 0")?;
+        }
+        let counts = [("least_cohort", self.least_cohort, 2), ("least_difference", self.least_difference, 1)];
+        match counts.into_iter().find(|(_, value, least)| value < least) {
+            Some((key, value, least)) => {
+                Err(Error::config(key, format!("{value} is too small; give at least {least}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a run may be played, and the ε that it may cost beyond its sums; 0 where the policy does not
+    /// ask. `coordinates` is the length of an update.
+    ///
+    /// # Errors
+    /// The rule that the run breaks.
+    pub fn run(&self, config: &Config, run: Hex, coordinates: usize, ledger: &Ledger) -> Result<f64> {
+        let protocol = &config.protocol;
+        if !self.protocols.iter().any(|kind| kind == protocol.kind()) {
+            let rule =
+                format!("protocol {}, and `protocols` has {}", protocol.kind(), self.protocols.join(", "));
+            return Err(broken(rule));
+        }
+        let std = protocol.key_std().filter(|_| !is_over_field(protocol));
+        if let Some(std) = std.filter(|std| *std < self.least_key_std) {
+            return Err(broken(format!("key_std {std} is below `least_key_std`, {}", self.least_key_std)));
+        }
+        let clip = config.solver.solver().clip_norm();
+        if let Some(most) = self.clip_norm
+            && clip.is_none_or(|clip| clip > most)
+        {
+            let clip = clip.map_or("no clipping".into(), |clip| format!("clip_norm {clip}"));
+            return Err(broken(format!("{clip}, and `clip_norm` is {most}")));
+        }
+        if config.rounds > self.most_rounds {
+            return Err(broken(format!(
+                "{} rounds, and `most_rounds` is {}",
+                config.rounds, self.most_rounds
+            )));
+        }
+        let Some(budget) = self.epsilon else { return Ok(0.0) };
+        let subject = Subject::new(config, coordinates)?;
+        let audits = subject.audits(&Adversaries::default(), &Losses::Worst)?;
+        let entries = audits.iter().flat_map(|audit| &audit.entries);
+        let cost = entries.map(super::super::audit::Entry::provable_epsilon).fold(0.0, f64::max);
+        let before = ledger.epsilon_of_others(run);
+        if before + cost > budget {
+            let rule = format!(
+                "it may cost ε = {cost:.3} after {before:.3} of other runs, and `epsilon` is {budget}"
+            );
+            return Err(broken(rule));
+        }
+        Ok(cost)
+    }
+
+    /// Whether a round may be played among `names`, in order, with these numbers of examples.
+    ///
+    /// # Errors
+    /// The rule that the round breaks.
+    pub fn round(&self, names: &[&str], examples: &[u64], ledger: &Ledger) -> Result<()> {
+        if names.len() < self.least_cohort {
+            return Err(broken(format!(
+                "a cohort of {}, and `least_cohort` is {}",
+                names.len(),
+                self.least_cohort
+            )));
+        }
+        let allowed =
+            |name: &&&str| self.names.as_ref().is_none_or(|all| all.iter().any(|one| one == **name));
+        if let Some(name) = names.iter().find(|name| !allowed(name)) {
+            return Err(broken(format!("`{name}` is in the cohort and not in `names`")));
+        }
+        let total: f64 = examples.iter().map(|n| *n as f64).sum();
+        for (name, n) in names.iter().zip(examples) {
+            let share = *n as f64 / total;
+            if share > self.largest_share {
+                let rule = format!(
+                    "`{name}` has {share:.3} of all examples, and `largest_share` is {}",
+                    self.largest_share
+                );
+                return Err(broken(rule));
+            }
+        }
+        if let Some(most) = self.most_releases
+            && ledger.releases() >= most
+        {
+            return Err(broken(format!(
+                "{most} sums may hold its update by now, and `most_releases` is {most}"
+            )));
+        }
+        match ledger.nearest(names) {
+            Some(near) if near < self.least_difference => Err(broken(format!(
+                "the cohort differs from an earlier one by {near} of its clients, and `least_difference` is {}",
+                self.least_difference
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether keys are uniform over a field, so that σ says nothing.
+fn is_over_field(protocol: &ProtocolConfig) -> bool {
+    matches!(protocol, ProtocolConfig::SecCoGc(config) if config.arithmetic == Arithmetic::Field)
+}
+
+fn broken(rule: String) -> Error {
+    Error::Refused(format!("the server asks for what the policy forbids: {rule}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::KeyKind;
+    use crate::protocol::cogc::SecCoGcConfig;
+    use crate::protocol::uncoded;
+
+    fn ledger(folder: &tempfile::TempDir) -> Ledger {
+        Ledger::open(&folder.path().join("ann.json")).unwrap()
+    }
+
+    fn secure(key_std: f64, arithmetic: Arithmetic) -> Config {
+        let keys = KeyKind::Pairwise;
+        let protocol = SecCoGcConfig { key_std, arithmetic, keys, ..SecCoGcConfig::default() };
+        Config { protocol: ProtocolConfig::SecCoGc(protocol), rounds: 10, ..Config::default() }
+    }
+
+    #[test]
+    fn a_run_is_refused_by_the_first_rule_that_it_breaks() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = ledger(&folder);
+        let policy = Policy::default();
+        let line = |policy: &Policy, config: &Config| {
+            let error = policy.run(config, Hex([1; 32]), 100, &ledger).unwrap_err().to_string();
+            error.strip_prefix("the server asks for what the policy forbids: ").unwrap().to_owned()
+        };
+        assert_eq!(policy.run(&secure(1.0, Arithmetic::F64), Hex([1; 32]), 100, &ledger).unwrap(), 0.0);
+        let weak = secure(0.9, Arithmetic::F64);
+        assert_eq!(line(&policy, &weak), "key_std 0.9 is below `least_key_std`, 1");
+        policy.run(&secure(0.9, Arithmetic::Field), Hex([1; 32]), 100, &ledger).unwrap();
+        let open = ProtocolConfig::FedAvg(uncoded::FedAvg::default());
+        let open = Config { protocol: open, ..weak.clone() };
+        assert!(
+            line(&policy, &open).starts_with("protocol fedavg, and `protocols` has sec-cogc, zero-sum, ")
+        );
+        let strict = Policy { clip_norm: Some(0.5), most_rounds: 9, ..policy.clone() };
+        assert_eq!(line(&strict, &secure(1.0, Arithmetic::F64)), "no clipping, and `clip_norm` is 0.5");
+        let short = Policy { most_rounds: 9, ..policy };
+        assert_eq!(line(&short, &secure(1.0, Arithmetic::F64)), "10 rounds, and `most_rounds` is 9");
+    }
+
+    #[test]
+    fn a_round_is_refused_by_the_first_rule_that_it_breaks() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&folder);
+        let policy =
+            Policy { names: Some(vec!["ann".into(), "bob".into(), "cleo".into()]), ..Policy::default() };
+        let three = ["ann", "bob", "cleo"];
+        let line = |policy: &Policy, names: &[&str], examples: &[u64], ledger: &Ledger| {
+            let error = policy.round(names, examples, ledger).unwrap_err().to_string();
+            error.strip_prefix("the server asks for what the policy forbids: ").unwrap().to_owned()
+        };
+        policy.round(&three, &[10, 5, 5], &ledger).unwrap();
+        assert_eq!(line(&policy, &three[..2], &[1, 1], &ledger), "a cohort of 2, and `least_cohort` is 3");
+        let stranger = line(&policy, &["ann", "bob", "dan"], &[1, 1, 1], &ledger);
+        assert_eq!(stranger, "`dan` is in the cohort and not in `names`");
+        let heavy = line(&policy, &three, &[1, 1_000_000_000_000_000, 1], &ledger);
+        assert_eq!(heavy, "`bob` has 1.000 of all examples, and `largest_share` is 0.5");
+        ledger.play(Hex([1; 32]), 1, &three, 0.0).unwrap();
+        let spent = Policy { most_releases: Some(1), ..policy };
+        let line_spent = line(&spent, &three, &[1, 1, 1], &ledger);
+        assert_eq!(line_spent, "1 sums may hold its update by now, and `most_releases` is 1");
+        let apart = Policy { least_difference: 2, ..Policy::default() };
+        apart.round(&three, &[1, 1, 1], &ledger).unwrap();
+        let near = line(&apart, &["ann", "bob", "cleo", "dan"], &[1; 4], &ledger);
+        assert_eq!(
+            near,
+            "the cohort differs from an earlier one by 1 of its clients, and `least_difference` is 2"
+        );
+        apart.round(&["ann", "bob", "dan"], &[1; 3], &ledger).unwrap();
+    }
+
+    #[test]
+    fn epsilon_needs_clipping_and_counts_other_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&folder);
+        let mut config = secure(1.0, Arithmetic::F64);
+        config.clients = 4;
+        config.deploy.names = ["a", "b", "c", "d"].map(String::from).to_vec();
+        let policy = Policy { epsilon: Some(1e4), ..Policy::default() };
+        let line = policy.run(&config, Hex([1; 32]), 100, &ledger).unwrap_err().to_string();
+        assert!(line.contains("it may cost ε = inf"), "{line}");
+        config.deploy.weights = Some([0.5, 2.0]);
+        if let crate::learn::SolverConfig::Sgd(sgd) = &mut config.solver {
+            sgd.clip_norm = Some(0.1);
+        }
+        let cost = policy.run(&config, Hex([1; 32]), 100, &ledger).unwrap();
+        assert!(cost > 0.0 && cost < 1e4, "{cost}");
+        ledger.play(Hex([1; 32]), 1, &["a", "b", "c", "d"], cost).unwrap();
+        let tight = Policy { epsilon: Some(1.5 * cost), ..Policy::default() };
+        assert_eq!(tight.run(&config, Hex([1; 32]), 100, &ledger).unwrap(), cost, "the same run again");
+        let line = tight.run(&config, Hex([2; 32]), 100, &ledger).unwrap_err().to_string();
+        assert!(line.contains(&format!("after {cost:.3} of other runs")), "{line}");
+    }
+
+    #[test]
+    fn a_file_is_read_or_refused_in_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.toml");
+        let load = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Policy::load(&path).map_err(|error| error.to_string().replace(path.to_str().unwrap(), "FILE"))
+        };
+        assert_eq!(load("").unwrap(), Policy::default());
+        let policy =
+            load("protocols = [\"fedavg\"]\nleast_key_std = 0\nnames = [\"ann\"]\nepsilon = 2.0\n").unwrap();
+        assert_eq!((policy.protocols.len(), policy.epsilon), (1, Some(2.0)));
+        let refused = |text: &str| load(text).unwrap_err();
+        assert!(refused("\nleast_cohorts = 2").starts_with("FILE: line 2: unknown field `least_cohorts`"));
+        assert_eq!(refused("least_cohort = 1"), "FILE: least_cohort: 1 is too small; give at least 2");
+        assert_eq!(refused("largest_share = 1.5"), "FILE: largest_share: 1.5 must be above 0 and at most 1");
+        let unknown = refused("protocols = [\"sec\"]");
+        assert!(
+            unknown.starts_with("FILE: protocols[0]: there is no protocol `sec`; give some of sec-cogc, ")
+        );
+        assert_eq!(refused("epsilon = nan"), "FILE: epsilon: NaN must be a finite number greater than 0");
+    }
+}
