@@ -65,7 +65,7 @@ fn measure(clients: usize) {
         (0..clients).map(|k| signer(&names[k]).sign(Topic::Entry, &entry(k)).unwrap()).collect();
     let (first, said) = (signer(&names[0]), entry(0));
     let sign = median(|| drop(first.sign(Topic::Entry, &said).unwrap()));
-    let announcement = Announcement { run, digest, round: 1, members: members.clone() };
+    let announcement = Announcement { run, digest, round: 1, model: Hex([3; 32]), members: members.clone() };
     let announcement = signer("server").sign(Topic::Announcement, &announcement).unwrap();
     let mut config = Config { clients, ..Config::default() };
     config.deploy.names = names;

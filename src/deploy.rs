@@ -31,7 +31,8 @@
 //! | promise | against | holds |
 //! |---|---|---|
 //! | privacy of an update | routers and eavesdroppers | yes: mutual TLS, and shares are sealed from client to client |
-//! | | a server that deviates | what the audit says of the server, of any cohort that the client's policy allows: keys, weights, cohort, round and configuration are signed by those whom they concern, and members to whom different ones were shown have no secret in common, so that the round is an outage |
+//! | | a server that deviates | what the audit says of the server, of any cohort that the client's policy allows: keys, weights, cohort, round, model and configuration are signed by those whom they concern, and members to whom different ones were shown have no secret in common, so that the round is an outage |
+//! | | the same, where the server tells who survived (`light-sec-agg`, `groupwise`, `sec-agg`, `sec-agg-plus`) | as long as it tells everybody the same, and, for SecAgg, hands on the keys that clients advertise; a client plays these only if its policy names them |
 //! | | that server with T members | what the audit says of the server and T clients (`audit --all-coalitions T`) in the smallest cohort that the policy allows; members may claim wrong numbers of examples, which `largest_share` bounds |
 //! | | the authority | no: whoever has its key can be every other member; `ca.key` stays apart |
 //! | | sums of several rounds | the sum of a round, each with a fresh model, is what every scheme here releases. Sums over cohorts that differ by few clients tell their difference: a client counts cohorts that differ from earlier ones by a single client and refuses those that differ by fewer than `least_difference`. Cohorts without it it does not see, but their members do. What changing cohorts tell in the long run: So, Ali, Güler, Jiao, Avestimehr, *Securing Secure Aggregation: Mitigating Multi-Round Privacy Leakage in Federated Learning*, AAAI 2023 |
@@ -44,6 +45,7 @@
 
 pub mod agreement;
 pub mod client;
+mod examples;
 mod hub;
 pub mod ledger;
 pub mod message;

@@ -9,8 +9,11 @@ use zenoh::query::Query;
 use zenoh::{Session, Wait};
 
 use super::agreement::{KeyPair, Secrets, entropy};
+use super::examples::examples;
 use super::ledger::Ledger;
-use super::message::{DIVERGED, DONE, Entry, Hex, Order, Signed, VERSION, Welcome, from_json, to_json, told};
+use super::message::{
+    DIVERGED, DONE, Entry, Hex, Order, Signed, VERSION, Welcome, digest, from_json, to_json, told,
+};
 use super::policy::Policy;
 use super::roster::{About, Member, Roster, weights};
 use super::seat::{Scheme, Seat, scheme};
@@ -20,12 +23,12 @@ use super::transport::{Identity, Place, Pulled, ROOT, ask, open, peer_name, pull
 use crate::algebra::grid::Public;
 use crate::config::{Config, is_name};
 use crate::crypto::TAG_BYTES;
-use crate::data::{Dataset, DatasetName, Normalisation};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::learn::{Device, Learner, LocalUpdate, learner};
 use crate::protocol::{PartyId, ProtocolConfig, Update};
 use crate::seed::Seed;
-use crate::train::{LocalRound, divide, mean_count, not_finite};
+use crate::train::{LocalRound, mean_count, not_finite};
 
 /// What `seccogc join` was asked for.
 #[derive(Clone, Debug)]
@@ -197,48 +200,7 @@ impl<'a> Participant<'a> {
         let index = config.deploy.names.iter().position(|name| *name == options.name);
         let index =
             index.ok_or_else(|| of_server(format!("its configuration does not know `{}`", options.name)))?;
-        let published = DatasetName::ALL.iter().find(|name| options.data.as_os_str() == name.as_str());
-        let (dataset, shard) = match published {
-            Some(&name) if name == config.data.name => {
-                config.data.dir = None;
-                let dataset = config.data.load()?;
-                let shard = divide(&config, &dataset)?.shards.swap_remove(index);
-                (dataset, shard)
-            }
-            Some(name) => {
-                let rule = format!("this run learns {}, not {name}; take that", config.data.name);
-                return Err(Error::Refused(format!("--data {name}: {rule}")));
-            }
-            None => {
-                let train = config.data.load_own(&options.data, &welcome.classes, welcome.shape)?;
-                let shard = (0..train.len()).collect();
-                let normalisation = Normalisation { mean: welcome.mean, std: welcome.std };
-                let statistics = [&normalisation.mean, &normalisation.std];
-                let channels = if welcome.shape[..2] == [1, 1] { welcome.shape[2] } else { welcome.shape[0] };
-                if statistics.iter().any(|s| s.len() != channels && s.len() != welcome.shape[0])
-                    || statistics.iter().any(|s| s.iter().any(|x| !x.is_finite()))
-                    || normalisation.std.iter().any(|s| *s <= 0.0)
-                {
-                    return Err(of_server("its statistics do not fit its examples".into()));
-                }
-                let dataset = Dataset {
-                    name: config.data.name.as_str(),
-                    classes: welcome.classes.len(),
-                    class_names: welcome.classes,
-                    test: train.subset(&[]),
-                    train,
-                    normalisation,
-                    augmentation: crate::data::Augmentation {
-                        flip: config.data.flip,
-                        crop: config.data.crop,
-                    },
-                };
-                (dataset, shard)
-            }
-        };
-        if shard.is_empty() {
-            return Err(Error::Refused(format!("--data {}: no example to train on", options.data.display())));
-        }
+        let (dataset, shard) = examples(options, index, &mut config, &welcome)?;
         let learner = learner(&config.model, &config.solver, &dataset, options.device.clone())?;
         let coordinates = config.solver.solver().coordinates(learner.parameters());
         let epsilon = options.policy.run(&config, welcome.run, coordinates, ledger)?;
@@ -334,7 +296,7 @@ impl<'a> Participant<'a> {
         );
         let scheme = scheme_of(&self.config, members.len(), &public)?;
 
-        let Some(global) = self.model(round, deadline)? else {
+        let Some(global) = self.model(round, roster.model, deadline)? else {
             tracing::warn!("round {round}: the model did not come in time");
             self.shelf.put_nothing(self.key("sum", round), "the model did not come in time");
             return Ok(());
@@ -372,7 +334,7 @@ impl<'a> Participant<'a> {
     }
 
     /// The global model, `None` when it is late.
-    fn model(&self, round: u64, deadline: Instant) -> Result<Option<Vec<f32>>> {
+    fn model(&self, round: u64, announced: Hex, deadline: Instant) -> Result<Option<Vec<f32>>> {
         let d = self.learner.parameters();
         let key = format!("{ROOT}/server/{}/model/{round}", self.line.options.name);
         let refuse = |problem: String| Err(of_server(problem));
@@ -383,6 +345,9 @@ impl<'a> Participant<'a> {
         };
         if bytes.len() != 4 * d {
             return refuse(format!("a model of {} bytes instead of {d} parameters of 4", bytes.len()));
+        }
+        if digest(&bytes) != announced {
+            return refuse("a model that is not the one that was announced to all".into());
         }
         let (words, _) = bytes.as_chunks::<4>();
         let model: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
@@ -481,7 +446,7 @@ impl<'a> Participant<'a> {
     }
 }
 
-fn of_server(problem: String) -> Error {
+pub(super) fn of_server(problem: String) -> Error {
     Error::Refused(format!("message from the server: {}", told(&problem)))
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use zenoh::query::Query;
 
-use super::message::{Announcement, Entry, Order, Signed, from_json, to_json, told};
+use super::message::{Announcement, Entry, Hex, Order, Signed, from_json, to_json, told};
 use super::page::Page;
 use super::roster::{self, About, Member, share};
 use super::shelf::{Shelf, refuse, reply, without_payload};
@@ -266,9 +266,9 @@ impl Hub {
     ///
     /// # Errors
     /// More clients than an announcement holds.
-    pub fn announce(&self, round: u64, cohort: &Cohort) -> Result<()> {
+    pub fn announce(&self, round: u64, model: Hex, cohort: &Cohort) -> Result<()> {
         let About { run, digest } = self.about;
-        let announcement = Announcement { run, digest, round, members: cohort.entries.clone() };
+        let announcement = Announcement { run, digest, round, model, members: cohort.entries.clone() };
         let order = to_json(&Order::Round(self.signer.sign(Topic::Announcement, &announcement)?));
         if order.len() > super::message::MOST {
             let rule =

@@ -94,8 +94,14 @@ impl Signed {
     /// SHA-256 of what is said.
     #[must_use]
     pub fn digest(&self) -> Hex {
-        Hex(Sha256::digest(self.body.as_bytes()).into())
+        digest(self.body.as_bytes())
     }
+}
+
+/// SHA-256.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> Hex {
+    Hex(Sha256::digest(bytes).into())
 }
 
 /// What a client must know before its first round. Its digest stands for the protocol: clients that were
@@ -149,6 +155,8 @@ pub struct Announcement {
     pub digest: Hex,
     /// The round; never announced before.
     pub round: u64,
+    /// SHA-256 of the global model, as it travels: all members train from the same one.
+    pub model: Hex,
     /// The entries of its cohort, in the order of the names in the configuration.
     pub members: Vec<Signed>,
 }
@@ -191,7 +199,7 @@ mod tests {
         let signed =
             Signed { body: "{}".into(), chain: String::new(), scheme: 0x0403, signature: "00ff".into() };
         let members = vec![signed.clone(), signed.clone()];
-        let announcement = Announcement { run: key, digest: key, round: 4, members };
+        let announcement = Announcement { run: key, digest: key, round: 4, model: key, members };
         assert_eq!(from_json::<Announcement>(&to_json(&announcement)).unwrap(), announcement);
         let order = Order::Round(signed);
         assert_eq!(from_json::<Order>(&to_json(&order)).unwrap(), order);

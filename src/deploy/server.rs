@@ -13,7 +13,7 @@ use zenoh::{Session, Wait};
 use super::agreement::entropy;
 use super::client::{public_of, scheme_of};
 use super::hub::{Hub, Lobby};
-use super::message::{DIVERGED, DONE, Hex, VERSION, Welcome, to_json};
+use super::message::{DIVERGED, DONE, Hex, VERSION, Welcome, digest, to_json};
 use super::page::Page;
 use super::roster::{About, Member, weights};
 use super::shelf::Shelf;
@@ -292,7 +292,7 @@ impl Server<'_> {
         for member in members {
             self.hub.models.put(format!("{ROOT}/server/{}/model/{round}", member.name), model.clone());
         }
-        self.hub.announce(round, &cohort)?;
+        self.hub.announce(round, digest(&model), &cohort)?;
         let exchange = self.exchange(round, members, clock)?;
         for member in members {
             self.hub.models.put(format!("{ROOT}/server/{}/done/{round}", member.name), DONE.to_vec());

@@ -87,7 +87,7 @@ impl Signer {
     /// Files that cannot be read; a certificate of another name, or one that is over; a key of a kind that
     /// nobody here can check.
     pub fn load(identity: &Identity<'_>) -> Result<Self> {
-        let path = identity.folder.join(format!("{}.crt", identity.name));
+        let path = identity.file(&format!("{}.crt", identity.name))?;
         let chain = read(&path)?;
         let certificates = certificates(&chain).map_err(damaged(&path))?;
         let name = name(&certificates[0]).map_err(damaged(&path))?;
@@ -102,7 +102,7 @@ impl Signer {
         if days < SOON {
             tracing::warn!("{}: expires in {days} days; have a new one issued", path.display());
         }
-        let path = identity.folder.join(format!("{}.key", identity.name));
+        let path = identity.file(&format!("{}.key", identity.name))?;
         let key = PrivateKeyDer::from_pem_slice(read(&path)?.as_bytes()).map_err(damaged(&path))?;
         let key = any_supported_type(&key).map_err(damaged(&path))?;
         Ok(Self { chain, key })

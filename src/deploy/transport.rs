@@ -16,7 +16,7 @@
 //! piece, until its deadline has passed. Pieces are as large as the link is fast. A message that did not come
 //! by then is lost, as on any other link, and a slow link carries at most one piece in vain.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -61,23 +61,27 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
+    /// A file of the folder, which is there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn file(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        if path.exists() {
+            return Ok(std::path::absolute(&path).unwrap_or(path));
+        }
+        let problem = format!(
+            "there is no such file; `seccogc pki issue {}` makes it for a trial, or put your own there",
+            self.name
+        );
+        Err(Error::file(&path, problem))
+    }
+
     fn tls(&self) -> Result<Value> {
-        let file = |name: String| {
-            let path = self.folder.join(name);
-            match std::fs::metadata(&path) {
-                Ok(_) => Ok(std::path::absolute(&path).unwrap_or(path).display().to_string()),
-                Err(_) => {
-                    let problem = format!(
-                        "there is no such file; `seccogc pki issue {}` makes it for a trial, or put your own there",
-                        self.name
-                    );
-                    Err(Error::file(&path, problem))
-                }
-            }
-        };
-        let (certificate, key) = (file(format!("{}.crt", self.name))?, file(format!("{}.key", self.name))?);
+        let file = |name: &str| self.file(name).map(|path| path.display().to_string());
+        let (certificate, key) = (file(&format!("{}.crt", self.name))?, file(&format!("{}.key", self.name))?);
         Ok(json!({
-            "root_ca_certificate": file("ca.crt".into())?,
+            "root_ca_certificate": file("ca.crt")?,
             "listen_certificate": certificate,
             "listen_private_key": key,
             "connect_certificate": certificate,

@@ -1,0 +1,63 @@
+//! What a client trains on.
+
+use super::client::{Join, of_server};
+use super::message::Welcome;
+use crate::config::Config;
+use crate::data::{Augmentation, Dataset, DatasetName, Normalisation};
+use crate::error::{Error, Result};
+use crate::train::divide;
+
+/// The examples of the client that is the `index`-th of all names, and which of them are its own: the part of a
+/// published dataset that the configuration gives it, or a file or folder of its own.
+///
+/// # Errors
+/// Data that cannot be read, or is not what the run learns; no example at all.
+pub(super) fn examples(
+    options: &Join,
+    index: usize,
+    config: &mut Config,
+    welcome: &Welcome,
+) -> Result<(Dataset, Vec<usize>)> {
+    let published = DatasetName::ALL.iter().find(|name| options.data.as_os_str() == name.as_str());
+    let (dataset, shard) = match published {
+        Some(&name) if name == config.data.name => {
+            config.data.dir = None;
+            let dataset = config.data.load()?;
+            let shard = divide(config, &dataset)?.shards.swap_remove(index);
+            (dataset, shard)
+        }
+        Some(name) => {
+            let rule = format!("this run learns {}, not {name}; take that", config.data.name);
+            return Err(Error::Refused(format!("--data {name}: {rule}")));
+        }
+        None => {
+            let dataset = own(options, config, welcome)?;
+            let shard = (0..dataset.train.len()).collect();
+            (dataset, shard)
+        }
+    };
+    if shard.is_empty() {
+        return Err(Error::Refused(format!("--data {}: no example to train on", options.data.display())));
+    }
+    Ok((dataset, shard))
+}
+
+/// A client's own examples, in the form of the server's.
+fn own(options: &Join, config: &Config, welcome: &Welcome) -> Result<Dataset> {
+    let Welcome { classes, shape, mean, std, .. } = welcome;
+    let train = config.data.load_own(&options.data, classes, *shape)?;
+    let channels = if shape[..2] == [1, 1] { shape[2] } else { shape[0] };
+    let fits = |s: &Vec<f32>| (s.len() == channels || s.len() == shape[0]) && s.iter().all(|x| x.is_finite());
+    if !fits(mean) || !fits(std) || std.iter().any(|s| *s <= 0.0) {
+        return Err(of_server("its statistics do not fit its examples".into()));
+    }
+    Ok(Dataset {
+        name: config.data.name.as_str(),
+        classes: classes.len(),
+        class_names: classes.clone(),
+        test: train.subset(&[]),
+        train,
+        normalisation: Normalisation { mean: mean.clone(), std: std.clone() },
+        augmentation: Augmentation { flip: config.data.flip, crop: config.data.crop },
+    })
+}
