@@ -40,8 +40,9 @@
 //! probability of K γ^{k/2}: in a Harary graph that takes a gap of k/2 neighbours in the permutation. With
 //! k = 40, γ = 1/4 and K = 10⁴ that is 10⁻⁸.
 //!
-//! Wrong shares of the right form are not detected, but that of a secret key that does not belong to its
-//! public key; then the round is an outage.
+//! Sealed shares of a wrong size are refused by the server, and their sender counts as dropped out; a client
+//! refuses them when they are forwarded. Wrong shares of the right form are not detected, but that of a
+//! secret key that does not belong to its public key; then the round is an outage.
 
 mod parties;
 mod suite;

@@ -14,7 +14,7 @@ use seccogc::privacy::exact::ExactViews;
 use seccogc::privacy::view::Coalition;
 use seccogc::protocol::exchange::{formal, run};
 use seccogc::protocol::sec_agg::{
-    Choice, Cryptographic, LongShare, PublicKeys, SecAgg, SecAggMessage, ShortShare, Uniform,
+    Choice, Cryptographic, LongShare, Padded, PublicKeys, SecAgg, SecAggMessage, ShortShare, Uniform,
 };
 use seccogc::protocol::{Decoded, Input, PartyId, Protocol};
 use seccogc::seed::Seed;
@@ -313,10 +313,11 @@ impl Deform for SecAggMessage<M61, Uniform> {
                 let list = Arc::make_mut(list);
                 list.push(list[0]);
             }
-            Self::Shares(list) => deform_list(list, len),
-            Self::Forwarded(list) => {
-                let list = Arc::make_mut(list);
-                list.push(list[0].clone());
+            // As many as there should be, but of another length.
+            Self::Shares(list) | Self::Forwarded(list) => {
+                for (_, Padded(sealed, _)) in Arc::make_mut(list) {
+                    sealed.resize(len(sealed.len()), M61::ONE);
+                }
             }
             Self::Upload(vector) => upload(vector, len),
             Self::Survivors { included, .. } => set(included),

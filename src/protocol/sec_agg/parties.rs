@@ -33,6 +33,8 @@ pub struct Client<S: Symbol, X: Suite<S>> {
     secrets: X::Secrets,
     /// x_u, until it is masked.
     input: Vec<S>,
+    /// d.
+    len: usize,
     /// The keys of its neighbours in U_1.
     roster: Option<Each<X::Public>>,
     /// What it sent of its secrets.
@@ -57,7 +59,7 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
         secrets: X::Secrets,
         input: Vec<S>,
     ) -> Self {
-        let held = BTreeMap::new();
+        let (held, len) = (BTreeMap::new(), input.len());
         Self {
             index,
             threshold,
@@ -65,6 +67,7 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
             graph,
             secrets,
             input,
+            len,
             roster: None,
             shares: None,
             held,
@@ -103,6 +106,9 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
                 let roster = self.roster.as_ref()?;
                 if !sealed.iter().all(|(k, _)| key(roster, *k).is_some()) {
                     return Some("shares of a client without keys".into());
+                }
+                if !sealed.iter().all(|(k, sealed)| X::fits(sealed, &self.graph, *k, self.len)) {
+                    return Some("a sealed share has a wrong length".into());
                 }
                 let others = || self.held.keys().copied().filter(|&k| k != self.index);
                 let second = self.upload.is_some() && !others().eq(sealed.iter().map(|(k, _)| *k));
@@ -267,8 +273,11 @@ impl<S: Symbol, X: Suite<S>> Server<S, X> {
                     return Some("shares of a client without keys".into());
                 }
                 let wanted = self.neighbours(from, self.roster.as_deref().unwrap_or_default());
-                let fits = wanted.eq(sealed.iter().map(|(k, _)| *k));
-                (!fits).then(|| "its shares are not for its neighbours in order".into())
+                if !wanted.eq(sealed.iter().map(|(k, _)| *k)) {
+                    return Some("its shares are not for its neighbours in order".into());
+                }
+                let fits = sealed.iter().all(|(_, sealed)| X::fits(sealed, &self.graph, from, self.len));
+                (!fits).then(|| "a sealed share has a wrong length".into())
             }
             (4, SecAggMessage::Upload(upload)) => {
                 if outside(&self.sharers) {

@@ -60,6 +60,9 @@ pub trait Suite<S: Symbol>: Copy + Send + Sync + 'static {
         shares: [Self::Share; 2],
     ) -> Self::Sealed;
 
+    /// Whether what `from` sealed has the size that its neighbours and masks of `len` symbols fix.
+    fn fits(sealed: &Self::Sealed, graph: &Graph, from: u16, len: usize) -> bool;
+
     /// Undoes [`Suite::seal`] at `to`; `None` if it was changed.
     fn open(
         secrets: &Self::Secrets,
@@ -237,6 +240,10 @@ impl<F: Prime> Suite<F> for Cryptographic {
         Self::channel_key(keys, public, from, to).map_or_else(Vec::new, |key| crypto::seal(&key, &plain))
     }
 
+    fn fits(sealed: &Vec<u8>, _: &Graph, _: u16, _: usize) -> bool {
+        sealed.len() == 2 * SHARE_BYTES + crypto::TAG_BYTES
+    }
+
     fn open(
         keys: &Keys,
         public: &PublicKeys,
@@ -314,6 +321,7 @@ impl<F: Prime> Choice<LinearForm<F>> for Cryptographic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::sec_agg::Padded;
     use crate::seed::Seed;
 
     #[test]
@@ -330,5 +338,28 @@ mod tests {
             assert!(Cryptographic::recover(&of(1)) == keys[2].masking.secret());
             assert!(Cryptographic::recover(&of(0)[..2]) != keys[2].own, "two of three");
         }
+    }
+
+    #[test]
+    fn sealed_shares_have_one_size() {
+        let (complete, sparse) = (Graph::complete(4), Graph::harary(5, 2, &mut Seed::new(1).rng()));
+        // Two shares of five words and a tag.
+        for (bytes, fits) in [(95, false), (96, true), (97, false), (0, false)] {
+            assert_eq!(
+                <Cryptographic as Suite<M61>>::fits(&vec![0; bytes], &complete, 0, 5),
+                fits,
+                "{bytes}"
+            );
+        }
+        // The self mask's share and that of every neighbour's pair, of five symbols each.
+        let fits = |symbols, peers: &[u16], graph, from| {
+            <Uniform as Suite<M61>>::fits(&Padded(vec![M61::ONE; symbols], peers.to_vec()), graph, from, 5)
+        };
+        assert!(fits(20, &[0, 2, 3], &complete, 1));
+        assert!(!fits(19, &[0, 2, 3], &complete, 1) && !fits(40, &[0, 2, 3], &complete, 1));
+        assert!(!fits(20, &[0, 1, 3], &complete, 1), "its peers are others");
+        assert!(!fits(25, &[0, 1, 2, 3], &complete, 1), "it has fewer peers");
+        let peers = sparse.neighbours(1);
+        assert!(fits(15, peers, &sparse, 1) && !fits(20, peers, &sparse, 1));
     }
 }

@@ -136,6 +136,11 @@ impl<S: Symbol<Scalar: Prime>> Suite<S> for Uniform {
         Padded(sealed, peers)
     }
 
+    fn fits(sealed: &Padded<S>, graph: &Graph, from: u16, len: usize) -> bool {
+        let peers = graph.neighbours(from);
+        sealed.1 == peers && sealed.0.len() == (1 + peers.len()) * len
+    }
+
     fn open(
         keys: &UniformKeys<S>,
         (): &(),
