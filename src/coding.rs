@@ -211,8 +211,8 @@ impl GradientCode {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] at `clients`, `stragglers` or `code` if s ≥ M, if the code does not exist for
-    /// (M, s), or if every draw of it is too badly conditioned for double precision.
+    /// [`Error::Config`] at `clients` or `stragglers` if s ≥ M; [`Error::NoCode`] if the code does not exist
+    /// for (M, s), or if every draw of it is too badly conditioned for double precision.
     pub fn build(kind: CodeKind, clients: usize, stragglers: usize, seed: Seed) -> Result<Self> {
         check(kind, clients, stragglers)?;
         let mut best: Option<(f64, Self)> = None;
@@ -232,7 +232,7 @@ impl GradientCode {
                 "no {name} code for {clients} clients and {stragglers} stragglers is conditioned well enough \
                  for double precision; take other stragglers{instead}"
             );
-            Error::config("code", rule)
+            Error::no_code(rule)
         })
     }
 }
@@ -251,7 +251,7 @@ impl<F: Prime> GradientCode<F> {
             CodeKind::CyclicMds => {
                 let rule = "cyclic-mds is made of real roots of unity; with arithmetic = \"field\" take \
                             cyclic-random, which has the same supports";
-                return Err(Error::config("code", rule));
+                return Err(Error::no_code(rule));
             }
             CodeKind::Auto if CodeKind::FractionalRepetition.exists(clients, stragglers) => {
                 CodeKind::FractionalRepetition
@@ -268,7 +268,7 @@ impl<F: Prime> GradientCode<F> {
                 "no cyclic-random code for {clients} clients and {stragglers} stragglers found over the field of \
                  {p} elements; take a larger modulus"
             );
-            Error::config("code", rule)
+            Error::no_code(rule)
         })
     }
 }
@@ -419,7 +419,7 @@ fn check(kind: CodeKind, clients: usize, stragglers: usize) -> Result<()> {
     if kind.exists(clients, stragglers) {
         Ok(())
     } else {
-        Err(Error::config("code", absence(kind, clients, stragglers)))
+        Err(Error::no_code(absence(kind, clients, stragglers)))
     }
 }
 

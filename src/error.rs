@@ -25,6 +25,15 @@ pub enum Error {
         /// The broken rule and what to do.
         rule: String,
     },
+    /// A gradient code does not exist for these numbers of clients and stragglers, or over these symbols, or
+    /// is too badly conditioned. Whoever tries several codes goes on with the next.
+    #[error("{key}: {rule}")]
+    NoCode {
+        /// Dotted path of the code, e.g. `protocol.code`.
+        key: String,
+        /// Why there is none and what to take instead.
+        rule: String,
+    },
     /// A data, configuration or run file is missing, damaged or of the wrong kind.
     #[error("{}: {problem}", path.display())]
     File {
@@ -71,6 +80,11 @@ impl Error {
         Self::Config { key: key.into(), rule: rule.into() }
     }
 
+    /// A missing code at the key `code` of its section.
+    pub(crate) fn no_code(rule: impl Into<String>) -> Self {
+        Self::NoCode { key: "code".into(), rule: rule.into() }
+    }
+
     /// A file whose content is wrong.
     pub fn file(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
         Self::File { path: path.as_ref().to_owned(), problem: problem.into() }
@@ -98,14 +112,29 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
-    /// Prefixes the key of a [`Error::Config`], so that a section can check itself without knowing
-    /// where it stands.
+    /// Prefixes the key of an [`Error::Config`] or [`Error::NoCode`], so that a section can check itself
+    /// without knowing where it stands.
     #[must_use]
-    pub fn within(self, section: &str) -> Self {
-        match self {
-            Self::Config { key, rule } if key.is_empty() => Self::config(section, rule),
-            Self::Config { key, rule } => Self::config(format!("{section}.{key}"), rule),
-            other => other,
+    pub fn within(mut self, section: &str) -> Self {
+        if let Self::Config { key, .. } | Self::NoCode { key, .. } = &mut self {
+            *key = if key.is_empty() { section.into() } else { format!("{section}.{key}") };
         }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_prefix_keys_and_nothing_else() {
+        let line = |error: Error| error.within("protocol").within("compare[1]").to_string();
+        assert_eq!(line(Error::config("code", "is odd")), "compare[1].protocol.code: is odd");
+        assert_eq!(line(Error::config("", "is odd")), "compare[1].protocol: is odd");
+        let missing = Error::no_code("does not exist").within("protocol");
+        assert!(matches!(&missing, Error::NoCode { key, .. } if key == "protocol.code"));
+        assert_eq!(missing.to_string(), "protocol.code: does not exist");
+        assert_eq!(line(Error::Refused("no".into())), "no");
     }
 }

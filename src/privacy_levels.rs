@@ -274,7 +274,7 @@ pub fn recovery(config: &Config, key_stds: &[f64]) -> Result<Vec<RecoveryRow>> {
                 let seed_of_keys = seed.child("protocol", 0);
                 let scheme = match ProtocolConfig::SecCoGc(scheme).build_for(clients, seed_of_keys, &public) {
                     // Not every code exists over a field.
-                    Err(Error::Config { key, .. }) if quantisation.is_some() && key == "code" => continue,
+                    Err(Error::NoCode { .. }) if quantisation.is_some() => continue,
                     built => built.map_err(|error| error.within("protocol"))?,
                 };
                 let mut worst: f64 = 0.0;

@@ -251,7 +251,7 @@ pub(crate) fn where_it_exists(
 ) -> Result<Option<Box<dyn Aggregator>>> {
     match protocol.build(clients, seed) {
         Ok(scheme) => Ok(Some(scheme)),
-        Err(Error::Config { key, .. }) if key == "code" => Ok(None),
+        Err(Error::NoCode { .. }) => Ok(None),
         Err(error) => Err(error.within("protocol")),
     }
 }

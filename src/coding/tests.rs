@@ -91,6 +91,23 @@ fn impossible_codes_are_refused_with_advice() {
 }
 
 #[test]
+fn a_missing_code_is_an_error_of_its_own() {
+    let real = |kind, m, s| GradientCode::build(kind, m, s, Seed::new(1)).unwrap_err();
+    let field = |kind, m, s| GradientCode::<M61>::over_field(kind, m, s, Seed::new(1)).unwrap_err();
+    for missing in [
+        real(CodeKind::FractionalRepetition, 10, 3),
+        real(CodeKind::CyclicMds, 50, 25),
+        field(CodeKind::FractionalRepetition, 10, 3),
+        field(CodeKind::CyclicMds, 10, 3),
+    ] {
+        assert!(matches!(&missing, Error::NoCode { key, .. } if key == "code"), "{missing:?}");
+    }
+    for wrong in [real(CodeKind::Auto, 4, 4), real(CodeKind::Auto, 0, 0), field(CodeKind::Auto, 4, 4)] {
+        assert!(matches!(wrong, Error::Config { .. }), "{wrong:?}");
+    }
+}
+
+#[test]
 fn reference_amplifications() {
     let seed = Seed::new(5);
     let of = |m, s| build(CodeKind::CyclicMds, m, s).amplification(300, seed);
