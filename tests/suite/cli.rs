@@ -1,5 +1,9 @@
-//! The program as a user meets it: golden error lines with exit code 2, quiet and CSV output, and the verbs
-//! that only print.
+//! The program as a user meets it: golden error lines with exit code 2, quiet and CSV output. Here `train`, by
+//! which configurations are tested, and what all verbs have in common.
+
+mod attack;
+mod config;
+mod model;
 
 use std::fs;
 use std::path::Path;
@@ -440,97 +444,6 @@ fn quiet_is_quiet_and_csv_is_data() {
     for name in ["config.toml", "run.json", "clients.csv", "checkpoint.bin", "accuracy.svg", "accuracy.png"] {
         assert!(Path::new(&folder.path("run")).join(name).is_file(), "{name}");
     }
-}
-
-#[test]
-fn the_reference_lists_every_key_with_its_default() {
-    let output = seccogc(&["config", "explain"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    for line in [
-        "seed = 1    # integer",
-        "stragglers = 7",
-        "erasure = 0.0",
-        "policy = \"skip\"    # \"skip\" | \"retry\" | \"accumulate\"",
-        "alpha = 0.5",
-    ] {
-        assert!(text.contains(line), "{line}");
-    }
-    let config: toml::Table = fs::read_to_string("configs/mnist_compare.toml").unwrap().parse().unwrap();
-    let mut keys = Vec::new();
-    fn collect(table: &toml::Table, keys: &mut Vec<String>) {
-        for (key, value) in table {
-            match value {
-                toml::Value::Table(inner) => collect(inner, keys),
-                _ => keys.push(key.clone()),
-            }
-        }
-    }
-    collect(&config, &mut keys);
-    assert!(keys.len() > 10);
-    for key in keys {
-        assert!(
-            text.contains(&format!("{key} = ")) || text.contains(&format!("[[{key}]]")),
-            "{key} is not explained"
-        );
-    }
-}
-
-#[test]
-fn models_are_shown_with_layers_and_counts() {
-    let text = |args: &[&str]| {
-        let output = seccogc(args);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let two_layers = ["--set", "model.hidden=[200,200]"];
-    assert_eq!(
-        text(&[&["model", "show", "configs/mnist.toml"][..], &two_layers].concat()),
-        "mlp on mnist-subset: 1×28×28 → 10 classes\n\n\
-         | layer    | kind   | shapes                   | parameters |\n\
-         |:---------|:-------|:-------------------------|-----------:|\n\
-         | hidden.0 | Linear | weight 784×200, bias 200 |    157,000 |\n\
-         | hidden.1 | Linear | weight 200×200, bias 200 |     40,200 |\n\
-         | output   | Linear | weight 200×10, bias 10   |      2,010 |\n\n\
-         199,210 parameters, 0.80 MB as 32-bit numbers\n"
-    );
-    // The data need not be there.
-    let resnet =
-        text(&["model", "show", "--kind", "resnet20", "--data", "cifar10", "--data-dir", "/nowhere"]);
-    assert!(resnet.starts_with("resnet20 on cifar10: 3×32×32 → 10 classes\n"), "{resnet}");
-    assert!(resnet.ends_with("\n269,722 parameters, 1.08 MB as 32-bit numbers\n"), "{resnet}");
-    let list = text(&["model", "list"]);
-    for line in ["| lenet5    |              61,706 |", "| cnn       |           1,663,370 |"] {
-        assert!(list.contains(line), "{list}");
-    }
-    assert_eq!(list.lines().count(), 2 + 6);
-
-    let folder = Folder::new();
-    let table = folder.file("own.toml", "[data]\nname = \"table\"\ntrain = \"own.csv\"");
-    folder.file("own.csv", "x,y,class\n1,2,a\n2,3,b\n3,4,c\n");
-    assert!(
-        text(&["model", "show", &table, "--kind", "softmax"])
-            .starts_with("softmax on table: 1×1×2 → 3 classes\n")
-    );
-    assert_eq!(
-        refusal(&["model", "show", &table, "--kind", "lenet5"]),
-        "error: model.kind: lenet5 needs images of at least 12×12 pixels, not 1×2; use mlp or softmax"
-    );
-}
-
-#[test]
-fn attacks_refuse_examples_that_they_cannot_compare() {
-    let folder = Folder::new();
-    let out = folder.path("out");
-    let refusal =
-        |set: &str| refusal(&["attack", "configs/attack.toml", "--quiet", "--set", set, "--out", &out]);
-    assert_eq!(
-        refusal("data.flip=true"),
-        "error: data.flip: the attacks work on unchanged images; remove it"
-    );
-    assert_eq!(
-        refusal("model.hidden=[20,20]"),
-        "error: model.hidden: the inversion is for one hidden layer; take a number instead of a list"
-    );
 }
 
 #[test]

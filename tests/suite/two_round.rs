@@ -1,25 +1,23 @@
-//! The two-round schemes: the exact sum for every pair of survivor sets, zero leakage for every coalition
-//! that a scheme promises to withstand and some for those beyond, the rates of the theorems, and the papers'
-//! examples.
+//! The two-round schemes: the exact sum for every pair of survivor sets, small fields, lost shares, further
+//! attempts and many clients.
 
-use nalgebra::DMatrix;
+mod secrecy;
+mod theorems;
+
 use rayon::prelude::*;
 use seccogc::algebra::extension::F7Pow5;
 use seccogc::algebra::field::{Field, M31, M61, Small};
-use seccogc::algebra::linear::rank;
-use seccogc::algebra::{LinearForm, Scalar, Symbol};
-use seccogc::keys::{FormalKeys, SeededKeys};
+use seccogc::algebra::{Scalar, Symbol};
+use seccogc::keys::SeededKeys;
 use seccogc::message::HEADER_BYTES;
-use seccogc::network::{LinkModel, LinkUse, Perfect};
-use seccogc::privacy::exact::ExactViews;
+use seccogc::network::{LinkModel, LinkUse};
 use seccogc::privacy::view::Coalition;
-use seccogc::protocol::Message;
-use seccogc::protocol::exchange::{formal, run};
-use seccogc::protocol::groupwise::{Groupwise, GroupwiseConfig, coefficients};
+use seccogc::protocol::exchange::run;
+use seccogc::protocol::groupwise::{Groupwise, GroupwiseConfig};
 use seccogc::protocol::light_sec_agg::{LightSecAgg, LightSecAggConfig};
 use seccogc::protocol::two_round::{Rounds, TwoRound};
 use seccogc::protocol::zhao_sun::{ZhaoSun, ZhaoSunConfig};
-use seccogc::protocol::{Aggregator, Decoded, Formal, Input, PartyId, Protocol, ProtocolConfig, Secret};
+use seccogc::protocol::{Aggregator, Decoded, Formal, Input, PartyId, ProtocolConfig};
 use seccogc::seed::Seed;
 
 type F7 = Small<7>;
@@ -201,67 +199,6 @@ fn with_server(clients: usize, colluders: u32) -> Coalition {
     }
 }
 
-fn field_views(scheme: &dyn Aggregator, links: &Survivors) -> Box<dyn ExactViews> {
-    let Formal::Field(views) = scheme.formal(1, links, 1).unwrap() else { panic!("a scheme over a field") };
-    views
-}
-
-/// Leakage in field symbols for every U_1 and every coalition of server and clients that leaves `honest` or
-/// more, and of the clients alone. `promised(T)` says whether a coalition with T clients must learn nothing;
-/// otherwise it must learn something.
-fn audit(
-    name: &str,
-    views: impl Fn(&Survivors) -> Box<dyn ExactViews>,
-    [clients, survivors]: [usize; 2],
-    promised: impl Fn(u32) -> bool,
-) {
-    let all = (1u32 << clients) - 1;
-    for first in (0..=all).filter(|first| first.count_ones() as usize >= survivors) {
-        let views = views(&Survivors { first, second: first });
-        assert_eq!(views.findings(), [], "{name}");
-        for colluders in (0..=all).filter(|colluders| (all & !colluders).count_ones() >= 2) {
-            let count = colluders.count_ones();
-            let server = views.exposed(&with_server(clients, colluders));
-            let name = format!("{name}: U1 = {first:b}, server + {colluders:b}");
-            assert!(server.sum, "{name}");
-            assert_eq!(server.symbols == 0, promised(count), "{name}: {:?}", server.counterexample);
-            if promised(count) && count > 0 {
-                let alone =
-                    views.exposed(&Coalition::of(members(colluders).into_iter().map(PartyId::Client)));
-                assert_eq!((alone.symbols, alone.sum), (0, false), "{name}, without server");
-                let honest = members(all & !colluders);
-                assert!(honest.iter().all(|&k| alone.hidden[usize::from(k)]), "{name}, without server");
-            }
-            if promised(count) {
-                // Who is not in U_1 stays hidden.
-                for k in members(all & !first & !colluders) {
-                    assert!(server.hidden[usize::from(k)], "{name}: client {k}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn the_server_with_t_clients_learns_the_sum_alone_and_with_one_more_something() {
-    let (zhao, _) = parameters(6);
-    zhao.into_par_iter().for_each(|[k, u, t]| {
-        let scheme = zhao_sun(k, u, t);
-        let views = |links: &_| field_views(&*scheme, links);
-        audit(&format!("zhao-sun K={k} U={u} T={t}"), views, [k, u], |count| count as usize <= t);
-    });
-}
-
-#[test]
-fn masks_shared_without_a_dealer_protect_as_much() {
-    let (shared, _) = parameters(5);
-    shared.into_par_iter().for_each(|[k, u, t]| {
-        let scheme = light_sec_agg(k, u, t);
-        let views = |links: &_| field_views(&*scheme, links);
-        audit(&format!("light-sec-agg K={k} U={u} T={t}"), views, [k, u], |count| count as usize <= t);
-    });
-}
-
 /// Loses the shares between the given senders and receivers.
 struct Unshared(&'static [(u16, u16)]);
 
@@ -298,184 +235,6 @@ fn who_lacks_a_share_does_not_answer() {
         assert_eq!(decoded, want);
         // d = 5 is padded to 6; K (K − 1) shares of 6/(U − T) symbols.
         assert_eq!(bytes, 4 * 3 * (HEADER_BYTES + 3 * M61::BYTES));
-    }
-}
-
-#[test]
-fn groupwise_keys_hide_all_but_the_sum_from_the_server_and_cover_no_collusion() {
-    let (_, group) = parameters(5);
-    group.into_par_iter().for_each(|[k, u, s]| {
-        let scheme = groupwise(k, u, s);
-        audit(
-            &format!("groupwise K={k} U={u} S={s}"),
-            |links| field_views(&*scheme, links),
-            [k, u],
-            |count| count == 0,
-        );
-    });
-}
-
-#[test]
-fn groupwise_keys_over_an_extension_field_hide_as_much() {
-    let (_, mut group) = parameters(4);
-    group.push([5, 2, 3]);
-    group.into_par_iter().for_each(|[k, u, s]| {
-        let protocol = Rounds::new(Groupwise::<F7Pow5>::new(k, u, s, Seed::new(1)).unwrap());
-        let views = |links: &Survivors| -> Box<dyn ExactViews> {
-            Box::new(formal::<F7Pow5, _>(&protocol, k, 1, &FormalKeys, links, 1))
-        };
-        audit(&format!("groupwise over F_7^5 K={k} U={u} S={s}"), views, [k, u], |count| count == 0);
-    });
-}
-
-/// Symbols per coordinate of the input in a client's two messages, from the bytes that are sent.
-fn rates<C: TwoRound<M61>>(scheme: C) -> [(usize, usize); 2] {
-    let (clients, len) = (scheme.clients(), 2 * scheme.unit());
-    let inputs = inputs::<M61>(clients, len);
-    let inputs: Vec<&dyn Input<M61>> = inputs.iter().map(|x| x as _).collect();
-    let mut sent = [Vec::new(), Vec::new()];
-    let keys = SeededKeys(Seed::new(1));
-    let observe = |message: &_, _, link: LinkUse| {
-        assert_eq!(link.bytes as usize, HEADER_BYTES + Message::<M61>::bytes(message));
-        match (link.to, link.transfer) {
-            (PartyId::Server, 0) => sent[0].push(Message::<M61>::bytes(message) / M61::BYTES),
-            (PartyId::Server, _) => sent[1].push(Message::<M61>::bytes(message) / M61::BYTES),
-            _ => assert_eq!(Message::<M61>::bytes(message), clients.div_ceil(8)),
-        }
-    };
-    run(&Rounds::new(scheme), 1, &inputs, &keys, &Perfect, 1, observe);
-    sent.map(|sizes| {
-        assert!(sizes.len() == clients && sizes.iter().all(|size| *size == sizes[0]));
-        (sizes[0], len)
-    })
-}
-
-fn binomial(n: usize, k: usize) -> usize {
-    (0..k).fold(1, |c, i| if i < n { c * (n - i) / (i + 1) } else { 0 })
-}
-
-#[test]
-fn messages_have_the_rates_of_the_theorems() {
-    let (zhao_sun, groupwise) = parameters(6);
-    let same = |(got, len): (usize, usize), (up, down): (usize, usize)| got * down == up * len;
-    for [k, u, t] in zhao_sun {
-        let [first, second] = rates(ZhaoSun::<M61>::new(k, u, t).unwrap());
-        assert!(
-            same(first, (1, 1)) && same(second, (1, u - t)),
-            "zhao-sun {k} {u} {t}: {first:?} {second:?}"
-        );
-    }
-    for [k, u, s] in groupwise {
-        let [first, second] = rates(Groupwise::<M61>::new(k, u, s, Seed::new(3)).unwrap());
-        let all = binomial(k - 1, s - 1);
-        let absent = if k > u { binomial(k - 1 - u, s - 1) } else { 0 };
-        let right = same(first, (all, all - absent)) && same(second, (1, u));
-        assert!(right, "groupwise {k} {u} {s}: {first:?} {second:?}");
-        // (48), with equality iff U = 1 or S = 2; the paper says K = S.
-        let (known, sent) = (u * binomial(k - 2, s - 2), all - absent);
-        assert!(known >= sent, "{k} {u} {s}");
-        assert!(k == u || (known == sent) == (u == 1 || s == 2), "{k} {u} {s}");
-    }
-}
-
-/// Joint entropy of forms in uniform unknowns, in symbols.
-fn entropy(forms: &[LinearForm<M61>]) -> usize {
-    let unknowns: Vec<_> = forms.iter().flat_map(|form| form.terms().map(|(unknown, _)| unknown)).collect();
-    rank(&DMatrix::from_fn(forms.len(), unknowns.len(), |i, j| forms[i].coefficient(unknowns[j])))
-}
-
-#[test]
-fn key_entropies_of_the_small_example() {
-    // 001, (88): K = 3, U = 2, T = 0, L = 2; columns S_1(1), S_1(2), S_2(1), S_2(2), S_3(1), S_3(2).
-    let rows = |rows: &[[i64; 6]]| rank(&DMatrix::from_fn(rows.len(), 6, |i, j| M61::integer(rows[i][j])));
-    let (s1, s2, s3) = (
-        [[1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]],
-        [[0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0]],
-        [[0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1]],
-    );
-    let z1 = [s1[0], s1[1], [1, 0, 1, 0, 0, 0], [1, 0, 0, 0, 1, 0], [1, 0, 1, 0, 1, 0]];
-    let z2 = [s2[0], s2[1], [0, 1, 0, 1, 0, 0], [0, 0, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1]];
-    let z3 = [s3[0], s3[1], [0, 1, 0, 0, 0, 1], [0, 0, 0, 1, 0, 1], [0, 1, 0, 1, 0, 1]];
-    assert_eq!([rows(&z1), rows(&z2), rows(&z3)], [4, 5, 4], "(89)");
-    // Sharing every mask once needs less, and as little in total as Theorem 2 allows.
-    let protocol = Rounds::new(ZhaoSun::<M61>::new(3, 2, 0).unwrap());
-    let keys = Protocol::<LinearForm<M61>>::deal(&protocol, 1, 2, &FormalKeys);
-    let held = |key: &_| Secret::held(key).into_iter().flatten().cloned().collect::<Vec<LinearForm<M61>>>();
-    let keys: Vec<_> = keys.iter().map(held).collect();
-    assert_eq!(keys.iter().map(|key| entropy(key)).collect::<Vec<_>>(), [4, 4, 4, 0]);
-    assert_eq!(entropy(&keys.concat()), 6);
-}
-
-#[test]
-fn answers_for_two_survivor_sets_would_unmask_a_single_client() {
-    let scheme = ZhaoSun::<M61>::new(3, 2, 0).unwrap();
-    let keys = TwoRound::<LinearForm<M61>>::deal(&scheme, 1, 2, &FormalKeys);
-    let answers = |included: &[u16]| -> Vec<LinearForm<M61>> {
-        included.iter().flat_map(|&k| scheme.answer(k, &keys[usize::from(k)], included).unwrap().0).collect()
-    };
-    let third = scheme.mask(2, &keys[2]);
-    let rest = |seen: &[LinearForm<M61>]| entropy(&[seen, &third].concat()) - entropy(seen);
-    assert_eq!(rest(&answers(&[0, 1, 2])), 2);
-    assert_eq!(rest(&[answers(&[0, 1, 2]), answers(&[0, 1])].concat()), 0);
-}
-
-#[test]
-fn the_groupwise_example_of_the_paper() {
-    // 002, Table I, over F_7: columns a_V for V = 123, 124, 125, 134, 135, 145.
-    let first = [
-        [0, 1, 0, 0, 1, 1],
-        [1, 0, 1, 1, 1, 1],
-        [0, 0, 0, 1, 0, 1],
-        [0, 1, 1, 1, 0, 1],
-        [1, 1, 0, 1, 0, 1],
-        [1, 0, 0, 0, 0, 1],
-    ];
-    let all = coefficients(5, 3, &DMatrix::from_fn(6, 6, |i, j| F7::integer(first[j][i])));
-    let column = |v: usize| -> Vec<F7> { all.column(v).iter().copied().collect() };
-    let rest = [[-1, 2, 0, 0, 0, 1], [1, 2, 0, 0, 1, 1], [2, 0, 1, 0, 1, 1], [0, 0, 1, 0, 0, 1]];
-    for (v, want) in (6..).zip(rest) {
-        assert_eq!(column(v), want.map(F7::integer), "V = 234, 235, 245, 345");
-    }
-    let groups = [
-        [1, 2, 3],
-        [1, 2, 4],
-        [1, 2, 5],
-        [1, 3, 4],
-        [1, 3, 5],
-        [1, 4, 5],
-        [2, 3, 4],
-        [2, 3, 5],
-        [2, 4, 5],
-        [3, 4, 5],
-    ];
-    for k in 1..=5 {
-        let (with, without): (Vec<usize>, Vec<usize>) = (0..10).partition(|&v| groups[v].contains(&k));
-        assert_eq!(rank(&all.select_columns(&with)), 6, "(62), user {k}");
-        assert_eq!(rank(&all.select_columns(&without)), 3, "Lemma 2, user {k}");
-    }
-    let vanishes = |s: [i64; 6], v: usize| {
-        let dot = s.iter().zip(column(v)).fold(F7::ZERO, |sum, (&s, a)| sum + F7::integer(s) * a);
-        dot == F7::ZERO
-    };
-    for s in [[0, -1, -2, 0, 0, 2], [-2, -1, 0, 0, 4, 0], [0, 0, 0, 1, 0, 0]] {
-        assert!((6..10).all(|v| vanishes(s, v)), "user 1: {s:?}");
-    }
-    for s in [[-1, 0, -1, 0, 0, 1], [0, 0, 0, 0, 1, 0], [0, -1, 0, 1, 0, 0]] {
-        assert!([3, 4, 5, 9].into_iter().all(|v| vanishes(s, v)), "user 2: {s:?}");
-        // The paper names 234, 235, 245, which are user 1's.
-        assert!(![6, 7, 8].into_iter().all(|v| vanishes(s, v)), "{s:?}");
-    }
-}
-
-#[test]
-fn too_few_answers_show_parts_of_the_announced_sum_at_most() {
-    for scheme in [zhao_sun(5, 4, 1), zhao_sun(5, 3, 0), light_sec_agg(5, 4, 1), groupwise(4, 3, 2)] {
-        let Formal::Field(views) = scheme.formal(1, &Survivors { first: 0b1111, second: 0b0011 }, 1).unwrap()
-        else {
-            panic!("schemes over a field")
-        };
-        let server = views.exposed(&Coalition::of([PartyId::Server]));
-        assert_eq!((server.symbols, server.sum), (0, false), "{:?}", server.counterexample);
     }
 }
 
