@@ -1,6 +1,7 @@
 //! The coding layer at memory speed: key generation, encoding and decoding of M = 10 updates of the FedAvg
 //! CNN's size (d = 1,663,370), over the reals and over prime fields, next to a memcpy of the same bytes in
-//! the same run. Throughput counts the bytes that each pass must read.
+//! the same run; and what the grid does to a chunk in cache. Throughput counts the bytes that each pass must
+//! read.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 use seccogc::algebra::field::{M31, M61};
-use seccogc::algebra::grid::{Grid, Public};
+use seccogc::algebra::grid::{COIN, Grid, Public};
 use seccogc::algebra::{KeyStream, Sample};
 use seccogc::coding::{Code, CodeKind, Coefficient};
 use seccogc::keys::{CHUNK, KeyKind, KeySource, Later, SeededKeys};
@@ -112,6 +113,48 @@ fn rounds(c: &mut Criterion) {
     group.finish();
 }
 
+/// What the grid does to a chunk that is in cache, which a copy refreshes where it is changed.
+fn grids(c: &mut Criterion) {
+    let grid = Grid::new(M, (1.0, 1.0), false, &Public::default()).unwrap();
+    let source = SeededKeys(Seed::new(1));
+    let stream = |purpose| KeyStream { purpose, round: 0, a: 0, b: 0 };
+    let (draws, mean): (Vec<f64>, Vec<f64>) =
+        (source.draw(stream("draws"), CHUNK), source.draw(stream("mean"), CHUNK));
+    let update: Vec<f32> = draws.iter().map(|x| *x as f32).collect();
+    let mut coins = vec![0; CHUNK * COIN];
+    KeySource::<f64>::coins(&source, stream("coins"), 0, &mut coins);
+    let mut y = draws.clone();
+    let mut group = c.benchmark_group("grid");
+    group.throughput(Throughput::Bytes((8 * CHUNK) as u64));
+    group.bench_function("copy", |b| b.iter(|| black_box(&mut y).copy_from_slice(&draws)));
+    group.bench_function("settle", |b| {
+        b.iter(|| {
+            y.copy_from_slice(&draws);
+            grid.settle(black_box(&mut y), &coins);
+        });
+    });
+    group.bench_function("settle_less", |b| {
+        b.iter(|| {
+            y.copy_from_slice(&draws);
+            grid.settle_less(black_box(&mut y), 1.05, &mean, &coins);
+        });
+    });
+    group.bench_function("add", |b| {
+        b.iter(|| {
+            y.copy_from_slice(&draws);
+            grid.add(black_box(&mut y), 0.9, &update);
+        });
+    });
+    group.bench_function("round_all", |b| {
+        b.iter(|| {
+            y.copy_from_slice(&draws);
+            grid.round_all(black_box(&mut y));
+        });
+    });
+    group.bench_function("holds", |b| b.iter(|| grid.holds(black_box(&draws), grid.step())));
+    group.finish();
+}
+
 fn coding(c: &mut Criterion) {
     passes::<f64>(c, "f64");
     passes::<f32>(c, "f32");
@@ -119,5 +162,5 @@ fn coding(c: &mut Criterion) {
     passes::<M31>(c, "2^31-1");
 }
 
-criterion_group!(benches, coding, rounds);
+criterion_group!(benches, grids, coding, rounds);
 criterion_main!(benches);

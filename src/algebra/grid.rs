@@ -172,12 +172,13 @@ impl pulp::NullaryFnOnce for Moves<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { draws, coins, grid: Grid { step, magic, spread } } = self;
-        let shift = u32::BITS - spread;
+        let Self { draws, coins, grid } = self;
+        let grid = *grid;
+        let shift = u32::BITS - grid.spread;
         for (draw, coin) in draws.iter_mut().zip(coins.as_chunks::<COIN>().0) {
             // The top bits as a signed number.
             let steps = f64::from(i32::from_le_bytes(*coin) >> shift);
-            *draw = ((*draw + magic) - magic) + steps * step;
+            *draw = grid.round(*draw) + steps * grid.step;
         }
     }
 }
@@ -190,11 +191,12 @@ impl pulp::NullaryFnOnce for Less<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self(Moves { draws, coins, grid: Grid { step, magic, spread } }, scale, mean) = self;
-        let shift = u32::BITS - spread;
+        let Self(Moves { draws, coins, grid }, scale, mean) = self;
+        let grid = *grid;
+        let shift = u32::BITS - grid.spread;
         for ((draw, mean), coin) in draws.iter_mut().zip(mean).zip(coins.as_chunks::<COIN>().0) {
             let steps = f64::from(i32::from_le_bytes(*coin) >> shift);
-            *draw = (((scale * *draw - mean) + magic) - magic) + steps * step;
+            *draw = grid.round(scale * *draw - mean) + steps * grid.step;
         }
     }
 }
@@ -207,8 +209,9 @@ impl pulp::NullaryFnOnce for Near<'_> {
 
     #[inline(always)]
     fn call(self) -> bool {
-        let Self(x, Grid { magic, .. }, most) = self;
-        let near = |x: &f64| (x - ((x + magic) - magic)).abs() <= most;
+        let Self(x, grid, most) = self;
+        let grid = *grid;
+        let near = |x: &f64| (x - grid.round(*x)).abs() <= most;
         x.iter().fold(true, |all, x| all & near(x))
     }
 }
@@ -221,8 +224,9 @@ impl pulp::NullaryFnOnce for Rounds<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self(x, Grid { magic, .. }) = self;
-        x.iter_mut().for_each(|x| *x = (*x + magic) - magic);
+        let Self(x, grid) = self;
+        let grid = *grid;
+        x.iter_mut().for_each(|x| *x = grid.round(*x));
     }
 }
 
@@ -252,9 +256,10 @@ impl pulp::NullaryFnOnce for Adds<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self(y, a, x, Grid { magic, .. }) = self;
+        let Self(y, a, x, grid) = self;
+        let grid = *grid;
         for (y, x) in y.iter_mut().zip(x) {
-            *y += (a * f64::from(*x) + magic) - magic;
+            *y += grid.round(a * f64::from(*x));
         }
     }
 }
@@ -284,6 +289,39 @@ mod tests {
         assert!(Grid::new(10, (1e308, 1e308), false, &unknown).is_none());
         assert!(Grid::new(10, (0.0, 0.0), true, &unknown).is_none());
         assert_eq!(step(0.0, false, &unknown), -30.0);
+    }
+
+    /// At the width of the registers what a loop does one by one, to the bit; 37 numbers fill none evenly.
+    #[test]
+    fn kernels_round_as_a_single_number_is_rounded() {
+        const N: usize = 37;
+        let grid = Grid::new(10, (1.0, 1.0), false, &Public::default()).unwrap();
+        let x: Vec<f64> = (0..N).map(|i| (i as f64 * 0.7315).sin() * 4.0).collect();
+        let mean: Vec<f64> = x.iter().map(|x| x / 7.0).collect();
+        let single: Vec<f32> = x.iter().map(|x| *x as f32).collect();
+        let coins: Vec<[u8; COIN]> =
+            (0..N as u32).map(|i| i.wrapping_mul(0x9E37_79B9).to_le_bytes()).collect();
+        let steps = |i: usize| f64::from(i32::from_le_bytes(coins[i]) >> (32 - grid.spread)) * grid.step;
+        let flat = coins.as_flattened();
+        let each = |f: &dyn Fn(usize) -> f64| (0..N).map(|i| f(i).to_bits()).collect::<Vec<u64>>();
+        let after = |f: &dyn Fn(&mut [f64])| {
+            let mut y = x.clone();
+            f(&mut y);
+            y.into_iter().map(f64::to_bits).collect::<Vec<u64>>()
+        };
+        assert!(grid.spreads());
+        assert_eq!(after(&|y| grid.settle(y, flat)), each(&|i| grid.round(x[i]) + steps(i)));
+        assert_eq!(
+            after(&|y| grid.settle_less(y, 1.05, &mean, flat)),
+            each(&|i| grid.round(1.05 * x[i] - mean[i]) + steps(i))
+        );
+        assert_eq!(after(&|y| grid.round_all(y)), each(&|i| grid.round(x[i])));
+        assert_eq!(
+            after(&|y| grid.add(y, 0.9, &single)),
+            each(&|i| x[i] + grid.round(0.9 * f64::from(single[i])))
+        );
+        let farthest = x.iter().map(|x| (x - grid.round(*x)).abs()).fold(0.0, f64::max);
+        assert!(grid.holds(&x, farthest) && !grid.holds(&x, farthest * 0.999));
     }
 
     proptest! {
