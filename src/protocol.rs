@@ -336,24 +336,22 @@ impl ProtocolConfig {
         protocol
     }
 
-    /// Makes something of the scheme for `clients` clients whose messages have a binary form.
+    /// Makes something of the scheme whose messages have a binary form.
     ///
     /// # Errors
     /// As [`ProtocolConfig::build`]; a scheme without a binary form.
     #[cfg(any(feature = "deploy", test))]
     pub(crate) fn assemble<A: exchange::Assemble>(
         &self,
-        clients: usize,
-        seed: Seed,
-        public: &Public,
+        given: exchange::Given<'_>,
         to: A,
     ) -> Result<A::Output> {
         match self {
-            Self::FedAvg(config) => config.assemble(clients, seed, public, to),
-            Self::Gaussian(config) => config.assemble(clients, seed, public, to),
-            Self::ZeroSum(config) => config.assemble(clients, seed, public, to),
-            Self::CoGc(config) => config.assemble(clients, seed, public, to),
-            Self::SecCoGc(config) => config.assemble(clients, seed, public, to),
+            Self::FedAvg(config) => config.assemble(given, to),
+            Self::Gaussian(config) => config.assemble(given, to),
+            Self::ZeroSum(config) => config.assemble(given, to),
+            Self::CoGc(config) => config.assemble(given, to),
+            Self::SecCoGc(config) => config.assemble(given, to),
             other => {
                 let rule = format!(
                     "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc or sec-cogc",

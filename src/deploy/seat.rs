@@ -12,7 +12,7 @@ use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::message::HEADER_BYTES;
-use crate::protocol::exchange::{Assemble, Part, Quantised, Setup, admit};
+use crate::protocol::exchange::{Assemble, Given, Part, Quantised, Setup, admit};
 use crate::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Protocol, ProtocolConfig, Update};
 use crate::seed::Seed;
 use crate::wire::{self, Form, Wire, WireSymbol};
@@ -78,7 +78,7 @@ pub fn scheme(
     public: &Public,
     largest: f64,
 ) -> Result<Box<dyn Scheme>> {
-    protocol.assemble(clients, seed, public, Deployed { largest })?
+    protocol.assemble(Given { clients, seed, public }, Deployed { largest })?
 }
 
 /// Makes schemes whose parties are apart.

@@ -28,7 +28,7 @@ pub use gate::{Refusal, admit};
 pub(crate) use quantised::Quantised;
 #[cfg(feature = "deploy")]
 pub(crate) use session::Part;
-pub(crate) use session::{Assemble, Simulated};
+pub(crate) use session::{Assemble, Given, Simulated};
 pub use session::{FieldSession, PART_BYTES, Session, Setup, part_len};
 
 /// Coordinates of all formal inputs together up to which views are computed; beyond, their ranks take

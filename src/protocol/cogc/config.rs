@@ -12,7 +12,7 @@ use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
 use crate::coding::{Code, CodeKind, Coefficient};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
-use crate::protocol::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
+use crate::protocol::exchange::{Aggregator, Assemble, Given, Scheme, Setup, Simulated};
 use crate::protocol::section::{Coding, Keys, Participation, SMALL, SchemeConfig};
 use crate::protocol::uncoded::{check_clients_for_keys, check_std, grid};
 use crate::protocol::{Arithmetic, Numbers, Stragglers};
@@ -134,28 +134,16 @@ impl Default for SecCoGcConfig {
 }
 
 impl CoGcConfig {
-    pub(in crate::protocol) fn assemble<A: Assemble>(
-        &self,
-        clients: usize,
-        seed: Seed,
-        public: &Public,
-        to: A,
-    ) -> Result<A::Output> {
-        assemble(self, None, 0.0, (clients, seed, public), to)
+    pub(in crate::protocol) fn assemble<A: Assemble>(&self, given: Given<'_>, to: A) -> Result<A::Output> {
+        assemble(self, None, 0.0, given, to)
     }
 }
 
 impl SecCoGcConfig {
-    pub(in crate::protocol) fn assemble<A: Assemble>(
-        &self,
-        clients: usize,
-        seed: Seed,
-        public: &Public,
-        to: A,
-    ) -> Result<A::Output> {
+    pub(in crate::protocol) fn assemble<A: Assemble>(&self, given: Given<'_>, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         check_std("link_key_std", self.link_key_std)?;
-        check_clients_for_keys(clients)?;
+        check_clients_for_keys(given.clients)?;
         if self.arithmetic == Arithmetic::Field && self.link_key_std > 0.0 {
             let rule = "keys over the field hide every share completely; leave link keys out";
             return Err(Error::config("link_key_std", rule));
@@ -173,12 +161,9 @@ impl SecCoGcConfig {
             quantisation: self.quantisation.clone(),
             grid: self.grid,
         };
-        assemble(&coding, Some((self.keys, self.key_std)), self.link_key_std, (clients, seed, public), to)
+        assemble(&coding, Some((self.keys, self.key_std)), self.link_key_std, given, to)
     }
 }
-
-/// Number of clients, what the code and the keys are drawn from, and what everybody knows of the inputs.
-type Given<'a> = (usize, Seed, &'a Public);
 
 fn assemble<A: Assemble>(
     coding: &CoGcConfig,
@@ -187,12 +172,11 @@ fn assemble<A: Assemble>(
     given: Given<'_>,
     to: A,
 ) -> Result<A::Output> {
-    let (clients, _, public) = given;
-    let numbers = coding.arithmetic.numbers(coding.quantisation.as_ref(), clients)?;
+    let numbers = coding.arithmetic.numbers(coding.quantisation.as_ref(), given.clients)?;
     Ok(match numbers {
         Numbers::Real(single) => {
-            let stds = keys.map_or((0.0, 0.0), |(kind, std)| kind.stds(clients, std));
-            let grid = grid(coding.grid, clients, stds, &numbers, public);
+            let stds = keys.map_or((0.0, 0.0), |(kind, std)| kind.stds(given.clients, std));
+            let grid = grid(coding.grid, given, stds, &numbers);
             let limit = amplification_limit(single);
             let (protocol, setup) = protocol::<f64>(coding, keys, (link_std, grid), limit, given)?;
             to.real(protocol, single, setup)
@@ -225,10 +209,10 @@ fn protocol<K: Coefficient>(
     keys: Option<(KeyKind, f64)>,
     (link_std, grid): (f64, Option<Grid>),
     limit: f64,
-    (clients, seed, public): Given<'_>,
+    given: Given<'_>,
 ) -> Result<(CoGc<K>, Setup)> {
     let stragglers = coding.stragglers.count()?;
-    let code = Arc::new(K::code(coding.code, clients, stragglers, seed.child("code", 0))?);
+    let code = Arc::new(K::code(coding.code, given.clients, stragglers, given.seed.child("code", 0))?);
     let scheme = Scheme {
         keys: keys.map_or_else(String::new, |(kind, _)| kind.name().into()),
         key_std: keys.map(|(_, std)| std),
@@ -236,16 +220,15 @@ fn protocol<K: Coefficient>(
         stragglers: Some(code.stragglers()),
         least_included: None,
     };
-    let stacking = (coding.decoder == DecoderKind::GcPlus).then_some((seed, limit));
+    let stacking = (coding.decoder == DecoderKind::GcPlus).then_some((given.seed, limit));
     let codes = Arc::new(Codes::new(code, stacking));
-    let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
-    let setup = Setup { code: Some(Arc::<Codes<K>>::clone(&codes)), ..setup };
-    Ok((CoGc { codes, keys, link_std, grid, public: *public }, setup))
+    let setup = Setup { code: Some(Arc::<Codes<K>>::clone(&codes)), ..given.setup(scheme, grid) };
+    Ok((CoGc { codes, keys, link_std, grid, public: *given.public }, setup))
 }
 
 impl SchemeConfig for CoGcConfig {
     fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, public, Simulated)
+        self.assemble(Given { clients, seed, public }, Simulated)
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
@@ -267,7 +250,7 @@ impl SchemeConfig for CoGcConfig {
 
 impl SchemeConfig for SecCoGcConfig {
     fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, public, Simulated)
+        self.assemble(Given { clients, seed, public }, Simulated)
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {

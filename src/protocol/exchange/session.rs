@@ -192,6 +192,24 @@ pub const PART_BYTES: usize = 1 << 24;
 // Keys and coins are drawn in whole chunks, so that parts have those of the whole.
 const _: () = assert!(CHUNK.is_multiple_of(crate::keys::CHUNK));
 
+/// What a scheme is made for.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    /// Number of clients M.
+    pub clients: usize,
+    /// What the code and the keys are drawn from.
+    pub seed: Seed,
+    /// What everybody knows of the inputs.
+    pub public: &'a Public,
+}
+
+impl Given<'_> {
+    /// A scheme without a code over links that may fail, on a grid if there is one.
+    pub fn setup(self, scheme: Scheme, grid: Option<Grid>) -> Setup {
+        Setup::new(self.clients, self.seed, scheme).for_inputs(self.public, grid)
+    }
+}
+
 /// What is made of a scheme whose messages have a binary form, once its numbers are known: a session in
 /// simulation, or the parties of a deployment.
 pub(crate) trait Assemble {

@@ -8,7 +8,7 @@ use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
-use crate::protocol::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
+use crate::protocol::exchange::{Aggregator, Assemble, Given, Scheme, Setup, Simulated};
 use crate::protocol::section::{Coding, Keys, Participation, SMALL, SchemeConfig};
 use crate::protocol::{Arithmetic, Numbers, included};
 use crate::seed::Seed;
@@ -143,61 +143,42 @@ pub(in crate::protocol) fn check_clients_for_keys(clients: usize) -> Result<()> 
 }
 
 impl FedAvg {
-    pub(in crate::protocol) fn assemble<A: Assemble>(
-        &self,
-        clients: usize,
-        seed: Seed,
-        public: &Public,
-        to: A,
-    ) -> Result<A::Output> {
-        let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
+    pub(in crate::protocol) fn assemble<A: Assemble>(&self, given: Given<'_>, to: A) -> Result<A::Output> {
+        let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), given.clients)?;
         check_transmissions(self.transmissions)?;
-        let least_included = Some(included::visible(self.least_included, clients)?);
+        let least_included = Some(included::visible(self.least_included, given.clients)?);
         let scheme = Scheme { least_included, ..Scheme::default() };
-        let setup = Setup::new(clients, seed, scheme).for_inputs(public, None);
-        Ok(assemble(Mask::None, numbers, self.transmissions, setup, to))
+        Ok(assemble(Mask::None, numbers, self.transmissions, given.setup(scheme, None), to))
     }
 }
 
 impl Gaussian {
-    pub(in crate::protocol) fn assemble<A: Assemble>(
-        &self,
-        clients: usize,
-        seed: Seed,
-        public: &Public,
-        to: A,
-    ) -> Result<A::Output> {
+    pub(in crate::protocol) fn assemble<A: Assemble>(&self, given: Given<'_>, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         check_transmissions(self.transmissions)?;
-        let least_included = Some(included::visible(self.least_included, clients)?);
+        let least_included = Some(included::visible(self.least_included, given.clients)?);
         let scheme = Scheme { key_std: Some(self.key_std), least_included, ..Scheme::default() };
         let numbers = real(self.arithmetic, "Gaussian noise does not exist over a field")?;
         let stds = (self.key_std, self.key_std);
-        let grid = grid(self.grid, clients, stds, &numbers, public);
-        let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
+        let grid = grid(self.grid, given, stds, &numbers);
+        let setup = given.setup(scheme, grid);
         Ok(assemble(Mask::Gaussian(self.key_std), numbers, self.transmissions, setup, to))
     }
 }
 
 impl ZeroSum {
-    pub(in crate::protocol) fn assemble<A: Assemble>(
-        &self,
-        clients: usize,
-        seed: Seed,
-        public: &Public,
-        to: A,
-    ) -> Result<A::Output> {
+    pub(in crate::protocol) fn assemble<A: Assemble>(&self, given: Given<'_>, to: A) -> Result<A::Output> {
         check_std("key_std", self.key_std)?;
         check_transmissions(self.transmissions)?;
-        check_clients_for_keys(clients)?;
-        let least_included = Some(included::visible(self.least_included, clients)?);
+        check_clients_for_keys(given.clients)?;
+        let least_included = Some(included::visible(self.least_included, given.clients)?);
         let (keys, key_std) = (self.keys.name().into(), Some(self.key_std));
         let scheme = Scheme { keys, key_std, least_included, ..Scheme::default() };
         let rule = "one lost upload would leave a mask that is uniform over the field";
         let numbers = real(self.arithmetic, rule)?;
-        let stds = self.keys.stds(clients, self.key_std);
-        let grid = grid(self.grid, clients, stds, &numbers, public);
-        let setup = Setup::new(clients, seed, scheme).for_inputs(public, grid);
+        let stds = self.keys.stds(given.clients, self.key_std);
+        let grid = grid(self.grid, given, stds, &numbers);
+        let setup = given.setup(scheme, grid);
         Ok(assemble(Mask::ZeroSum(self.keys, self.key_std), numbers, self.transmissions, setup, to))
     }
 }
@@ -205,7 +186,7 @@ impl ZeroSum {
 impl SchemeConfig for Ideal {
     fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
         let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
-        let setup = Setup::new(clients, seed, Scheme::default()).reliable().for_inputs(public, None);
+        let setup = Given { clients, seed, public }.setup(Scheme::default(), None).reliable();
         Ok(session(Mask::None, numbers, setup))
     }
 
@@ -228,7 +209,7 @@ impl SchemeConfig for Ideal {
 
 impl SchemeConfig for FedAvg {
     fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, public, Simulated)
+        self.assemble(Given { clients, seed, public }, Simulated)
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
@@ -250,7 +231,7 @@ impl SchemeConfig for FedAvg {
 
 impl SchemeConfig for Gaussian {
     fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, public, Simulated)
+        self.assemble(Given { clients, seed, public }, Simulated)
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
@@ -272,7 +253,7 @@ impl SchemeConfig for Gaussian {
 
 impl SchemeConfig for ZeroSum {
     fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
-        self.assemble(clients, seed, public, Simulated)
+        self.assemble(Given { clients, seed, public }, Simulated)
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
@@ -296,13 +277,12 @@ impl SchemeConfig for ZeroSum {
 /// there are real numbers.
 pub(in crate::protocol) fn grid(
     wanted: bool,
-    clients: usize,
+    given: Given<'_>,
     stds: (f64, f64),
     numbers: &Numbers,
-    public: &Public,
 ) -> Option<Grid> {
     match numbers {
-        Numbers::Real(single) if wanted => Grid::new(clients, stds, *single, public),
+        Numbers::Real(single) if wanted => Grid::new(given.clients, stds, *single, given.public),
         _ => None,
     }
 }

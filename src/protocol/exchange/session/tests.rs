@@ -60,7 +60,8 @@ fn parts_make_the_whole() {
     for case in cases {
         let config: ProtocolConfig = toml::from_str(&case).unwrap();
         let [whole, parts] = [usize::MAX, 0].map(|part_bytes| {
-            config.assemble(CLIENTS, Seed::new(3), &Public::default(), InParts(part_bytes)).unwrap()
+            let given = Given { clients: CLIENTS, seed: Seed::new(3), public: &Public::default() };
+            config.assemble(given, InParts(part_bytes)).unwrap()
         });
         let network: NetworkConfig = toml::from_str(network).unwrap();
         let links = network.build(CLIENTS, 20, Seed::new(4)).unwrap();
