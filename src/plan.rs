@@ -4,6 +4,9 @@
 //! A larger s tolerates more lost rows but makes every row depend on more links and costs s shares per
 //! client, so neither end is best. [`candidates`] tabulates all, with the Pareto front; [`resolve`] replaces
 //! `stragglers = "auto"` by the candidate with the fewest bytes per recovered round.
+//!
+//! Clients count as equally large: data is not looked at. Outage, bytes and time do not depend on that, the
+//! leakage does, and an audit ([`crate::audits`]) takes the sizes of the partition.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -52,8 +55,8 @@ pub struct Candidate {
     pub seconds: Option<f64>,
     /// Worst factor ‖a‖₂ by which decoding from M − s rows amplifies errors ([`Code::amplification`]).
     pub amplification: f64,
-    /// Worst client's leakage to another client, nats per coordinate: when no message is lost, or with
-    /// `gc-plus` over seeded patterns of losses.
+    /// Worst client's leakage to another client, nats per coordinate, among clients of equal size: when no
+    /// message is lost, or with `gc-plus` over seeded patterns of losses.
     pub leakage_neighbour: f64,
     /// The same to the server.
     pub leakage_server: f64,

@@ -3,6 +3,7 @@
 
 use console::{Style, truncate_str};
 
+use crate::error::Diverged;
 use crate::record::{Outcome, Row};
 use crate::report::short;
 
@@ -11,9 +12,12 @@ const SPARK: usize = 40;
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// The lines below the bar, without line break at the end, each at most `width` columns wide.
-pub(super) fn board(rows: &[Row], width: usize) -> String {
-    let Some(last) = rows.last() else { return String::new() };
+pub(super) fn board(rows: &[Row], diverged: Option<&Diverged>, width: usize) -> String {
     let head = |name: &str| Style::new().for_stderr().dim().apply_to(format!("  {name:<11}")).to_string();
+    let Some(last) = rows.last() else {
+        let first = diverged.map(|_| format!("{}{}", head("recovered"), outcomes(rows, diverged)));
+        return first.map_or_else(String::new, |line| truncate_str(&line, width, "…").into_owned());
+    };
     let strong = |text: String| Style::new().for_stderr().bold().apply_to(text).to_string();
     let spark = |values: &[f64], range, style: Style| {
         style.for_stderr().apply_to(format!("{:<SPARK$}", sparkline(values, range, SPARK))).to_string()
@@ -27,8 +31,7 @@ pub(super) fn board(rows: &[Row], width: usize) -> String {
     let losses: Vec<f64> = rows.iter().map(|row| row.train_loss).collect();
     let recovered: Vec<f64> =
         rows.iter().map(|row| f64::from(u8::from(row.outcome == Outcome::Recovered))).collect();
-    let count = |kind| rows.iter().filter(|row| row.outcome == kind).count();
-    let share = 100.0 * count(Outcome::Recovered) as f64 / rows.len() as f64;
+    let share = 100.0 * recovered.iter().sum::<f64>() / rows.len() as f64;
 
     let mut lines = Vec::new();
     lines.push(match (accuracies.last(), best) {
@@ -50,18 +53,11 @@ pub(super) fn board(rows: &[Row], width: usize) -> String {
         test_loss.map_or_else(|| "–".into(), |loss| format!("{loss:.4}"))
     ));
     lines.push(format!(
-        "{}{}  {}  {} of {}, {} partial, {} lost{}",
+        "{}{}  {}  {}",
         head("recovered"),
         strong(format!("{:>9}", format!("{share:.1} %"))),
         spark(&recovered, Some((0.0, 1.0)), Style::new().cyan()),
-        count(Outcome::Recovered),
-        rows.len(),
-        count(Outcome::Partial),
-        count(Outcome::Outage),
-        match count(Outcome::Estimate) {
-            0 => String::new(),
-            estimates => format!(", {estimates} estimated"),
-        }
+        outcomes(rows, diverged)
     ));
     let leakage =
         [("link", last.leakage_link), ("neighbour", last.leakage_neighbour), ("server", last.leakage_server)];
@@ -79,6 +75,27 @@ pub(super) fn board(rows: &[Row], width: usize) -> String {
     ));
     let cut = lines.iter().map(|line| truncate_str(line, width, "…").into_owned());
     cut.collect::<Vec<_>>().join("\n")
+}
+
+/// How the rounds ended, and what was not finite: the updates of clients who stayed silent for it, and the
+/// round in which the run diverged.
+fn outcomes(rows: &[Row], diverged: Option<&Diverged>) -> String {
+    let count = |kind| rows.iter().filter(|row| row.outcome == kind).count();
+    let mut parts = vec![
+        format!("{} of {}", count(Outcome::Recovered), rows.len()),
+        format!("{} partial", count(Outcome::Partial)),
+        format!("{} lost", count(Outcome::Outage)),
+    ];
+    let estimates = count(Outcome::Estimate);
+    parts.extend((estimates > 0).then(|| format!("{estimates} estimated")));
+    let silent: usize = rows.iter().map(|row| row.diverged).sum();
+    parts.extend((silent > 0).then(|| format!("{silent} updates not finite")));
+    let end = |diverged: &Diverged| {
+        let mark = format!("diverged in round {}", diverged.round);
+        Style::new().for_stderr().red().apply_to(mark).to_string()
+    };
+    parts.extend(diverged.map(end));
+    parts.join(", ")
 }
 
 /// One character per value, or per mean of neighbouring values where there are more than `most`; from the
@@ -128,6 +145,25 @@ mod tests {
     }
 
     #[test]
+    fn divergence_stands_with_the_outcomes() {
+        let end = |round| Diverged { round, client: Some(2), what: crate::error::NotFinite::TrainingLoss };
+        let plain = |rows: &[Row], end: Option<&Diverged>| {
+            console::strip_ansi_codes(&board(rows, end, 200)).into_owned()
+        };
+        let silent = Row { diverged: 2, ..row(2, Outcome::Partial, None) };
+        let rows = [row(1, Outcome::Recovered, None), silent];
+        let line = |end| plain(&rows, end).lines().nth(2).unwrap().to_owned();
+        let counts = "1 of 2, 1 partial, 0 lost, 2 updates not finite";
+        assert!(line(None).ends_with(counts), "{}", line(None));
+        let third = end(3);
+        assert!(line(Some(&third)).ends_with(&format!("{counts}, diverged in round 3")));
+        // Nothing was played, and the line is there all the same.
+        assert_eq!(plain(&[], None), "");
+        assert_eq!(plain(&[], Some(&end(1))), "  recovered  0 of 0, 0 partial, 0 lost, diverged in round 1");
+        assert_eq!(console::measure_text_width(&board(&[], Some(&end(1)), 30)), 30);
+    }
+
+    #[test]
     fn the_board_tells_the_numbers_of_the_rounds() {
         let rows = [
             row(1, Outcome::Recovered, Some(0.25)),
@@ -135,7 +171,7 @@ mod tests {
             row(3, Outcome::Partial, None),
             row(4, Outcome::Recovered, Some(0.5)),
         ];
-        let text = console::strip_ansi_codes(&board(&rows, 200)).into_owned();
+        let text = console::strip_ansi_codes(&board(&rows, None, 200)).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 5);
         assert!(lines[0].starts_with("  accuracy     50.00 %  ▁█▅"), "{text}");
@@ -147,7 +183,7 @@ mod tests {
         );
         assert_eq!(lines[3], "  leakage    neighbour 0.5000 nats per coordinate");
         assert_eq!(lines[4], "  traffic    6.0 MB between clients, 1.0 MB to the server");
-        for line in board(&rows, 30).lines() {
+        for line in board(&rows, None, 30).lines() {
             assert!(console::measure_text_width(line) <= 30, "{line}");
         }
     }

@@ -15,7 +15,9 @@ use crate::report::markdown;
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     seccogc plan configs/mnist.toml\n  \
     seccogc plan configs/mnist.toml --attempts 1,2,4 --csv > plan.csv\n  \
-    seccogc train configs/mnist.toml --set protocol.stragglers=auto";
+    seccogc train configs/mnist.toml --set protocol.stragglers=auto\n\n\
+    Leakage is that among clients of equal size: what a code costs, whatever the partition. `seccogc audit`\n\
+    takes the sizes that the partition gives to the clients.";
 
 #[derive(Args)]
 pub(super) struct Plan {
@@ -87,7 +89,7 @@ fn table(found: &[Candidate]) -> String {
         })
         .collect();
     format!(
-        "{}\n≈ and time measured, all else computed; leakage in nats per coordinate, without losses for standard, over tried losses for gc-plus\n",
+        "{}\n≈ and time measured, all else computed; leakage in nats per coordinate among clients of equal size, without losses for standard, over tried losses for gc-plus\n",
         markdown(&header, &[0, 2, 10], &lines)
     )
 }

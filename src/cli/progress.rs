@@ -59,6 +59,11 @@ pub fn bar(length: u64, template: &str) -> ProgressBar {
     bar
 }
 
+/// Of the terminal, less the last one, which some terminals break a line after.
+fn columns() -> usize {
+    usize::from(Term::stderr().size().1).saturating_sub(1)
+}
+
 impl Progress {
     /// Starts to show a run of `rounds` rounds.
     pub fn new(label: &str, rounds: u64, view: View) -> Self {
@@ -90,9 +95,8 @@ impl Progress {
                 bar.set_message(message);
             }
             Display::Dashboard(bar) => {
-                let width = usize::from(Term::stderr().size().1);
                 bar.set_position(row.round);
-                bar.set_message(board(&self.rows, width.saturating_sub(1)));
+                bar.set_message(board(&self.rows, None, columns()));
             }
             Display::Lines { tenth } => {
                 let now = row.round * 10 / self.rounds;
@@ -109,7 +113,10 @@ impl Progress {
     pub fn finish(&self, end: &End) {
         match &self.display {
             Display::Bar(bar) => bar.finish_and_clear(),
-            Display::Dashboard(bar) => bar.abandon(),
+            Display::Dashboard(bar) => {
+                bar.set_message(board(&self.rows, end.diverged.as_ref(), columns()));
+                bar.abandon();
+            }
             Display::Lines { .. } => {}
             Display::Quiet => return,
         }

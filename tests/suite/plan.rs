@@ -164,6 +164,30 @@ fn wrong_requests_end_with_one_line() {
     assert!(error.starts_with("protocol.stragglers: \"auto\" finds no code"), "{error}");
 }
 
+/// Whose examples are how many is not looked at; the table says so, and the help says who does.
+#[test]
+fn clients_count_as_equally_large() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = |partition: &str| {
+        let partition = format!("[partition]\nkind = \"{partition}\"\n");
+        let protocol = "[protocol]\nkind = \"sec-cogc\"\ncode = \"cyclic-mds\"\n";
+        let path = write(folder.path(), &format!("clients = 4\n{LINKS}{partition}{protocol}"));
+        let args = ["plan", path.to_str().unwrap(), "--parameters", "10"];
+        let output = Command::cargo_bin("seccogc").unwrap().args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let equal = table("iid");
+    assert!(equal.contains("leakage in nats per coordinate among clients of equal size, "), "{equal}");
+    assert_eq!(table("dirichlet"), equal);
+    let help = Command::cargo_bin("seccogc").unwrap().args(["plan", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.ends_with(
+        "Leakage is that among clients of equal size: what a code costs, whatever the partition. `seccogc audit`\n\
+         takes the sizes that the partition gives to the clients.\n"
+    ));
+}
+
 /// Training with "auto" leaves the choice in the run's configuration.
 #[test]
 fn a_run_records_what_auto_chose() {
