@@ -113,6 +113,9 @@ pub struct Audit {
     /// The step of the grid on which masked updates lie, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<f64>,
+    /// The rule of participation that reads the single updates in the server's view, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub participation: Option<String>,
     /// What stands in for the cryptography of the scheme; `None` where it has none. Whatever an attack on
     /// that would tell, and a wrong agreement that gives two groups one secret, is beyond this audit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,6 +229,7 @@ pub fn audit(
         least_included: scheme.scheme().least_included,
         exact,
         step: scheme.grid().filter(|_| on_grid).map(|grid| grid.step()),
+        participation: None,
         idealised,
         findings,
         entries,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use crate::audit::calibrate::{Bounds, Calibrated, calibrate};
 use crate::audit::erasures::Lost;
 use crate::audit::{Adversaries, Assumptions, Audit, Erasures, audit};
-use crate::config::Config;
+use crate::config::{Config, Contender};
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::participation::{ParticipationConfig, check_shown};
 use crate::plan;
 use crate::protocol::{Aggregator, ProtocolConfig};
 use crate::seed::Seed;
@@ -42,9 +43,19 @@ pub enum Losses {
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {
     config: &'a Config,
-    protocols: Vec<(String, ProtocolConfig)>,
+    subjects: Vec<One>,
     cases: Vec<Assumptions>,
     bounds: Bounds,
+}
+
+/// A protocol under a name, and the rule of participation beside it.
+#[derive(Clone, Debug)]
+struct One {
+    name: String,
+    protocol: ProtocolConfig,
+    participation: ParticipationConfig,
+    /// Which of `[[compare]]` it is.
+    contender: Option<usize>,
 }
 
 impl<'a> Subject<'a> {
@@ -62,16 +73,31 @@ impl<'a> Subject<'a> {
             vec![1.0; config.clients]
         };
         let cases = config.cases(&weights).into_iter().map(|case| case.of_coordinates(coordinates)).collect();
-        let contenders: Vec<(String, &ProtocolConfig)> = if config.compare.is_empty() {
-            vec![(config.protocol.kind().into(), &config.protocol)]
-        } else {
-            config.compare.iter().map(|one| (one.name.clone(), &one.protocol)).collect()
+        let resolve = |protocol: &ProtocolConfig| plan::resolve(protocol, config, coordinates);
+        let own = || -> Result<One> {
+            Ok(One {
+                name: config.participation.label(config.protocol.kind()),
+                protocol: resolve(&config.protocol)?,
+                participation: config.participation.clone(),
+                contender: None,
+            })
         };
-        let resolve = |(name, protocol)| Ok((name, plan::resolve(protocol, config, coordinates)?));
-        let protocols = contenders.into_iter().map(resolve).collect::<Result<_>>()?;
+        let contender = |(i, one): (usize, &Contender)| -> Result<One> {
+            Ok(One {
+                name: one.name.clone(),
+                protocol: resolve(&one.protocol)?,
+                participation: one.participation.as_ref().unwrap_or(&config.participation).clone(),
+                contender: Some(i),
+            })
+        };
+        let subjects = if config.compare.is_empty() {
+            vec![own()?]
+        } else {
+            config.compare.iter().enumerate().map(contender).collect::<Result<_>>()?
+        };
         let privacy = &config.privacy;
         let bounds = Bounds { epsilon: privacy.max_ldp_epsilon, lmip_bits: privacy.max_lmip_bits };
-        Ok(Self { config, protocols, cases, bounds })
+        Ok(Self { config, subjects, cases, bounds })
     }
 
     /// What is assumed of a round, for every number of clients that it may have, the largest first.
@@ -95,9 +121,9 @@ impl<'a> Subject<'a> {
     pub fn audits(&self, adversaries: &Adversaries, losses: &Losses) -> Result<Vec<Audit>> {
         let network = self.network(losses)?;
         let mut audits = Vec::new();
-        for (name, protocol) in &self.protocols {
+        for one in &self.subjects {
             for (i, case) in self.cases.iter().enumerate() {
-                let scheme = match self.scheme(protocol, case) {
+                let scheme = match self.scheme(one, case) {
                     Err(_) if i > 0 => continue,
                     built => built?,
                 };
@@ -112,17 +138,30 @@ impl<'a> Subject<'a> {
                         Erasures::These(&lost)
                     }
                 };
-                audits.push(audit(name, &*scheme, erasures, attempts, adversaries, case)?);
+                let audit = audit(&one.name, &*scheme, erasures, attempts, adversaries, case)?;
+                let rule = one.participation.chosen().map(|_| one.participation.kind().to_owned());
+                audits.push(Audit { participation: rule, ..audit });
             }
         }
         Ok(audits)
     }
 
-    /// The scheme of a protocol among the clients of a case.
-    fn scheme(&self, protocol: &ProtocolConfig, case: &Assumptions) -> Result<Box<dyn Aggregator>> {
+    /// The scheme of a protocol among the clients of a case, which shows its rule of participation what that
+    /// reads.
+    fn scheme(&self, one: &One, case: &Assumptions) -> Result<Box<dyn Aggregator>> {
+        let One { protocol, participation, contender, .. } = one;
         let (clients, seed) = (case.weights.clients(), Seed::new(self.config.seed).child("protocol", 0));
         let built = protocol.fitted(clients).build_for(clients, seed, &case.public());
-        built.map_err(|error| error.within("protocol"))
+        let scheme = built.map_err(|error| error.within("protocol"))?;
+        if participation.chosen().is_some() {
+            check_shown(participation.kind(), protocol.kind(), &*scheme).map_err(
+                |error| match contender {
+                    Some(i) => error.within(&format!("compare[{i}]")),
+                    None => error,
+                },
+            )?;
+        }
+        Ok(scheme)
     }
 
     /// The configured links, once it is known that an audit over such losses makes sense.
@@ -145,11 +184,12 @@ impl<'a> Subject<'a> {
     pub fn calibrations(&self, adversaries: &Adversaries) -> Result<Vec<(&str, Vec<Calibrated>)>> {
         let seed = Seed::new(self.config.seed).child("protocol", 0);
         let attempts = self.config.outage.attempts();
-        self.protocols
+        self.subjects
             .iter()
-            .map(|(name, protocol)| {
-                let found = calibrate(protocol, &self.bounds, seed, attempts, adversaries, &self.cases)?;
-                Ok((name.as_str(), found))
+            .map(|one| {
+                self.cases.first().map(|case| self.scheme(one, case)).transpose()?;
+                let found = calibrate(&one.protocol, &self.bounds, seed, attempts, adversaries, &self.cases)?;
+                Ok((one.name.as_str(), found))
             })
             .collect()
     }

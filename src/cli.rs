@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, slug};
 use crate::data::{DatasetName, data_dir, fetch};
 use crate::error::{Error, Result};
 use crate::learn::Device;
@@ -401,6 +401,11 @@ fn load_contenders(path: &Path, common: &Common) -> Result<Config> {
     Ok(config)
 }
 
+/// What a run is called: its protocol, with the rule of participation if there is one.
+fn label(config: &Config) -> String {
+    config.participation.label(config.protocol.kind())
+}
+
 /// A file's or folder's own name, without extension.
 fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
@@ -412,7 +417,7 @@ fn begin(config: Option<&Path>, resume: Option<&Path>, common: &Common) -> Resul
         (Some(run), _) => Ok((load(&run.join("config.toml"), common)?, run.to_owned())),
         (None, Some(path)) => {
             let config = load(path, common)?;
-            let name = format!("{}-{}-seed{}", stem(path), config.protocol.kind(), config.seed);
+            let name = format!("{}-{}-seed{}", stem(path), slug(&label(&config)), config.seed);
             let directory = common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(name)));
             Ok((config, directory))
         }
@@ -472,8 +477,7 @@ fn train(args: &Train, crew: &dyn Crew) -> Result<()> {
     if !common.quiet {
         eprintln!("{}", setting.class_table());
     }
-    let mut progress =
-        Progress::new(config.protocol.kind(), config.rounds, View::of(common.quiet, args.dashboard));
+    let mut progress = Progress::new(&label(&config), config.rounds, View::of(common.quiet, args.dashboard));
     let (_, end) = run.record(state, &mut recording, &mut |row| progress.row(row))?;
     progress.finish(&end);
     finish("train", &directory, &end, common)

@@ -68,7 +68,7 @@ pub fn compare(
     let setting_of = |seed| Setting::build(&Config { seed, ..config.clone() }, device.clone());
     let first = setting_of(seeds.first().copied().unwrap_or(config.seed))?;
     for (i, contender) in config.compare.iter().enumerate() {
-        first.run(&contender.protocol).map_err(|error| error.within(&format!("compare[{i}]")))?;
+        first.contender(contender).map_err(|error| error.within(&format!("compare[{i}]")))?;
     }
     claim(folder)?;
     write_atomically(&folder.join("config.toml"), config.to_toml()?.as_bytes())?;
@@ -81,7 +81,7 @@ pub fn compare(
     for &seed in seeds {
         let setting = next.take().map_or_else(|| setting_of(seed), Ok)?;
         for (i, contender) in config.compare.iter().enumerate() {
-            let run = setting.run(&contender.protocol)?;
+            let run = setting.contender(contender)?;
             let name = &contender.name;
             let label = if seeds.len() == 1 { name.clone() } else { format!("{name} (seed {seed})") };
             let path = path_of(folder, name, seed);

@@ -7,6 +7,7 @@
 mod assumptions;
 mod deploy;
 mod explain;
+mod former;
 mod sections;
 mod sweep;
 mod tools;
@@ -29,11 +30,13 @@ use crate::data::partition::PartitionConfig;
 use crate::error::{Error, Result};
 use crate::learn::{ModelConfig, ScheduleConfig, SolverConfig};
 use crate::network::{Network, NetworkConfig};
+use crate::participation::ParticipationConfig;
 use crate::protocol::ProtocolConfig;
 use crate::seed::Seed;
 use crate::server_rule::ServerConfig;
 
-/// A training run, or with `[[compare]]` several runs that differ in their protocol only.
+/// A training run, or with `[[compare]]` several runs that differ in their protocol and the rule beside it
+/// only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -57,6 +60,9 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     /// What the server does with the direction that it decoded.
     pub server: ServerConfig,
+    /// How the server makes up for clients which do not arrive, with protocols that show it single updates:
+    /// `ideal`, `fedavg` and `gaussian`.
+    pub participation: ParticipationConfig,
     /// When and how the global model is tested.
     pub evaluation: EvaluationConfig,
     /// Which messages are lost.
@@ -97,6 +103,7 @@ impl Default for Config {
             solver: SolverConfig::default(),
             schedule: ScheduleConfig::default(),
             server: ServerConfig::default(),
+            participation: ParticipationConfig::default(),
             evaluation: EvaluationConfig::default(),
             network: NetworkConfig::default(),
             cohort: CohortConfig::default(),
@@ -121,6 +128,10 @@ pub struct Contender {
     pub name: String,
     /// Its protocol, with the keys of `[protocol]`.
     pub protocol: ProtocolConfig,
+    /// How the server makes up for clients which do not arrive, with the keys of `[participation]`, which it
+    /// is by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub participation: Option<ParticipationConfig>,
 }
 
 /// Most clients among which leakage is measured in every round: the time grows with their third power.
@@ -142,20 +153,31 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let mut table = parse(&text).map_err(|problem| Error::file(path, problem))?;
         let in_file = |problem: String| Error::file(path, problem);
-        let mut config = typed::<Self>(table.clone()).map_err(|problem| in_file(readable(&problem)))?;
+        let (mut config, mut notes) =
+            Self::read(table.clone()).map_err(|problem| in_file(readable(&problem)))?;
         if !sets.is_empty() {
             for set in sets {
                 apply(&mut table, set)?;
             }
-            config =
-                typed::<Self>(table).map_err(|problem| Error::Refused(blame(sets, &readable(&problem))))?;
+            (config, notes) =
+                Self::read(table).map_err(|problem| Error::Refused(blame(sets, &readable(&problem))))?;
         }
+        notes.iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
         let folder = path.parent().unwrap_or(Path::new(""));
         config.network.resolve_paths(folder);
         config.data.resolve_paths(folder);
         config.deploy.resolve_paths(folder);
         config.check().map_err(|error| Error::file(path, error.to_string()))?;
         Ok(config)
+    }
+
+    /// The configuration that a table says, and what in it has another name now. Messages about a key begin
+    /// with its path, marked as by [`typed`].
+    pub(crate) fn read(mut table: toml::Table) -> Result<(Self, Vec<String>), String> {
+        let former = former::renew(&mut table)?;
+        let mut config = typed::<Self>(table)?;
+        config.sweep.former = former.protocol.filter(|_| !config.sweep.is_empty());
+        Ok((config, former.notes))
     }
 
     /// Checks the rules that need no data, network or scheme.
@@ -192,6 +214,7 @@ impl Config {
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
         self.schedule.check(self.rounds).map_err(|error| error.within("schedule"))?;
         self.server.rule().check().map_err(|error| error.within("server"))?;
+        self.participation.rule().check().map_err(|error| error.within("participation"))?;
         if self.outage.accumulates() && !self.solver.solver().accumulates() {
             let rule = format!(
                 "accumulate goes on from local models, but {} starts every round from the global model; take skip or retry",
@@ -215,6 +238,9 @@ impl Config {
         self.sweep.check().map_err(|error| error.within("sweep"))?;
         self.attack.check().map_err(|error| error.within("attack"))?;
         for (i, contender) in self.compare.iter().enumerate() {
+            if let Some(own) = &contender.participation {
+                own.rule().check().map_err(|error| error.within(&format!("compare[{i}].participation")))?;
+            }
             let same = self.compare[..i].iter().any(|other| slug(&other.name) == slug(&contender.name));
             if slug(&contender.name).is_empty() || same {
                 return Err(Error::config(
@@ -243,8 +269,12 @@ impl Config {
     /// # Errors
     /// A value that TOML cannot express, such as an integer above 2⁶³ − 1.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self)
-            .map_err(|error| Error::Refused(format!("the configuration has no TOML form: {error}")))
+        let no_form = |error| Error::Refused(format!("the configuration has no TOML form: {error}"));
+        let Some(protocol) = &self.sweep.former else { return toml::to_string(self).map_err(no_form) };
+        let mut table = toml::Table::try_from(self).map_err(no_form)?;
+        table.insert("protocol".into(), protocol.clone().into());
+        table.remove("participation");
+        toml::to_string(&table).map_err(no_form)
     }
 }
 

@@ -10,6 +10,7 @@
 //! | keys | no key serves two rounds, and nothing that the audit knows as a defect is found |
 //! | repetition | the same round gives the same result, to the bit |
 //! | parts | long inputs, which a round may take in parts, end as the promise says, and their first coordinates as if they were all |
+//! | singles | a scheme that shows single updates tells one of each client whom a result includes, and they make up its sum, of long inputs too |
 //! | finite | an update that is not finite never enters a result |
 //!
 //! [`withstands`] looks at a protocol as a party sees it: what is sent twice, late, again, astray, in
@@ -87,6 +88,9 @@ pub struct Report {
 /// Coordinates of the inputs: two units of the schemes that split them, and one more.
 const COORDINATES: usize = 13;
 
+/// What single precision, and a few operations in it, are off by.
+const SINGLE: f64 = 4.0 * f32::EPSILON as f64;
+
 /// Attempts that are tried.
 const ATTEMPTS: [u32; 2] = [1, 3];
 
@@ -119,6 +123,10 @@ pub fn check(scheme: &dyn Aggregator, claim: &Claim, seed: Seed) -> Result<Repor
             report.tally(&played, claim.clients);
             report.promise(&played, &updates, claim, &at);
             report.links(&played, &phases, &at);
+            if scheme.shows_single_updates() {
+                let singly = scheme.aggregate_singly(round, &updates, links, attempts)?;
+                report.singles(&played, &singly, &updates, claim, &at);
+            }
             let formal = scheme.formal(round, links, attempts)?;
             report.forms(&played, &formal, claim, masks, &at);
         }
@@ -199,6 +207,34 @@ impl Report {
         }
     }
 
+    fn singles(
+        &mut self,
+        played: &Aggregate,
+        (singly, singles): &(Aggregate, Vec<Update>),
+        updates: &[Update],
+        claim: &Claim,
+        at: &str,
+    ) {
+        let included = played.decoded.included();
+        let weights = included.iter().map(|&k| updates[usize::from(k)].weight);
+        if played.decoded != singly.decoded || played.sent != singly.sent {
+            self.breach("singles", format!("{at}: the round goes otherwise when single updates are told"));
+        } else if !singles.iter().map(|single| single.weight).eq(weights) {
+            self.breach("singles", format!("{at}: {} single updates of {included:?}", singles.len()));
+        } else if let Decoded::Sum { sum: got, .. } = &played.decoded {
+            let everybody: Vec<u16> = (0..included.len() as u16).collect();
+            let off = |i: usize| {
+                let size: f64 = singles.iter().map(|x| x.weight * f64::from(x.delta[i].abs())).sum();
+                let rounding = SINGLE * size + claim.tolerance * included.len() as f64;
+                (got[i] - sum(singles, &everybody, i)).abs() - rounding
+            };
+            let short = singles.iter().any(|single| single.delta.len() != got.len());
+            if short || (0..got.len()).any(|i| off(i) > 0.0) {
+                self.breach("singles", format!("{at}: single updates do not make the sum over {included:?}"));
+            }
+        }
+    }
+
     fn links(&mut self, played: &Aggregate, phases: &[Phase], at: &str) {
         let transfers = Phase::transfers(phases);
         let declared = |link: &LinkUse| {
@@ -258,6 +294,10 @@ impl Report {
         };
         let ((short, _), (long, updates)) = (play(CHUNK)?, play(2 * CHUNK + COORDINATES)?);
         self.promise(&long, &updates, claim, "long inputs");
+        if scheme.shows_single_updates() {
+            let singly = scheme.aggregate_singly(1, &updates, &Perfect, 1)?;
+            self.singles(&long, &singly, &updates, claim, "long inputs");
+        }
         let alike = match (vector(&short.decoded), vector(&long.decoded)) {
             (Some(short), Some(long)) => long.get(..CHUNK) == Some(short),
             (short, long) => short.is_none() && long.is_none(),

@@ -41,6 +41,7 @@ pub mod message;
 pub mod network;
 #[doc(hidden)]
 pub mod parallel;
+pub mod participation;
 pub mod plan;
 pub mod precision;
 pub mod privacy;
@@ -75,6 +76,7 @@ pub mod prelude {
     pub use crate::learn::{Classifier, Device, Learner, LocalSolver, Solver};
     pub use crate::message::{Decoded, LinkUse, PartyId, Phase, Reason};
     pub use crate::network::LinkModel;
+    pub use crate::participation::Participation;
     pub use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Update};
     pub use crate::seed::Seed;
     pub use crate::server_rule::ServerRule;

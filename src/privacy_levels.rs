@@ -15,7 +15,7 @@ use crate::algebra::quantise::Quantisation;
 use crate::audit::erasures::Lost;
 use crate::audit::{Entry, lossless};
 use crate::coding::CodeKind;
-use crate::config::{Config, PrivacyConfig};
+use crate::config::{Config, Contender, PrivacyConfig};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::learn::Device;
@@ -136,7 +136,9 @@ pub fn accuracy(
         let setting = Setting::build(&Config { seed, privacy, ..config.clone() }, device.clone())?;
         let assumptions = setting.assumptions();
         let runs = grid(config).into_iter().map(|(i, protocol)| {
-            let run = setting.run(&protocol).map_err(|error| error.within(&format!("compare[{i}]")))?;
+            let contender = Contender { protocol, ..config.compare[i].clone() };
+            let run =
+                setting.contender(&contender).map_err(|error| error.within(&format!("compare[{i}]")))?;
             Ok((config.compare[i].name.as_str(), run))
         });
         // Every run is built before the first one starts, so that a wrong last one costs nothing.

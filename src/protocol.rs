@@ -8,7 +8,6 @@
 //! | file | schemes | source |
 //! |---|---|---|
 //! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017; Weng et al., section IX |
-//! | [`participation`] | `mifa`, `fedvarp`, `fedau` | Gu et al. 2021, Jhunjhunwala et al. 2022, Wang & Ji 2024 |
 //! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; 2025; arXiv 2507.07565 |
 //! | [`hierarchical`] | `hierarchical` | Lu, Cheng, Kang, Liu, *Capacity of Hierarchical Secure Coded Gradient Aggregation* |
 //! | [`secure_gc`] | `secure-gc` | *Secure gradient coding, minimum source key size* |
@@ -26,7 +25,6 @@ pub mod groupwise;
 pub mod hierarchical;
 mod included;
 pub mod light_sec_agg;
-pub mod participation;
 pub mod sec_agg;
 mod section;
 pub mod secure_gc;
@@ -36,6 +34,8 @@ pub mod uncoded;
 #[cfg(test)]
 mod wire_tests;
 pub mod zhao_sun;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,7 @@ pub use crate::message::{
 pub use crate::privacy::Formal;
 use crate::seed::Seed;
 pub use exchange::{Aggregate, Aggregator, Refusal, Scheme, Traffic, Update};
-pub use section::{Coding, Keys, LARGE, Participation, SMALL, SchemeConfig};
+pub use section::{Coding, Keys, LARGE, SMALL, SchemeConfig};
 pub use stragglers::Stragglers;
 
 /// What a party holds before the round starts.
@@ -89,6 +89,23 @@ pub trait Party<M, S>: Send {
     fn decoded(&mut self) -> Option<Decoded<S>> {
         None
     }
+
+    /// The inputs that the last result was made of, as the server holds them: one for each client that it
+    /// includes, in that order. Asked of the server where [`Protocol::singles`] says that it sees them.
+    fn singles(&mut self) -> Vec<Arc<Vec<S>>> {
+        Vec::new()
+    }
+}
+
+/// What the server sees of a single client's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Singles {
+    /// Nothing: sums only.
+    Hidden,
+    /// The input as it is.
+    Plain,
+    /// The input with noise that the client adds.
+    Noisy,
 }
 
 /// An aggregation scheme over symbols `S`.
@@ -125,6 +142,12 @@ pub trait Protocol<S: Symbol>: Send + Sync {
     /// clients at once.
     fn is_separable(&self) -> bool {
         false
+    }
+
+    /// What the server sees of a single client's input; beyond [`Singles::Hidden`] its party hands over what
+    /// it holds ([`Party::singles`]).
+    fn singles(&self) -> Singles {
+        Singles::Hidden
     }
 
     /// The bound on a decoded sum's rounding error over its norm, when keys are `scale` times as strong and
@@ -242,13 +265,6 @@ choice! {
         "ideal" => Ideal(uncoded::Ideal),
         /// FedAvg over the failing links: the mean of what arrives.
         "fedavg" => FedAvg(uncoded::FedAvg),
-        /// FedAvg over the failing links with the last update of every client (Gu et al. 2021).
-        "mifa" => Mifa(participation::Mifa),
-        /// FedAvg over the failing links, variance reduced by the last updates (Jhunjhunwala et al. 2022).
-        "fedvarp" => FedVarp(participation::FedVarp),
-        /// FedAvg over the failing links, weighted by the intervals between a client's arrivals (Wang & Ji
-        /// 2024).
-        "fedau" => FedAu(participation::FedAu),
         /// Local Gaussian noise on every update, over the failing links.
         "gaussian" => Gaussian(uncoded::Gaussian),
         /// Zero-sum masks without a code, over the failing links: the sum of what arrives.
@@ -298,12 +314,6 @@ impl ProtocolConfig {
     /// As there.
     pub fn build_for(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
         self.section().build(clients, seed, public)
-    }
-
-    /// The rule by which the server makes up for missing clients, if it has one.
-    #[must_use]
-    pub fn participation(&self) -> Option<&dyn Participation> {
-        self.section().participation()
     }
 
     /// σ of its keys or noise, if it has any.

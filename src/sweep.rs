@@ -13,13 +13,14 @@ mod execute;
 mod memory;
 pub mod results;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 pub use execute::{Over, Plan, Watch};
 
-use crate::choice::{readable, typed};
+use crate::choice::readable;
 use crate::config::{self, Axis, Config, SweepConfig, Variant, axes, leaves, slug};
 use crate::error::{Error, Result};
 
@@ -81,7 +82,9 @@ impl Sweep {
     /// One line with the grid key whose value is wrong; two runs with the same configuration.
     pub fn of(config: &Config, folder: &Path) -> Result<Self> {
         let sweep = &config.sweep;
-        let base = Config { sweep: SweepConfig::default(), compare: Vec::new(), ..config.clone() };
+        // Values go into what was written, under former names too.
+        let written = SweepConfig { former: sweep.former.clone(), ..SweepConfig::default() };
+        let base = Config { sweep: written, compare: Vec::new(), ..config.clone() };
         let base: toml::Table =
             base.to_toml()?.parse().map_err(|error| Error::Refused(format!("the configuration: {error}")))?;
         let common = axes(&sweep.grid)?;
@@ -99,6 +102,7 @@ impl Sweep {
         let seeds = if sweep.seeds.is_empty() { vec![config.seed] } else { sweep.seeds.clone() };
 
         let mut runs: Vec<SweepRun> = Vec::new();
+        let mut notes = BTreeSet::new();
         for (i, (variant, own)) in variants.iter().zip(grids).enumerate() {
             let of_table = |table: &str, key: String, value| Assignment { table: table.into(), key, value };
             let set = leaves(&variant.set).into_iter();
@@ -117,7 +121,7 @@ impl Sweep {
                 let place = place(name, &point);
                 let mut assignments = [set.clone(), point].concat();
                 assignments.sort_by_key(Assignment::rank);
-                let config = apply(&base, &assignments, folder)?;
+                let config = apply(&base, &assignments, folder, &mut notes)?;
                 for &seed in &seeds {
                     runs.push(SweepRun {
                         values: values.clone(),
@@ -128,6 +132,7 @@ impl Sweep {
                 }
             }
         }
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
         for (i, run) in runs.iter().enumerate() {
             if let Some(twin) =
                 runs[..i].iter().find(|twin| twin.folder == run.folder || twin.config == run.config)
@@ -154,13 +159,23 @@ fn product(axes: &[(String, Axis)]) -> Vec<Vec<Assignment>> {
     })
 }
 
-/// The configuration with these assignments, checked as far as this needs no data.
-fn apply(base: &toml::Table, assignments: &[Assignment], folder: &Path) -> Result<Config> {
+/// The configuration with these assignments, checked as far as this needs no data; `notes` are of former
+/// names among them.
+fn apply(
+    base: &toml::Table,
+    assignments: &[Assignment],
+    folder: &Path,
+    notes: &mut BTreeSet<String>,
+) -> Result<Config> {
     let mut table = base.clone();
     for one in assignments {
         config::insert(&mut table, &one.key, one.value.clone()).map_err(|problem| one.wrong(&problem))?;
     }
-    let mut config = typed::<Config>(table).map_err(|problem| blame(assignments, &readable(&problem)))?;
+    let (mut config, former) =
+        Config::read(table).map_err(|problem| blame(assignments, &readable(&problem)))?;
+    // What the base says was noted when it was read.
+    let assigned = former.iter().filter(|_| assignments.iter().any(|one| one.key == "protocol.kind"));
+    notes.extend(assigned.map(|note| blame(assignments, note).to_string()));
     config.network.resolve_paths(folder);
     config.data.resolve_paths(folder);
     config.check().map_err(|error| blame(assignments, &error.to_string()))?;

@@ -17,8 +17,9 @@ use crate::cohort::{CohortLinks, Schemes, Silence};
 use crate::error::{Diverged, Result};
 use crate::learn::LocalUpdate;
 use crate::network::Replay;
+use crate::participation::{Participation, ParticipationConfig};
 use crate::privacy::Leakage;
-use crate::protocol::{Aggregate, Aggregator, Participation, ProtocolConfig, Reason, Update};
+use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
 use crate::record::{Checkpoint, ClientRow, Outcome, Row};
 pub(crate) use clients::divide;
 pub(crate) use clients::{LocalRound, mean_count};
@@ -45,6 +46,10 @@ pub struct Run<'a> {
     name: String,
     /// The configured protocol; `None` where the scheme is one's own.
     protocol: Option<ProtocolConfig>,
+    /// The section `[participation]` of this run, where it has its own.
+    participation: Option<ParticipationConfig>,
+    /// How the server makes up for clients which do not arrive, if it does.
+    rule: Option<Arc<dyn Participation>>,
     schemes: Schemes,
     aggregator: Arc<dyn Aggregator>,
     crew: &'a dyn Crew,
@@ -67,11 +72,6 @@ impl Run<'_> {
         &*self.aggregator
     }
 
-    /// The rule by which the server makes up for missing clients, if it has one.
-    fn participation(&self) -> Option<&dyn Participation> {
-        self.protocol.as_ref()?.participation()
-    }
-
     /// Plays the configured number of rounds from the start; an error is the last item. [`Run::round`] plays
     /// them one by one and shows the state.
     pub fn rounds(&self) -> impl Iterator<Item = Result<Row>> + use<'_> {
@@ -92,14 +92,16 @@ impl Run<'_> {
         let Setting { config, learner, solver, server, seed, .. } = self.setting;
         let parameters = learner.init(seed.child("model", 0));
         let controls = if solver.has_controls() { parameters.len() } else { 0 };
-        let memory = self.participation();
         State {
             round: 0,
             carried: Vec::new(),
             control: vec![0.0; controls],
             controls: if controls > 0 { vec![vec![0.0; controls]; config.clients] } else { Vec::new() },
             moments: server.start(parameters.len()),
-            memory: memory.map_or_else(Vec::new, |m| m.start(config.clients, self.setting.coordinates())),
+            memory: self
+                .rule
+                .as_ref()
+                .map_or_else(Vec::new, |rule| rule.start(config.clients, self.setting.coordinates())),
             misses: if config.cohort.drop_after.is_some() { vec![0; config.clients] } else { Vec::new() },
             parameters,
         }
@@ -135,14 +137,18 @@ impl Run<'_> {
         let all_links = Silence { links: &**links, silent: &silent.clients };
         let links = CohortLinks { links: &all_links, members: &cohort.members };
         let signs_of_life = config.cohort.listen(&mut state.misses, round, &all_links);
-        let aggregate = match &cohort.scheme {
-            Some(scheme) => scheme.aggregate(round, &updates, &links, config.outage.attempts())?,
-            None => Aggregate::nothing(Reason::TooFew),
+        let attempts = config.outage.attempts();
+        let (aggregate, singles) = match &cohort.scheme {
+            Some(scheme) if self.rule.is_some() => {
+                scheme.aggregate_singly(round, &updates, &links, attempts)?
+            }
+            Some(scheme) => (scheme.aggregate(round, &updates, &links, attempts)?, Vec::new()),
+            None => (Aggregate::nothing(Reason::TooFew), Vec::new()),
         };
         let seconds_coding = clock.lap();
 
         let (outcome, recovery_error) =
-            self.apply(state, &cohort.members, &updates, &silent, &aggregate).map_err(diverged)?;
+            self.apply(state, &cohort.members, &updates, &silent, &aggregate, singles).map_err(diverged)?;
         clock.lap();
         let tested = self.test(state).map_err(diverged)?;
         let seconds_evaluation = clock.lap();

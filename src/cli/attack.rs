@@ -35,6 +35,7 @@ struct RocRow<'a> {
 /// Attacks, writes and prints.
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
+    super::show_warnings(common.quiet);
     let config = load(&args.config, common)?;
     let device = device(common, None)?;
     let mut setting = Setting::build(&config, device)?;

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::recover::Dimension;
-use super::{Count, print};
+use super::{Count, print, show_warnings};
 use crate::audit::calibrate::Calibrated;
 use crate::audit::{Adversaries, Assumptions, Audit, Entry};
 use crate::audits::{Losses, Subject};
@@ -64,6 +64,7 @@ enum Format {
 
 /// Audits the configuration's protocols. The exit code is 1 when a declared bound is exceeded.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    show_warnings(false);
     let mut config = Config::load(&args.config, &args.sets)?;
     if let Some(dir) = &args.data_dir {
         config.data.dir = Some(dir.clone());
@@ -139,6 +140,11 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
     if let Some(idealised) = audit.idealised {
         text += &format!("{idealised}\n");
     }
+    if let Some(rule) = &audit.participation {
+        text += &format!(
+            "{rule} reads the single updates in the server's view and keeps what it makes of them: nothing beyond the view is learned\n"
+        );
+    }
     let mut lines = vec![
         [
             "adversary",
@@ -207,7 +213,9 @@ fn clients(audit: &Audit) -> String {
         text += "; uniform updates tell the same at every weight";
     }
     if let Some(least) = audit.least_included {
-        text += &format!("; the sum is over those whose updates arrive, {least} or more");
+        let what =
+            if audit.participation.is_some() { "the mean is estimated from" } else { "the sum is over" };
+        text += &format!("; {what} those whose updates arrive, {least} or more");
     }
     text
 }

@@ -27,6 +27,7 @@ pub struct Args {
 /// Measures and draws.
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
+    super::show_warnings(common.quiet);
     let config = load_contenders(&args.config, common)?;
     let device = device(common, None)?;
     let name = stem(&args.config);

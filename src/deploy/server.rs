@@ -92,6 +92,9 @@ pub fn check(config: &Config) -> Result<()> {
             "solvers with control vectors run in simulation only; take another one",
         );
     }
+    if config.participation.chosen().is_some() {
+        return refuse("participation.kind", "rules of participation run in simulation only; take \"none\"");
+    }
     if config.outage.policy != OutagePolicy::Skip {
         return refuse("outage.policy", "a deployed round has one attempt; take \"skip\"");
     }

@@ -7,11 +7,12 @@
 mod gate;
 mod quantised;
 mod session;
+mod singles;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Input, Party, Protocol, Secret};
+use super::{Input, Party, Protocol, Secret, Singles};
 use crate::algebra::grid::Grid;
 use crate::algebra::{LinearForm, Real, Scalar, Symbol, Unknown};
 use crate::coding::Code;
@@ -207,6 +208,27 @@ pub trait Aggregator: Send + Sync {
         attempts: u32,
     ) -> Result<Aggregate>;
 
+    /// Whether the server sees single updates, which [`Aggregator::aggregate_singly`] then tells.
+    fn shows_single_updates(&self) -> bool {
+        false
+    }
+
+    /// [`Aggregator::aggregate`], and the update of each client whom the result includes, in that order, as
+    /// the server received it: in single precision, without its weight, with the noise that the client added.
+    ///
+    /// # Errors
+    /// As there; a scheme that shows the server a sum only.
+    fn aggregate_singly(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+    ) -> Result<(Aggregate, Vec<Update>)> {
+        let _ = (round, updates, links, attempts);
+        Err(singles::hidden())
+    }
+
     /// What is sent in an attempt, phase by phase.
     fn phases(&self) -> Vec<Phase>;
 
@@ -320,6 +342,8 @@ pub fn formal<K: Scalar, P: Protocol<LinearForm<K>>>(
 pub struct Outcome<S> {
     /// The server's result.
     pub decoded: Decoded<S>,
+    /// The inputs that it was made of, where the server sees them: see [`Party::singles`].
+    pub singles: Vec<Arc<Vec<S>>>,
     /// Attempts used.
     pub attempts: u32,
     /// The messages that were not accepted, over all attempts.
@@ -366,6 +390,7 @@ where
     P: Protocol<S>,
 {
     let (ids, phases) = (protocol.parties(), protocol.phases());
+    let shown = protocol.singles() != Singles::Hidden;
     let len = inputs.first().map_or(0, |input| input.len());
     let places: HashMap<PartyId, usize> = ids.iter().enumerate().map(|(place, &id)| (id, place)).collect();
     let input_of = |id| match id {
@@ -407,10 +432,15 @@ where
                 }
             }
         }
-        let decoded = parties.iter_mut().find_map(Party::decoded).unwrap_or(Decoded::lost());
+        let mut decides = parties.iter_mut().find_map(|party| Some((party.decoded()?, party)));
+        let singles = match &mut decides {
+            Some((decoded, server)) if decoded.reason().is_none() && shown => server.singles(),
+            _ => Vec::new(),
+        };
+        let decoded = decides.map_or(Decoded::lost(), |(decoded, _)| decoded);
         if decoded.reason().is_none() || attempt + 1 == attempts {
-            return Outcome { decoded, attempts: attempt + 1, refused };
+            return Outcome { decoded, singles, attempts: attempt + 1, refused };
         }
     }
-    Outcome { decoded: Decoded::lost(), attempts, refused }
+    Outcome { decoded: Decoded::lost(), singles: Vec::new(), attempts, refused }
 }

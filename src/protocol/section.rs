@@ -1,6 +1,6 @@
 //! What tools ask of a scheme's configuration: one trait in which every kind answers for itself.
 
-use super::exchange::{Aggregator, Update};
+use super::exchange::Aggregator;
 use super::{OverField, Stragglers, cogc::DecoderKind};
 use crate::algebra::grid::Public;
 use crate::coding::CodeKind;
@@ -30,16 +30,6 @@ pub struct Coding<'a> {
     pub decoder: &'a mut DecoderKind,
 }
 
-/// Estimates the mean over all clients from the vectors of some, with a memory of each client.
-pub trait Participation: Sync {
-    /// The memory before the first round: a vector per client; `d` is the length of what clients send.
-    fn start(&self, clients: usize, d: usize) -> Vec<Vec<f32>>;
-
-    /// The weighted mean (d coordinates) as estimated in a round in which the updates of `arrived` (indices,
-    /// ascending) arrived, none if nothing did. The others' entries of `updates` are not read.
-    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>>;
-}
-
 /// A section `[protocol]` of some kind. Nothing has a default, so that no tool overlooks a new kind.
 pub trait SchemeConfig: Send + Sync {
     /// Builds the scheme for `clients` clients and inputs of which this is known. `seed` feeds what is drawn
@@ -54,9 +44,6 @@ pub trait SchemeConfig: Send + Sync {
 
     /// Its gradient code, if it has one that tools may vary.
     fn coding(&mut self) -> Option<Coding<'_>>;
-
-    /// The rule by which the server makes up for missing clients, if there is one.
-    fn participation(&self) -> Option<&dyn Participation>;
 
     /// Bytes per client and parameter that a run in one process takes at most, its data aside: [`SMALL`], or
     /// [`LARGE`] for schemes that hold a share for every pair of parties.
@@ -81,10 +68,6 @@ impl<T: OverField + Send + Sync> SchemeConfig for T {
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
-        None
-    }
-
-    fn participation(&self) -> Option<&dyn Participation> {
         None
     }
 

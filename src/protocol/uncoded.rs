@@ -19,14 +19,16 @@ mod upload;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Clock, Decoded, Envelope, Expects, Input, Party, PartyId, Phase, Protocol, Reason, Secret};
+use super::{
+    Clock, Decoded, Envelope, Expects, Input, Party, PartyId, Phase, Protocol, Reason, Secret, Singles,
+};
 use crate::algebra::grid::Grid;
 use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::keys::{self, KeyKind, KeySource, pairwise_mask};
 use crate::parallel;
 use crate::precision;
 pub use config::{FedAvg, Gaussian, Ideal, ZeroSum};
-pub(super) use config::{check_clients_for_keys, check_std, grid, real, session};
+pub(super) use config::{check_clients_for_keys, check_std, grid};
 pub use upload::Upload;
 
 /// What a client adds to its update before it sends it; the number is σ.
@@ -117,6 +119,13 @@ impl<S: Symbol> Party<Upload<S>, S> for Role<S> {
         match self {
             Self::Client(..) => None,
             Self::Server(server) => server.decoded.take(),
+        }
+    }
+
+    fn singles(&mut self) -> Vec<Arc<Vec<S>>> {
+        match self {
+            Self::Client(..) => Vec::new(),
+            Self::Server(server) => server.uploads.values().cloned().collect(),
         }
     }
 }
@@ -236,6 +245,14 @@ impl<S: Symbol> Protocol<S> for Uncoded {
 
     fn is_separable(&self) -> bool {
         true
+    }
+
+    fn singles(&self) -> Singles {
+        match self.mask {
+            Mask::None => Singles::Plain,
+            Mask::Gaussian(_) => Singles::Noisy,
+            Mask::ZeroSum(..) => Singles::Hidden,
+        }
     }
 
     fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {

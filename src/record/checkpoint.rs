@@ -57,8 +57,7 @@ pub struct Checkpoint {
     pub controls: Vec<Vec<f32>>,
     /// The vectors of the server's optimiser ([`crate::server_rule`]).
     pub moments: Vec<Vec<f32>>,
-    /// What the server remembers of each client ([`crate::protocol::participation`]); empty for other
-    /// protocols.
+    /// What a rule of participation remembers of each client; empty without one.
     pub memory: Vec<Vec<f32>>,
     /// Rounds in a row in which each client was not heard ([`crate::cohort`]); empty for fixed cohorts.
     pub misses: Vec<u32>,

@@ -186,3 +186,67 @@ fn shards_divide_the_runs() {
         (0..3).map(|i| Plan::new(&sweep, folder.path(), "cpu".parse().unwrap(), (i, 3)).unwrap().runs());
     assert_eq!(sizes.collect::<Vec<_>>(), [2, 2, 1]);
 }
+
+/// What every point of a sweep says of protocol and rule of participation.
+fn kinds(sweep: &Sweep) -> Vec<(&'static str, &'static str)> {
+    sweep.runs.iter().map(|run| (run.config.protocol.kind(), run.config.participation.kind())).collect()
+}
+
+/// Values of `protocol.kind` that are rules of `[participation]` now, over a base of now and one of then.
+#[test]
+fn former_names_are_swept_as_ever() {
+    let both = [("fedavg", "mifa"), ("fedavg", "fedau"), ("gaussian", "none"), ("sec-cogc", "none")];
+    let grid = "[sweep.grid]\nprotocol.kind = [\"mifa\", \"fedau\", \"gaussian\", \"sec-cogc\"]\n";
+    for base in
+        ["", "[protocol]\nkind = \"fedvarp\"\n", "[protocol]\nkind = \"mifa\"\narithmetic = \"f64\"\n"]
+    {
+        let found = sweep(&format!("{base}{grid}")).unwrap();
+        assert_eq!(kinds(&found), both, "{base}");
+        assert_eq!(folders(&found)[0], "kind=mifa/seed-1");
+        assert_eq!(found.runs[0].values, [Some("mifa".to_owned())]);
+    }
+    // The kind of the base keeps the other keys of the base, and another one starts anew.
+    let found = sweep(&format!("[protocol]\nkind = \"mifa\"\nleast_included = 2\n{grid}")).unwrap();
+    let least: Vec<Option<usize>> = found
+        .runs
+        .iter()
+        .filter_map(|run| match &run.config.protocol {
+            crate::protocol::ProtocolConfig::FedAvg(config) => Some(config.least_included),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(least, [Some(2), None]);
+
+    let cutoffs = |text: &str| -> Vec<u32> {
+        let cutoff = |run: SweepRun| match run.config.participation {
+            crate::participation::ParticipationConfig::FedAu(rule) => rule.cutoff,
+            other => panic!("{other:?}"),
+        };
+        sweep(text).unwrap().runs.into_iter().map(cutoff).collect()
+    };
+    let then = "[protocol]\nkind = \"fedau\"\n[sweep.grid]\nprotocol.cutoff = [10, 50]";
+    let now = "[protocol]\nkind = \"fedavg\"\n[participation]\nkind = \"fedau\"\n[sweep.grid]\nparticipation.cutoff = [10, 50]";
+    assert_eq!((cutoffs(then), cutoffs(now)), (vec![10, 50], vec![10, 50]));
+    let variant = "[[sweep.variants]]\nname = \"A\"\nset = { protocol.kind = \"fedau\", protocol.cutoff = 7 }\n\
+                   [[sweep.variants]]\nname = \"B\"\nset = { participation.kind = \"fedau\", protocol.kind = \"gaussian\" }";
+    assert_eq!(cutoffs(variant), [7, 50]);
+    // The file of a sweep's folder says the same sweep.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sweep.toml");
+    std::fs::write(&path, then).unwrap();
+    let config = Config::load(&path, &[]).unwrap();
+    std::fs::write(&path, config.to_toml().unwrap()).unwrap();
+    assert_eq!(Config::load(&path, &[]).unwrap(), config);
+}
+
+#[test]
+fn a_rule_beside_a_former_name_is_refused_by_the_value_at_fault() {
+    let line = refusal(
+        "[protocol]\nkind = \"fedavg\"\n[participation]\nkind = \"mifa\"\n[sweep.grid]\nprotocol.kind = [\"fedavg\", \"fedau\"]",
+    );
+    assert_eq!(
+        line,
+        "sweep.grid.protocol.kind = \"fedau\": protocol.kind: \"fedau\" is a rule of participation now; write protocol.kind = \
+         \"fedavg\", as participation.kind is \"mifa\""
+    );
+}

@@ -13,7 +13,8 @@ impl Run<'_> {
     #[must_use]
     pub fn info(&self) -> RunInfo {
         let Setting { device, own, .. } = self.setting;
-        let mut own: Vec<String> = own.iter().map(|section| (*section).to_owned()).collect();
+        let has_own = |section: &&str| *section != "participation" || self.participation.is_none();
+        let mut own: Vec<String> = own.iter().copied().filter(has_own).map(str::to_owned).collect();
         own.extend(self.protocol.is_none().then(|| "protocol".to_owned()));
         RunInfo { own, ..RunInfo::now(device, &self.name, self.setting.parameters()) }
     }
@@ -73,6 +74,7 @@ impl Run<'_> {
         let config = self.setting.config.clone();
         Config {
             protocol: self.protocol.clone().unwrap_or_else(|| config.protocol.clone()),
+            participation: self.participation.clone().unwrap_or_else(|| config.participation.clone()),
             sweep: SweepConfig::default(),
             compare: Vec::new(),
             ..config
@@ -114,8 +116,7 @@ impl Run<'_> {
         let state = if checkpoint.exists() {
             let state = Checkpoint::load(&checkpoint, &self.fingerprint())?;
             if !state.same_shape(&self.start()) {
-                let problem =
-                    "the checkpoint holds the state of another protocol; resume with its own configuration";
+                let problem = "the checkpoint holds the state of another solver or rule; resume with its own configuration";
                 return Err(Error::file(&checkpoint, problem));
             }
             state

@@ -8,12 +8,13 @@ use super::crew::Alone;
 use crate::algebra::grid::Public;
 use crate::audit::Assumptions;
 use crate::cohort::Schemes;
-use crate::config::{Config, PrivacyConfig};
+use crate::config::{Config, Contender, PrivacyConfig};
 use crate::data::partition::{self, Partition};
 use crate::data::{Dataset, Examples};
 use crate::error::{Error, Result};
 use crate::learn::{Classifier, Device, Learner, Solver, learner_of};
 use crate::network::LinkModel;
+use crate::participation::{Participation, check_shown};
 use crate::plan;
 use crate::protocol::exchange::AUDITABLE;
 use crate::protocol::{Aggregator, ProtocolConfig};
@@ -22,6 +23,9 @@ use crate::server_rule::ServerRule;
 
 /// Makes a learner once data, device and solver are known.
 type MakeLearner = Box<dyn FnOnce(&Dataset, Device, Arc<dyn Solver>) -> Result<Box<dyn Learner>>>;
+
+/// A rule of participation and what it is called.
+type Rule = (String, Arc<dyn Participation>);
 
 /// Collects the parts of an experiment: whatever is not given is the configured one.
 ///
@@ -49,6 +53,7 @@ pub struct Experiment {
     learner: Option<MakeLearner>,
     solver: Option<Arc<dyn Solver>>,
     server: Option<Arc<dyn ServerRule>>,
+    participation: Option<Arc<dyn Participation>>,
     links: Option<Box<dyn LinkModel>>,
 }
 
@@ -65,6 +70,7 @@ impl Experiment {
             learner: None,
             solver: None,
             server: None,
+            participation: None,
             links: None,
         }
     }
@@ -122,6 +128,11 @@ impl Experiment {
         Self { server: Some(Arc::new(rule)), ..self }
     }
 
+    /// With another rule than that of `[participation]`, for runs of every protocol.
+    pub fn participation(self, rule: impl Participation + 'static) -> Self {
+        Self { participation: Some(Arc::new(rule)), ..self }
+    }
+
     /// Over these links instead of `[network]`.
     pub fn links(self, links: impl LinkModel + 'static) -> Self {
         Self { links: Some(Box::new(links)), ..self }
@@ -132,8 +143,8 @@ impl Experiment {
     /// # Errors
     /// A value that breaks a rule, by its key; a dataset file that is missing or damaged.
     pub fn build(self) -> Result<Setting> {
-        let Self { config, device, dataset, loaded, shards, partition, learner, solver, server, links } =
-            self;
+        let Self { config, device, dataset, loaded, shards, partition, .. } = self;
+        let Self { learner, solver, server, participation, links, .. } = self;
         config.check()?;
         let own = [
             ("data", dataset.is_some() && !loaded),
@@ -141,6 +152,7 @@ impl Experiment {
             ("model", learner.is_some()),
             ("solver", solver.is_some()),
             ("server", server.is_some()),
+            ("participation", participation.is_some()),
             ("network", links.is_some()),
         ];
         let own = own.into_iter().filter(|(_, given)| *given).map(|(section, _)| section).collect();
@@ -152,6 +164,10 @@ impl Experiment {
         solver.check_all().map_err(|error| error.within("solver"))?;
         let server = server.unwrap_or_else(|| config.server.clone().into());
         server.check().map_err(|error| error.within("server"))?;
+        let rule = participation.or_else(|| config.participation.chosen());
+        if let Some(rule) = &rule {
+            rule.check().map_err(|error| error.within("participation"))?;
+        }
         if config.outage.accumulates() && !solver.accumulates() {
             let rule = "accumulate goes on from local models, but this solver starts every round from the global model; take skip or retry";
             return Err(Error::config("outage.policy", rule));
@@ -187,6 +203,7 @@ impl Experiment {
             learner,
             solver,
             server,
+            rule,
             shards,
             held_out,
             weights,
@@ -223,6 +240,8 @@ pub struct Setting {
     pub(super) learner: Box<dyn Learner>,
     pub(super) solver: Arc<dyn Solver>,
     pub(super) server: Arc<dyn ServerRule>,
+    /// The rule of participation, if there is one.
+    pub(super) rule: Option<Arc<dyn Participation>>,
     /// Training examples of each client, indices into the training set.
     pub(super) shards: Vec<Vec<usize>>,
     /// The examples of each client that are kept out of training; empty when no client is tested.
@@ -316,22 +335,37 @@ impl Setting {
     /// A run of the configured `protocol` in this setting.
     ///
     /// # Errors
-    /// Parameters that break a rule of the protocol, or a protocol that the solver cannot go with.
+    /// Parameters that break a rule of the protocol, or a protocol that the rule of participation cannot go
+    /// with.
     pub fn run(&self, protocol: &ProtocolConfig) -> Result<Run<'_>> {
+        self.configured(protocol, self.rule())
+    }
+
+    /// A run of one of `[[compare]]` in this setting, with its own rule of participation if it has one.
+    ///
+    /// # Errors
+    /// As [`Setting::run`], with keys relative to the contender.
+    pub fn contender(&self, contender: &Contender) -> Result<Run<'_>> {
+        let Some(own) = &contender.participation else { return self.run(&contender.protocol) };
+        let chosen = own.chosen().map(|estimator| (own.kind().to_owned(), estimator));
+        let run = self.configured(&contender.protocol, chosen)?;
+        Ok(Run { participation: Some(own.clone()), ..run })
+    }
+
+    /// The rule of participation and its name, if there is one.
+    fn rule(&self) -> Option<Rule> {
+        let name = self.name_of("participation", self.config.participation.kind());
+        self.rule.clone().map(|estimator| (name, estimator))
+    }
+
+    fn configured(&self, protocol: &ProtocolConfig, rule: Option<Rule>) -> Result<Run<'_>> {
         let protocol = plan::resolve(protocol, &self.config, self.coordinates())?;
-        if protocol.participation().is_some() && self.solver.has_controls() {
-            let rule = format!(
-                "{} mixes updates of different rounds, which would unbalance the control vectors of {}; take another solver or another protocol",
-                protocol.kind(),
-                self.name_of("solver", self.config.solver.kind())
-            );
-            return Err(Error::config("protocol.kind", rule));
-        }
         let largest = self.config.cohort.sample.unwrap_or(self.config.clients);
         let (schemes, aggregator) =
             Schemes::new(&protocol, largest, self.seed.child("protocol", 0), self.public())
                 .map_err(|error| error.within("protocol"))?;
-        self.start(protocol.kind().into(), Some(protocol), schemes, aggregator)
+        let name = protocol.kind().to_owned();
+        self.start(name, Some(protocol), rule, (schemes, aggregator))
     }
 
     /// A run of one's own scheme, called `name` in tables, in this setting: among all clients, in every
@@ -346,7 +380,7 @@ impl Setting {
         }
         let scheme: Arc<dyn Aggregator> = scheme.into();
         let schemes = Schemes::only(self.config.clients, Arc::clone(&scheme));
-        self.start(name.into(), None, schemes, scheme)
+        self.start(name.into(), None, self.rule(), (schemes, scheme))
     }
 
     /// Checks how the scheme goes with the setting.
@@ -354,9 +388,20 @@ impl Setting {
         &self,
         name: String,
         protocol: Option<ProtocolConfig>,
-        schemes: Schemes,
-        aggregator: Arc<dyn Aggregator>,
+        rule: Option<Rule>,
+        (schemes, aggregator): (Schemes, Arc<dyn Aggregator>),
     ) -> Result<Run<'_>> {
+        if let Some((rule, _)) = &rule {
+            check_shown(rule, &name, &*aggregator)?;
+            if self.solver.has_controls() {
+                let problem = format!(
+                    "{rule} mixes updates of different rounds, which would unbalance the control vectors of {}; take another solver \
+                     or \"none\"",
+                    self.name_of("solver", self.config.solver.kind())
+                );
+                return Err(Error::config("participation.kind", problem));
+            }
+        }
         if aggregator.holders().is_some() && !self.config.cohort.is_everybody() {
             let rule = format!("{name} replicates data among all clients; remove sample and drop_after");
             return Err(Error::config("cohort", rule));
@@ -370,8 +415,22 @@ impl Setting {
             return Err(Error::config("privacy.measure", rule));
         }
         self.warn_of_imprecision(&*aggregator);
-        let warned = Mutex::default();
-        Ok(Run { setting: self, name, protocol, schemes, aggregator, crew: &Alone, warned })
+        let name = match &rule {
+            Some((rule, _)) => format!("{name} with {rule}"),
+            None => name,
+        };
+        let rule = rule.map(|(_, estimator)| estimator);
+        Ok(Run {
+            setting: self,
+            name,
+            protocol,
+            participation: None,
+            rule,
+            schemes,
+            aggregator,
+            crew: &Alone,
+            warned: Mutex::default(),
+        })
     }
 
     /// What a section's part is called in files: the configured kind, or that it is one's own.

@@ -15,8 +15,8 @@ use crate::protocol::{Aggregate, Decoded, Update};
 use crate::record::Outcome;
 
 impl Run<'_> {
-    /// The server's step. Returns the outcome and the relative error of the mean that the server used, or
-    /// what is not finite.
+    /// The server's step; `singles` are what a rule of participation reads. Returns the outcome and the
+    /// relative error of the mean that the server used, or what is not finite.
     pub(super) fn apply(
         &self,
         state: &mut State,
@@ -24,20 +24,18 @@ impl Run<'_> {
         updates: &[Update],
         silent: &Silent,
         aggregate: &Aggregate,
+        singles: Vec<Update>,
     ) -> Result<(Outcome, Option<f64>), NotFinite> {
         let Setting { weights, .. } = self.setting;
         let included = aggregate.decoded.included();
         let heard: Vec<&Update> = silent.others(updates).collect();
         let mut weight: f64 = included.iter().map(|&k| updates[usize::from(k)].weight).sum();
-        let estimate = match (self.participation(), &aggregate.decoded) {
+        let estimate = match (&self.rule, &aggregate.decoded) {
             (Some(rule), _) => {
                 let absent = |weight: &f64| Update { weight: *weight, delta: Arc::default() };
                 let mut everybody: Vec<Update> = weights.iter().map(absent).collect();
-                members
-                    .iter()
-                    .zip(updates)
-                    .for_each(|(&k, update)| everybody[usize::from(k)] = update.clone());
                 let arrived: Vec<u16> = included.iter().map(|&i| members[usize::from(i)]).collect();
+                arrived.iter().zip(singles).for_each(|(&k, single)| everybody[usize::from(k)] = single);
                 rule.estimate(&mut state.memory, &everybody, &arrived)
                     .map(|mean| (relative_error(&mean, 1.0, &heard), mean))
             }

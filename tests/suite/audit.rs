@@ -7,7 +7,9 @@ use seccogc::algebra::{LinearForm, Sample};
 use seccogc::audit::calibrate::{Bounds, calibrate};
 use seccogc::audit::erasures::Lost;
 use seccogc::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
+use seccogc::audits::{Losses, Subject};
 use seccogc::coding::{CodeKind, GradientCode};
+use seccogc::config::Config;
 use seccogc::keys::{KeyKind, SeededKeys};
 use seccogc::message::Observed;
 use seccogc::network::{LinkUse, Perfect};
@@ -414,4 +416,51 @@ fn every_run_directory_holds_the_leakage_of_a_lossless_round() {
     let weight = examples[0] * 10.0 / examples.iter().sum::<f64>();
     assert!((value("lmip_nats") - 0.5 * (weight * weight / 4.0).ln_1p()).abs() < 1e-9, "{table}");
     assert!((value("epsilon_view") - ldp::epsilon(weight, 1e-5)).abs() < 1e-9, "{weight} {table}");
+}
+
+#[test]
+fn a_rule_of_participation_learns_nothing_beyond_the_view_of_the_server() {
+    let subject = |text: &str| {
+        let config: Config = toml::from_str(&format!("clients = 4\nrounds = 5\n{text}")).unwrap();
+        Subject::new(&config, 100).and_then(|subject| subject.audits(&Adversaries::default(), &Losses::Worst))
+    };
+    let noise = "protocol = { kind = \"gaussian\", key_std = 4.0 }\n";
+    let plain = subject(noise).unwrap().remove(0);
+    let with_rule = subject(&format!("{noise}participation = {{ kind = \"mifa\" }}")).unwrap().remove(0);
+    assert_eq!(with_rule.protocol, "gaussian with mifa");
+    assert_eq!((&plain.participation, with_rule.participation.as_deref()), (&None, Some("mifa")));
+    assert!(plain.entries.len() > 4 && with_rule.findings == plain.findings);
+    for (one, other) in plain.entries.iter().zip(&with_rule.entries) {
+        assert_eq!((&one.layer, one.client, one.lmip_bits), (&other.layer, other.client, other.lmip_bits));
+        assert_eq!(one.epsilon_view_total.to_bits(), other.epsilon_view_total.to_bits());
+    }
+    let line = "mifa reads single updates, and sec-cogc shows the server a sum only; take \"none\", or a protocol that shows them: \
+                ideal, fedavg or gaussian";
+    let coded = "{ kind = \"sec-cogc\", stragglers = 2 }";
+    let refused = |text: &str| subject(text).unwrap_err().to_string();
+    let one = refused(&format!("protocol = {coded}\nparticipation = {{ kind = \"mifa\" }}"));
+    assert_eq!(one, format!("participation.kind: {line}"));
+    let contenders = format!(
+        "participation = {{ kind = \"mifa\" }}\ncompare = [{{ name = \"A\", protocol = {{ kind = \"fedavg\" }} }}, \
+         {{ name = \"B\", protocol = {coded} }}]"
+    );
+    assert_eq!(refused(&contenders), format!("compare[1].participation.kind: {line}"));
+    let own = contenders
+        .replace(&format!("protocol = {coded}"), &format!("protocol = {coded}, participation = {{}}"));
+    let rules: Vec<_> =
+        subject(&own).unwrap().into_iter().map(|audit| (audit.protocol, audit.participation)).collect();
+    assert_eq!(rules, [("A".to_owned(), Some("mifa".to_owned())), ("B".to_owned(), None)]);
+
+    // The program says so, with the note on the former name.
+    let (code, out, err) = seccogc(&["audit", "configs/mnist.toml", "--set", "protocol.kind=fedau"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("fedavg with fedau: the worst case"), "{out}");
+    assert!(out.contains("; the mean is estimated from those whose updates arrive, 1 or more\n"), "{out}");
+    let says = "fedau reads the single updates in the server's view and keeps what it makes of them: nothing beyond the view is learned";
+    assert!(out.lines().any(|line| line == says), "{out}");
+    assert_eq!(
+        err,
+        " WARN configs/mnist.toml: protocol.kind: \"fedau\" is a rule of participation now; write protocol.kind = \"fedavg\" and \
+         participation = { kind = \"fedau\" }\n"
+    );
 }

@@ -56,7 +56,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "round = 5",
-            "error: run.toml: round: unknown key `round`, expected one of `seed`, `rounds`, `clients`, `data`, `partition`, `model`, `solver`, `schedule`, `server`, `evaluation`, `network`, `cohort`, `outage`, `privacy`, `record`, `deploy`, `attack`, `protocol`, `study`, `sweep`, `compare`",
+            "error: run.toml: round: unknown key `round`, expected one of `seed`, `rounds`, `clients`, `data`, `partition`, `model`, `solver`, `schedule`, `server`, `participation`, `evaluation`, `network`, `cohort`, `outage`, `privacy`, `record`, `deploy`, `attack`, `protocol`, `study`, `sweep`, `compare`",
         ),
         ("rounds = \"many\"", "error: run.toml: rounds: invalid type: string \"many\", expected u64"),
         (
@@ -65,7 +65,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[protocol]\nkind = \"secure\"",
-            "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, mifa, fedvarp, fedau, gaussian, zero-sum, cogc, sec-cogc, zhao-sun, light-sec-agg, groupwise, sec-agg, sec-agg-plus, hierarchical, secure-gc",
+            "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, gaussian, zero-sum, cogc, sec-cogc, zhao-sun, light-sec-agg, groupwise, sec-agg, sec-agg-plus, hierarchical, secure-gc",
         ),
         ("rounds = 0", "error: run.toml: rounds: 0 is too small; give at least 1"),
         (
@@ -217,12 +217,28 @@ fn wrong_configurations_are_refused_in_one_line() {
             "error: run.toml: outage.policy: accumulate goes on from local models, but scaffold starts every round from the global model; take skip or retry",
         ),
         (
-            "[solver]\nkind = \"feddyn\"\n[protocol]\nkind = \"mifa\"",
-            "error: protocol.kind: mifa mixes updates of different rounds, which would unbalance the control vectors of feddyn; take another solver or another protocol",
+            "[solver]\nkind = \"feddyn\"\n[protocol]\nkind = \"fedavg\"\n[participation]\nkind = \"mifa\"",
+            "error: participation.kind: mifa mixes updates of different rounds, which would unbalance the control vectors of feddyn; take another solver or \"none\"",
         ),
         (
-            "[protocol]\nkind = \"fedau\"\narithmetic = \"field\"",
-            "error: protocol.arithmetic: single updates are read in the clear, not summed over a field; take \"f32\" or \"f64\"",
+            "[participation]\nkind = \"mifa\"",
+            "error: participation.kind: mifa reads single updates, and sec-cogc shows the server a sum only; take \"none\", or a protocol that shows them: ideal, fedavg or gaussian",
+        ),
+        (
+            "[protocol]\nkind = \"zero-sum\"\n[participation]\nkind = \"fedau\"",
+            "error: participation.kind: fedau reads single updates, and zero-sum shows the server a sum only; take \"none\", or a protocol that shows them: ideal, fedavg or gaussian",
+        ),
+        (
+            "[participation]\nkind = \"fedau\"\ncutoff = 0",
+            "error: run.toml: participation.cutoff: 0 is too small; give at least 1",
+        ),
+        (
+            "[participation]\nkind = \"scaffold\"",
+            "error: run.toml: participation.kind: \"scaffold\" is not one of none, mifa, fedvarp, fedau",
+        ),
+        (
+            "[protocol]\nkind = \"mifa\"\n[participation]\nkind = \"fedau\"",
+            "error: run.toml: protocol.kind: \"mifa\" is a rule of participation now; write protocol.kind = \"fedavg\", as participation.kind is \"fedau\"",
         ),
         (
             "rounds = 10\n[schedule]\nwarm_up = 10",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use seccogc::config::Config;
+use seccogc::config::{Config, Contender};
 use seccogc::data::{Augmentation, Dataset, Examples, Normalisation};
 use seccogc::error::Error;
 use seccogc::error::{Diverged, NotFinite};
@@ -96,7 +96,7 @@ fn every_protocol_solver_and_optimiser_ends_in_one_line() {
         &["protocol.arithmetic=f64"],
         &["protocol.arithmetic=field", "protocol.code=cyclic-random"],
         &["protocol.kind=sec-agg"],
-        &["protocol.kind=mifa"],
+        &["protocol.kind=gaussian", "participation.kind=mifa"],
         &["protocol.kind=secure-gc", "solver.steps=3"],
         &["solver.clip_norm=1.0"],
         &["solver.kind=adam", "solver.learning_rate=1e20", "protocol.kind=ideal"],
@@ -246,7 +246,17 @@ type Run = (Vec<(Row, Vec<ClientRow>)>, State, Option<Diverged>);
 
 /// Plays until a round diverges.
 fn play(setting: &Setting, protocol: &str) -> Run {
-    let run = setting.run(&toml::from_str(protocol).unwrap()).unwrap();
+    play_with(setting, protocol, "none")
+}
+
+/// One of `[[compare]]` with a rule of participation.
+fn contender(protocol: &str, rule: &str) -> Contender {
+    let participation = Some(toml::from_str(&format!("kind = \"{rule}\"")).unwrap());
+    Contender { name: rule.into(), protocol: toml::from_str(protocol).unwrap(), participation }
+}
+
+fn play_with(setting: &Setting, protocol: &str, rule: &str) -> Run {
+    let run = setting.contender(&contender(protocol, rule)).unwrap();
     let (mut state, mut rows) = (run.start(), Vec::new());
     while state.round < 6 {
         match run.round(&mut state) {
@@ -262,10 +272,10 @@ fn play(setting: &Setting, protocol: &str) -> Run {
 fn the_client_at_fault_is_named_and_the_state_is_that_before_the_round() {
     for (odd, what) in [(NAN_LOSS, NotFinite::TrainingLoss), (INFINITE_UPDATE, NotFinite::Update)] {
         let setting = setting(odd, "");
-        let (rows, state, diverged) = play(&setting, "kind = \"mifa\"");
+        let (rows, state, diverged) = play_with(&setting, "kind = \"fedavg\"", "mifa");
         assert_eq!(diverged, Some(Diverged { round: 1, client: Some(AT + 1), what }));
         assert!(rows.is_empty());
-        let run = setting.run(&toml::from_str("kind = \"mifa\"").unwrap()).unwrap();
+        let run = setting.contender(&contender("kind = \"fedavg\"", "mifa")).unwrap();
         assert_eq!(state, run.start());
     }
 }
@@ -274,19 +284,22 @@ fn the_client_at_fault_is_named_and_the_state_is_that_before_the_round() {
 fn an_excluded_client_sends_nothing_and_the_others_go_on() {
     // What clients send on their own is averaged without class 2: the mean of 1, 2, 4, 5, 6 quarters.
     let mean = (1.0 + 2.0 + 4.0 + 5.0 + 6.0) / 5.0 / 4.0;
-    for (protocol, last) in [
-        ("kind = \"ideal\"", 6.0 * mean),
-        ("kind = \"fedavg\"", 6.0 * mean),
-        ("kind = \"fedavg\"\narithmetic = \"field\"\nquantisation = { clip = 2.0 }", 6.0 * mean),
-        ("kind = \"sec-agg\"\nquantisation = { clip = 2.0 }", 6.0 * mean),
+    let field = "kind = \"fedavg\"\narithmetic = \"field\"\nquantisation = { clip = 2.0 }";
+    for (protocol, rule, last) in [
+        ("kind = \"ideal\"", "none", 6.0 * mean),
+        ("kind = \"fedavg\"", "none", 6.0 * mean),
+        (field, "none", 6.0 * mean),
+        ("kind = \"sec-agg\"\nquantisation = { clip = 2.0 }", "none", 6.0 * mean),
         // Its memory of that client stays zero.
-        ("kind = \"mifa\"", 6.0 * mean * 5.0 / 6.0),
-        ("kind = \"fedau\"", 6.0 * mean * 5.0 / 6.0),
+        ("kind = \"fedavg\"", "mifa", 6.0 * mean * 5.0 / 6.0),
+        ("kind = \"ideal\"", "mifa", 6.0 * mean * 5.0 / 6.0),
+        (field, "mifa", 6.0 * mean * 5.0 / 6.0),
+        ("kind = \"fedavg\"", "fedau", 6.0 * mean * 5.0 / 6.0),
         // (x_k − y_k) over the five, and y_k over the six.
-        ("kind = \"fedvarp\"", mean + 5.0 * mean * 5.0 / 6.0),
+        ("kind = \"fedavg\"", "fedvarp", mean + 5.0 * mean * 5.0 / 6.0),
     ] {
         for odd in [NAN_LOSS, INFINITE_UPDATE] {
-            let (rows, state, diverged) = play(&setting(odd, EXCLUDE), protocol);
+            let (rows, state, diverged) = play_with(&setting(odd, EXCLUDE), protocol, rule);
             assert_eq!((rows.len(), diverged), (6, None), "{protocol}");
             for (row, clients) in &rows {
                 assert_eq!((row.outcome, row.diverged, row.cohort), (Outcome::Partial, 1, 6), "{protocol}");

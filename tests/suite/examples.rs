@@ -11,6 +11,8 @@ mod audit;
 mod own_links;
 #[path = "../../examples/own_model.rs"]
 mod own_model;
+#[path = "../../examples/own_participation.rs"]
+mod own_participation;
 #[path = "../../examples/own_partition.rs"]
 mod own_partition;
 #[path = "../../examples/own_protocol.rs"]
@@ -24,12 +26,13 @@ mod train;
 
 type Main = fn() -> seccogc::Result<()>;
 
-const ALL: [(&str, Main); 9] = [
+const ALL: [(&str, Main); 10] = [
     ("aggregate", aggregate::main),
     ("audit", audit::main),
     ("train", train::main),
     ("own_links", own_links::main),
     ("own_model", own_model::main),
+    ("own_participation", own_participation::main),
     ("own_partition", own_partition::main),
     ("own_protocol", own_protocol::main),
     ("own_server_rule", own_server_rule::main),
@@ -56,7 +59,11 @@ fn a_part_of_ones_own_is_one_short_file() {
     listed.sort_unstable();
     assert_eq!(files, listed);
     let own = files.iter().filter(|name| name.starts_with("own_"));
-    assert_eq!(own.clone().count(), 6, "protocol, links, partition, solver, server rule, model");
+    assert_eq!(
+        own.clone().count(),
+        7,
+        "protocol, links, partition, solver, server rule, participation, model"
+    );
     for name in own {
         let text = fs::read_to_string(folder.join(name).with_extension("rs")).unwrap();
         assert!(text.lines().count() <= 60, "{name}: {} lines", text.lines().count());

@@ -40,7 +40,6 @@ fn cases(kind: &str) -> Vec<(String, usize, Promise, f64)> {
             over_field("arithmetic = 'field'", 3),
         ]
         .concat(),
-        "mifa" | "fedvarp" | "fedau" => real(&["", "arithmetic = 'f64'"], 3, Exact),
         "gaussian" => real(&["key_std = 0.5", "key_std = 0.5\narithmetic = 'f64'"], 3, Noisy),
         "zero-sum" => real(&["keys = 'plain'", "keys = 'fair'", "keys = 'pairwise'"], 3, Noisy),
         "cogc" => [
@@ -125,6 +124,9 @@ enum Flaw {
     Fickle,
     LengthDependent,
     Estimating,
+    FewerSingles,
+    OtherSingles,
+    Unlike,
 }
 
 impl Aggregator for Flawed {
@@ -161,6 +163,28 @@ impl Aggregator for Flawed {
             _ => {}
         }
         Ok(played)
+    }
+
+    fn shows_single_updates(&self) -> bool {
+        let of_singles = [Flaw::FewerSingles, Flaw::OtherSingles, Flaw::Unlike];
+        of_singles.contains(&self.flaw) && self.scheme.shows_single_updates()
+    }
+
+    fn aggregate_singly(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+    ) -> Result<(Aggregate, Vec<Update>)> {
+        let (mut played, mut singles) = self.scheme.aggregate_singly(round, updates, links, attempts)?;
+        match (self.flaw, singles.first_mut()) {
+            (Flaw::FewerSingles, Some(_)) => drop(singles.pop()),
+            (Flaw::OtherSingles, Some(first)) => Arc::make_mut(&mut first.delta)[0] += 1e-3,
+            (Flaw::Unlike, Some(_)) => played.decoded = Decoded::lost(),
+            _ => {}
+        }
+        Ok((played, singles))
     }
 
     fn phases(&self) -> Vec<Phase> {
@@ -209,6 +233,13 @@ fn flaws_are_caught_by_the_rule_that_they_break() {
         let report = check(&Flawed { scheme, flaw }, &claim, Seed::new(3)).unwrap();
         let rules: Vec<&str> = report.breaches.iter().map(|Breach { rule, .. }| *rule).collect();
         assert!(rules.contains(&rule), "{flaw:?}: {:?}", report.breaches);
+    }
+    for flaw in [Flaw::FewerSingles, Flaw::OtherSingles, Flaw::Unlike] {
+        let noisy = Flawed { scheme: build("gaussian", "key_std = 0.5", 3), flaw };
+        let claim = Claim { clients: 3, promise: Promise::Noisy, tolerance: 1e-6 };
+        let report = check(&noisy, &claim, Seed::new(3)).unwrap();
+        let rules: Vec<&str> = report.breaches.iter().map(|Breach { rule, .. }| *rule).collect();
+        assert_eq!(rules, ["singles"], "{flaw:?}: {:?}", report.breaches);
     }
     // An estimate is what it says, and no sum.
     for (promise, sound) in [(Promise::Estimate, true), (Promise::Exact, false)] {

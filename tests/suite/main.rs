@@ -19,6 +19,7 @@ mod exhaustive;
 mod experiment;
 mod field;
 mod floors;
+mod former;
 mod gc_plus;
 mod hierarchical;
 mod kit;

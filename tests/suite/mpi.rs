@@ -165,7 +165,7 @@ fn cohorts_and_replicated_shards_are_divided() {
     let scarce = ["cohort.sample=3", "cohort.drop_after=1", "protocol.stragglers=1"];
     same_on(&[4], &scarce);
     same_on(&[2], &["protocol.kind=secure-gc", "protocol.responders=5", "protocol.reduction=2"]);
-    same_on(&[2], &["protocol.kind=mifa"]);
+    same_on(&[2], &["protocol.kind=fedavg", "participation.kind=mifa"]);
 }
 
 /// The process of rank `rank` that the mpirun `parent` started.

@@ -1,17 +1,14 @@
 //! Protocols in simulation, behind the face that the round loop knows.
 
-use std::marker::PhantomData;
+mod field;
+
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 
-use super::quantised::{Quantised, lost};
-use super::{
-    AUDITABLE, Aggregate, Aggregator, Outcome, Scheme, Traffic, Update, arrives, formal, over_field, play,
-    run,
-};
+use super::singles::{Gathered, hidden};
+use super::{Aggregate, Aggregator, Outcome, Scheme, Traffic, Update, arrives, formal, play, run};
 use crate::algebra::field::Prime;
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::Quantiser;
@@ -23,9 +20,10 @@ use crate::message::{LinkUse, Phase};
 use crate::network::{LinkModel, Perfect, round_seconds};
 use crate::precision;
 use crate::privacy::Formal;
-use crate::protocol::{Decoded, Input, Message, PartyId, Protocol, Reason};
+use crate::protocol::{Decoded, Input, Message, PartyId, Protocol, Reason, Singles};
 use crate::seed::Seed;
 use crate::wire::{Wire, WireSymbol};
+pub use field::FieldSession;
 
 /// What all schemes in simulation have.
 pub struct Setup {
@@ -90,7 +88,7 @@ impl Setup {
 
     /// Plays a round, part by part where the scheme treats all coordinates alike: with the same result, in
     /// less memory. The links carry whole messages in the first part, and those of the others meet the same
-    /// fate.
+    /// fate. Returns the single updates that the server received, too, where they are asked for.
     fn aggregate<'u, S: Sample, P: Protocol<S>, I: Input<S>>(
         &self,
         protocol: &P,
@@ -98,10 +96,13 @@ impl Setup {
         updates: &'u [Update],
         links: &dyn LinkModel,
         attempts: u32,
-        symbols: &Symbols<impl Fn(usize, &'u Update, Range<usize>) -> I, impl Fn(Vec<S>) -> Vec<f64>>,
-    ) -> Result<Aggregate> {
+        symbols: &Symbols<
+            impl Fn(usize, &'u Update, Range<usize>) -> I,
+            impl Fn(Vec<S>) -> Vec<f64> + Send + Sync,
+        >,
+    ) -> Result<(Aggregate, Vec<Update>)> {
         if let Some(refused) = refusal(updates) {
-            return Ok(refused);
+            return Ok((refused, Vec::new()));
         }
         let silent = |party| links.is_silent(party);
         let links = self.links(links);
@@ -121,7 +122,7 @@ impl Setup {
             })
         };
         let (mut traffic, mut arrivals, mut sent) = (Traffic::default(), 0, Vec::new());
-        let Outcome { decoded, attempts, refused } = from(0, attempts, &mut |link| {
+        let Outcome { decoded, singles, attempts, refused } = from(0, attempts, &mut |link| {
             // The other parts' symbols; what the server sends holds none.
             let rest = if link.from == PartyId::Server { 0 } else { (len - part) * S::BYTES };
             let link = LinkUse { bytes: link.bytes + rest as u64, ..link };
@@ -133,14 +134,22 @@ impl Setup {
         });
         let uses = sent.iter().map(|(link, _)| *link);
         let seconds = round_seconds(links, &protocol.phases(), &protocol.parties(), attempts, uses);
+        let mut gathered = symbols.singly.then(|| Gathered::new(updates));
+        match &mut gathered {
+            Some(gathered) => gathered.append::<P, _, _>(&decoded, singles, &symbols.numbers)?,
+            None => drop(singles),
+        }
         let mut decoded = decoded.map(&symbols.numbers);
         for start in (part..len).step_by(part.max(1)) {
             if decoded.reason().is_some() {
                 break;
             }
             let mut fates = sent.iter().map(|(_, delivered)| *delivered);
-            let next = from(start, attempts, &mut |_| fates.next().unwrap_or(false)).decoded;
-            match (&mut decoded, next) {
+            let next = from(start, attempts, &mut |_| fates.next().unwrap_or(false));
+            if let Some(gathered) = &mut gathered {
+                gathered.append::<P, _, _>(&next.decoded, next.singles, &symbols.numbers)?;
+            }
+            match (&mut decoded, next.decoded) {
                 (
                     Decoded::Sum { sum, included, error },
                     Decoded::Sum { sum: more, included: same, error: of_part },
@@ -161,7 +170,10 @@ impl Setup {
             }
         }
         let decoded = precision::checked(decoded, self.tolerance);
-        Ok(Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused, lost: None })
+        let singles = gathered.map_or_else(Vec::new, |gathered| gathered.of(&decoded));
+        let aggregate =
+            Aggregate { decoded, attempts, arrivals, traffic, seconds, sent, refused, lost: None };
+        Ok((aggregate, singles))
     }
 }
 
@@ -175,6 +187,8 @@ fn refusal(updates: &[Update]) -> Option<Aggregate> {
 struct Symbols<I, N> {
     input: I,
     numbers: N,
+    /// Whether single inputs become numbers, too.
+    singly: bool,
 }
 
 /// Coordinates of a part, of which the vectors of all clients take at most `part_bytes` where one coordinate
@@ -289,13 +303,42 @@ impl<P> Session<P> {
         updates: &[Update],
         links: &dyn LinkModel,
         attempts: u32,
-    ) -> Result<Aggregate>
+        singly: bool,
+    ) -> Result<(Aggregate, Vec<Update>)>
     where
         P: Protocol<S>,
     {
+        // What arrives in the clear is the update itself, which needs no copy.
+        let plain = self.protocol.singles() == Singles::Plain;
         let grid = self.setup.grid;
-        let symbols = Symbols { input: |_, update, part| Part { update, part, grid }, numbers: S::into_f64 };
-        self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols)
+        let input = |_, update, part| Part { update, part, grid };
+        let symbols = Symbols { input, numbers: S::into_f64, singly: singly && !plain };
+        let (aggregate, gathered) =
+            self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols)?;
+        let own = |&k: &u16| updates[usize::from(k)].clone();
+        let singles = match singly && plain {
+            true => aggregate.decoded.included().iter().map(own).collect(),
+            false => gathered,
+        };
+        Ok((aggregate, singles))
+    }
+
+    fn play(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+        singly: bool,
+    ) -> Result<(Aggregate, Vec<Update>)>
+    where
+        P: Protocol<f32> + Protocol<f64>,
+    {
+        if self.single {
+            self.numeric::<f32>(round, updates, links, attempts, singly)
+        } else {
+            self.numeric::<f64>(round, updates, links, attempts, singly)
+        }
     }
 }
 
@@ -310,10 +353,24 @@ where
         links: &dyn LinkModel,
         attempts: u32,
     ) -> Result<Aggregate> {
-        if self.single {
-            self.numeric::<f32>(round, updates, links, attempts)
+        Ok(self.play(round, updates, links, attempts, false)?.0)
+    }
+
+    fn shows_single_updates(&self) -> bool {
+        Protocol::<LinearForm>::singles(&self.protocol) != Singles::Hidden
+    }
+
+    fn aggregate_singly(
+        &self,
+        round: u64,
+        updates: &[Update],
+        links: &dyn LinkModel,
+        attempts: u32,
+    ) -> Result<(Aggregate, Vec<Update>)> {
+        if self.shows_single_updates() {
+            self.play(round, updates, links, attempts, true)
         } else {
-            self.numeric::<f64>(round, updates, links, attempts)
+            Err(hidden())
         }
     }
 
@@ -378,92 +435,6 @@ where
 
     fn code(&self) -> Option<&dyn Code> {
         self.setup.code.as_deref()
-    }
-}
-
-/// A protocol over the prime field `F`, with quantised updates.
-pub struct FieldSession<P, F> {
-    /// The scheme.
-    pub protocol: P,
-    /// How updates become symbols.
-    pub quantiser: Quantiser,
-    /// The rest.
-    pub setup: Setup,
-    field: PhantomData<fn() -> F>,
-    /// Whether it has said that quantising loses much.
-    warned: AtomicBool,
-}
-
-impl<P, F> FieldSession<P, F> {
-    /// Puts a session together.
-    #[must_use]
-    pub fn new(protocol: P, quantiser: Quantiser, setup: Setup) -> Self {
-        Self { protocol, quantiser, setup, field: PhantomData, warned: AtomicBool::new(false) }
-    }
-}
-
-impl<P, F> Aggregator for FieldSession<P, F>
-where
-    F: Prime,
-    P: Protocol<F> + Protocol<LinearForm<F>>,
-{
-    fn aggregate(
-        &self,
-        round: u64,
-        updates: &[Update],
-        links: &dyn LinkModel,
-        attempts: u32,
-    ) -> Result<Aggregate> {
-        let coins = self.setup.seed.child("quantise", round);
-        let input = |k, update, part: Range<usize>| Quantised {
-            quantiser: self.quantiser,
-            update,
-            part,
-            seed: coins.child("client", k as u64),
-        };
-        let numbers = |sum: Vec<F>| self.quantiser.real(&sum);
-        let symbols = Symbols { input, numbers };
-        let aggregate = self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols)?;
-        let lost = Some(lost(&self.quantiser, updates, &self.warned));
-        Ok(Aggregate { lost, ..aggregate })
-    }
-
-    fn formal(&self, round: u64, links: &dyn LinkModel, attempts: u32) -> Result<Formal> {
-        let coordinates = self.formal_coordinates();
-        if coordinates > AUDITABLE {
-            let rule = format!(
-                "its formal inputs have {coordinates} coordinates, and ranks of more than {AUDITABLE} take too long; audit it with \
-                 fewer clients, survivors or smaller groups"
-            );
-            return Err(Error::config("protocol", rule));
-        }
-        let links = self.setup.links(links);
-        let views = formal::<F, P>(&self.protocol, self.setup.clients, round, &FormalKeys, links, attempts);
-        Ok(Formal::Field(Box::new(views)))
-    }
-
-    fn received(&self, _: u64, _: &[Update], _: &dyn LinkModel, _: u32, _: PartyId) -> Result<Vec<Vec<f64>>> {
-        Err(over_field())
-    }
-
-    fn phases(&self) -> Vec<Phase> {
-        Protocol::<LinearForm<F>>::phases(&self.protocol)
-    }
-
-    fn formal_coordinates(&self) -> usize {
-        self.setup.clients * Protocol::<LinearForm<F>>::formal_len(&self.protocol)
-    }
-
-    fn scheme(&self) -> &Scheme {
-        &self.setup.scheme
-    }
-
-    fn code(&self) -> Option<&dyn Code> {
-        self.setup.code.as_deref()
-    }
-
-    fn holders(&self) -> Option<&[Vec<usize>]> {
-        self.setup.holders.as_deref()
     }
 }
 

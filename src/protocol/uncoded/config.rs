@@ -9,7 +9,7 @@ use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::protocol::exchange::{Aggregator, Assemble, Given, Scheme, Setup, Simulated};
-use crate::protocol::section::{Coding, Keys, Participation, SMALL, SchemeConfig};
+use crate::protocol::section::{Coding, Keys, SMALL, SchemeConfig};
 use crate::protocol::{Arithmetic, Numbers, included};
 use crate::seed::Seed;
 
@@ -187,7 +187,7 @@ impl SchemeConfig for Ideal {
     fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
         let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
         let setup = Given { clients, seed, public }.setup(Scheme::default(), None).reliable();
-        Ok(session(Mask::None, numbers, setup))
+        Ok(assemble(Mask::None, numbers, 1, setup, Simulated))
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
@@ -195,10 +195,6 @@ impl SchemeConfig for Ideal {
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
-        None
-    }
-
-    fn participation(&self) -> Option<&dyn Participation> {
         None
     }
 
@@ -220,10 +216,6 @@ impl SchemeConfig for FedAvg {
         None
     }
 
-    fn participation(&self) -> Option<&dyn Participation> {
-        None
-    }
-
     fn memory(&self) -> u64 {
         SMALL
     }
@@ -242,10 +234,6 @@ impl SchemeConfig for Gaussian {
         None
     }
 
-    fn participation(&self) -> Option<&dyn Participation> {
-        None
-    }
-
     fn memory(&self) -> u64 {
         SMALL
     }
@@ -261,10 +249,6 @@ impl SchemeConfig for ZeroSum {
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
-        None
-    }
-
-    fn participation(&self) -> Option<&dyn Participation> {
         None
     }
 
@@ -288,15 +272,11 @@ pub(in crate::protocol) fn grid(
 }
 
 /// Floating point, for schemes that make no sense over a field.
-pub(in crate::protocol) fn real(arithmetic: Arithmetic, rule: &str) -> Result<Numbers> {
+fn real(arithmetic: Arithmetic, rule: &str) -> Result<Numbers> {
     match arithmetic {
         Arithmetic::Field => Err(Error::config("arithmetic", format!("{rule}; take \"f32\" or \"f64\""))),
         real => real.numbers(None, 0),
     }
-}
-
-pub(in crate::protocol) fn session(mask: Mask, numbers: Numbers, setup: Setup) -> Box<dyn Aggregator> {
-    assemble(mask, numbers, 1, setup, Simulated)
 }
 
 fn assemble<A: Assemble>(mask: Mask, numbers: Numbers, transmissions: u32, setup: Setup, to: A) -> A::Output {
