@@ -85,7 +85,6 @@ fn offended(kind: &str) -> Verdict {
     match kind {
         "ideal" => refusals(uncoded, 4, |_| true),
         "fedavg" => refusals(|| Uncoded { transmissions: 2, ..uncoded() }, 4, |_| true),
-        "mifa" | "fedvarp" | "fedau" => refusals(uncoded, 4, |_| true),
         "gaussian" => masked(Mask::Gaussian(1.0)),
         "zero-sum" => masked(Mask::ZeroSum(KeyKind::Fair, 1.0)),
         "cogc" => rows(None),

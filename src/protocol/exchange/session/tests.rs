@@ -107,9 +107,11 @@ fn single_updates_are_what_arrived() {
         ("kind = 'gaussian'", false),
     ] {
         let config: ProtocolConfig = toml::from_str(case).unwrap();
+        let (public, seed) = (Public::default(), Seed::new(3));
+        let given = Given { clients: CLIENTS, seed, public: &public };
         let of_parts = |part_bytes: usize| match &config {
-            ProtocolConfig::Ideal(_) => config.build(CLIENTS, Seed::new(3)).unwrap(),
-            _ => config.assemble(CLIENTS, Seed::new(3), &Public::default(), InParts(part_bytes)).unwrap(),
+            ProtocolConfig::Ideal(_) => config.build(CLIENTS, seed).unwrap(),
+            _ => config.assemble(given, InParts(part_bytes)).unwrap(),
         };
         let [whole, parts] = [usize::MAX, 0].map(of_parts);
         assert!(whole.shows_single_updates());
