@@ -16,8 +16,8 @@ pub(super) const EXAMPLES: &str = "Examples:\n  \
     seccogc plan configs/mnist.toml\n  \
     seccogc plan configs/mnist.toml --attempts 1,2,4 --csv > plan.csv\n  \
     seccogc train configs/mnist.toml --set protocol.stragglers=auto\n\n\
-    Leakage is that among clients of equal size: what a code costs, whatever the partition. `seccogc audit`\n\
-    takes the sizes that the partition gives to the clients.";
+    Leakage is that among clients of equal size, whatever the partition;\n\
+    `seccogc audit` takes the sizes that it gives them.";
 
 #[derive(Args)]
 pub(super) struct Plan {

@@ -1,5 +1,5 @@
-//! The program as a user meets it: golden error lines with exit code 2, quiet and CSV output. Here `train`, by
-//! which configurations are tested, and what all verbs have in common.
+//! The program as a user meets it: golden error lines with exit code 2, quiet and CSV output. Here `train`,
+//! by which configurations are tested, and what all verbs have in common.
 
 mod attack;
 mod config;

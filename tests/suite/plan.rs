@@ -183,8 +183,8 @@ fn clients_count_as_equally_large() {
     let help = Command::cargo_bin("seccogc").unwrap().args(["plan", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(help.ends_with(
-        "Leakage is that among clients of equal size: what a code costs, whatever the partition. `seccogc audit`\n\
-         takes the sizes that the partition gives to the clients.\n"
+        "Leakage is that among clients of equal size, whatever the partition;\n\
+         `seccogc audit` takes the sizes that it gives them.\n"
     ));
 }
 

@@ -1,5 +1,5 @@
-//! Parties that send bodies of another form: the honest ones refuse them with a reason, and the server obtains
-//! an exact sum or an outage. Everything that changes no body, and other lengths of inputs, has the kit
+//! Parties that send bodies of another form: the honest ones refuse them with a reason, and the server
+//! obtains an exact sum or an outage. What changes no body, and other lengths of inputs, are acts of the kit
 //! ([`seccogc::conformance::withstands`], in `kit/offenders.rs`).
 
 use std::sync::Arc;
