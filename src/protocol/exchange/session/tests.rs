@@ -143,7 +143,7 @@ fn single_updates_are_what_arrived() {
                 assert!(single.delta.iter().zip(&heard).all(near), "{case}, round {round}, client {k}");
             }
         }
-        assert_eq!(outages > 0, case.contains("least"), "{case}");
+        assert!(outages < 6 && (outages > 0 || !case.contains("least")), "{case}");
     }
     // Hidden ones cannot be had, and an update that is not finite is in nobody's hands.
     let build = |text: &str| {
