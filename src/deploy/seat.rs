@@ -287,6 +287,9 @@ where
 }
 
 #[cfg(test)]
+mod own_key_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::deploy::agreement::KeyPair;

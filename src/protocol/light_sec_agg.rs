@@ -102,6 +102,20 @@ impl<F: Prime> LightSecAgg<F> {
     pub fn new(clients: usize, survivors: usize, colluders: usize) -> Result<Self> {
         ZhaoSun::new(clients, survivors, colluders).map(Self)
     }
+
+    /// What client `k` draws for inputs of the padded length `len`.
+    fn key<S: Symbol<Scalar = F>>(
+        &self,
+        k: u16,
+        round: u64,
+        len: usize,
+        source: &impl KeySource<S>,
+    ) -> Key<S> {
+        let (mask, own) = self.0.share(k, round, len, source);
+        let mut received = vec![None; own.len()];
+        received[usize::from(k)] = Some(own[usize::from(k)].clone());
+        Key { mask, own, received }
+    }
 }
 
 /// A client's keys of one round.
@@ -122,6 +136,7 @@ impl<S: Symbol> Secret<S> for Key<S> {
 
 impl<S: Symbol<Scalar: Prime>> TwoRound<S> for LightSecAgg<S::Scalar> {
     type Key = Key<S>;
+    type Share = Symbols<S>;
     type Answer = Symbols<S>;
 
     fn clients(&self) -> usize {
@@ -137,13 +152,11 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for LightSecAgg<S::Scalar> {
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
-        let clients = TwoRound::<S>::clients(self);
-        parallel::map(0..clients, |k| {
-            let (mask, own) = self.0.share(k as u16, round, len, source);
-            let mut received = vec![None; clients];
-            received[k] = Some(own[k].clone());
-            Key { mask, own, received }
-        })
+        parallel::map(0..TwoRound::<S>::clients(self) as u16, |k| self.key(k, round, len, source))
+    }
+
+    fn own_key(&self, client: u16, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
+        Some(self.key(client, round, len, source))
     }
 
     fn mask(&self, _: u16, key: &Key<S>) -> Vec<S> {

@@ -428,9 +428,22 @@ impl<S: Symbol, C: Choice<S>> Protocol<S> for SecAgg<C> {
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key> {
         let graph = Arc::new(self.graph(round));
-        let secrets = C::Suite::deal(&graph, self.threshold, round, len, source).into_iter();
+        let client = |k| {
+            let secrets = C::Suite::secrets(k, &graph, self.threshold, round, len, source);
+            Key::Client(secrets, Arc::clone(&graph))
+        };
         let server = Key::Server(Arc::clone(&graph), round, len);
-        secrets.map(|secrets| Key::Client(secrets, Arc::clone(&graph))).chain([server]).collect()
+        (0..self.clients as u16).map(client).chain([server]).collect()
+    }
+
+    fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Self::Key> {
+        let graph = Arc::new(self.graph(round));
+        Some(match id {
+            PartyId::Client(k) => {
+                Key::Client(C::Suite::secrets(k, &graph, self.threshold, round, len, source), graph)
+            }
+            PartyId::Helper(_) | PartyId::Server => Key::Server(graph, round, len),
+        })
     }
 
     fn party(&self, id: PartyId, key: Self::Key, input: Option<&dyn Input<S>>) -> Self::Party {

@@ -37,6 +37,8 @@ use crate::keys::KeySource;
 pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     /// A client's key material Z_k for one round.
     type Key: Secret<S>;
+    /// What clients send each other in phase 0, where they do.
+    type Share: Message<S>;
     /// What a survivor sends in the second round.
     type Answer: Message<S>;
 
@@ -57,6 +59,12 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     /// Fresh keys of all clients for one round, for inputs of the padded length `len`.
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key>;
 
+    /// As [`Protocol::own_key`], for inputs of the padded length `len`.
+    fn own_key(&self, client: u16, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Self::Key> {
+        let _ = (client, round, len, source);
+        None
+    }
+
     /// What `client` adds to its input: [`TwoRound::mask_len`] symbols.
     fn mask(&self, client: u16, key: &Self::Key) -> Vec<S>;
 
@@ -66,17 +74,17 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     }
 
     /// What `client` sends to other clients in phase 0, by receiver.
-    fn shares(&self, _client: u16, _key: &Self::Key) -> Vec<(u16, Symbols<S>)> {
+    fn shares(&self, _client: u16, _key: &Self::Key) -> Vec<(u16, Self::Share)> {
         Vec::new()
     }
 
     /// What is wrong with the form of a share that the owner of `key` received, if anything.
-    fn refusal(&self, _key: &Self::Key, _share: &Symbols<S>) -> Option<String> {
+    fn refusal(&self, _key: &Self::Key, _share: &Self::Share) -> Option<String> {
         Some("this scheme has no shares".into())
     }
 
     /// Keeps a share in the receiver's `key`; of several from one sender the first.
-    fn keep(&self, _key: &mut Self::Key, _from: u16, _share: &Symbols<S>) {}
+    fn keep(&self, _key: &mut Self::Key, _from: u16, _share: &Self::Share) {}
 
     /// The answer of `client` for the survivors `included`, unless it lacks a share.
     fn answer(&self, client: u16, key: &Self::Key, included: &[u16]) -> Option<Self::Answer>;
@@ -89,7 +97,7 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     fn unmask(&self, sum: &mut [S], included: &[u16], answers: &[(u16, &Self::Answer)]) -> bool;
 }
 
-/// An answer that is one vector of symbols.
+/// A share or an answer that is one vector of symbols.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Symbols<S>(pub Vec<S>);
 
@@ -113,9 +121,9 @@ impl<S> Symbols<S> {
 
 /// What travels.
 #[derive(Clone, Debug)]
-pub enum TwoRoundMessage<S, A> {
+pub enum TwoRoundMessage<S, A, H = Symbols<S>> {
     /// Phase 0, client → client: a share of the sender's mask.
-    Share(Arc<Symbols<S>>),
+    Share(Arc<H>),
     /// Phase 1, client → server: the masked input.
     Upload(Arc<Vec<S>>),
     /// Phase 2, server → survivor: whose uploads arrived, ascending; a bit for each client on the wire.
@@ -129,7 +137,7 @@ pub enum TwoRoundMessage<S, A> {
     Answer(Arc<A>),
 }
 
-impl<S: Symbol, A: Message<S>> Message<S> for TwoRoundMessage<S, A> {
+impl<S: Symbol, A: Message<S>, H: Message<S>> Message<S> for TwoRoundMessage<S, A, H> {
     fn bytes(&self) -> usize {
         match self {
             Self::Share(share) => share.bytes(),
@@ -202,7 +210,7 @@ impl<C> Rounds<C> {
 }
 
 impl<S: Symbol, C: TwoRound<S>> Protocol<S> for Rounds<C> {
-    type Message = TwoRoundMessage<S, C::Answer>;
+    type Message = TwoRoundMessage<S, C::Answer, C::Share>;
     type Key = Dealt<C::Key>;
     type Party = Role<S, C>;
 
@@ -224,6 +232,14 @@ impl<S: Symbol, C: TwoRound<S>> Protocol<S> for Rounds<C> {
         let padded = len.next_multiple_of(self.scheme.unit());
         let keys = self.scheme.deal(round, padded, source).into_iter().map(Dealt::Client);
         keys.chain([Dealt::Server(padded, len)]).collect()
+    }
+
+    fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Self::Key> {
+        let padded = len.next_multiple_of(self.scheme.unit());
+        match id {
+            PartyId::Client(k) => self.scheme.own_key(k, round, padded, source).map(Dealt::Client),
+            PartyId::Helper(_) | PartyId::Server => Some(Dealt::Server(padded, len)),
+        }
     }
 
     fn formal_len(&self) -> usize {
@@ -264,7 +280,9 @@ pub enum Role<S: Symbol, C: TwoRound<S>> {
     Server(Server<S, C>),
 }
 
-type Mail<S, C> = Envelope<TwoRoundMessage<S, <C as TwoRound<S>>::Answer>>;
+/// What travels in a scheme.
+type Body<S, C> = TwoRoundMessage<S, <C as TwoRound<S>>::Answer, <C as TwoRound<S>>::Share>;
+type Mail<S, C> = Envelope<Body<S, C>>;
 
 /// U_1 and Y_k.
 type Answered<A> = (Arc<Vec<u16>>, Arc<A>);
@@ -282,7 +300,7 @@ pub struct Client<S: Symbol, C: TwoRound<S>> {
 }
 
 impl<S: Symbol, C: TwoRound<S>> Client<S, C> {
-    fn send(&self, sent: Clock, body: TwoRoundMessage<S, C::Answer>) -> Vec<Mail<S, C>> {
+    fn send(&self, sent: Clock, body: Body<S, C>) -> Vec<Mail<S, C>> {
         vec![Envelope { sent, from: PartyId::Client(self.index), to: PartyId::Server, body }]
     }
 
@@ -430,7 +448,7 @@ impl<S: Symbol, C: TwoRound<S>> Server<S, C> {
     }
 }
 
-impl<S: Symbol, C: TwoRound<S>> Party<TwoRoundMessage<S, C::Answer>, S> for Role<S, C> {
+impl<S: Symbol, C: TwoRound<S>> Party<Body<S, C>, S> for Role<S, C> {
     fn refusal(&self, message: &Mail<S, C>) -> Option<String> {
         match self {
             Self::Client(client) => client.refusal(message),

@@ -180,6 +180,7 @@ impl<S: Symbol> Secret<S> for Key<S> {
 
 impl<S: Symbol<Scalar: Prime>> TwoRound<S> for ZhaoSun<S::Scalar> {
     type Key = Key<S>;
+    type Share = Symbols<S>;
     type Answer = Symbols<S>;
 
     fn clients(&self) -> usize {

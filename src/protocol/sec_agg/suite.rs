@@ -33,14 +33,15 @@ pub trait Suite<S: Symbol>: Copy + Send + Sync + 'static {
     /// What expands to a mask.
     type Seed: Send + Sync;
 
-    /// The secrets of all clients.
-    fn deal(
+    /// The secrets of client `k`; only streams of its own and of pairs that contain it are drawn.
+    fn secrets(
+        k: u16,
         graph: &Graph,
         threshold: usize,
         round: u64,
         len: usize,
         source: &impl KeySource<S>,
-    ) -> Vec<Self::Secrets>;
+    ) -> Self::Secrets;
 
     /// What `secrets` advertise.
     fn public(secrets: &Self::Secrets) -> Self::Public;
@@ -201,15 +202,19 @@ impl<F: Prime> Suite<F> for Cryptographic {
     type Sealed = Vec<u8>;
     type Seed = Bits;
 
-    fn deal(graph: &Graph, threshold: usize, round: u64, _: usize, source: &impl KeySource<F>) -> Vec<Keys> {
-        let keys = |k: u16| {
-            let draw = |purpose| Bits::draw(KeyStream { purpose, round, a: k, b: k }, source);
-            let mut noise = vec![M61::ZERO; 2 * LIMBS * (threshold - 1)];
-            crypto::add_masks(&mut noise, &[(false, &draw("noise"))]);
-            let (masking, channel) = (KeyPair::new(&draw("masking")), KeyPair::new(&draw("channel")));
-            Keys { round, threshold, own: draw("self"), masking, channel, noise }
-        };
-        (0..graph.clients() as u16).map(keys).collect()
+    fn secrets(
+        k: u16,
+        _: &Graph,
+        threshold: usize,
+        round: u64,
+        _: usize,
+        source: &impl KeySource<F>,
+    ) -> Keys {
+        let draw = |purpose| Bits::draw(KeyStream { purpose, round, a: k, b: k }, source);
+        let mut noise = vec![M61::ZERO; 2 * LIMBS * (threshold - 1)];
+        crypto::add_masks(&mut noise, &[(false, &draw("noise"))]);
+        let (masking, channel) = (KeyPair::new(&draw("masking")), KeyPair::new(&draw("channel")));
+        Keys { round, threshold, own: draw("self"), masking, channel, noise }
     }
 
     fn public(keys: &Keys) -> PublicKeys {
@@ -322,13 +327,13 @@ mod tests {
         assert!(from_limbs(&limbs(&secret)) == secret);
         assert!(from_limbs(&limbs(&Bits::new([255; KEY_BYTES]))) == Bits::new([255; KEY_BYTES]));
         let source = crate::keys::SeededKeys(Seed::new(1));
-        let keys = <Cryptographic as Suite<M61>>::deal(&Graph::complete(5), 3, 1, 0, &source);
-        let shares: Vec<_> = (0..5).map(|k| <Cryptographic as Suite<M61>>::shares(&keys[2], k)).collect();
+        let keys = <Cryptographic as Suite<M61>>::secrets(2, &Graph::complete(5), 3, 1, 0, &source);
+        let shares: Vec<_> = (0..5).map(|k| <Cryptographic as Suite<M61>>::shares(&keys, k)).collect();
         for holders in [[0, 1, 2], [4, 0, 3], [2, 3, 4]] {
             let of = |i: usize| holders.map(|k: u16| (k, &shares[usize::from(k)][i]));
-            assert!(Cryptographic::recover(&of(0)) == keys[2].own);
-            assert!(Cryptographic::recover(&of(1)) == keys[2].masking.secret());
-            assert!(Cryptographic::recover(&of(0)[..2]) != keys[2].own, "two of three");
+            assert!(Cryptographic::recover(&of(0)) == keys.own);
+            assert!(Cryptographic::recover(&of(1)) == keys.masking.secret());
+            assert!(Cryptographic::recover(&of(0)[..2]) != keys.own, "two of three");
         }
     }
 }
