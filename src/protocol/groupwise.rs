@@ -33,10 +33,11 @@
 //! Diffie–Hellman on Curve25519, HKDF-SHA-256 and ChaCha20, and the audit idealises the expanded keys as
 //! uniform and independent, as which `keys = "uniform"` draws them.
 //!
-//! Nobody but the owner of a sub-key Z_{V,k} needs it until the second round. Clients that are apart therefore
-//! agree on nothing beforehand: in a group of two the owner expands it from a secret of the pair; in a larger
-//! one from a seed of its own, which it sends the other members in phase 0. Whoever misses a seed cannot
-//! answer for a set with its sender, as in LightSecAgg, and who is gone in phase 0 is missed by nobody.
+//! Nobody but the owner of a sub-key Z_{V,k} needs it until the second round. Clients that are apart
+//! therefore agree on nothing beforehand: in a group of two the owner expands it from a secret of the pair;
+//! in a larger one from a seed of its own, which it sends the other members in phase 0. Whoever misses a seed
+//! cannot answer for a set with its sender, as in LightSecAgg, and who is gone in phase 0 is missed by
+//! nobody. Audits look at the same keys as a dealer hands them out.
 //!
 //! Promise: the server learns Σ_{U_1} W_k and nothing more, even when lost messages reach it after all. **No
 //! collusion is covered**: one client with the server already tells them more.
@@ -46,9 +47,9 @@ mod coefficients;
 
 use serde::{Deserialize, Serialize};
 
-use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
+use super::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
 use super::two_round::{Rounds, Symbols, TwoRound};
-use super::{Message, OverField, Secret, SharedKeys, included};
+use super::{Deployable, Message, OverField, Secret, SharedKeys, included};
 use crate::algebra::field::{Field, Prime};
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Scalar, Symbol};
@@ -57,6 +58,7 @@ use crate::error::Result;
 use crate::keys::KeySource;
 use crate::parallel;
 use crate::seed::Seed;
+use crate::wire::{Form, Wire, WireSymbol};
 pub use agreement::Agreement;
 pub use coefficients::{Groupwise, coefficients};
 
@@ -109,12 +111,27 @@ impl OverField for GroupwiseConfig {
         &self.quantisation
     }
 
-    fn over<F: Prime>(
+    fn over<F: Prime + WireSymbol>(
         &self,
         quantiser: Quantiser,
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
+        self.assemble_over::<F, _>(quantiser, clients, seed, Simulated)
+    }
+}
+
+impl Deployable for GroupwiseConfig {
+    fn assemble_over<F: Prime + WireSymbol, A: Assemble>(
+        &self,
+        quantiser: Quantiser,
+        clients: usize,
+        seed: Seed,
+        to: A,
+    ) -> Result<A::Output> {
+        if A::APART {
+            self.keys.check_apart()?;
+        }
         let least = included::masked(self.least_included, 0, clients)?;
         let setup = Setup::new(
             clients,
@@ -127,10 +144,12 @@ impl OverField for GroupwiseConfig {
         );
         let draws = seed.child("coefficients", 0);
         let mut scheme = Groupwise::<F>::new(clients, self.survivors, self.group_size, draws)?;
-        if self.keys == SharedKeys::Agreement {
+        if A::APART {
+            scheme = scheme.apart();
+        } else if self.keys == SharedKeys::Agreement {
             scheme.agree(seed.child("agreement", 0));
         }
-        Ok(Box::new(FieldSession::<_, F>::new(Rounds::new(scheme).with_at_least(least), quantiser, setup)))
+        Ok(to.field::<F, _>(Rounds::new(scheme).with_at_least(least), quantiser, setup))
     }
 }
 
@@ -181,6 +200,24 @@ impl<S: Symbol> Message<S> for Seeds {
 
     fn reveals(&self) -> Vec<Vec<S>> {
         Vec::new()
+    }
+}
+
+impl<S: WireSymbol> Wire<S> for Seeds {
+    fn variant(&self) -> u8 {
+        0
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.iter().for_each(|seed| out.extend_from_slice(seed.bytes()));
+    }
+
+    fn take(_: u8, body: &[u8], form: &Form) -> std::result::Result<Self, String> {
+        let (seeds, rest) = body.as_chunks::<KEY_BYTES>();
+        if seeds.len() != form.len || !rest.is_empty() {
+            return Err(format!("{} bytes instead of {} seeds of {KEY_BYTES}", body.len(), form.len));
+        }
+        Ok(Self(seeds.iter().map(|&seed| Bits::new(seed)).collect()))
     }
 }
 
@@ -274,6 +311,15 @@ impl<S: Expand<Scalar: Field>> TwoRound<S> for Groupwise<S::Scalar> {
         let others = (0..self.clients as u16).filter(|&other| other != client && !key.seeds.is_empty());
         let seeds = |other| self.common(client, other).map(|(place, _)| key.seeds[place].clone()).collect();
         others.map(|other| (other, Seeds(seeds(other)))).collect()
+    }
+
+    fn share_form(&self, _: usize) -> (usize, usize) {
+        let seeds = self.told();
+        (seeds, KEY_BYTES * seeds)
+    }
+
+    fn answer_len(&self, len: usize) -> usize {
+        len / self.survivors
     }
 
     fn refusal(&self, key: &Key<S>, share: &Seeds) -> Option<String> {

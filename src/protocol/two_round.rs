@@ -24,6 +24,8 @@
 //! stays once it is announced, and what is sent again is what was sent before, so that attempts show the
 //! server nothing new.
 
+mod message;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,6 +34,8 @@ use super::{
 };
 use crate::algebra::{Scalar, Symbol};
 use crate::keys::KeySource;
+use crate::wire::Form;
+pub use message::{Symbols, TwoRoundMessage};
 
 /// What tells one two-round scheme from another.
 pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
@@ -78,6 +82,14 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Entries of a share, and its bytes on the wire.
+    fn share_form(&self, _len: usize) -> (usize, usize) {
+        (0, 0)
+    }
+
+    /// Symbols of an answer for inputs of the padded length `len`.
+    fn answer_len(&self, len: usize) -> usize;
+
     /// What is wrong with the form of a share that the owner of `key` received, if anything.
     fn refusal(&self, _key: &Self::Key, _share: &Self::Share) -> Option<String> {
         Some("this scheme has no shares".into())
@@ -95,73 +107,6 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     /// Takes the masks out of `sum`, the sum of the uploads of `included`, with at least U answers in the
     /// order of the clients. False if these answers do not suffice.
     fn unmask(&self, sum: &mut [S], included: &[u16], answers: &[(u16, &Self::Answer)]) -> bool;
-}
-
-/// A share or an answer that is one vector of symbols.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Symbols<S>(pub Vec<S>);
-
-impl<S: Symbol> Message<S> for Symbols<S> {
-    fn bytes(&self) -> usize {
-        self.0.len() * S::BYTES
-    }
-
-    fn reveals(&self) -> Vec<Vec<S>> {
-        vec![self.0.clone()]
-    }
-}
-
-impl<S> Symbols<S> {
-    /// What is wrong when the answer must have `len` symbols.
-    pub(super) fn malformed(&self, len: usize) -> Option<String> {
-        let got = self.0.len();
-        (got != len).then(|| format!("the answer has {got} symbols instead of {len}"))
-    }
-}
-
-/// What travels.
-#[derive(Clone, Debug)]
-pub enum TwoRoundMessage<S, A, H = Symbols<S>> {
-    /// Phase 0, client → client: a share of the sender's mask.
-    Share(Arc<H>),
-    /// Phase 1, client → server: the masked input.
-    Upload(Arc<Vec<S>>),
-    /// Phase 2, server → survivor: whose uploads arrived, ascending; a bit for each client on the wire.
-    Survivors {
-        /// U_1.
-        included: Arc<Vec<u16>>,
-        /// K.
-        clients: usize,
-    },
-    /// Phase 3, survivor → server.
-    Answer(Arc<A>),
-}
-
-impl<S: Symbol, A: Message<S>, H: Message<S>> Message<S> for TwoRoundMessage<S, A, H> {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Share(share) => share.bytes(),
-            Self::Upload(upload) => upload.len() * S::BYTES,
-            Self::Survivors { clients, .. } => clients.div_ceil(8),
-            Self::Answer(answer) => answer.bytes(),
-        }
-    }
-
-    fn reveals(&self) -> Vec<Vec<S>> {
-        match self {
-            Self::Share(share) => share.reveals(),
-            Self::Upload(upload) => vec![upload.to_vec()],
-            Self::Survivors { .. } => Vec::new(),
-            Self::Answer(answer) => answer.reveals(),
-        }
-    }
-
-    fn announces(&self) -> Option<Vec<u16>> {
-        match self {
-            Self::Survivors { included, .. } => Some(included.to_vec()),
-            Self::Share(_) | Self::Upload(_) | Self::Answer(_) => None,
-        }
-    }
 }
 
 /// A party's key material; the server has none.
@@ -244,6 +189,21 @@ impl<S: Symbol, C: TwoRound<S>> Protocol<S> for Rounds<C> {
 
     fn formal_len(&self) -> usize {
         self.scheme.unit()
+    }
+
+    fn form(&self, phase: u8, len: usize) -> (Form, usize) {
+        let (scheme, padded) = (&self.scheme, len.next_multiple_of(self.scheme.unit()));
+        let vector = |len: usize| (len, 0, len * S::BYTES);
+        let (len, members, bytes) = match phase {
+            0 => {
+                let (entries, bytes) = scheme.share_form(padded);
+                (entries, 0, bytes)
+            }
+            1 => vector(scheme.mask_len(padded)),
+            2 => (0, scheme.clients(), scheme.clients().div_ceil(8)),
+            _ => vector(scheme.answer_len(padded)),
+        };
+        (Form { len, members, largest: f64::INFINITY }, bytes)
     }
 
     fn party(&self, id: PartyId, key: Self::Key, input: Option<&dyn Input<S>>) -> Self::Party {

@@ -220,6 +220,10 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for ZhaoSun<S::Scalar> {
         Some(Symbols(S::combine(key.mask.len() / self.pieces(), &terms)))
     }
 
+    fn answer_len(&self, len: usize) -> usize {
+        len / self.pieces()
+    }
+
     fn malformed(&self, len: usize, _: &[u16], answer: &Symbols<S>) -> Option<String> {
         answer.malformed(len / self.pieces())
     }

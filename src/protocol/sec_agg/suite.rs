@@ -5,7 +5,7 @@ use super::{Graph, Uniform};
 use crate::algebra::field::{M61, Prime};
 use crate::algebra::{KeyStream, LinearForm, Scalar, Symbol};
 use crate::coding::shamir;
-use crate::crypto::{self, KEY_BYTES, KeyPair, Secret as Bits, context};
+use crate::crypto::{self, KEY_BYTES, KeyPair, Secret as Bits, TAG_BYTES, context};
 use crate::keys::KeySource;
 use crate::protocol::Secret;
 
@@ -18,6 +18,21 @@ pub trait Content<S>: Clone + Send + Sync {
     fn symbols(&self) -> Vec<Vec<S>> {
         Vec::new()
     }
+}
+
+/// What has a binary form of one size.
+pub trait Encoded: Sized {
+    /// The size.
+    const BYTES: usize;
+
+    /// Appends it.
+    fn put(&self, out: &mut Vec<u8>);
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Bytes of another size, or that mean nothing.
+    fn take(bytes: &[u8]) -> Result<Self, String>;
 }
 
 /// What differs between real secrets and uniform ones.
@@ -109,6 +124,9 @@ const LIMBS: usize = 5;
 /// Bytes of a share on the wire.
 const SHARE_BYTES: usize = 8 * LIMBS;
 
+/// Bytes of a sealed share of both secrets.
+pub(super) const SEALED_BYTES: usize = 2 * SHARE_BYTES + TAG_BYTES;
+
 fn limbs(secret: &Bits) -> Vec<M61> {
     let bit = |i: usize| secret.bytes().get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
     (0..LIMBS).map(|limb| M61::new((0..52).map(|i| u64::from(bit(52 * limb + i)) << i).sum())).collect()
@@ -177,6 +195,66 @@ impl<S> Content<S> for ShortShare {
 impl<S> Content<S> for Vec<u8> {
     fn bytes(&self) -> usize {
         self.len()
+    }
+}
+
+/// Words below the modulus; `None` for others.
+fn residues(bytes: &[u8]) -> Option<Vec<M61>> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let residue = |word: &[u8; 8]| Some(u64::from_le_bytes(*word)).filter(|&n| n < M61::MODULUS);
+    rest.is_empty().then(|| words.iter().map(|word| residue(word).map(M61::new)).collect())?
+}
+
+fn another_size(got: usize, want: usize) -> String {
+    format!("{got} bytes instead of {want}")
+}
+
+/// The channel's key, then the masks'.
+impl Encoded for PublicKeys {
+    const BYTES: usize = 2 * KEY_BYTES;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.channel);
+        out.extend_from_slice(&self.masking);
+    }
+
+    fn take(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.as_chunks::<KEY_BYTES>() {
+            (&[channel, masking], []) => Ok(Self { channel, masking }),
+            _ => Err(another_size(bytes.len(), Self::BYTES)),
+        }
+    }
+}
+
+impl Encoded for ShortShare {
+    const BYTES: usize = SHARE_BYTES;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.iter().for_each(|limb| out.extend_from_slice(&limb.residue().to_le_bytes()));
+    }
+
+    fn take(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.len() != SHARE_BYTES {
+            return Err(another_size(bytes.len(), SHARE_BYTES));
+        }
+        residues(bytes).map(Self).ok_or_else(|| "a share with a number that is no residue".into())
+    }
+}
+
+/// Sealed shares.
+impl Encoded for Vec<u8> {
+    const BYTES: usize = SEALED_BYTES;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+
+    fn take(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.len() == SEALED_BYTES {
+            Ok(bytes.into())
+        } else {
+            Err(another_size(bytes.len(), SEALED_BYTES))
+        }
     }
 }
 
@@ -253,9 +331,8 @@ impl<F: Prime> Suite<F> for Cryptographic {
         if plain.len() != 2 * SHARE_BYTES {
             return None;
         }
-        let word = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes).filter(|&n| n < M61::MODULUS);
-        let symbols: Option<Vec<M61>> = plain.chunks(8).map(|bytes| word(bytes).map(M61::new)).collect();
-        let (own, key) = symbols.as_deref()?.split_at(LIMBS);
+        let symbols = residues(&plain)?;
+        let (own, key) = symbols.split_at(LIMBS);
         Some([ShortShare(own.to_vec()), ShortShare(key.to_vec())])
     }
 
