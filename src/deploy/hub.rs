@@ -39,7 +39,7 @@ pub(super) struct Hub {
     pub welcome: Arc<Vec<u8>>,
     pub lobby: Mutex<Lobby>,
     pub changed: Condvar,
-    /// The models of the round, and at its end that it is over.
+    /// The models and announcements of the round, and at its end that it is over.
     pub models: Shelf,
     pub page: Page,
 }
@@ -97,7 +97,7 @@ impl Hub {
         }
         match what {
             "welcome" => reply(question, Arc::clone(&self.welcome)),
-            "model" | "done" => self.models.question(question),
+            "model" | "announcement" | "done" => self.models.question(question),
             "ready" => self.ready(name, question),
             other => {
                 self.refused(&name, &format!("a question for `{other}`"));
