@@ -68,7 +68,7 @@ fn a_client_that_diverges_says_so_and_the_others_go_on() {
     for round in rows.iter().filter(without).map(|row| row.round) {
         let said = format!("round {round}: the training loss is not finite, so nothing is sent; ");
         assert_eq!(trial.log("cleo.log").matches(&said).count(), 1, "{}", trial.log("cleo.log"));
-        let heard = format!("round {round}: no sum of cleo: its update is not finite");
+        let heard = format!("round {round}: no upload of cleo: its update is not finite");
         assert_eq!(trial.log("server.log").matches(&heard).count(), 1, "{}", trial.log("server.log"));
     }
 }
