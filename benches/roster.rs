@@ -86,7 +86,7 @@ fn measure(clients: usize) {
         let mut seat = scheme.client(0, 1, &update, &secrets).unwrap();
         for letter in seat.step() {
             let PartyId::Client(to) = letter.to else { continue };
-            drop(secrets.seal(to, &letter.bytes));
+            drop(secrets.seal(to, 0, &letter.bytes));
         }
     });
     let size = announcement.body.len() as f64 / 1e3;

@@ -16,7 +16,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::algebra::field::Field;
 use crate::algebra::{CHUNK, KeyStream, LinearForm, Scalar, Symbol};
-use crate::keys::KeySource;
+use crate::keys::{FormalKeys, KeySource};
 use crate::parallel;
 use crate::seed::Bulk;
 
@@ -49,6 +49,13 @@ impl Secret {
             hash.update(symbol.index().to_le_bytes());
         }
         Self(hash.finalize().into())
+    }
+
+    /// A secret of full entropy: the coins of the stream `name`, whatever its symbols.
+    pub fn toss<S: Symbol>(name: KeyStream, source: &impl KeySource<S>) -> Self {
+        let mut secret = Self([0; KEY_BYTES]);
+        source.coins(name, 0, &mut secret.0);
+        secret
     }
 
     /// The bits.
@@ -167,15 +174,23 @@ pub fn add_masks<F: Field>(y: &mut [F], terms: &[(bool, &Secret)]) {
 
 /// Symbols whose keys can be expanded from 256 bits.
 pub trait Expand: Symbol {
-    /// The `len` key symbols of the stream `name`: expanded from `root`, or drawn from `source` without one.
-    /// Formal symbols are always drawn: expansion is idealised as uniform and independent.
-    fn expand(root: Option<&Secret>, name: KeyStream, len: usize, source: &impl KeySource<Self>)
-    -> Vec<Self>;
+    /// The `len` key symbols of the stream `name` that `root` expands to. Formal ones are unknowns that carry
+    /// the name: expansion is idealised as uniform and independent.
+    fn expanded(root: &Secret, name: KeyStream, len: usize) -> Vec<Self>;
+
+    /// The same, or drawn from `source` without a `root`. Formal symbols are always drawn.
+    fn expand(
+        root: Option<&Secret>,
+        name: KeyStream,
+        len: usize,
+        source: &impl KeySource<Self>,
+    ) -> Vec<Self> {
+        root.map_or_else(|| source.draw(name, len), |root| Self::expanded(root, name, len))
+    }
 }
 
 impl<F: Field> Expand for F {
-    fn expand(root: Option<&Secret>, name: KeyStream, len: usize, source: &impl KeySource<F>) -> Vec<F> {
-        let Some(root) = root else { return source.draw(name, len) };
+    fn expanded(root: &Secret, name: KeyStream, len: usize) -> Vec<F> {
         let mut symbols = vec![F::ZERO; len];
         let secret = root.derive(&context(name.purpose, name.round, name.a, name.b));
         add_masks(&mut symbols, &[(false, &secret)]);
@@ -184,6 +199,10 @@ impl<F: Field> Expand for F {
 }
 
 impl<K: Scalar> Expand for LinearForm<K> {
+    fn expanded(_: &Secret, name: KeyStream, len: usize) -> Vec<Self> {
+        FormalKeys.draw(name, len)
+    }
+
     fn expand(_: Option<&Secret>, name: KeyStream, len: usize, source: &impl KeySource<Self>) -> Vec<Self> {
         source.draw(name, len)
     }

@@ -1,19 +1,29 @@
 //! Clients on machines of their own: `seccogc serve` and `seccogc join` over Zenoh.
 //!
 //! The parties are those of [`crate::protocol`], step by step; only the carrier of the envelopes differs. A
-//! round:
+//! scheme can be deployed if its messages have a binary form and every client can make its keys alone, from
+//! its own randomness and from what it shares with each other client:
+//!
+//! | schemes | phases | keys |
+//! |---|--:|---|
+//! | `fedavg`, `gaussian`, `zero-sum` (`pairwise`), `cogc`, `sec-cogc` (`pairwise`) | 2 | own noise, or masks of pairs |
+//! | `fedavg`, `gaussian`, `zero-sum` with `transmissions` = n | 2n | the same |
+//! | `light-sec-agg`, `groupwise` (`agreement`) | 4 | own masks, shared in phase 0; keys of pairs, or seeds told in phase 0 |
+//! | `sec-agg`, `sec-agg-plus` (`agreement`) | 7 | own secrets; public keys go through the server |
+//!
+//! A round:
 //!
 //! 1. Every client that is connected tells the server that it is ready, in an [entry](message::Entry) with a
 //!    fresh public key that it signs ([`statement`]). The question stays open.
 //! 2. The server forms the cohort of the clients that are ready and answers them: round and signed entries. It
 //!    has written the round's number down before, and announces no number twice.
 //! 3. Clients check who signed what ([`roster`]) and whether their [`policy`] allows it, write the round down
-//!    ([`ledger`]), pull the model, train, make their keys from what they share with each other client, and
-//!    offer their sealed shares.
-//! 4. Every client pulls the shares of its code row until `deploy.share_deadline`. What did not come is lost,
-//!    as on a failing link. It then offers its sum, or says that it has none.
-//! 5. The server pulls the sums until they suffice, or until `deploy.upload_deadline`, and decodes: the exact
-//!    sum, or an outage.
+//!    ([`ledger`]), pull the model, train and make their keys.
+//! 4. The phases of the scheme are played one after the other (`play`): shares between clients are sealed and
+//!    offered by the sender, messages to the server too, those of the server by the server; whoever waits for
+//!    one pulls it until the phase's deadline, the first `deploy.share_deadline`, the last
+//!    `deploy.upload_deadline`. What did not come is lost, as on a failing link.
+//! 5. The server decodes: the exact sum over all, or over those whose uploads came, or an outage.
 //!
 //! Nothing is pushed and nothing is waited for without end: a client that is killed, cut off or slow costs
 //! its messages, and is left out of the next cohort when it is gone. Clients reconnect by themselves and are
@@ -51,6 +61,7 @@ pub mod ledger;
 pub mod message;
 pub mod page;
 pub mod pki;
+mod play;
 pub mod policy;
 pub mod roster;
 pub mod seat;

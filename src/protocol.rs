@@ -52,6 +52,8 @@ pub use crate::message::{
 };
 pub use crate::privacy::Formal;
 use crate::seed::Seed;
+use crate::wire::{Form, WireSymbol};
+use exchange::Assemble;
 pub use exchange::{Aggregate, Aggregator, Refusal, Scheme, Traffic, Update};
 pub use section::{Coding, Keys, LARGE, SMALL, SchemeConfig};
 pub use stragglers::Stragglers;
@@ -135,6 +137,13 @@ pub trait Protocol<S: Symbol>: Send + Sync {
         None
     }
 
+    /// What the receivers of a phase expect, for inputs of `len` coordinates, and the most bytes of a body;
+    /// by default one vector as long as an input.
+    fn form(&self, phase: u8, len: usize) -> (Form, usize) {
+        let _ = phase;
+        (Form { len, members: 0, largest: f64::INFINITY }, len * S::BYTES)
+    }
+
     /// Whether all coordinates are treated alike: every message carries one vector as long as an input, the
     /// server's none, beside a part of constant size; coordinate i of a key is made of the symbols i of its
     /// streams; and who sends what to whom, and whether the server decodes, depends on nothing but what
@@ -205,6 +214,20 @@ impl SharedKeys {
             Self::Uniform => "uniform",
         }
     }
+
+    /// Keys that parties who are apart can make.
+    ///
+    /// # Errors
+    /// Uniform ones.
+    fn check_apart(self) -> Result<()> {
+        match self {
+            Self::Agreement => Ok(()),
+            Self::Uniform => {
+                let rule = "uniform keys need a dealer, and a deployment has none; take \"agreement\"";
+                Err(Error::config("keys", rule))
+            }
+        }
+    }
 }
 
 /// What a scheme that can use any arithmetic computes with.
@@ -240,8 +263,12 @@ trait OverField {
     fn quantisation(&self) -> &Quantisation;
 
     /// The scheme over `F`.
-    fn over<F: Prime>(&self, quantiser: Quantiser, clients: usize, seed: Seed)
-    -> Result<Box<dyn Aggregator>>;
+    fn over<F: Prime + WireSymbol>(
+        &self,
+        quantiser: Quantiser,
+        clients: usize,
+        seed: Seed,
+    ) -> Result<Box<dyn Aggregator>>;
 
     /// As [`SchemeConfig::memory`].
     fn memory(&self) -> u64;
@@ -254,6 +281,35 @@ trait OverField {
         match quantisation.modulus {
             Modulus::M61 => self.over::<M61>(quantiser, clients, seed),
             Modulus::M31 => self.over::<M31>(quantiser, clients, seed),
+        }
+    }
+}
+
+/// Such a scheme whose parties can be apart: messages have a binary form, and nobody deals keys.
+trait Deployable: OverField {
+    /// What `to` makes of the scheme over `F`.
+    ///
+    /// # Errors
+    /// Parameters that break a rule of the scheme, keyed relative to the section.
+    fn assemble_over<F: Prime + WireSymbol, A: Assemble>(
+        &self,
+        quantiser: Quantiser,
+        clients: usize,
+        seed: Seed,
+        to: A,
+    ) -> Result<A::Output>;
+
+    /// The same over the field that is configured.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(feature = "deploy", test))]
+    fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
+        let quantisation = self.quantisation();
+        let quantiser = quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
+        match quantisation.modulus {
+            Modulus::M61 => self.assemble_over::<M61, A>(quantiser, clients, seed, to),
+            Modulus::M31 => self.assemble_over::<M31, A>(quantiser, clients, seed, to),
         }
     }
 }
@@ -362,10 +418,28 @@ impl ProtocolConfig {
             Self::ZeroSum(config) => config.assemble(given, to),
             Self::CoGc(config) => config.assemble(given, to),
             Self::SecCoGc(config) => config.assemble(given, to),
-            other => {
+            Self::LightSecAgg(config) => config.assemble(given.clients, given.seed, to),
+            Self::Groupwise(config) => config.assemble(given.clients, given.seed, to),
+            Self::SecAgg(config) => config.assemble(given.clients, given.seed, to),
+            Self::SecAggPlus(config) => config.assemble(given.clients, given.seed, to),
+            Self::ZhaoSun(_) => {
+                let rule =
+                    "zhao-sun needs a dealer of its masks' shares; take light-sec-agg, the same without one";
+                Err(Error::config("kind", rule))
+            }
+            Self::Hierarchical(_) => {
+                let rule = "hierarchical needs helpers, and a deployment has none; take light-sec-agg";
+                Err(Error::config("kind", rule))
+            }
+            Self::SecureGc(_) => {
+                let rule = "secure-gc needs data that several clients hold, and deployed clients keep theirs; take sec-cogc";
+                Err(Error::config("kind", rule))
+            }
+            Self::Ideal(_) => {
                 let rule = format!(
-                    "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc or sec-cogc",
-                    other.kind()
+                    "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc, sec-cogc, light-sec-agg, groupwise, \
+                     sec-agg or sec-agg-plus",
+                    self.kind()
                 );
                 Err(Error::config("kind", rule))
             }

@@ -13,9 +13,10 @@
 //! | 22–25 | length | bytes of the body, [`Message::bytes`] |
 //!
 //! A body is the symbols of its vector one after another; that of `gc-plus` starts with the list of the
-//! shares in it, one bit each, the first in the lowest bit. Decoding allocates what the receiver expects
-//! ([`Form`]) and nothing by a length that a peer claims; it refuses what is too short, too long, not a
-//! number, not a residue, or larger than [`Form::largest`], and never panics.
+//! shares in it, one bit each, the first in the lowest bit. The other messages of a scheme are described
+//! where they are declared. Decoding allocates what the receiver expects ([`Form`]) and nothing by a length
+//! that a peer claims; it refuses what is too short, too long, not a number, not a residue, or larger than
+//! [`Form::largest`], and never panics.
 
 use std::sync::Arc;
 
@@ -109,9 +110,9 @@ impl<const P: u32> WireSymbol for Small<P> {
 /// What the receiver of a message expects.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Form {
-    /// Coordinates d of a vector.
+    /// Entries of a vector: coordinates, or what else a scheme sends in its place.
     pub len: usize,
-    /// Clients in the sender's code row, for lists of shares; 0 where no such list travels.
+    /// Clients who may stand in a list: those of the sender's code row, or all; 0 where no list travels.
     pub members: usize,
     /// Largest root mean square of the coordinates that is accepted over the reals.
     pub largest: f64,
@@ -159,6 +160,36 @@ pub fn take_vector<S: WireSymbol>(body: &[u8], form: &Form) -> Result<Arc<Vec<S>
     } else {
         Err(format!("coordinates of size {size:.3e}, beyond the accepted {:.3e}", form.largest))
     }
+}
+
+/// Appends a list of bits, the first in the lowest bit.
+pub fn put_bits(bits: &[bool], out: &mut Vec<u8>) {
+    let byte = |bits: &[bool]| (0..).zip(bits).map(|(i, &bit)| u8::from(bit) << i).sum::<u8>();
+    out.extend(bits.chunks(8).map(byte));
+}
+
+/// Reads a list of `count` bits; `None` for another length, and for a bit behind the last one.
+#[must_use]
+pub fn take_bits(bytes: &[u8], count: usize) -> Option<Vec<bool>> {
+    let bit = |i: usize| bytes[i / 8] >> (i % 8) & 1 == 1;
+    let fits = bytes.len() == count.div_ceil(8) && !(count..8 * bytes.len()).any(bit);
+    fits.then(|| (0..count).map(bit).collect())
+}
+
+/// Appends a set of `count` clients, a bit each.
+pub fn put_set(set: &[u16], count: usize, out: &mut Vec<u8>) {
+    let bits: Vec<bool> = (0..count as u16).map(|k| set.binary_search(&k).is_ok()).collect();
+    put_bits(&bits, out);
+}
+
+/// Reads a set of clients, ascending, of as many as the form has members.
+///
+/// # Errors
+/// Another number of clients.
+pub fn take_set(body: &[u8], form: &Form) -> Result<Vec<u16>, String> {
+    let bits = take_bits(body, form.members);
+    let bits = bits.ok_or_else(|| format!("a set that is not of {} clients", form.members))?;
+    Ok((0..).zip(bits).filter_map(|(k, bit): (u16, bool)| bit.then_some(k)).collect())
 }
 
 /// The refusal of a variant that a protocol does not have.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Server and eight clients in network namespaces of their own: 10 % packet loss, 20 Mbit/s, one direction cut, one slow uplink.
 
-Usage, as root, from the repository: cargo build --release --features deploy && python3 experiments/deployment/run.py
-Needs ip, tc and iptables; without them, or without the right to make namespaces, it says so and ends with code 77.
+Usage, as root, from the repository: cargo build --release --features deploy && python3 experiments/deployment/run.py [--quick] [RUN ...]
+Without names all runs are played; --quick plays a few rounds of each. Only a whole one of all runs replaces deployment.csv. Needs ip, tc and iptables; without them, or without the right to make namespaces, it says so and ends with code 77.
 """
 
 import csv
@@ -21,13 +21,19 @@ CLIENTS = [f"c{k}" for k in range(1, 9)]
 LOSS = float(os.environ.get("LOSS", "0.1"))
 RATE = "20mbit"
 SLOW = "100kbit"  # from c8 to the server only
-ROUNDS = int(os.environ.get("ROUNDS", "40"))
+QUICK = "--quick" in sys.argv[1:]
+CHOSEN = [name for name in sys.argv[1:] if name != "--quick"]
+ROUNDS = int(os.environ.get("ROUNDS", "5" if QUICK else "40"))
 SECURE = 'kind = "sec-cogc"\nkeys = "pairwise"\nkey_std = 1.0\nstragglers = 3\n'
 # Name, protocol, and the seconds after the start between which c6 and c7 reach nobody.
 RUNS = [
     ("sec-cogc", SECURE, None),
     ("fedavg", 'kind = "fedavg"\n', None),
-    ("sec-cogc, healed partition", SECURE, (40, 70)),
+    ("sec-cogc, healed partition", SECURE, (10, 20) if QUICK else (40, 70)),
+    ("light-sec-agg", 'kind = "light-sec-agg"\nsurvivors = 5\ncolluders = 2\n', None),
+    ("groupwise", 'kind = "groupwise"\nsurvivors = 5\ngroup_size = 2\n', None),
+    ("sec-agg", 'kind = "sec-agg"\nthreshold = 5\n', None),
+    ("sec-agg-plus", 'kind = "sec-agg-plus"\nneighbours = 6\nthreshold = 4\n', None),
 ]
 CUT_OFF = ["c6", "c7"]
 
@@ -76,8 +82,9 @@ def network():
 
 def config(folder, protocol):
     names = ", ".join(f'"{name}"' for name in CLIENTS)
-    # FedAvg sends updates in the clear, which no client does unasked.
-    (folder / "policy.toml").write_text('protocols = ["sec-cogc", "fedavg"]\n')
+    # A client plays most of these protocols only if it is told to.
+    kind = protocol.split('"')[1]
+    (folder / "policy.toml").write_text(f'protocols = ["{kind}"]\n')
     (folder / "run.toml").write_text(
         f"""seed = 1
 rounds = {ROUNDS}
@@ -219,6 +226,9 @@ def alone(protocol, work):
 
 
 def main():
+    unknown = set(CHOSEN) - {label for label, _, _ in RUNS}
+    if unknown:
+        sys.exit(f"no run is called {', '.join(sorted(unknown))}; take {', '.join(label for label, _, _ in RUNS)}")
     if os.geteuid() != 0:
         skip("network namespaces need root")
     for tool in ["ip", "tc", "iptables"]:
@@ -239,8 +249,12 @@ def main():
         sh(f"{SECCOGC} pki issue {name} --pki {work}/pki --host {address(name)}")
     results = [alone(SECURE, work)]
     for run in RUNS:
+        if CHOSEN and run[0] not in CHOSEN:
+            continue
         results.append(play(*run, work))
         print(results[-1], flush=True)
+    if QUICK or CHOSEN:
+        return
     keys = list(results[1])
     with open(HERE / "deployment.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, keys)

@@ -3,6 +3,9 @@
 use libfuzzer_sys::fuzz_target;
 use seccogc::algebra::field::{M31, M61};
 use seccogc::protocol::cogc::CoGcMessage;
+use seccogc::protocol::groupwise::Seeds;
+use seccogc::protocol::sec_agg::{Cryptographic, SecAggMessage};
+use seccogc::protocol::two_round::{Symbols, TwoRoundMessage};
 use seccogc::protocol::uncoded::Upload;
 use seccogc::wire::{Form, Wire, WireSymbol, decode, encode};
 
@@ -21,4 +24,7 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
     check::<f32, CoGcMessage<f32>>(bytes, &form);
     check::<M61, CoGcMessage<M61>>(bytes, &form);
     check::<M31, CoGcMessage<M31>>(bytes, &form);
+    check::<M61, TwoRoundMessage<M61, Symbols<M61>>>(bytes, &form);
+    check::<M31, TwoRoundMessage<M31, Symbols<M31>, Seeds>>(bytes, &form);
+    check::<M61, SecAggMessage<M61, Cryptographic>>(bytes, &form);
 });

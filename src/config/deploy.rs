@@ -17,12 +17,14 @@ pub struct DeployConfig {
     pub names: Vec<String>,
     /// Folder with `ca.crt`, `server.crt` and `server.key`. Relative to the configuration file.
     pub pki: PathBuf,
-    /// Seconds after the announcement of a round by which a client must have trained and the shares of its
-    /// neighbours must have arrived; greater than 0. A later share is a lost one.
+    /// Seconds after the announcement of a round by which a client must have trained and what clients send
+    /// first must have arrived: the shares of its neighbours, or of everybody; greater than 0. A later one is
+    /// lost.
     #[schemars(range(min = 0.0))]
     pub share_deadline: f64,
-    /// Seconds after the announcement of a round by which the sums must have arrived at the server; greater
-    /// than `share_deadline`.
+    /// Seconds after the announcement of a round by which what clients send last must have arrived at the
+    /// server; greater than `share_deadline`. Where they send in between, the time is divided in equal parts:
+    /// uploads of `light-sec-agg` are there half way, those of `sec-agg` after two thirds.
     #[schemars(range(min = 0.0))]
     pub upload_deadline: f64,
     /// Seconds that a round waits for clients who are connected and not ready yet, at least 0; the first

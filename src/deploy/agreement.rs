@@ -8,7 +8,7 @@
 //! | label | use |
 //! |---|---|
 //! | `mask` | the seed of the draw g_kj of `pairwise` keys ([`crate::keys::pairwise_mask`]) |
-//! | `share` | the key that seals the one share from k to j, and another for the one from j to k |
+//! | `share` | the key that seals the one share of a phase from k to j, and another for the one from j to k |
 //!
 //! Secrets are erased when they are dropped. The server hands on what clients signed, so that shares are
 //! secret from it as from every router and eavesdropper: a key that it replaces has no signature of the client
@@ -82,22 +82,22 @@ impl Secrets {
         self.pairs.get(usize::from(peer))?.as_ref()
     }
 
-    fn share(&self, from: u16, to: u16) -> Option<Secret> {
+    fn share(&self, from: u16, to: u16, phase: u8) -> Option<Secret> {
         let pair = self.pair(if from == self.own { to } else { from })?;
-        Some(pair.derive(&crypto::context("share", 0, from, to)))
+        Some(pair.derive(&crypto::context("share", phase.into(), from, to)))
     }
 
-    /// Encrypts an envelope for client `to`. `None` for a stranger.
+    /// Encrypts the envelope of a phase for client `to`, the only one. `None` for a stranger.
     #[must_use]
-    pub fn seal(&self, to: u16, envelope: &[u8]) -> Option<Vec<u8>> {
-        Some(crypto::seal(&self.share(self.own, to)?, envelope))
+    pub fn seal(&self, to: u16, phase: u8, envelope: &[u8]) -> Option<Vec<u8>> {
+        Some(crypto::seal(&self.share(self.own, to, phase)?, envelope))
     }
 
-    /// Decrypts what client `from` sealed for this one. `None` when anybody else made it, or anything in it
-    /// was changed.
+    /// Decrypts what client `from` sealed for this one in a phase. `None` when anybody else made it, or
+    /// anything in it was changed.
     #[must_use]
-    pub fn open(&self, from: u16, sealed: &[u8]) -> Option<Vec<u8>> {
-        crypto::open(&self.share(from, self.own)?, sealed)
+    pub fn open(&self, from: u16, phase: u8, sealed: &[u8]) -> Option<Vec<u8>> {
+        crypto::open(&self.share(from, self.own, phase)?, sealed)
     }
 }
 
@@ -187,21 +187,22 @@ mod tests {
     fn a_share_opens_for_its_receiver_only_and_only_whole() {
         let secrets = cohort(b"round 1");
         let envelope: Vec<u8> = (0..100).collect();
-        let sealed = secrets[1].seal(3, &envelope).unwrap();
+        let sealed = secrets[1].seal(3, 0, &envelope).unwrap();
         assert_eq!(sealed.len(), envelope.len() + TAG_BYTES);
-        assert_eq!(secrets[3].open(1, &sealed).unwrap(), envelope);
+        assert_eq!(secrets[3].open(1, 0, &sealed).unwrap(), envelope);
+        assert_eq!(secrets[3].open(1, 1, &sealed), None, "of another phase");
         for other in [0, 2, 4] {
-            assert_eq!(secrets[other].open(1, &sealed), None);
-            assert_eq!(secrets[3].open(other as u16, &sealed), None);
+            assert_eq!(secrets[other].open(1, 0, &sealed), None);
+            assert_eq!(secrets[3].open(other as u16, 0, &sealed), None);
         }
-        assert_eq!(secrets[1].open(3, &sealed), None, "not sent back");
+        assert_eq!(secrets[1].open(3, 0, &sealed), None, "not sent back");
         for place in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[place] ^= 1;
-            assert_eq!(secrets[3].open(1, &changed), None, "{place}");
-            assert_eq!(secrets[3].open(1, &sealed[..place]), None);
+            assert_eq!(secrets[3].open(1, 0, &changed), None, "{place}");
+            assert_eq!(secrets[3].open(1, 0, &sealed[..place]), None);
         }
-        assert!(secrets[1].seal(1, &envelope).is_none() && secrets[1].seal(9, &envelope).is_none());
+        assert!(secrets[1].seal(1, 0, &envelope).is_none() && secrets[1].seal(9, 0, &envelope).is_none());
     }
 
     #[test]

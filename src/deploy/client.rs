@@ -2,31 +2,31 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use zenoh::query::Query;
 use zenoh::{Session, Wait};
 
-use super::agreement::{KeyPair, Secrets, entropy};
+use super::agreement::{KeyPair, entropy};
 use super::examples::examples;
 use super::ledger::Ledger;
 use super::message::{
-    DIVERGED, DONE, Entry, Hex, Order, Signed, VERSION, Welcome, digest, from_json, to_json, told,
+    DIVERGED, Entry, Hex, Order, Signed, VERSION, Welcome, digest, from_json, to_json, told,
 };
+use super::play::{OfClient, Round, deadlines};
 use super::policy::Policy;
 use super::roster::{About, Member, Roster, weights};
-use super::seat::{Scheme, Seat, scheme};
+use super::seat::{Scheme, scheme};
 use super::shelf::Shelf;
 use super::statement::{Authority, Signer, Topic};
 use super::transport::{Identity, Place, Pulled, ROOT, ask, open, peer_name, pull};
 use crate::algebra::grid::Public;
 use crate::config::{Config, is_name};
-use crate::crypto::TAG_BYTES;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::learn::{Device, Learner, LocalUpdate, learner};
-use crate::protocol::{PartyId, ProtocolConfig, Update};
+use crate::protocol::{ProtocolConfig, Update};
 use crate::seed::Seed;
 use crate::train::{LocalRound, mean_count, not_finite};
 
@@ -272,7 +272,6 @@ impl<'a> Participant<'a> {
             self.shelf.begin(round);
             if let Err(error) = self.round(&roster, &keys, start) {
                 tracing::warn!("round {round}: {error}");
-                self.shelf.put_nothing(self.key("sum", round), "the client could not take part");
             }
             round += 1;
             // The key pair served this round only, whatever became of it.
@@ -280,25 +279,30 @@ impl<'a> Participant<'a> {
         }
     }
 
-    fn key(&self, what: &str, round: u64) -> String {
-        format!("{ROOT}/client/{}/{what}/{round}", self.line.options.name)
-    }
-
     fn round(&self, roster: &Roster, keys: &KeyPair, start: Instant) -> Result<()> {
         let &Roster { round, ref members, own, .. } = roster;
+        let len = self.config.solver.solver().coordinates(self.learner.parameters());
+        let scheme = scheme_of(&self.config, members.len(), &public_of(&self.config, members, len))?;
+        let deadlines = deadlines(scheme.phases(), start, &self.config.deploy);
+        let session = self.line.session;
+        let common = Round { session, scheme: &*scheme, number: round, members, len, deadlines };
+        let client = OfClient { round: common, shelf: self.shelf, own };
+        let played = self.play(&client, roster, keys, start);
+        if played.is_err() {
+            client.is_silent("the client could not take part");
+        }
+        played
+    }
+
+    fn play(&self, client: &OfClient<'_>, roster: &Roster, keys: &KeyPair, start: Instant) -> Result<()> {
+        let (&Round { scheme, number: round, members, .. }, own) = (&client.round, client.own);
         let deadline = start + Duration::from_secs_f64(self.config.deploy.share_deadline);
         let public: Vec<[u8; 32]> = members.iter().map(|member| member.public.0).collect();
         let secrets = keys.agree(own, &public, &roster.context())?;
-        let public = public_of(
-            &self.config,
-            members,
-            self.config.solver.solver().coordinates(self.learner.parameters()),
-        );
-        let scheme = scheme_of(&self.config, members.len(), &public)?;
 
         let Some(global) = self.model(round, roster.model, deadline)? else {
             tracing::warn!("round {round}: the model did not come in time");
-            self.shelf.put_nothing(self.key("sum", round), "the model did not come in time");
+            client.is_silent("the model did not come in time");
             return Ok(());
         };
         let (update, how) = self.train(round, &global, members, own);
@@ -307,29 +311,13 @@ impl<'a> Participant<'a> {
             tracing::warn!(
                 "round {round}: {what} is not finite, so nothing is sent; the server should {remedy}"
             );
-            for member in members {
-                self.shelf.put_nothing(format!("{}/{}", self.key("share", round), member.name), DIVERGED);
-            }
-            self.shelf.put_nothing(self.key("sum", round), DIVERGED);
+            client.is_silent(DIVERGED);
             return Ok(());
         }
         let mut seat = scheme.client(own, round, &update, &secrets)?;
-        for letter in seat.step() {
-            let PartyId::Client(to) = letter.to else { continue };
-            if let Some(sealed) = secrets.seal(to, &letter.bytes) {
-                let name = &members[usize::from(to)].name;
-                self.shelf.put(format!("{}/{name}", self.key("share", round)), sealed);
-            }
-        }
-        let expected = scheme.sources(own);
-        let most = scheme.envelope_bytes(update.delta.len()) + TAG_BYTES;
-        let arrived = self.collect(round, members, &expected, &secrets, &mut *seat, most, deadline);
-        match seat.step().pop() {
-            Some(letter) => self.shelf.put(self.key("sum", round), letter.bytes),
-            None => self.shelf.put_nothing(self.key("sum", round), "shares are missing"),
-        }
+        let (arrived, expected) = client.play(&mut *seat, &secrets);
         let seconds = start.elapsed().as_secs_f64();
-        tracing::info!("round {round}: {arrived} of {} shares, {seconds:.1} s", expected.len());
+        tracing::info!("round {round}: {arrived} of {expected} shares, {seconds:.1} s");
         Ok(())
     }
 
@@ -380,69 +368,6 @@ impl<'a> Participant<'a> {
         };
         let (sent, how) = work.train();
         (Update { weight: weights[usize::from(own)], delta: Arc::new(sent) }, how)
-    }
-
-    /// Pulls the shares that the seat waits for until the deadline, or until the server has decoded without
-    /// them. Returns how many came and were taken.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "what one round knows; a structure for a single call would say it twice"
-    )]
-    fn collect(
-        &self,
-        round: u64,
-        members: &[Member],
-        expected: &[u16],
-        secrets: &Secrets,
-        seat: &mut dyn Seat,
-        most: usize,
-        deadline: Instant,
-    ) -> usize {
-        let (send, receive) = std::sync::mpsc::channel();
-        let stop = AtomicBool::new(false);
-        let own = &self.line.options.name;
-        let mut arrived = 0;
-        std::thread::scope(|scope| {
-            for &from in expected {
-                let key = format!("{ROOT}/client/{}/share/{round}/{own}", members[usize::from(from)].name);
-                let (send, stop, session) = (send.clone(), &stop, self.line.session);
-                scope.spawn(move || drop(send.send((from, pull(session, &key, most, deadline, stop)))));
-            }
-            drop(send);
-            scope.spawn(|| {
-                let key = format!("{ROOT}/server/{own}/done/{round}");
-                if pull(self.line.session, &key, DONE.len(), deadline, &stop) != Pulled::Late {
-                    stop.store(true, Ordering::Relaxed);
-                }
-            });
-            for (from, pulled) in receive {
-                let name = &members[usize::from(from)].name;
-                let taken = match pulled {
-                    Pulled::Whole(sealed) => match secrets.open(from, &sealed) {
-                        Some(bytes) => seat.admit(PartyId::Client(from), &bytes),
-                        None => {
-                            Err("a share that was not sealed by this client for us, or was changed".into())
-                        }
-                    },
-                    Pulled::Refused(problem) => Err(problem),
-                    Pulled::Late => {
-                        let why = if Instant::now() < deadline { "not needed any more" } else { "late" };
-                        tracing::info!("round {round}: the share of {name} is {why}");
-                        continue;
-                    }
-                    Pulled::Nothing(reason) => {
-                        tracing::info!("round {round}: no share of {name}: {reason}");
-                        continue;
-                    }
-                };
-                match taken {
-                    Ok(()) => arrived += 1,
-                    Err(problem) => tracing::warn!("round {round}: refused from {name}: {}", told(&problem)),
-                }
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-        arrived
     }
 }
 

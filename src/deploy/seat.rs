@@ -11,25 +11,27 @@ use crate::algebra::{KeyStream, LinearForm, Real, Sample, Symbol};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
-use crate::message::HEADER_BYTES;
+use crate::message::{Expects, HEADER_BYTES};
 use crate::protocol::exchange::{Assemble, Given, Part, Quantised, Setup, admit};
-use crate::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Protocol, ProtocolConfig, Update};
+use crate::protocol::{
+    Clock, Decoded, Envelope, Input, Party, PartyId, Phase, Protocol, ProtocolConfig, Update,
+};
 use crate::seed::Seed;
 use crate::wire::{self, Form, Wire, WireSymbol};
 
 /// A scheme among the clients of one cohort, who are numbered from 0.
 pub trait Scheme: Send + Sync {
-    /// The clients whose shares `client` waits for, ascending.
-    fn sources(&self, client: u16) -> Vec<u16>;
+    /// As [`Protocol::phases`].
+    fn phases(&self) -> &[Phase];
+
+    /// The clients for whom `client` waits in a phase among clients, ascending.
+    fn sources(&self, phase: usize, client: u16) -> Vec<u16>;
 
     /// Complete sums that are sure to suffice; `None` where the server takes all that it can get.
     fn enough(&self) -> Option<usize>;
 
-    /// Bytes of the list of shares in a message that has one.
-    fn list_bytes(&self) -> usize;
-
-    /// Bytes of the longest envelope for vectors of `len` coordinates.
-    fn envelope_bytes(&self, len: usize) -> usize;
+    /// Bytes of the longest envelope of a phase, for vectors of `len` coordinates.
+    fn envelope_bytes(&self, phase: usize, len: usize) -> usize;
 
     /// The state machine of `client` in `round`, with keys that it makes alone.
     ///
@@ -102,13 +104,11 @@ impl Deployed {
             let rule = "without a dealer keys are agreed by pairs of clients; take keys = \"pairwise\" and no link keys";
             return Err(Error::config("keys", rule));
         }
-        if protocol.phases().len() > 2 {
-            let rule = "a deployed client sends its upload once; take 1";
-            return Err(Error::config("transmissions", rule));
-        }
-        let protocol = Arc::new(protocol);
+        let phases = protocol.phases();
         Ok(Box::new(Table {
-            protocol,
+            protocol: Arc::new(protocol),
+            phases,
+            clients: setup.clients as u16,
             code: setup.code,
             largest: self.largest,
             input,
@@ -119,6 +119,8 @@ impl Deployed {
 
 impl Assemble for Deployed {
     type Output = Result<Box<dyn Scheme>>;
+
+    const APART: bool = true;
 
     fn real<P>(self, protocol: P, single: bool, setup: Setup) -> Self::Output
     where
@@ -175,6 +177,8 @@ type Numbers<S> = Box<dyn Fn(Vec<S>) -> Vec<f64> + Send + Sync>;
 /// A protocol over the symbols `S`.
 struct Table<P, S> {
     protocol: Arc<P>,
+    phases: Vec<Phase>,
+    clients: u16,
     code: Option<Arc<dyn Code>>,
     largest: f64,
     /// An update as symbols; the seed feeds stochastic rounding.
@@ -188,15 +192,12 @@ where
     S: Sample + WireSymbol,
     P: Protocol<S, Message: Wire<S>> + 'static,
 {
-    fn members(&self) -> usize {
-        self.code.as_ref().map_or(0, |code| code.stragglers() + 1)
-    }
-
-    fn seat(&self, id: PartyId, round: u64, phase: u8, len: usize, party: P::Party) -> Box<dyn Seat> {
-        let form = Form { len, members: self.members(), largest: self.largest };
+    fn seat(&self, id: PartyId, round: u64, len: usize, party: P::Party) -> Box<dyn Seat> {
+        let form = |phase| Form { largest: self.largest, ..self.protocol.form(phase, len).0 };
+        let forms = (0..self.phases.len() as u8).map(form).collect();
         let numbers = Arc::clone(&self.numbers);
-        let clock = Clock { round, attempt: 0, phase };
-        Box::new(Seated::<P, S> { id, clock, form, party, inbox: Vec::new(), numbers })
+        let clock = Clock { round, attempt: 0, phase: 0 };
+        Box::new(Seated::<P, S> { id, clock, forms, party, inbox: Vec::new(), numbers })
     }
 }
 
@@ -205,9 +206,17 @@ where
     S: Sample + WireSymbol,
     P: Protocol<S, Message: Wire<S>> + 'static,
 {
-    fn sources(&self, client: u16) -> Vec<u16> {
-        let Some(code) = &self.code else { return Vec::new() };
-        code.support(client.into()).iter().map(|&k| k as u16).filter(|&k| k != client).collect()
+    fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+
+    fn sources(&self, phase: usize, client: u16) -> Vec<u16> {
+        let all: Vec<u16> = match (self.phases[phase].expects, &self.code) {
+            (Expects::Nobody, _) => Vec::new(),
+            (_, Some(code)) => code.support(client.into()).iter().map(|&k| k as u16).collect(),
+            (_, None) => (0..self.clients).collect(),
+        };
+        all.into_iter().filter(|&k| k != client).collect()
     }
 
     fn enough(&self) -> Option<usize> {
@@ -215,13 +224,8 @@ where
         (!code.takes_incomplete()).then(|| code.clients() - code.stragglers())
     }
 
-    fn list_bytes(&self) -> usize {
-        let listed = self.code.as_ref().is_some_and(|code| code.takes_incomplete());
-        if listed { self.members().div_ceil(8) } else { 0 }
-    }
-
-    fn envelope_bytes(&self, len: usize) -> usize {
-        HEADER_BYTES + self.list_bytes() + len * S::BYTES
+    fn envelope_bytes(&self, phase: usize, len: usize) -> usize {
+        HEADER_BYTES + self.protocol.form(phase as u8, len).1
     }
 
     fn client(&self, client: u16, round: u64, update: &Update, secrets: &Secrets) -> Result<Box<dyn Seat>> {
@@ -232,13 +236,13 @@ where
         let key = self.protocol.own_key(id, round, len, secrets);
         let key = key.ok_or_else(|| Error::config("keys", "these keys need a dealer"))?;
         let party = self.protocol.party(id, key, Some(&*input));
-        Ok(self.seat(id, round, 0, len, party))
+        Ok(self.seat(id, round, len, party))
     }
 
     fn server(&self, round: u64, len: usize) -> Box<dyn Seat> {
         let key = self.protocol.own_key(PartyId::Server, round, len, &Zeros);
         let party = self.protocol.party(PartyId::Server, key.expect("the server holds no key"), None);
-        self.seat(PartyId::Server, round, self.protocol.phases().len() as u8, len, party)
+        self.seat(PartyId::Server, round, len, party)
     }
 }
 
@@ -247,7 +251,8 @@ struct Seated<P: Protocol<S>, S: Sample> {
     id: PartyId,
     /// The next step.
     clock: Clock,
-    form: Form,
+    /// What it may expect of every phase.
+    forms: Vec<Form>,
     party: P::Party,
     inbox: Vec<Envelope<P::Message>>,
     numbers: Arc<Numbers<S>>,
@@ -259,7 +264,9 @@ where
     P: Protocol<S, Message: Wire<S>>,
 {
     fn admit(&mut self, from: PartyId, bytes: &[u8]) -> Result<(), String> {
-        let envelope = wire::decode::<S, P::Message>(bytes, &self.form)?;
+        let sent = usize::from(self.clock.phase).checked_sub(1).and_then(|phase| self.forms.get(phase));
+        let form = sent.ok_or("nothing was sent yet")?;
+        let envelope = wire::decode::<S, P::Message>(bytes, form)?;
         if self.inbox.iter().any(|other| other.from == from) {
             return Err("second message in one phase".into());
         }
@@ -287,169 +294,7 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::deploy::agreement::KeyPair;
-    use crate::keys::KeyKind;
-    use crate::protocol::cogc::{CoGcConfig, DecoderKind, SecCoGcConfig};
-    use crate::protocol::{Arithmetic, uncoded};
+mod own_key_tests;
 
-    /// Plays a round of 6 clients in which `lost(from, to)` messages are lost; returns what the server
-    /// decodes.
-    fn round(config: &ProtocolConfig, lost: impl Fn(PartyId, PartyId) -> bool) -> Decoded<f64> {
-        let (m, len, round) = (6u16, 7, 9);
-        let scheme = scheme(config, m.into(), Seed::new(4), &Public::default(), 1e6).unwrap();
-        let pairs: Vec<KeyPair> = (0..m).map(|_| KeyPair::generate().unwrap()).collect();
-        let public: Vec<_> = pairs.iter().map(KeyPair::public).collect();
-        let secrets: Vec<_> =
-            (0..m).map(|k| pairs[usize::from(k)].agree(k, &public, b"test").unwrap()).collect();
-        let mut seats: Vec<_> = (0..m)
-            .map(|k| {
-                let delta = (0..len).map(|i| (i as f32 - 2.0) * f32::from(k + 1) / 16.0).collect();
-                scheme
-                    .client(
-                        k,
-                        round,
-                        &Update { weight: 1.0, delta: Arc::new(delta) },
-                        &secrets[usize::from(k)],
-                    )
-                    .unwrap()
-            })
-            .collect();
-        let mut server = scheme.server(round, len);
-        let shares: Vec<Vec<Letter>> = seats.iter_mut().map(|seat| seat.step()).collect();
-        for (k, letter) in
-            (0..m).zip(shares).flat_map(|(k, letters)| letters.into_iter().map(move |l| (k, l)))
-        {
-            let PartyId::Client(to) = letter.to else { panic!("phase 0 is among clients") };
-            assert!(scheme.sources(to).contains(&k));
-            assert_eq!(letter.bytes.len(), scheme.envelope_bytes(len) - scheme.list_bytes());
-            if !lost(PartyId::Client(k), letter.to) {
-                seats[usize::from(to)].admit(PartyId::Client(k), &letter.bytes).unwrap();
-                assert!(seats[usize::from(to)].admit(PartyId::Client(k), &letter.bytes).is_err(), "twice");
-            }
-        }
-        for k in 0..m {
-            for letter in seats[usize::from(k)].step() {
-                if !lost(PartyId::Client(k), letter.to) {
-                    server.admit(PartyId::Client(k), &letter.bytes).unwrap();
-                }
-            }
-        }
-        server.step();
-        server.decoded().unwrap()
-    }
-
-    fn schemes() -> Vec<ProtocolConfig> {
-        let coded = |arithmetic, decoder| CoGcConfig {
-            stragglers: 3.into(),
-            arithmetic,
-            decoder,
-            ..CoGcConfig::default()
-        };
-        let secure = |arithmetic, decoder| {
-            let config = SecCoGcConfig {
-                stragglers: 3.into(),
-                keys: KeyKind::Pairwise,
-                arithmetic,
-                decoder,
-                ..SecCoGcConfig::default()
-            };
-            ProtocolConfig::SecCoGc(config)
-        };
-        let (standard, plus) = (DecoderKind::Standard, DecoderKind::GcPlus);
-        vec![
-            ProtocolConfig::FedAvg(uncoded::FedAvg::default()),
-            ProtocolConfig::ZeroSum(uncoded::ZeroSum {
-                keys: KeyKind::Pairwise,
-                ..uncoded::ZeroSum::default()
-            }),
-            ProtocolConfig::CoGc(coded(Arithmetic::F64, standard)),
-            ProtocolConfig::CoGc(coded(Arithmetic::F32, plus)),
-            secure(Arithmetic::F64, standard),
-            secure(Arithmetic::F64, plus),
-            secure(Arithmetic::Field, standard),
-        ]
-    }
-
-    fn check(config: &ProtocolConfig, decoded: &Decoded<f64>) {
-        let Decoded::Sum { sum, included, .. } = decoded else { panic!("{}", config.kind()) };
-        assert_eq!(included.len(), 6);
-        for (i, x) in sum.iter().enumerate() {
-            let exact = (i as f64 - 2.0) * 21.0 / 16.0;
-            assert!((x - exact).abs() < 1e-4, "{}: {x} for {exact}", config.kind());
-        }
-    }
-
-    #[test]
-    fn every_deployed_scheme_decodes_the_sum_from_bytes() {
-        for config in schemes() {
-            check(&config, &round(&config, |_, _| false));
-        }
-    }
-
-    #[test]
-    fn lost_messages_give_the_exact_sum_or_an_outage() {
-        // Any 3 complete sums suffice.
-        let tolerated = |from, to| to == PartyId::Server && matches!(from, PartyId::Client(0 | 2 | 5));
-        for config in &schemes()[2..] {
-            check(config, &round(config, tolerated));
-            let everything_to_two = |_, to| matches!(to, PartyId::Client(1 | 2));
-            check(config, &round(config, everything_to_two));
-            let one_is_gone = |from, _| from == PartyId::Client(3);
-            assert_eq!(round(config, one_is_gone), Decoded::lost(), "{}", config.kind());
-        }
-    }
-
-    #[test]
-    fn a_seat_refuses_what_is_not_for_it_now() {
-        let config = &schemes()[2];
-        let scheme = scheme(config, 6, Seed::new(4), &Public::default(), 10.0).unwrap();
-        let pair = KeyPair::generate().unwrap();
-        let public: Vec<_> = (0..6)
-            .map(|k| if k == 0 { pair.public() } else { KeyPair::generate().unwrap().public() })
-            .collect();
-        let secrets = pair.agree(0, &public, b"").unwrap();
-        let update = |x: f32| Update { weight: 1.0, delta: Arc::new(vec![x; 4]) };
-        let seat = |round, x| scheme.client(0, round, &update(x), &secrets).unwrap();
-        let first = |mut seat: Box<dyn Seat>| seat.step().remove(0);
-        let letter = first(seat(5, 1.0));
-        let PartyId::Client(to) = letter.to else { panic!() };
-        let mut receiver = scheme
-            .client(to, 5, &update(0.0), &{
-                let pair = KeyPair::generate().unwrap();
-                let public: Vec<_> =
-                    (0..6).map(|k| if k == to { pair.public() } else { public[usize::from(k)] }).collect();
-                pair.agree(to, &public, b"").unwrap()
-            })
-            .unwrap();
-        receiver.step();
-        let mut refusal = |from, bytes: &[u8]| receiver.admit(from, bytes).unwrap_err();
-        let sender = PartyId::Client(0);
-        assert_eq!(refusal(sender, &first(seat(4, 1.0)).bytes), "it is from round 4, attempt 1");
-        let other = refusal(PartyId::Client(4), &letter.bytes);
-        assert_eq!(other, "it names client 1 as its sender");
-        let huge = refusal(sender, &first(seat(5, 1e9)).bytes);
-        assert!(huge.contains("beyond the accepted 1.000e1"), "{huge}");
-        refusal(sender, &letter.bytes[..20]);
-        receiver.admit(sender, &letter.bytes).unwrap();
-    }
-
-    #[test]
-    fn a_dealer_or_a_simulated_scheme_is_refused() {
-        let refusal = |config: &ProtocolConfig| {
-            scheme(config, 6, Seed::new(1), &Public::default(), 1.0).err().unwrap().to_string()
-        };
-        assert_eq!(
-            refusal(&ProtocolConfig::SecCoGc(SecCoGcConfig {
-                stragglers: 3.into(),
-                ..SecCoGcConfig::default()
-            })),
-            "keys: without a dealer keys are agreed by pairs of clients; take keys = \"pairwise\" and no link keys"
-        );
-        assert_eq!(
-            refusal(&ProtocolConfig::Ideal(uncoded::Ideal::default())),
-            "kind: ideal runs in simulation only; take fedavg, gaussian, zero-sum, cogc or sec-cogc"
-        );
-    }
-}
+#[cfg(test)]
+mod tests;

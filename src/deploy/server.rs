@@ -1,7 +1,6 @@
 //! `seccogc serve`: the server of a run, with the router that its clients connect to.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,19 +12,20 @@ use zenoh::{Session, Wait};
 use super::agreement::entropy;
 use super::client::{public_of, scheme_of};
 use super::hub::{Hub, Lobby};
-use super::message::{DIVERGED, DONE, Hex, VERSION, Welcome, digest, to_json};
+use super::message::{DONE, Hex, VERSION, Welcome, digest, to_json};
 use super::page::Page;
+use super::play::{self, Heard, OfServer, deadlines};
 use super::roster::{About, Member, weights};
 use super::shelf::Shelf;
 use super::statement::{Authority, Signer, Topic};
-use super::transport::{Identity, Place, Pulled, ROOT, open, pull};
+use super::transport::{Identity, Place, ROOT, open};
 use crate::algebra::grid::Public;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
 use crate::error::{Diverged, Error, NotFinite, Result};
-use crate::message::HEADER_BYTES;
+use crate::message::{Phase, Role};
 use crate::precision;
-use crate::protocol::{Decoded, PartyId, Reason};
+use crate::protocol::{Decoded, Reason};
 use crate::record::{End, Outcome, Row, RunDir, write_durably};
 use crate::train::{Run, State};
 
@@ -177,7 +177,8 @@ pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) ->
         .wait()
         .map_err(transport)?;
     tracing::info!("listening on {}", config.deploy.listen);
-    let mut server = Server { run, config, hub, session: &session, directory, journal };
+    let mut server =
+        Server { run, least: smallest(&config), config, hub, session: &session, directory, journal };
     let end = server.rounds(state, observe)?;
     server.hub.close();
     // Whoever is in its last round asks once more.
@@ -206,9 +207,25 @@ fn welcome(run: &Run<'_>, config: &Config, id: Hex) -> Result<Welcome> {
     })
 }
 
+/// Fewest clients of a round: `cohort.least`, or as many more as the scheme cannot do without.
+fn smallest(config: &Config) -> usize {
+    let wanted = config.cohort.least.min(config.clients);
+    let exists = |members: &usize| scheme_of(config, *members, &Public::default()).is_ok();
+    let least = (wanted..config.clients).find(exists).unwrap_or(config.clients);
+    if least > wanted {
+        tracing::info!(
+            "a round waits for {least} clients: {} has no cohort of fewer",
+            config.protocol.kind()
+        );
+    }
+    least
+}
+
 struct Server<'a> {
     run: &'a Run<'a>,
     config: Config,
+    /// Fewest clients of a round.
+    least: usize,
     hub: Arc<Hub>,
     session: &'a Session,
     directory: RunDir,
@@ -223,8 +240,15 @@ struct Exchange {
     diverged: usize,
     /// Bytes of shares that the cohort sent, if all of it did.
     bytes_shares: u64,
-    /// Bytes of the sums that came, refused ones included.
+    /// Bytes of what came to the server, refused messages included.
     bytes_sums: u64,
+}
+
+impl Exchange {
+    fn nothing(reason: Reason) -> Self {
+        let decoded = Decoded::Outage(reason);
+        Self { decoded, arrivals: 0, diverged: 0, bytes_shares: 0, bytes_sums: 0 }
+    }
 }
 
 impl Server<'_> {
@@ -277,8 +301,7 @@ impl Server<'_> {
 
     fn round(&mut self, state: &mut State, first: bool) -> Result<Row> {
         let deploy = &self.config.deploy;
-        let least = self.config.cohort.least.min(self.config.clients);
-        let cohort = self.hub.gather(first, least, Duration::from_secs_f64(deploy.gather));
+        let cohort = self.hub.gather(first, self.least, Duration::from_secs_f64(deploy.gather));
         let members = &cohort.members;
         state.round += 1;
         let round = state.round;
@@ -332,58 +355,34 @@ impl Server<'_> {
         }
     }
 
-    /// Pulls the sums of the cohort until they suffice, all are here, or the deadline has passed.
+    /// Plays the phases of a round among its cohort.
     fn exchange(&self, round: u64, members: &[Member], start: Instant) -> Result<Exchange> {
         let len = self.run.setting().coordinates();
         let public = public_of(&self.config, members, len);
-        let scheme = scheme_of(&self.config, members.len(), &public)?;
-        let deadline = start + Duration::from_secs_f64(self.config.deploy.upload_deadline);
-        let most = scheme.envelope_bytes(len);
-        let shares: usize = (0..members.len() as u16).map(|k| scheme.sources(k).len()).sum();
-        let body = most - HEADER_BYTES;
+        let scheme = match scheme_of(&self.config, members.len(), &public) {
+            Ok(scheme) => scheme,
+            Err(error) => {
+                tracing::warn!("round {round}: no scheme for a cohort of {}: {error}", members.len());
+                // The next cohort may be another one.
+                std::thread::sleep(Duration::from_secs_f64(self.config.deploy.gather));
+                return Ok(Exchange::nothing(Reason::TooFew));
+            }
+        };
+        let deadlines = deadlines(scheme.phases(), start, &self.config.deploy);
         let mut seat = scheme.server(round, len);
-        let (mut arrivals, mut diverged, mut bytes_sums) = (0u64, 0, 0);
-        let stop = AtomicBool::new(false);
-        let (send, receive) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            for (k, member) in (0u16..).zip(members) {
-                let key = format!("{ROOT}/client/{}/sum/{round}", member.name);
-                let (send, stop, session) = (send.clone(), &stop, self.session);
-                scope.spawn(move || drop(send.send((k, pull(session, &key, most, deadline, stop)))));
-            }
-            drop(send);
-            for (k, pulled) in receive {
-                let name = &members[usize::from(k)].name;
-                match pulled {
-                    Pulled::Whole(bytes) => {
-                        bytes_sums += bytes.len() as u64;
-                        match seat.admit(PartyId::Client(k), &bytes) {
-                            Ok(()) => {
-                                arrivals += 1;
-                                self.hub.accepted(name);
-                            }
-                            Err(problem) => self.hub.refused(name, &problem),
-                        }
-                    }
-                    Pulled::Refused(problem) => self.hub.refused(name, &problem),
-                    Pulled::Nothing(reason) if reason == DIVERGED => {
-                        diverged += 1;
-                        tracing::warn!("round {round}: no sum of {name}: {reason}");
-                    }
-                    Pulled::Nothing(reason) => tracing::info!("round {round}: no sum of {name}: {reason}"),
-                    Pulled::Late if stop.load(Ordering::Relaxed) => {}
-                    Pulled::Late => tracing::info!("round {round}: the sum of {name} is late"),
-                }
-                if scheme.enough().is_some_and(|enough| arrivals >= enough as u64) {
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
-        });
-        seat.step();
+        let common =
+            play::Round { session: self.session, scheme: &*scheme, number: round, members, len, deadlines };
+        let heard = OfServer { round: common, hub: &self.hub }.play(&mut *seat);
         let decoded = precision::checked(seat.decoded().unwrap_or(Decoded::lost()), public.tolerance);
-        let list = scheme.list_bytes();
-        let bytes_shares = (shares * (HEADER_BYTES + body - list + TAG_BYTES)) as u64;
-        Ok(Exchange { decoded, arrivals, diverged, bytes_shares, bytes_sums })
+        let shares = |phase: usize| -> usize {
+            let number: usize = (0..members.len() as u16).map(|k| scheme.sources(phase, k).len()).sum();
+            number * (scheme.envelope_bytes(phase, len) + TAG_BYTES)
+        };
+        let among = |phase: &Phase| (phase.from, phase.to) == (Role::Client, Role::Client);
+        let phases = scheme.phases().iter().enumerate().filter(|(_, phase)| among(phase));
+        let bytes_shares = phases.map(|(i, _)| shares(i) as u64).sum();
+        let Heard { arrivals, diverged, bytes } = heard;
+        Ok(Exchange { decoded, arrivals, diverged: diverged.len(), bytes_shares, bytes_sums: bytes })
     }
 
     fn row(

@@ -121,7 +121,7 @@ fn asker(key: &str) -> &str {
     let mut chunks = key.split(['/', '?']).skip(1);
     match (chunks.next(), chunks.next(), chunks.next()) {
         (Some("server"), Some(name), _) => name,
-        (Some("client"), _, Some("share")) => chunks.nth(1).unwrap_or_default(),
+        (Some("client"), _, Some("share")) => chunks.nth(2).unwrap_or_default(),
         _ => "server",
     }
 }
@@ -173,8 +173,9 @@ mod tests {
 
     #[test]
     fn keys_tell_their_round() {
-        assert_eq!(round_of("seccogc/client/ann/share/12/bob"), Some(12));
-        assert_eq!(round_of("seccogc/client/ann/sum/7?part=3"), Some(7));
+        assert_eq!(round_of("seccogc/client/ann/share/12/0/bob"), Some(12));
+        assert_eq!(round_of("seccogc/client/ann/sum/7/1?part=3"), Some(7));
+        assert_eq!(round_of("seccogc/server/ann/announcement/4/2"), Some(4));
         assert_eq!(round_of("seccogc/server/ann/model/3"), Some(3));
         assert_eq!(round_of("seccogc/client/ann/sum"), None);
         assert_eq!(round_of("seccogc/client/ann/sum/x"), None);
@@ -182,9 +183,9 @@ mod tests {
 
     #[test]
     fn keys_tell_who_may_ask() {
-        assert_eq!(asker("seccogc/client/ann/share/12/bob"), "bob");
-        assert_eq!(asker("seccogc/client/ann/share/12/bob?from=0;bytes=8192"), "bob");
-        assert_eq!(asker("seccogc/client/ann/sum/7"), "server");
+        assert_eq!(asker("seccogc/client/ann/share/12/0/bob"), "bob");
+        assert_eq!(asker("seccogc/client/ann/share/12/0/bob?from=0;bytes=8192"), "bob");
+        assert_eq!(asker("seccogc/client/ann/sum/7/1"), "server");
         assert_eq!(asker("seccogc/server/ann/model/3?from=0"), "ann");
     }
 }

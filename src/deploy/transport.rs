@@ -8,8 +8,9 @@
 //! | key | held by | asked by |
 //! |---|---|---|
 //! | `seccogc/server/NAME/welcome`, `…/ready`, `…/model/ROUND`, `…/done/ROUND` | the server | client NAME |
-//! | `seccogc/client/NAME/share/ROUND/OTHER` | client NAME | client OTHER |
-//! | `seccogc/client/NAME/sum/ROUND` | client NAME | the server |
+//! | `seccogc/server/NAME/announcement/ROUND/PHASE` | the server | client NAME |
+//! | `seccogc/client/NAME/share/ROUND/PHASE/OTHER` | client NAME | client OTHER |
+//! | `seccogc/client/NAME/sum/ROUND/PHASE` (sums, and whatever else goes to the server) | client NAME | the server |
 //! | `seccogc/alive/NAME` | the liveliness token of client NAME | the server |
 //!
 //! The router denies everything but this. Nothing is pushed: whoever needs a message asks for it, piece by
@@ -162,7 +163,7 @@ fn access(names: &[String]) -> Value {
     let mut policies = Vec::new();
     for name in names {
         let own = [format!("{ROOT}/client/{name}/**")];
-        let asked = [format!("{ROOT}/server/{name}/**"), format!("{ROOT}/client/*/share/*/{name}")];
+        let asked = [format!("{ROOT}/server/{name}/**"), format!("{ROOT}/client/*/share/*/*/{name}")];
         let alive = [format!("{ROOT}/alive/{name}")];
         let mut ids = Vec::new();
         let mut rule = |what: &str, flow: &str, messages: &[&str], keys: &[String]| {
@@ -232,7 +233,7 @@ pub fn peer_name(session: &Session) -> Result<Option<String>> {
 /// shares, which are sealed.
 fn access_of_peer(name: &str) -> Value {
     let (own, others) = (format!("{ROOT}/client/{name}/share/**"), format!("{ROOT}/client/*/share/**"));
-    let mine = format!("{ROOT}/client/*/share/*/{name}");
+    let mine = format!("{ROOT}/client/*/share/*/*/{name}");
     let rule = |id: &str, flows: &[&str], messages: &[&str], key: &str| json!({"id": id, "permission": "allow", "flows": flows, "messages": messages, "key_exprs": [key]});
     let rules = [
         rule("server", &["ingress", "egress"], &ALL, &format!("{ROOT}/**")),
@@ -380,7 +381,7 @@ mod tests {
         let list = access(&["ann".into(), "bob".into()]);
         assert_eq!(list["default_permission"], "deny");
         let text = list.to_string();
-        assert!(text.contains("seccogc/client/*/share/*/bob") && !text.contains("\"**\""));
+        assert!(text.contains("seccogc/client/*/share/*/*/bob") && !text.contains("\"**\""));
         let may_ask: Vec<&Value> = list["rules"]
             .as_array()
             .unwrap()
@@ -388,6 +389,6 @@ mod tests {
             .filter(|rule| rule["id"] == "ann asks ingress")
             .map(|rule| &rule["key_exprs"])
             .collect();
-        assert_eq!(*may_ask[0], json!(["seccogc/server/ann/**", "seccogc/client/*/share/*/ann"]));
+        assert_eq!(*may_ask[0], json!(["seccogc/server/ann/**", "seccogc/client/*/share/*/*/ann"]));
     }
 }

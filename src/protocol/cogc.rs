@@ -40,6 +40,7 @@ use crate::coding::{Code, Coefficient, GradientCode};
 use crate::keys::{KeyKind, KeySource, link_keys, pairwise_mask};
 use crate::parallel;
 use crate::precision::{Sizes, Weighted};
+use crate::wire::Form;
 pub use config::{CoGcConfig, DecoderKind, SecCoGcConfig};
 pub use message::CoGcMessage;
 pub use server::Server;
@@ -258,6 +259,13 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
         }
         let keys = masks.into_iter().zip(links).map(|(mask, links)| Key::Client { mask, links });
         keys.chain([Key::Server(len)]).collect()
+    }
+
+    fn form(&self, phase: u8, len: usize) -> (Form, usize) {
+        let listed = phase == 1 && self.codes.takes_incomplete();
+        let members = self.codes.first().stragglers() + 1;
+        let list = if listed { members.div_ceil(8) } else { 0 };
+        (Form { len, members, largest: f64::INFINITY }, list + len * S::BYTES)
     }
 
     fn is_separable(&self) -> bool {

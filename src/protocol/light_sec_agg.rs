@@ -20,10 +20,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
+use super::exchange::{Aggregator, Assemble, Scheme, Setup, Simulated};
 use super::two_round::{Rounds, Symbols, TwoRound};
 use super::zhao_sun::ZhaoSun;
-use super::{OverField, Secret, included};
+use super::{Deployable, OverField, Secret, included};
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{Scalar, Symbol};
@@ -31,6 +31,7 @@ use crate::error::Result;
 use crate::keys::KeySource;
 use crate::parallel;
 use crate::seed::Seed;
+use crate::wire::WireSymbol;
 
 /// LightSecAgg.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -68,12 +69,24 @@ impl OverField for LightSecAggConfig {
         &self.quantisation
     }
 
-    fn over<F: Prime>(
+    fn over<F: Prime + WireSymbol>(
         &self,
         quantiser: Quantiser,
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
+        self.assemble_over::<F, _>(quantiser, clients, seed, Simulated)
+    }
+}
+
+impl Deployable for LightSecAggConfig {
+    fn assemble_over<F: Prime + WireSymbol, A: Assemble>(
+        &self,
+        quantiser: Quantiser,
+        clients: usize,
+        seed: Seed,
+        to: A,
+    ) -> Result<A::Output> {
         let least = included::masked(self.least_included, self.colluders, clients)?;
         let setup = Setup::new(
             clients,
@@ -86,7 +99,7 @@ impl OverField for LightSecAggConfig {
         );
         let protocol =
             Rounds::new(LightSecAgg::<F>::new(clients, self.survivors, self.colluders)?).with_at_least(least);
-        Ok(Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup)))
+        Ok(to.field::<F, _>(protocol, quantiser, setup))
     }
 }
 
@@ -101,6 +114,20 @@ impl<F: Prime> LightSecAgg<F> {
     /// As [`ZhaoSun::new`].
     pub fn new(clients: usize, survivors: usize, colluders: usize) -> Result<Self> {
         ZhaoSun::new(clients, survivors, colluders).map(Self)
+    }
+
+    /// What client `k` draws for inputs of the padded length `len`.
+    fn key<S: Symbol<Scalar = F>>(
+        &self,
+        k: u16,
+        round: u64,
+        len: usize,
+        source: &impl KeySource<S>,
+    ) -> Key<S> {
+        let (mask, own) = self.0.share(k, round, len, source);
+        let mut received = vec![None; own.len()];
+        received[usize::from(k)] = Some(own[usize::from(k)].clone());
+        Key { mask, own, received }
     }
 }
 
@@ -122,6 +149,7 @@ impl<S: Symbol> Secret<S> for Key<S> {
 
 impl<S: Symbol<Scalar: Prime>> TwoRound<S> for LightSecAgg<S::Scalar> {
     type Key = Key<S>;
+    type Share = Symbols<S>;
     type Answer = Symbols<S>;
 
     fn clients(&self) -> usize {
@@ -137,13 +165,11 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for LightSecAgg<S::Scalar> {
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
-        let clients = TwoRound::<S>::clients(self);
-        parallel::map(0..clients, |k| {
-            let (mask, own) = self.0.share(k as u16, round, len, source);
-            let mut received = vec![None; clients];
-            received[k] = Some(own[k].clone());
-            Key { mask, own, received }
-        })
+        parallel::map(0..TwoRound::<S>::clients(self) as u16, |k| self.key(k, round, len, source))
+    }
+
+    fn own_key(&self, client: u16, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
+        Some(self.key(client, round, len, source))
     }
 
     fn mask(&self, _: u16, key: &Key<S>) -> Vec<S> {
@@ -157,6 +183,15 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for LightSecAgg<S::Scalar> {
     fn shares(&self, client: u16, key: &Key<S>) -> Vec<(u16, Symbols<S>)> {
         let others = (0..).zip(&key.own).filter(|(k, _)| *k != client);
         others.map(|(k, share)| (k, Symbols(share.clone()))).collect()
+    }
+
+    fn share_form(&self, len: usize) -> (usize, usize) {
+        let symbols = len / self.0.pieces();
+        (symbols, symbols * S::BYTES)
+    }
+
+    fn answer_len(&self, len: usize) -> usize {
+        TwoRound::<S>::answer_len(&self.0, len)
     }
 
     fn refusal(&self, key: &Key<S>, share: &Symbols<S>) -> Option<String> {

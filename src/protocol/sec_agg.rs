@@ -44,6 +44,7 @@
 //! refuses them when they are forwarded. Wrong shares of the right form are not detected, but that of a
 //! secret key that does not belong to its public key; then the round is an outage.
 
+mod message;
 mod parties;
 mod suite;
 mod uniform;
@@ -54,14 +55,16 @@ use std::sync::Arc;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
-use super::{Expects, Input, Message, OverField, PartyId, Phase, Protocol, Secret, SharedKeys, included};
+use super::exchange::{Aggregator, Assemble, FieldSession, Scheme, Setup, Simulated};
+use super::{Deployable, Expects, Input, OverField, PartyId, Phase, Protocol, Secret, SharedKeys, included};
 use crate::algebra::Symbol;
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::seed::{Rng, Seed};
+use crate::wire::{Form, WireSymbol};
+pub use message::{Each, SecAggMessage};
 pub use parties::{Client, Role, Server};
 pub use suite::{Choice, Content, Cryptographic, Keys, PublicKeys, ShortShare, Suite};
 pub use uniform::{LongShare, Padded, Uniform, UniformKeys};
@@ -133,14 +136,13 @@ impl OverField for SecAggConfig {
         &self.quantisation
     }
 
-    fn over<F: Prime>(
+    fn over<F: Prime + WireSymbol>(
         &self,
         quantiser: Quantiser,
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
-        let sizes = (clients, None, self.threshold, self.least_included);
-        session::<F>(self.keys, quantiser, sizes, seed)
+        self.sizes(clients, seed).simulated::<F>(self.keys, quantiser)
     }
 }
 
@@ -153,40 +155,95 @@ impl OverField for SecAggPlusConfig {
         &self.quantisation
     }
 
-    fn over<F: Prime>(
+    fn over<F: Prime + WireSymbol>(
         &self,
         quantiser: Quantiser,
         clients: usize,
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
-        let sizes = (clients, Some(self.neighbours), self.threshold, self.least_included);
-        session::<F>(self.keys, quantiser, sizes, seed)
+        self.sizes(clients, seed).simulated::<F>(self.keys, quantiser)
     }
 }
 
-fn session<F: Prime>(
-    keys: SharedKeys,
-    quantiser: Quantiser,
-    (clients, neighbours, threshold, least): (usize, Option<usize>, Option<usize>, Option<usize>),
+impl Deployable for SecAggConfig {
+    fn assemble_over<F: Prime + WireSymbol, A: Assemble>(
+        &self,
+        quantiser: Quantiser,
+        clients: usize,
+        seed: Seed,
+        to: A,
+    ) -> Result<A::Output> {
+        self.keys.check_apart()?;
+        self.sizes(clients, seed).assemble::<F, A>(quantiser, to)
+    }
+}
+
+impl Deployable for SecAggPlusConfig {
+    fn assemble_over<F: Prime + WireSymbol, A: Assemble>(
+        &self,
+        quantiser: Quantiser,
+        clients: usize,
+        seed: Seed,
+        to: A,
+    ) -> Result<A::Output> {
+        self.keys.check_apart()?;
+        self.sizes(clients, seed).assemble::<F, A>(quantiser, to)
+    }
+}
+
+impl SecAggConfig {
+    fn sizes(&self, clients: usize, seed: Seed) -> Sizes {
+        let Self { threshold, least_included, .. } = *self;
+        Sizes { clients, neighbours: None, threshold, least_included, seed }
+    }
+}
+
+impl SecAggPlusConfig {
+    fn sizes(&self, clients: usize, seed: Seed) -> Sizes {
+        let Self { neighbours, threshold, least_included, .. } = *self;
+        Sizes { clients, neighbours: Some(neighbours), threshold, least_included, seed }
+    }
+}
+
+/// What the two schemes are made of.
+struct Sizes {
+    clients: usize,
+    neighbours: Option<usize>,
+    threshold: Option<usize>,
+    least_included: Option<usize>,
     seed: Seed,
-) -> Result<Box<dyn Aggregator>> {
-    let graphs = seed.child("graph", 0);
-    // All choices of keys have the same thresholds.
-    let threshold = SecAgg::<Uniform>::new(clients, neighbours, threshold, graphs)?.threshold();
-    let least = included::masked(least, threshold - 1, clients)?;
-    let least_included = Some(least.max(threshold));
-    let scheme = Scheme { keys: keys.name().into(), least_included, ..Scheme::default() };
-    let setup = Setup::new(clients, seed, scheme);
-    Ok(match keys {
-        SharedKeys::Agreement => {
-            let protocol = SecAgg::<Cryptographic>::new(clients, neighbours, Some(threshold), graphs)?;
-            Box::new(FieldSession::<_, F>::new(protocol.with_at_least(least), quantiser, setup))
+}
+
+impl Sizes {
+    fn protocol<C>(&self, keys: SharedKeys) -> Result<(SecAgg<C>, Setup)> {
+        let graphs = self.seed.child("graph", 0);
+        let protocol = SecAgg::new(self.clients, self.neighbours, self.threshold, graphs)?;
+        let threshold = protocol.threshold();
+        let least = included::masked(self.least_included, threshold - 1, self.clients)?;
+        let least_included = Some(least.max(threshold));
+        let scheme = Scheme { keys: keys.name().into(), least_included, ..Scheme::default() };
+        Ok((protocol.with_at_least(least), Setup::new(self.clients, self.seed, scheme)))
+    }
+
+    fn simulated<F: Prime + WireSymbol>(
+        &self,
+        keys: SharedKeys,
+        quantiser: Quantiser,
+    ) -> Result<Box<dyn Aggregator>> {
+        match keys {
+            SharedKeys::Agreement => self.assemble::<F, _>(quantiser, Simulated),
+            // Symbol by symbol they have no binary form.
+            SharedKeys::Uniform => {
+                let (protocol, setup) = self.protocol::<Uniform>(keys)?;
+                Ok(Box::new(FieldSession::<_, F>::new(protocol, quantiser, setup)))
+            }
         }
-        SharedKeys::Uniform => {
-            let protocol = SecAgg::<Uniform>::new(clients, neighbours, Some(threshold), graphs)?;
-            Box::new(FieldSession::<_, F>::new(protocol.with_at_least(least), quantiser, setup))
-        }
-    })
+    }
+
+    fn assemble<F: Prime + WireSymbol, A: Assemble>(&self, quantiser: Quantiser, to: A) -> Result<A::Output> {
+        let (protocol, setup) = self.protocol::<Cryptographic>(SharedKeys::Agreement)?;
+        Ok(to.field::<F, _>(protocol, quantiser, setup))
+    }
 }
 
 /// Who shares masks and secrets with whom in one round.
@@ -325,69 +382,6 @@ impl<C> SecAgg<C> {
     }
 }
 
-/// Something for each of several clients, ascending.
-pub type Each<T> = Arc<Vec<(u16, T)>>;
-
-/// What travels.
-#[derive(Clone, Debug)]
-pub enum SecAggMessage<S: Symbol, X: Suite<S>> {
-    /// Phase 0, client → server: c_u^PK and s_u^PK.
-    Keys(X::Public),
-    /// Phase 1, server → client: the keys of its neighbours in U_1.
-    Roster(Each<X::Public>),
-    /// Phase 2, client → server: encrypted shares, by receiver.
-    Shares(Each<X::Sealed>),
-    /// Phase 3, server → client: encrypted shares, by sender in U_2.
-    Forwarded(Each<X::Sealed>),
-    /// Phase 4, client → server: y_u, d symbols.
-    Upload(Arc<Vec<S>>),
-    /// Phase 5, server → client: U_3, ascending; a bit for each client on the wire.
-    Survivors {
-        /// U_3.
-        included: Arc<Vec<u16>>,
-        /// K.
-        clients: usize,
-    },
-    /// Phase 6, client → server: the shares that unmask.
-    Answer(Each<X::Share>),
-}
-
-impl<S: Symbol, X: Suite<S>> Message<S> for SecAggMessage<S, X> {
-    fn bytes(&self) -> usize {
-        fn each<S, T: Content<S>>(list: &[(u16, T)]) -> usize {
-            list.iter().map(|(_, content)| 2 + content.bytes()).sum()
-        }
-        match self {
-            Self::Keys(public) => public.bytes(),
-            Self::Roster(list) => each::<S, _>(list),
-            Self::Shares(list) | Self::Forwarded(list) => each::<S, _>(list),
-            Self::Upload(upload) => upload.len() * S::BYTES,
-            Self::Survivors { clients, .. } => clients.div_ceil(8),
-            Self::Answer(list) => each::<S, _>(list),
-        }
-    }
-
-    fn reveals(&self) -> Vec<Vec<S>> {
-        match self {
-            Self::Keys(public) => public.symbols(),
-            Self::Roster(list) => list.iter().flat_map(|(_, public)| public.symbols()).collect(),
-            Self::Shares(list) | Self::Forwarded(list) => {
-                list.iter().flat_map(|(_, sealed)| sealed.symbols()).collect()
-            }
-            Self::Upload(upload) => vec![upload.to_vec()],
-            Self::Survivors { .. } => Vec::new(),
-            Self::Answer(list) => list.iter().flat_map(|(_, share)| share.symbols()).collect(),
-        }
-    }
-
-    fn announces(&self) -> Option<Vec<u16>> {
-        match self {
-            Self::Survivors { included, .. } => Some(included.to_vec()),
-            _ => None,
-        }
-    }
-}
-
 /// What a party holds before the round.
 pub enum Key<T> {
     /// A client's secrets.
@@ -429,9 +423,27 @@ impl<S: Symbol, C: Choice<S>> Protocol<S> for SecAgg<C> {
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key> {
         let graph = Arc::new(self.graph(round));
-        let secrets = C::Suite::deal(&graph, self.threshold, round, len, source).into_iter();
+        let client = |k| {
+            let secrets = C::Suite::secrets(k, &graph, self.threshold, round, len, source);
+            Key::Client(secrets, Arc::clone(&graph))
+        };
         let server = Key::Server(Arc::clone(&graph), round, len);
-        secrets.map(|secrets| Key::Client(secrets, Arc::clone(&graph))).chain([server]).collect()
+        (0..self.clients as u16).map(client).chain([server]).collect()
+    }
+
+    fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Self::Key> {
+        let graph = Arc::new(self.graph(round));
+        Some(match id {
+            PartyId::Client(k) => {
+                Key::Client(C::Suite::secrets(k, &graph, self.threshold, round, len, source), graph)
+            }
+            PartyId::Helper(_) | PartyId::Server => Key::Server(graph, round, len),
+        })
+    }
+
+    fn form(&self, phase: u8, len: usize) -> (Form, usize) {
+        let form = Form { len, members: self.clients, largest: f64::INFINITY };
+        (form, message::most::<S>(phase, &form))
     }
 
     fn party(&self, id: PartyId, key: Self::Key, input: Option<&dyn Input<S>>) -> Self::Party {

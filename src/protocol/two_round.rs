@@ -24,6 +24,8 @@
 //! stays once it is announced, and what is sent again is what was sent before, so that attempts show the
 //! server nothing new.
 
+mod message;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,11 +34,15 @@ use super::{
 };
 use crate::algebra::{Scalar, Symbol};
 use crate::keys::KeySource;
+use crate::wire::Form;
+pub use message::{Symbols, TwoRoundMessage};
 
 /// What tells one two-round scheme from another.
 pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     /// A client's key material Z_k for one round.
     type Key: Secret<S>;
+    /// What clients send each other in phase 0, where they do.
+    type Share: Message<S>;
     /// What a survivor sends in the second round.
     type Answer: Message<S>;
 
@@ -57,6 +63,12 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     /// Fresh keys of all clients for one round, for inputs of the padded length `len`.
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Self::Key>;
 
+    /// As [`Protocol::own_key`], for inputs of the padded length `len`.
+    fn own_key(&self, client: u16, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Self::Key> {
+        let _ = (client, round, len, source);
+        None
+    }
+
     /// What `client` adds to its input: [`TwoRound::mask_len`] symbols.
     fn mask(&self, client: u16, key: &Self::Key) -> Vec<S>;
 
@@ -66,17 +78,25 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     }
 
     /// What `client` sends to other clients in phase 0, by receiver.
-    fn shares(&self, _client: u16, _key: &Self::Key) -> Vec<(u16, Symbols<S>)> {
+    fn shares(&self, _client: u16, _key: &Self::Key) -> Vec<(u16, Self::Share)> {
         Vec::new()
     }
 
+    /// Entries of a share, and its bytes on the wire.
+    fn share_form(&self, _len: usize) -> (usize, usize) {
+        (0, 0)
+    }
+
+    /// Symbols of an answer for inputs of the padded length `len`.
+    fn answer_len(&self, len: usize) -> usize;
+
     /// What is wrong with the form of a share that the owner of `key` received, if anything.
-    fn refusal(&self, _key: &Self::Key, _share: &Symbols<S>) -> Option<String> {
+    fn refusal(&self, _key: &Self::Key, _share: &Self::Share) -> Option<String> {
         Some("this scheme has no shares".into())
     }
 
     /// Keeps a share in the receiver's `key`; of several from one sender the first.
-    fn keep(&self, _key: &mut Self::Key, _from: u16, _share: &Symbols<S>) {}
+    fn keep(&self, _key: &mut Self::Key, _from: u16, _share: &Self::Share) {}
 
     /// The answer of `client` for the survivors `included`, unless it lacks a share.
     fn answer(&self, client: u16, key: &Self::Key, included: &[u16]) -> Option<Self::Answer>;
@@ -87,73 +107,6 @@ pub trait TwoRound<S: Symbol>: Send + Sync + 'static {
     /// Takes the masks out of `sum`, the sum of the uploads of `included`, with at least U answers in the
     /// order of the clients. False if these answers do not suffice.
     fn unmask(&self, sum: &mut [S], included: &[u16], answers: &[(u16, &Self::Answer)]) -> bool;
-}
-
-/// An answer that is one vector of symbols.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Symbols<S>(pub Vec<S>);
-
-impl<S: Symbol> Message<S> for Symbols<S> {
-    fn bytes(&self) -> usize {
-        self.0.len() * S::BYTES
-    }
-
-    fn reveals(&self) -> Vec<Vec<S>> {
-        vec![self.0.clone()]
-    }
-}
-
-impl<S> Symbols<S> {
-    /// What is wrong when the answer must have `len` symbols.
-    pub(super) fn malformed(&self, len: usize) -> Option<String> {
-        let got = self.0.len();
-        (got != len).then(|| format!("the answer has {got} symbols instead of {len}"))
-    }
-}
-
-/// What travels.
-#[derive(Clone, Debug)]
-pub enum TwoRoundMessage<S, A> {
-    /// Phase 0, client → client: a share of the sender's mask.
-    Share(Arc<Symbols<S>>),
-    /// Phase 1, client → server: the masked input.
-    Upload(Arc<Vec<S>>),
-    /// Phase 2, server → survivor: whose uploads arrived, ascending; a bit for each client on the wire.
-    Survivors {
-        /// U_1.
-        included: Arc<Vec<u16>>,
-        /// K.
-        clients: usize,
-    },
-    /// Phase 3, survivor → server.
-    Answer(Arc<A>),
-}
-
-impl<S: Symbol, A: Message<S>> Message<S> for TwoRoundMessage<S, A> {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Share(share) => share.bytes(),
-            Self::Upload(upload) => upload.len() * S::BYTES,
-            Self::Survivors { clients, .. } => clients.div_ceil(8),
-            Self::Answer(answer) => answer.bytes(),
-        }
-    }
-
-    fn reveals(&self) -> Vec<Vec<S>> {
-        match self {
-            Self::Share(share) => share.reveals(),
-            Self::Upload(upload) => vec![upload.to_vec()],
-            Self::Survivors { .. } => Vec::new(),
-            Self::Answer(answer) => answer.reveals(),
-        }
-    }
-
-    fn announces(&self) -> Option<Vec<u16>> {
-        match self {
-            Self::Survivors { included, .. } => Some(included.to_vec()),
-            Self::Share(_) | Self::Upload(_) | Self::Answer(_) => None,
-        }
-    }
 }
 
 /// A party's key material; the server has none.
@@ -202,7 +155,7 @@ impl<C> Rounds<C> {
 }
 
 impl<S: Symbol, C: TwoRound<S>> Protocol<S> for Rounds<C> {
-    type Message = TwoRoundMessage<S, C::Answer>;
+    type Message = TwoRoundMessage<S, C::Answer, C::Share>;
     type Key = Dealt<C::Key>;
     type Party = Role<S, C>;
 
@@ -226,8 +179,31 @@ impl<S: Symbol, C: TwoRound<S>> Protocol<S> for Rounds<C> {
         keys.chain([Dealt::Server(padded, len)]).collect()
     }
 
+    fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Self::Key> {
+        let padded = len.next_multiple_of(self.scheme.unit());
+        match id {
+            PartyId::Client(k) => self.scheme.own_key(k, round, padded, source).map(Dealt::Client),
+            PartyId::Helper(_) | PartyId::Server => Some(Dealt::Server(padded, len)),
+        }
+    }
+
     fn formal_len(&self) -> usize {
         self.scheme.unit()
+    }
+
+    fn form(&self, phase: u8, len: usize) -> (Form, usize) {
+        let (scheme, padded) = (&self.scheme, len.next_multiple_of(self.scheme.unit()));
+        let vector = |len: usize| (len, 0, len * S::BYTES);
+        let (len, members, bytes) = match phase {
+            0 => {
+                let (entries, bytes) = scheme.share_form(padded);
+                (entries, 0, bytes)
+            }
+            1 => vector(scheme.mask_len(padded)),
+            2 => (0, scheme.clients(), scheme.clients().div_ceil(8)),
+            _ => vector(scheme.answer_len(padded)),
+        };
+        (Form { len, members, largest: f64::INFINITY }, bytes)
     }
 
     fn party(&self, id: PartyId, key: Self::Key, input: Option<&dyn Input<S>>) -> Self::Party {
@@ -264,7 +240,9 @@ pub enum Role<S: Symbol, C: TwoRound<S>> {
     Server(Server<S, C>),
 }
 
-type Mail<S, C> = Envelope<TwoRoundMessage<S, <C as TwoRound<S>>::Answer>>;
+/// What travels in a scheme.
+type Body<S, C> = TwoRoundMessage<S, <C as TwoRound<S>>::Answer, <C as TwoRound<S>>::Share>;
+type Mail<S, C> = Envelope<Body<S, C>>;
 
 /// U_1 and Y_k.
 type Answered<A> = (Arc<Vec<u16>>, Arc<A>);
@@ -282,7 +260,7 @@ pub struct Client<S: Symbol, C: TwoRound<S>> {
 }
 
 impl<S: Symbol, C: TwoRound<S>> Client<S, C> {
-    fn send(&self, sent: Clock, body: TwoRoundMessage<S, C::Answer>) -> Vec<Mail<S, C>> {
+    fn send(&self, sent: Clock, body: Body<S, C>) -> Vec<Mail<S, C>> {
         vec![Envelope { sent, from: PartyId::Client(self.index), to: PartyId::Server, body }]
     }
 
@@ -430,7 +408,7 @@ impl<S: Symbol, C: TwoRound<S>> Server<S, C> {
     }
 }
 
-impl<S: Symbol, C: TwoRound<S>> Party<TwoRoundMessage<S, C::Answer>, S> for Role<S, C> {
+impl<S: Symbol, C: TwoRound<S>> Party<Body<S, C>, S> for Role<S, C> {
     fn refusal(&self, message: &Mail<S, C>) -> Option<String> {
         match self {
             Self::Client(client) => client.refusal(message),

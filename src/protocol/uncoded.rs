@@ -27,6 +27,7 @@ use crate::algebra::{KeyStream, Scalar, Symbol};
 use crate::keys::{self, KeyKind, KeySource, pairwise_mask};
 use crate::parallel;
 use crate::precision;
+use crate::wire::Form;
 pub use config::{FedAvg, Gaussian, Ideal, ZeroSum};
 pub(super) use config::{check_clients_for_keys, check_std, grid};
 pub use upload::Upload;
@@ -241,6 +242,12 @@ impl<S: Symbol> Protocol<S> for Uncoded {
         };
         keys.push(Key::Server(len));
         keys
+    }
+
+    fn form(&self, phase: u8, len: usize) -> (Form, usize) {
+        // Requests are empty.
+        let len = if phase % 2 == 1 { len } else { 0 };
+        (Form { len, members: 0, largest: f64::INFINITY }, len * S::BYTES)
     }
 
     fn is_separable(&self) -> bool {

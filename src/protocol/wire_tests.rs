@@ -3,9 +3,13 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 use super::cogc::CoGcMessage;
+use super::groupwise::Seeds;
+use super::sec_agg::{Cryptographic, PublicKeys, SecAggMessage, ShortShare};
+use super::two_round::{Symbols, TwoRoundMessage};
 use super::uncoded::Upload;
 use super::{Clock, Envelope, PartyId};
 use crate::algebra::field::{M31, M61, Prime, Small};
+use crate::crypto::{KEY_BYTES, Secret};
 use crate::message::{HEADER_BYTES, Message};
 use crate::wire::*;
 
@@ -113,6 +117,70 @@ fn every_party_has_its_number_back() {
     }
 }
 
+type Light = TwoRoundMessage<M61, Symbols<M61>>;
+type Grouped = TwoRoundMessage<M61, Symbols<M61>, Seeds>;
+type Agg = SecAggMessage<M61, Cryptographic>;
+
+/// The body that a message has on its way, once it is known to come back.
+fn travelled<M: Wire<M61>>(message: M, form: &Form) -> Vec<u8> {
+    let bytes = encode::<M61, _>(&envelope(message));
+    let read = decode::<M61, M>(&bytes, form).unwrap();
+    assert_eq!(bytes.len(), HEADER_BYTES + read.body.bytes(), "what is counted is what is sent");
+    assert_eq!(encode::<M61, _>(&read), bytes);
+    bytes[HEADER_BYTES..].to_vec()
+}
+
+fn body<M: Wire<M61>>(variant: u8, body: &[u8]) -> String {
+    M::take(variant, body, &FORM).err().unwrap()
+}
+
+#[test]
+fn the_messages_of_two_rounds_by_hand() {
+    let clients = |clients| Form { members: clients, ..FORM };
+    // Clients 1, 3, 4 and 10 of 10.
+    let included = Arc::new(vec![0, 2, 3, 9]);
+    let survivors = Light::Survivors { included: Arc::clone(&included), clients: 10 };
+    assert_eq!(travelled(survivors, &clients(10)), [0b0000_1101, 0b10]);
+    assert_eq!(body::<Light>(2, &[0b0000_1101, 0b110]), "a set that is not of 10 clients");
+    assert_eq!(body::<Light>(2, &[0b0000_1101]), "a set that is not of 10 clients");
+    let vector = vec![M61::new(1), M61::new(258), M61::new(0)];
+    let bytes = [1, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(travelled(Light::Upload(Arc::new(vector.clone())), &FORM), bytes);
+    assert_eq!(travelled(Light::Share(Arc::new(Symbols(vector.clone()))), &FORM), bytes);
+    assert_eq!(travelled(Light::Answer(Arc::new(Symbols(vector))), &FORM), bytes);
+    assert_eq!(body::<Light>(0, &bytes[..16]), "16 bytes instead of 3 symbols of 8");
+    assert_eq!(body::<Light>(4, &[]), "message variant 4, which this protocol does not have");
+
+    let seeds = Seeds((1..=3).map(|i| Secret::new([i; KEY_BYTES])).collect());
+    let told = travelled(Grouped::Share(Arc::new(seeds)), &FORM);
+    assert_eq!((told.len(), told[0], told[31], told[32], told[95]), (96, 1, 1, 2, 3));
+    assert_eq!(body::<Grouped>(0, &told[1..]), "95 bytes instead of 3 seeds of 32");
+}
+
+#[test]
+fn the_messages_of_secagg_by_hand() {
+    let public = |i: u8| PublicKeys::new([i; KEY_BYTES], [i + 1; KEY_BYTES]);
+    let keys = travelled(Agg::Keys(public(5)), &FORM);
+    assert_eq!(keys, [[5; 32], [6; 32]].concat());
+    assert_eq!(body::<Agg>(0, &keys[..63]), "63 bytes instead of 64");
+    let roster = travelled(Agg::Roster(Arc::new(vec![(1, public(5)), (0x0203, public(7))])), &FORM);
+    assert_eq!(roster, [&[1, 0][..], &keys, &[3, 2], &[7; 32], &[8; 32]].concat());
+    assert_eq!(body::<Agg>(1, &roster[1..]), "131 bytes instead of up to 10 entries of 66");
+    assert_eq!(body::<Agg>(1, &[0; 11 * 66]), "726 bytes instead of up to 10 entries of 66");
+    assert_eq!(travelled(Agg::Roster(Arc::default()), &FORM), [0u8; 0]);
+    let sealed = travelled(Agg::Shares(Arc::new(vec![(4, vec![9; 96])])), &FORM);
+    assert_eq!(sealed, [&[4, 0][..], &[9; 96]].concat());
+    assert_eq!(travelled(Agg::Forwarded(Arc::new(vec![(4, vec![9; 96])])), &FORM), sealed);
+    let share = ShortShare((1..=5).map(M61::new).collect());
+    let answer = travelled(Agg::Answer(Arc::new(vec![(7, share)])), &FORM);
+    assert_eq!((answer.len(), answer[0], answer[2], answer[34]), (42, 7, 1, 5));
+    let mut residue = answer.clone();
+    residue[2..10].copy_from_slice(&M61::MODULUS.to_le_bytes());
+    assert_eq!(body::<Agg>(6, &residue), "a share with a number that is no residue");
+    let set = Agg::Survivors { included: Arc::new(vec![9]), clients: 10 };
+    assert_eq!(travelled(set, &FORM), [0, 0b10]);
+}
+
 fn round_trip<S: WireSymbol>(vector: Vec<S>, held: Vec<bool>, round: u64, attempt: u32, phase: u8) {
     use crate::algebra::Scalar;
     let form = Form { len: vector.len(), members: held.len(), largest: f64::INFINITY };
@@ -138,6 +206,12 @@ fn round_trip<S: WireSymbol>(vector: Vec<S>, held: Vec<bool>, round: u64, attemp
     }
 }
 
+fn written<M: Wire<M61>>(message: &M) -> Vec<u8> {
+    let mut out = Vec::new();
+    message.put(&mut out);
+    out
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read(
@@ -161,6 +235,18 @@ proptest! {
         let _ = decode::<f32, Upload<f32>>(&bytes, &form);
         let _ = decode::<f64, CoGcMessage<f64>>(&bytes, &form);
         let _ = decode::<M61, CoGcMessage<M61>>(&bytes, &form);
+        // Past the header, too; what is accepted has one form only.
+        for variant in 0..8 {
+            if let Ok(read) = Light::take(variant, &bytes, &form) {
+                prop_assert_eq!(written(&read), &bytes[..]);
+            }
+            if let Ok(read) = Grouped::take(variant, &bytes, &form) {
+                prop_assert_eq!(written(&read), &bytes[..]);
+            }
+            if let Ok(read) = Agg::take(variant, &bytes, &form) {
+                prop_assert_eq!(written(&read), &bytes[..]);
+            }
+        }
     }
 
     #[test]

@@ -180,6 +180,7 @@ impl<S: Symbol> Secret<S> for Key<S> {
 
 impl<S: Symbol<Scalar: Prime>> TwoRound<S> for ZhaoSun<S::Scalar> {
     type Key = Key<S>;
+    type Share = Symbols<S>;
     type Answer = Symbols<S>;
 
     fn clients(&self) -> usize {
@@ -217,6 +218,10 @@ impl<S: Symbol<Scalar: Prime>> TwoRound<S> for ZhaoSun<S::Scalar> {
         let shares = included.iter().map(|&k| key.shares[usize::from(k)].as_slice());
         let terms: Vec<_> = shares.map(|share| (S::Scalar::ONE, share)).collect();
         Some(Symbols(S::combine(key.mask.len() / self.pieces(), &terms)))
+    }
+
+    fn answer_len(&self, len: usize) -> usize {
+        len / self.pieces()
     }
 
     fn malformed(&self, len: usize, _: &[u16], answer: &Symbols<S>) -> Option<String> {

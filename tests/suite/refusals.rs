@@ -9,11 +9,12 @@ use seccogc::algebra::field::M61;
 use seccogc::algebra::grid::Public;
 use seccogc::coding::assignment::{AssignmentKind, ReplicatedCode};
 use seccogc::coding::{CodeKind, Coefficient};
+use seccogc::crypto::{KEY_BYTES, Secret};
 use seccogc::keys::{KeyKind, KeySource, SeededKeys};
 use seccogc::network::Perfect;
 use seccogc::protocol::cogc::{CoGc, CoGcMessage, Codes};
 use seccogc::protocol::exchange::{Outcome, run};
-use seccogc::protocol::groupwise::Groupwise;
+use seccogc::protocol::groupwise::{Groupwise, Seeds};
 use seccogc::protocol::hierarchical::{Hierarchical, HierarchicalMessage};
 use seccogc::protocol::light_sec_agg::LightSecAgg;
 use seccogc::protocol::secure_gc::SecureGc;
@@ -87,10 +88,23 @@ impl Deform for HierarchicalMessage<M61> {
     }
 }
 
-impl Deform for TwoRoundMessage<M61, Symbols<M61>> {
+impl Deform for Symbols<M61> {
+    fn deform(&mut self, len: &dyn Fn(usize) -> usize) {
+        resize(&mut self.0, len, M61::ONE);
+    }
+}
+
+impl Deform for Seeds {
+    fn deform(&mut self, len: &dyn Fn(usize) -> usize) {
+        resize(&mut self.0, len, Secret::new([0; KEY_BYTES]));
+    }
+}
+
+impl<H: Deform + Clone> Deform for TwoRoundMessage<M61, Symbols<M61>, H> {
     fn deform(&mut self, len: &dyn Fn(usize) -> usize) {
         match self {
-            Self::Share(share) | Self::Answer(share) => resize(&mut Arc::make_mut(share).0, len, M61::ONE),
+            Self::Share(share) => Arc::make_mut(share).deform(len),
+            Self::Answer(answer) => Arc::make_mut(answer).deform(len),
             Self::Upload(upload) => symbols(upload, len),
             Self::Survivors { included, .. } => {
                 let included = Arc::make_mut(included);
@@ -237,4 +251,7 @@ fn schemes_with_announcements() {
     withstands("light-sec-agg", || Rounds::new(LightSecAgg::<M61>::new(4, 3, 1).unwrap()), 4, |_| false);
     let groupwise = || Rounds::new(Groupwise::<M61>::new(4, 3, 2, Seed::new(3)).unwrap());
     withstands("groupwise", groupwise, 4, client);
+    // Nor its seeds.
+    let apart = || Rounds::new(Groupwise::<M61>::new(4, 3, 3, Seed::new(3)).unwrap().apart());
+    withstands("groupwise, keys made by their owners", apart, 4, |_| false);
 }

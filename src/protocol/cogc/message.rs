@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::algebra::{Scalar, Symbol};
 use crate::message::Message;
-use crate::wire::{Form, Wire, WireSymbol, no_variant, put_vector, take_vector};
+use crate::wire::{Form, Wire, WireSymbol, no_variant, put_bits, put_vector, take_bits, take_vector};
 
 /// A share or a sum.
 #[derive(Clone, Debug)]
@@ -67,8 +67,7 @@ impl<S: WireSymbol> Wire<S> for CoGcMessage<S> {
             }
             Self::Sum(sum) => put_vector(sum, out),
             Self::Partial { held, sum } => {
-                let byte = |bits: &[bool]| (0..).zip(bits).map(|(i, &bit)| u8::from(bit) << i).sum::<u8>();
-                out.extend(held.chunks(8).map(byte));
+                put_bits(held, out);
                 put_vector(sum, out);
             }
         }
@@ -82,11 +81,8 @@ impl<S: WireSymbol> Wire<S> for CoGcMessage<S> {
                 let Some((list, sum)) = body.split_at_checked(form.members.div_ceil(8)) else {
                     return Err(format!("{} bytes are too few for the list of shares", body.len()));
                 };
-                let bit = |i: usize| list[i / 8] >> (i % 8) & 1 == 1;
-                if (form.members..8 * list.len()).any(bit) {
-                    return Err("a list of shares that is longer than the code row".into());
-                }
-                let held = (0..form.members).map(bit).collect();
+                let held = take_bits(list, form.members);
+                let held = held.ok_or("a list of shares that is longer than the code row")?;
                 Ok(Self::Partial { held, sum: take_vector(sum, form)? })
             }
             other => Err(no_variant(other)),

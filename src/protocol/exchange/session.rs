@@ -230,6 +230,9 @@ pub(crate) trait Assemble {
     /// What is made.
     type Output;
 
+    /// Whether parties are apart, so that nobody can draw keys for several of them.
+    const APART: bool;
+
     /// From a scheme over the reals, in `single` precision or double.
     fn real<P>(self, protocol: P, single: bool, setup: Setup) -> Self::Output
     where
@@ -250,6 +253,8 @@ pub(crate) struct Simulated;
 
 impl Assemble for Simulated {
     type Output = Box<dyn Aggregator>;
+
+    const APART: bool = false;
 
     fn real<P>(self, protocol: P, single: bool, setup: Setup) -> Self::Output
     where

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Agreement;
+use super::{Agreement, Origin};
 use crate::algebra::field::Field;
 use crate::algebra::linear::{Echelon, null_space, product, rank};
 use crate::coding::{Memory, binomial, next_subset};
@@ -131,8 +131,8 @@ pub struct Groupwise<F: Field> {
     pub(super) data: usize,
     pub(super) groups: Vec<Vec<u16>>,
     pub(super) encoders: Vec<Encoder<F>>,
-    /// The secrets of the groups, unless their keys are drawn.
-    pub(super) agreement: Option<Agreement>,
+    /// Where keys come from.
+    pub(super) origin: Origin,
     /// For the U_2 that occurred; `None` for one that does not decode.
     decoders: Memory<u16, Option<Arc<Decoder<F>>>>,
 }
@@ -248,13 +248,31 @@ impl<F: Field> Groupwise<F> {
         let groups = groups.iter().map(|group| group.iter().map(|&k| k as u16).collect()).collect();
         let decoders = Memory::default();
         let encoders = encoders?;
-        Some(Self { clients, survivors, pieces, data, groups, encoders, agreement: None, decoders })
+        let origin = Origin::Dealer;
+        Some(Self { clients, survivors, pieces, data, groups, encoders, origin, decoders })
     }
 
     /// Lets every group agree on a secret, from which the keys of all rounds are then expanded; the clients'
     /// randomness comes from `seed`. Returns what it took.
     pub fn agree(&mut self, seed: Seed) -> &Agreement {
-        self.agreement.insert(Agreement::of(self.clients, &self.groups, seed))
+        let agreement = Agreement::of(self.clients, &self.groups, seed);
+        self.origin = Origin::Agreement(agreement);
+        match &self.origin {
+            Origin::Agreement(agreement) => agreement,
+            Origin::Dealer | Origin::Owners => unreachable!("it was set in the line above"),
+        }
+    }
+
+    /// Lets clients make their keys in every round by themselves: pairs from what they share, larger groups
+    /// from what the owner of a sub-key sends the others in phase 0.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        Self { origin: Origin::Owners, ..self }
+    }
+
+    /// Groups that hold two given clients: C(K−2, S−2).
+    pub(super) fn told(&self) -> usize {
+        self.encoders[0].known.nrows()
     }
 
     /// (45) for every U_2 of U clients.

@@ -5,7 +5,7 @@ use super::{Graph, Uniform};
 use crate::algebra::field::{M61, Prime};
 use crate::algebra::{KeyStream, LinearForm, Scalar, Symbol};
 use crate::coding::shamir;
-use crate::crypto::{self, KEY_BYTES, KeyPair, Secret as Bits, context};
+use crate::crypto::{self, KEY_BYTES, KeyPair, Secret as Bits, TAG_BYTES, context};
 use crate::keys::KeySource;
 use crate::protocol::Secret;
 
@@ -18,6 +18,21 @@ pub trait Content<S>: Clone + Send + Sync {
     fn symbols(&self) -> Vec<Vec<S>> {
         Vec::new()
     }
+}
+
+/// What has a binary form of one size.
+pub trait Encoded: Sized {
+    /// The size.
+    const BYTES: usize;
+
+    /// Appends it.
+    fn put(&self, out: &mut Vec<u8>);
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Bytes of another size, or that mean nothing.
+    fn take(bytes: &[u8]) -> Result<Self, String>;
 }
 
 /// What differs between real secrets and uniform ones.
@@ -33,14 +48,15 @@ pub trait Suite<S: Symbol>: Copy + Send + Sync + 'static {
     /// What expands to a mask.
     type Seed: Send + Sync;
 
-    /// The secrets of all clients.
-    fn deal(
+    /// The secrets of client `k`; only streams of its own and of pairs that contain it are drawn.
+    fn secrets(
+        k: u16,
         graph: &Graph,
         threshold: usize,
         round: u64,
         len: usize,
         source: &impl KeySource<S>,
-    ) -> Vec<Self::Secrets>;
+    ) -> Self::Secrets;
 
     /// What `secrets` advertise.
     fn public(secrets: &Self::Secrets) -> Self::Public;
@@ -110,6 +126,9 @@ const LIMBS: usize = 5;
 
 /// Bytes of a share on the wire.
 const SHARE_BYTES: usize = 8 * LIMBS;
+
+/// Bytes of a sealed share of both secrets.
+pub(super) const SEALED_BYTES: usize = 2 * SHARE_BYTES + TAG_BYTES;
 
 fn limbs(secret: &Bits) -> Vec<M61> {
     let bit = |i: usize| secret.bytes().get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
@@ -182,6 +201,66 @@ impl<S> Content<S> for Vec<u8> {
     }
 }
 
+/// Words below the modulus; `None` for others.
+fn residues(bytes: &[u8]) -> Option<Vec<M61>> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let residue = |word: &[u8; 8]| Some(u64::from_le_bytes(*word)).filter(|&n| n < M61::MODULUS);
+    rest.is_empty().then(|| words.iter().map(|word| residue(word).map(M61::new)).collect())?
+}
+
+fn another_size(got: usize, want: usize) -> String {
+    format!("{got} bytes instead of {want}")
+}
+
+/// The channel's key, then the masks'.
+impl Encoded for PublicKeys {
+    const BYTES: usize = 2 * KEY_BYTES;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.channel);
+        out.extend_from_slice(&self.masking);
+    }
+
+    fn take(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.as_chunks::<KEY_BYTES>() {
+            (&[channel, masking], []) => Ok(Self { channel, masking }),
+            _ => Err(another_size(bytes.len(), Self::BYTES)),
+        }
+    }
+}
+
+impl Encoded for ShortShare {
+    const BYTES: usize = SHARE_BYTES;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.iter().for_each(|limb| out.extend_from_slice(&limb.residue().to_le_bytes()));
+    }
+
+    fn take(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.len() != SHARE_BYTES {
+            return Err(another_size(bytes.len(), SHARE_BYTES));
+        }
+        residues(bytes).map(Self).ok_or_else(|| "a share with a number that is no residue".into())
+    }
+}
+
+/// Sealed shares.
+impl Encoded for Vec<u8> {
+    const BYTES: usize = SEALED_BYTES;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+
+    fn take(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.len() == SEALED_BYTES {
+            Ok(bytes.into())
+        } else {
+            Err(another_size(bytes.len(), SEALED_BYTES))
+        }
+    }
+}
+
 impl Cryptographic {
     fn channel_key(keys: &Keys, public: &PublicKeys, from: u16, to: u16) -> Option<Bits> {
         keys.channel.agree(&public.channel, &context("channel", keys.round, from, to))
@@ -204,15 +283,19 @@ impl<F: Prime> Suite<F> for Cryptographic {
     type Sealed = Vec<u8>;
     type Seed = Bits;
 
-    fn deal(graph: &Graph, threshold: usize, round: u64, _: usize, source: &impl KeySource<F>) -> Vec<Keys> {
-        let keys = |k: u16| {
-            let draw = |purpose| Bits::draw(KeyStream { purpose, round, a: k, b: k }, source);
-            let mut noise = vec![M61::ZERO; 2 * LIMBS * (threshold - 1)];
-            crypto::add_masks(&mut noise, &[(false, &draw("noise"))]);
-            let (masking, channel) = (KeyPair::new(&draw("masking")), KeyPair::new(&draw("channel")));
-            Keys { round, threshold, own: draw("self"), masking, channel, noise }
-        };
-        (0..graph.clients() as u16).map(keys).collect()
+    fn secrets(
+        k: u16,
+        _: &Graph,
+        threshold: usize,
+        round: u64,
+        _: usize,
+        source: &impl KeySource<F>,
+    ) -> Keys {
+        let draw = |purpose| Bits::draw(KeyStream { purpose, round, a: k, b: k }, source);
+        let mut noise = vec![M61::ZERO; 2 * LIMBS * (threshold - 1)];
+        crypto::add_masks(&mut noise, &[(false, &draw("noise"))]);
+        let (masking, channel) = (KeyPair::new(&draw("masking")), KeyPair::new(&draw("channel")));
+        Keys { round, threshold, own: draw("self"), masking, channel, noise }
     }
 
     fn public(keys: &Keys) -> PublicKeys {
@@ -255,9 +338,8 @@ impl<F: Prime> Suite<F> for Cryptographic {
         if plain.len() != 2 * SHARE_BYTES {
             return None;
         }
-        let word = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes).filter(|&n| n < M61::MODULUS);
-        let symbols: Option<Vec<M61>> = plain.chunks(8).map(|bytes| word(bytes).map(M61::new)).collect();
-        let (own, key) = symbols.as_deref()?.split_at(LIMBS);
+        let symbols = residues(&plain)?;
+        let (own, key) = symbols.split_at(LIMBS);
         Some([ShortShare(own.to_vec()), ShortShare(key.to_vec())])
     }
 
@@ -330,13 +412,13 @@ mod tests {
         assert!(from_limbs(&limbs(&secret)) == secret);
         assert!(from_limbs(&limbs(&Bits::new([255; KEY_BYTES]))) == Bits::new([255; KEY_BYTES]));
         let source = crate::keys::SeededKeys(Seed::new(1));
-        let keys = <Cryptographic as Suite<M61>>::deal(&Graph::complete(5), 3, 1, 0, &source);
-        let shares: Vec<_> = (0..5).map(|k| <Cryptographic as Suite<M61>>::shares(&keys[2], k)).collect();
+        let keys = <Cryptographic as Suite<M61>>::secrets(2, &Graph::complete(5), 3, 1, 0, &source);
+        let shares: Vec<_> = (0..5).map(|k| <Cryptographic as Suite<M61>>::shares(&keys, k)).collect();
         for holders in [[0, 1, 2], [4, 0, 3], [2, 3, 4]] {
             let of = |i: usize| holders.map(|k: u16| (k, &shares[usize::from(k)][i]));
-            assert!(Cryptographic::recover(&of(0)) == keys[2].own);
-            assert!(Cryptographic::recover(&of(1)) == keys[2].masking.secret());
-            assert!(Cryptographic::recover(&of(0)[..2]) != keys[2].own, "two of three");
+            assert!(Cryptographic::recover(&of(0)) == keys.own);
+            assert!(Cryptographic::recover(&of(1)) == keys.masking.secret());
+            assert!(Cryptographic::recover(&of(0)[..2]) != keys.own, "two of three");
         }
     }
 

@@ -83,32 +83,31 @@ impl<S: Symbol<Scalar: Prime>> Suite<S> for Uniform {
     type Sealed = Padded<S>;
     type Seed = Vec<S>;
 
-    fn deal(
+    fn secrets(
+        k: u16,
         graph: &Graph,
         threshold: usize,
         round: u64,
         len: usize,
         source: &impl KeySource<S>,
-    ) -> Vec<UniformKeys<S>> {
+    ) -> UniformKeys<S> {
         let draw = |purpose, a, b, len| source.draw(KeyStream { purpose, round, a, b }, len);
-        let keys = |k: u16| {
-            let peers = graph.neighbours(k);
-            let pair = |&v: &u16| (v, draw("pair", k.min(v), k.max(v), len));
-            let noise = |v: u16| {
-                let all = draw("noise", k, v, (threshold - 1) * len);
-                all.chunks(len.max(1)).map(<[S]>::to_vec).collect()
-            };
-            let pads = peers.iter().flat_map(|&v| [(k, v), (v, k)]);
-            UniformKeys {
-                own: draw("self", k, k, len),
-                pairs: peers.iter().map(pair).collect(),
-                noise: [k].into_iter().chain(peers.iter().copied()).map(noise).collect(),
-                pads: pads
-                    .map(|(a, b)| ((a, b), draw("pad", a, b, (1 + graph.neighbours(a).len()) * len)))
-                    .collect(),
-            }
+        let peers = graph.neighbours(k);
+        let pair = |&v: &u16| (v, draw("pair", k.min(v), k.max(v), len));
+        // What v knows of them tells of its own key with k alone.
+        let noise = |v: u16| {
+            let all = draw("noise", k, v, (threshold - 1) * len);
+            all.chunks(len.max(1)).map(<[S]>::to_vec).collect()
         };
-        (0..graph.clients() as u16).map(keys).collect()
+        let pads = peers.iter().flat_map(|&v| [(k, v), (v, k)]);
+        UniformKeys {
+            own: draw("self", k, k, len),
+            pairs: peers.iter().map(pair).collect(),
+            noise: [k].into_iter().chain(peers.iter().copied()).map(noise).collect(),
+            pads: pads
+                .map(|(a, b)| ((a, b), draw("pad", a, b, (1 + graph.neighbours(a).len()) * len)))
+                .collect(),
+        }
     }
 
     fn public(_: &UniformKeys<S>) {}

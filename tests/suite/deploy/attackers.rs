@@ -158,7 +158,7 @@ impl Trial {
         let ann = self.join("ann");
         attack(&rogue);
         let line = self.ends(ann);
-        let share = rogue.pull("seccogc/client/ann/share/1/bob");
+        let share = rogue.pull("seccogc/client/ann/share/1/0/bob");
         assert_eq!(share, Pulled::Late, "nothing left the client");
         line
     }
@@ -337,7 +337,7 @@ fn no_round_is_answered_twice() {
         |round| [rogue.entry("ann"), rogue.signed("bob", round, |_| ()), rogue.signed("cleo", round, |_| ())];
     rogue.announce(1, &members(1));
     rogue.put_models(1);
-    assert!(matches!(rogue.pull("seccogc/client/ann/sum/1"), Pulled::Nothing(_) | Pulled::Late));
+    assert!(matches!(rogue.pull("seccogc/client/ann/sum/1/1"), Pulled::Nothing(_) | Pulled::Late));
     ann.kill();
     // The one who comes back signs for what comes after the round that was interrupted.
     rogue.waiting.lock().unwrap().entries.clear();
@@ -389,7 +389,7 @@ fn members_who_were_shown_different_rounds_decode_nothing() {
     }
     std::thread::sleep(Duration::from_secs(4));
     for name in ["ann", "bob"] {
-        let sum = rogue.pull(&format!("seccogc/client/{name}/sum/1"));
+        let sum = rogue.pull(&format!("seccogc/client/{name}/sum/1/1"));
         assert_eq!(sum, Pulled::Nothing("shares are missing".into()), "{name}");
     }
     drop(clients);
@@ -404,9 +404,9 @@ fn another_model_than_was_announced_to_all_is_not_trained() {
     let mut other = vec![0; 4 * D];
     other[3] = 0x3f;
     rogue.waiting.lock().unwrap().model.put("seccogc/server/ann/model/1".into(), other);
-    let share = rogue.pull("seccogc/client/ann/share/1/bob");
+    let share = rogue.pull("seccogc/client/ann/share/1/0/bob");
     assert_eq!(share, Pulled::Late);
-    let sum = rogue.pull("seccogc/client/ann/sum/1");
+    let sum = rogue.pull("seccogc/client/ann/sum/1/1");
     assert_eq!(sum, Pulled::Nothing("the client could not take part".into()));
     let line = message("a model that is not the one that was announced to all");
     assert!(trial.log("ann.log").contains(&line), "{}", trial.log("ann.log"));

@@ -46,13 +46,12 @@ fn a_client_that_diverges_says_so_and_the_others_go_on() {
     fs::write(trial.path("run.toml"), config.replace("[partition]", data)).unwrap();
     fs::write(trial.path("sane.csv"), points(1.0)).unwrap();
     fs::write(trial.path("wild.csv"), points(1e38)).unwrap();
-    fs::write(trial.path("policy.toml"), "protocols = [\"fedavg\"]\n").unwrap();
     let server = trial.serve();
     let clients = [("ann", "sane.csv"), ("bob", "sane.csv"), ("cleo", "wild.csv")].map(|(name, file)| {
         let mut command = Command::new(SECCOGC);
         command.args(["join", "--name", name, "--server"]).arg(format!("localhost:{}", trial.port));
         command.arg("--pki").arg(trial.path("pki")).arg("--data").arg(trial.path(file));
-        command.arg("--policy").arg(trial.path("policy.toml"));
+        command.arg("--policy").arg(trial.path("plays.toml"));
         trial.spawn(&format!("{name}.log"), &mut command)
     });
     assert!(server.wait(60), "{}", trial.log("server.log"));
@@ -70,7 +69,7 @@ fn a_client_that_diverges_says_so_and_the_others_go_on() {
     for round in rows.iter().filter(without).map(|row| row.round) {
         let said = format!("round {round}: the training loss is not finite, so nothing is sent; ");
         assert_eq!(trial.log("cleo.log").matches(&said).count(), 1, "{}", trial.log("cleo.log"));
-        let heard = format!("round {round}: no sum of cleo: its update is not finite");
+        let heard = format!("round {round}: no upload of cleo: its update is not finite");
         assert_eq!(trial.log("server.log").matches(&heard).count(), 1, "{}", trial.log("server.log"));
     }
 }

@@ -11,6 +11,8 @@ struct InParts(usize);
 impl Assemble for InParts {
     type Output = Box<dyn Aggregator>;
 
+    const APART: bool = false;
+
     fn real<P>(self, protocol: P, single: bool, setup: Setup) -> Self::Output
     where
         P: Protocol<f32, Message: Wire<f32>>
