@@ -72,7 +72,7 @@ pub(super) struct Hub {
     pub welcome: Arc<Vec<u8>>,
     pub lobby: Mutex<Lobby>,
     pub changed: Condvar,
-    /// The models and announcements of the round, and at its end that it is over.
+    /// The models of the round, what the server says in its phases, and at its end that it is over.
     pub models: Shelf,
     pub page: Page,
 }
@@ -140,7 +140,7 @@ impl Hub {
         }
         match what {
             "welcome" => reply(question, Arc::clone(&self.welcome)),
-            "model" | "announcement" | "done" => self.models.question(question),
+            "model" | "relay" | "done" => self.models.question(question),
             "ready" => self.ready(name, &payload, question),
             other => {
                 self.refused(&name, &format!("a question for `{}`", told(other)));

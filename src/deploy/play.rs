@@ -41,8 +41,8 @@ fn sum_key(name: &str, round: u64, phase: usize) -> String {
 }
 
 /// Where the server puts what it tells client `name`.
-fn announcement_key(name: &str, round: u64, phase: usize) -> String {
-    format!("{ROOT}/server/{name}/announcement/{round}/{phase}")
+fn relay_key(name: &str, round: u64, phase: usize) -> String {
+    format!("{ROOT}/server/{name}/relay/{round}/{phase}")
 }
 
 /// When what is sent in each phase must be there, counted from the announcement of the round: what clients
@@ -218,7 +218,7 @@ impl OfClient<'_> {
     /// Pulls what the server tells this client in a phase.
     fn listen(&self, phase: usize, what: &str, seat: &mut dyn Seat) {
         let Round { session, scheme, number: round, len, .. } = self.round;
-        let key = announcement_key(self.name(), round, phase);
+        let key = relay_key(self.name(), round, phase);
         let (most, deadline) = (scheme.envelope_bytes(phase, len), self.round.deadlines[phase]);
         let refused = match pull(session, &key, most, deadline, &AtomicBool::new(false)) {
             Pulled::Whole(bytes) => seat.admit(PartyId::Server, &bytes),
@@ -278,7 +278,7 @@ impl OfServer<'_> {
 
     /// Puts what the server tells each client on its shelf. Returns to whom it speaks.
     fn announce(&self, phase: usize, letters: Vec<Letter>) -> Vec<u16> {
-        let key = |k| announcement_key(self.round.name(k), self.round.number, phase);
+        let key = |k| relay_key(self.round.name(k), self.round.number, phase);
         let mut addressed = Vec::with_capacity(letters.len());
         for Letter { to, bytes } in letters {
             if let PartyId::Client(k) = to {

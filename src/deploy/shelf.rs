@@ -175,7 +175,7 @@ mod tests {
     fn keys_tell_their_round() {
         assert_eq!(round_of("seccogc/client/ann/share/12/0/bob"), Some(12));
         assert_eq!(round_of("seccogc/client/ann/sum/7/1?part=3"), Some(7));
-        assert_eq!(round_of("seccogc/server/ann/announcement/4/2"), Some(4));
+        assert_eq!(round_of("seccogc/server/ann/relay/4/2"), Some(4));
         assert_eq!(round_of("seccogc/server/ann/model/3"), Some(3));
         assert_eq!(round_of("seccogc/client/ann/sum"), None);
         assert_eq!(round_of("seccogc/client/ann/sum/x"), None);

@@ -8,7 +8,7 @@
 //! | key | held by | asked by |
 //! |---|---|---|
 //! | `seccogc/server/NAME/welcome`, `…/ready`, `…/model/ROUND`, `…/done/ROUND` | the server | client NAME |
-//! | `seccogc/server/NAME/announcement/ROUND/PHASE` | the server | client NAME |
+//! | `seccogc/server/NAME/relay/ROUND/PHASE` | the server | client NAME |
 //! | `seccogc/client/NAME/share/ROUND/PHASE/OTHER` | client NAME | client OTHER |
 //! | `seccogc/client/NAME/sum/ROUND/PHASE` (sums, and whatever else goes to the server) | client NAME | the server |
 //! | `seccogc/alive/NAME` | the liveliness token of client NAME | the server |
