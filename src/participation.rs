@@ -15,10 +15,10 @@
 //! model alone; for `fedau` it counts in the intervals.
 //!
 //! A rule goes with every scheme that shows the server single updates
-//! ([`Protocol::singles`](crate::protocol::Protocol::singles)): with `gaussian` it reads, and remembers, each
-//! of them with its noise. Schemes that show the server a sum only (`sec-cogc`) exclude it by design, and have
-//! no use for it, since their sum holds every client. What a rule makes of the updates follows from what the
-//! server saw, so that the audit of the scheme holds as it is.
+//! ([`Protocol::singles`](crate::protocol::Protocol::singles)): with `gaussian` it reads, and remembers,
+//! each of them with its noise. Schemes that show the server a sum only (`sec-cogc`) exclude it by design,
+//! and have no use for it, since their sum holds every client. What a rule makes of the updates follows from
+//! what the server saw, so that the audit of the scheme holds as it is.
 
 mod fedau;
 mod fedvarp;
