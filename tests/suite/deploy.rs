@@ -473,6 +473,10 @@ fn what_cannot_be_served_is_refused_in_one_line() {
         refused("[outage]\npolicy = \"retry\"", SECURE),
         "error: outage.policy: a deployed round has one attempt; take \"skip\""
     );
+    assert_eq!(
+        refused("[participation]\nkind = \"fedau\"", "kind = \"fedavg\""),
+        "error: participation.kind: rules of participation run in simulation only; take \"none\""
+    );
     let trial = Trial::new(&["ann", "bob", "cleo"], SECURE, 3, "");
     let set = |set: &str| {
         let output = Command::new(SECCOGC)
