@@ -16,8 +16,9 @@ fn alone(trial: &Trial) -> Vec<Row> {
     read_rows(&trial.path("in-process/rounds.csv")).unwrap()
 }
 
-/// A run in which the last client is killed and stays away. What is sent before is what one process sends, but
-/// for `shares` bytes between clients that it does not send; every client sends the server `uploads` messages.
+/// A run in which the last client is killed and stays away. What is sent before is what one process sends,
+/// but for `shares` bytes between clients that it does not send; every client sends the server `uploads`
+/// messages.
 fn the_others_go_on(clients: usize, protocol: &str, uploads: u64, shares: u64) {
     let trial = Trial::new(&NAMES[..clients], protocol, 14, "");
     let server = trial.serve();
