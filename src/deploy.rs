@@ -15,8 +15,8 @@
 //!
 //! 1. Every client that is connected tells the server that it is ready, in an [entry](message::Entry) with a
 //!    fresh public key that it signs ([`statement`]). The question stays open.
-//! 2. The server forms the cohort of the clients that are ready and answers them: round and signed entries. It
-//!    has written the round's number down before, and announces no number twice.
+//! 2. The server forms the cohort of the clients that are ready and answers them: round and signed entries.
+//!    It has written the round's number down before, and announces no number twice.
 //! 3. Clients check who signed what ([`roster`]) and whether their [`policy`] allows it, write the round down
 //!    ([`ledger`]), pull the model, train and make their keys.
 //! 4. The phases of the scheme are played one after the other (`play`): shares between clients are sealed and

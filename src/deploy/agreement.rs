@@ -11,8 +11,8 @@
 //! | `share` | the key that seals the one share of a phase from k to j, and another for the one from j to k |
 //!
 //! Secrets are erased when they are dropped. The server hands on what clients signed, so that shares are
-//! secret from it as from every router and eavesdropper: a key that it replaces has no signature of the client
-//! that it would stand for, and members to whom it shows different things have no secret in common.
+//! secret from it as from every router and eavesdropper: a key that it replaces has no signature of the
+//! client that it would stand for, and members to whom it shows different things have no secret in common.
 
 use crate::algebra::{KeyStream, Sample};
 use crate::crypto::{self, KEY_BYTES, Secret};

@@ -7,8 +7,8 @@ use crate::data::{Augmentation, Dataset, DatasetName, Normalisation};
 use crate::error::{Error, Result};
 use crate::train::divide;
 
-/// The examples of the client that is the `index`-th of all names, and which of them are its own: the part of a
-/// published dataset that the configuration gives it, or a file or folder of its own.
+/// The examples of the client that is the `index`-th of all names, and which of them are its own: the part of
+/// a published dataset that the configuration gives it, or a file or folder of its own.
 ///
 /// # Errors
 /// Data that cannot be read, or is not what the run learns; no example at all.

@@ -162,8 +162,8 @@ struct Revoked {
     time: i64,
 }
 
-/// Revokes the certificate of `name`: `ca.crl`, which everybody gets anew, lists it. Its files get names under
-/// which nobody takes them for valid ones, so that another one may be issued.
+/// Revokes the certificate of `name`: `ca.crl`, which everybody gets anew, lists it. Its files get names
+/// under which nobody takes them for valid ones, so that another one may be issued.
 ///
 /// # Errors
 /// A name without certificate; a folder without authority.

@@ -1,5 +1,5 @@
-//! What a party holds for others to pull, and the questions that wait for it: bounded in number, bytes and age,
-//! whoever asks.
+//! What a party holds for others to pull, and the questions that wait for it: bounded in number, bytes and
+//! age, whoever asks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,8 +72,8 @@ impl Shelf {
         questions.into_values().for_each(|(_, question)| answer(question, &item));
     }
 
-    /// Answers a question now, or when its item is there. What it carries beside its key is dropped: questions
-    /// for items carry nothing.
+    /// Answers a question now, or when its item is there. What it carries beside its key is dropped:
+    /// questions for items carry nothing.
     pub fn question(&self, mut question: Query) {
         without_payload(&mut question);
         let key = question.key_expr().to_string();

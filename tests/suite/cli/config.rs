@@ -34,3 +34,18 @@ fn the_reference_lists_every_key_with_its_default() {
         );
     }
 }
+
+#[test]
+fn every_configuration_of_the_repository_is_accepted() {
+    let mut names = 0;
+    for entry in fs::read_dir("configs").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|kind| kind == "toml") {
+            if let Err(error) = seccogc::config::Config::load(&path, &[]) {
+                panic!("{error}");
+            }
+            names += 1;
+        }
+    }
+    assert!(names > 5, "{names}");
+}
