@@ -58,6 +58,9 @@ pub struct DeployConfig {
     pub page_names: Vec<String>,
 }
 
+/// Most seconds that anybody waits for anything.
+const WEEK: f64 = 604_800.0;
+
 impl Default for DeployConfig {
     fn default() -> Self {
         Self {
@@ -95,6 +98,14 @@ impl DeployConfig {
             if name == "server" || self.names[..i].contains(name) {
                 return refuse("is taken; give every client another name");
             }
+        }
+        let times = [
+            ("share_deadline", self.share_deadline),
+            ("upload_deadline", self.upload_deadline),
+            ("gather", self.gather),
+        ];
+        if let Some((key, value)) = times.into_iter().find(|(_, value)| *value > WEEK) {
+            return Err(Error::config(key, format!("{value} is too long; give at most {WEEK}, a week")));
         }
         let positive = [
             ("share_deadline", self.share_deadline),

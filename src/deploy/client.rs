@@ -103,10 +103,14 @@ pub fn join(options: &Join) -> Result<()> {
         .wait()
         .map_err(transport)?;
     let line = Line { session: &session, options, signer, authority };
+    let mut last = None;
     loop {
         let answer = line.question("welcome", None)?.map_err(of_server)?;
         let signed: Signed = from_json(&answer).map_err(of_server)?;
         let (_, welcome) = line.authority.verify(Topic::Welcome, &signed).map_err(of_server)?;
+        if last.replace(signed.digest()) == Some(signed.digest()) {
+            return Err(of_server("another run has begun, and it is the same".into()));
+        }
         let member = Participant::new(&line, &shelf, welcome, signed.digest(), &ledger)?;
         if member.take_part(&mut ledger)? == End::Over {
             // The server's last questions may still be under way.
@@ -175,7 +179,7 @@ struct Participant<'a> {
     shard: Vec<usize>,
     learner: Box<dyn Learner>,
     /// What the run may cost beyond its sums, where the policy asks.
-    epsilon: f64,
+    epsilon: Option<f64>,
 }
 
 impl<'a> Participant<'a> {
@@ -197,20 +201,22 @@ impl<'a> Participant<'a> {
             .map_err(|error| of_server(format!("its configuration: {}", error.message())))?;
         config.check().map_err(|error| of_server(format!("its configuration: {error}")))?;
         let options = line.options;
+        options.policy.run(&config)?;
+        super::server::check(&config).map_err(|error| of_server(format!("its configuration: {error}")))?;
         let index = config.deploy.names.iter().position(|name| *name == options.name);
         let index =
             index.ok_or_else(|| of_server(format!("its configuration does not know `{}`", options.name)))?;
         let (dataset, shard) = examples(options, index, &mut config, &welcome)?;
         let learner = learner(&config.model, &config.solver, &dataset, options.device.clone())?;
         let coordinates = config.solver.solver().coordinates(learner.parameters());
-        let epsilon = options.policy.run(&config, welcome.run, coordinates, ledger)?;
+        let about = About { run: welcome.run, digest };
+        let epsilon = options.policy.cost(&config, about, coordinates, ledger)?;
         tracing::info!(
             "joined as {} with {} examples: {}",
             options.name,
             shard.len(),
-            agreed(&config, epsilon)
+            agreed(&config, epsilon, options.policy.delta)
         );
-        let about = About { run: welcome.run, digest };
         Ok(Self { line, shelf, about, config, index, dataset, shard, learner, epsilon })
     }
 
@@ -268,7 +274,12 @@ impl<'a> Participant<'a> {
                 .map_err(of_server)?;
             let names = roster.names();
             options.policy.round(&names, &roster.examples(), ledger)?;
-            ledger.play(run, round, &names, self.epsilon)?;
+            if ledger.play(self.about, round, &names, self.epsilon)? {
+                let times = ledger.singled_out(run);
+                tracing::warn!(
+                    "round {round}: its cohort differs from an earlier one by a single client, {times} times in this run"
+                );
+            }
             self.shelf.begin(round);
             if let Err(error) = self.round(&roster, &keys, start) {
                 tracing::warn!("round {round}: {error}");
@@ -376,7 +387,7 @@ pub(super) fn of_server(problem: String) -> Error {
 }
 
 /// What a client takes part in, for its log.
-fn agreed(config: &Config, epsilon: f64) -> String {
+fn agreed(config: &Config, epsilon: Option<f64>, delta: f64) -> String {
     let protocol = &config.protocol;
     let mut text =
         format!("{}, {} rounds of {} clients at most", protocol.kind(), config.rounds, config.clients);
@@ -387,8 +398,8 @@ fn agreed(config: &Config, epsilon: f64) -> String {
         Some(clip) => text += &format!(", clip_norm {clip}"),
         None => text += ", no clipping",
     }
-    if epsilon > 0.0 {
-        text += &format!(", ε ≤ {epsilon:.3} beyond the sums at δ = {:e}", config.privacy.ldp_delta);
+    if let Some(epsilon) = epsilon {
+        text += &format!(", ε ≤ {epsilon:.3} beyond the sums at δ = {delta:e}");
     }
     text
 }

@@ -1,7 +1,7 @@
 //! What a client trains on.
 
 use super::client::{Join, of_server};
-use super::message::Welcome;
+use super::message::{Welcome, told};
 use crate::config::Config;
 use crate::data::{Augmentation, Dataset, DatasetName, Normalisation};
 use crate::error::{Error, Result};
@@ -45,7 +45,9 @@ pub(super) fn examples(
 /// A client's own examples, in the form of the server's.
 fn own(options: &Join, config: &Config, welcome: &Welcome) -> Result<Dataset> {
     let Welcome { classes, shape, mean, std, .. } = welcome;
-    let train = config.data.load_own(&options.data, classes, *shape)?;
+    // What the server says of columns and classes may stand in the error.
+    let refuse = |error: Error| Error::Refused(told(&error.to_string()));
+    let train = config.data.load_own(&options.data, classes, *shape).map_err(refuse)?;
     let channels = if shape[..2] == [1, 1] { shape[2] } else { shape[0] };
     let fits = |s: &Vec<f32>| (s.len() == channels || s.len() == shape[0]) && s.iter().all(|x| x.is_finite());
     if !fits(mean) || !fits(std) || std.iter().any(|s| *s <= 0.0) {

@@ -9,13 +9,14 @@ use zenoh::query::Query;
 
 use super::message::{Announcement, Entry, Hex, Order, Signed, from_json, to_json, told};
 use super::page::Page;
-use super::roster::{self, About, Member, share};
+use super::roster::{self, About, Member, share, weights};
 use super::shelf::{Shelf, refuse, reply, without_payload};
 use super::statement::{Authority, Signer, Topic};
+use crate::config::DeployConfig;
 use crate::error::{Error, Result};
 
 /// Most bytes of a signed entry.
-const ENTRY: usize = 32 * 1024;
+const ENTRY: usize = 12 * 1024;
 
 /// A client that waits for the next round.
 struct Waiting {
@@ -63,12 +64,9 @@ pub(super) struct Lobby {
 pub(super) struct Hub {
     pub about: About,
     pub names: Vec<String>,
-    /// Largest share that a client may have of all examples of a cohort.
-    pub largest_share: f64,
+    pub deploy: DeployConfig,
     pub authority: Authority,
     pub signer: Signer,
-    /// Refused messages in a row after which a client is left out.
-    pub refusals: u32,
     pub welcome: Arc<Vec<u8>>,
     pub lobby: Mutex<Lobby>,
     pub changed: Condvar,
@@ -98,7 +96,7 @@ impl Hub {
         tracing::warn!("refused from {who}: {problem}");
         let times = lobby.refused.get(&who).map_or(1, |times| times + 1);
         lobby.refused.insert(who.clone(), times);
-        if times < self.refusals {
+        if times < self.deploy.refusals {
             return;
         }
         let reason =
@@ -217,15 +215,25 @@ impl Hub {
     pub fn gather(&self, first: bool, least: usize, gather: Duration) -> Cohort {
         loop {
             let cohort = self.complete(first, least, gather);
-            let heavy = share(&cohort.members).filter(|(_, share)| *share > self.largest_share);
-            // Of two clients one always has half.
-            let Some((name, share)) = heavy.filter(|_| cohort.members.len() > 2) else { return cohort };
-            let limit = self.largest_share;
-            self.refused(name, &format!("{share:.3} of all examples, and deploy.largest_share is {limit}"));
+            let Some((name, problem)) = self.unfit(&cohort.members) else { return cohort };
+            self.refused(name, &problem);
             if let Some(waiting) = self.lobby().ready.remove(name) {
-                refuse(waiting.question, format!("{share:.3} of all examples are more than {limit}"));
+                refuse(waiting.question, problem);
             }
         }
+    }
+
+    /// Whom clients would not play with, and why.
+    fn unfit<'a>(&self, members: &'a [Member]) -> Option<(&'a str, String)> {
+        let weights = weights(members);
+        if let Some(weight) = self.deploy.outside(&weights) {
+            let place = weights.iter().position(|other| *other == weight)?;
+            return Some((&members[place].name, format!("weight {weight:.3}, outside deploy.weights")));
+        }
+        let limit = self.deploy.largest_share;
+        // Of two clients one always has half.
+        let (name, share) = share(members).filter(|(_, share)| members.len() > 2 && *share > limit)?;
+        Some((name, format!("{share:.3} of all examples, and deploy.largest_share is {limit}")))
     }
 
     fn complete(&self, first: bool, least: usize, gather: Duration) -> Cohort {
@@ -258,7 +266,17 @@ impl Hub {
             lobby = self.changed.wait_timeout(lobby, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
         let ready = |name: &String| lobby.ready.get(name);
-        let (members, entries) = self.names.iter().filter_map(ready).map(Waiting::member).unzip();
+        let mut left = super::message::MOST - 2 * ENTRY;
+        // Who does not fit into the announcement is in the next round.
+        let fits = |waiting: &&Waiting| {
+            let bytes = to_json(&waiting.signed);
+            let escaped = to_json(&String::from_utf8_lossy(&bytes)).len();
+            let fits = escaped <= left;
+            left = left.saturating_sub(escaped);
+            fits
+        };
+        let fitting = self.names.iter().filter_map(ready).take_while(fits);
+        let (members, entries) = fitting.map(Waiting::member).unzip();
         Cohort { members, entries }
     }
 

@@ -6,11 +6,13 @@
 //! those of a round that a crash interrupted are gone, and so is the round.
 
 use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::message::{Hex, to_json, told};
+use super::roster::About;
 use crate::error::{Error, Result};
 use crate::record::write_secretly;
 
@@ -34,8 +36,8 @@ struct RunSpent {
     round: u64,
     /// Rounds that were played.
     releases: u64,
-    /// What the whole run may cost beyond its sums.
-    epsilon: f64,
+    /// What the whole run may cost beyond its sums, by the digest of the welcome; `None` where nobody asked.
+    epsilon: Vec<(Hex, Option<f64>)>,
     /// Rounds whose cohort differed from a remembered one by a single client.
     singled_out: u64,
 }
@@ -44,14 +46,18 @@ struct RunSpent {
 pub struct Ledger {
     path: PathBuf,
     spent: Spent,
+    /// Held as long as the ledger is: two clients with one ledger would answer twice for a round.
+    _lock: File,
 }
 
 impl Ledger {
     /// Reads a ledger; without a file it is empty.
     ///
     /// # Errors
-    /// A file that cannot be read or is no ledger: what was spent must not be forgotten.
+    /// A file that cannot be read or is no ledger: what was spent must not be forgotten. A ledger that another
+    /// process has opened.
     pub fn open(path: &Path) -> Result<Self> {
+        let lock = lock(path)?;
         let spent = match std::fs::read(path) {
             Ok(bytes) => Self::parse(&bytes).map_err(|problem| {
                 Error::file(path, format!("not a ledger of `seccogc join`: {problem}; take another --ledger"))
@@ -61,7 +67,7 @@ impl Ledger {
             }
             Err(error) => return Err(Error::io("read", path)(error)),
         };
-        Ok(Self { path: path.to_owned(), spent })
+        Ok(Self { path: path.to_owned(), spent, _lock: lock })
     }
 
     /// Reads what a ledger holds.
@@ -99,10 +105,13 @@ impl Ledger {
         self.of(run).map_or(0, |one| one.singled_out)
     }
 
-    /// What all runs but this one may have cost beyond their sums: ε adds up, and so does δ.
+    /// What all other runs, and this one under other welcomes, may have cost beyond their sums: ε adds up, and
+    /// so does δ. `None` when one was played without anybody asking.
     #[must_use]
-    pub fn epsilon_of_others(&self, run: Hex) -> f64 {
-        self.spent.runs.iter().filter(|one| one.run != run).map(|one| one.epsilon).sum()
+    pub fn epsilon_before(&self, about: About) -> Option<f64> {
+        let other = |run: Hex, digest: Hex| (run, digest) != (about.run, about.digest);
+        let spent = self.spent.runs.iter().flat_map(|one| one.epsilon.iter().map(|spent| (one.run, spent)));
+        spent.filter(|(run, (digest, _))| other(*run, *digest)).map(|(_, (_, epsilon))| *epsilon).sum()
     }
 
     /// Clients by which a cohort differs from the most similar one of the earlier cohorts that are not the
@@ -118,31 +127,58 @@ impl Ledger {
     }
 
     /// Writes down that a round is played, before anything is sent in it. `epsilon` is what the whole run may
-    /// cost beyond its sums.
+    /// cost beyond its sums. Returns whether the cohort differs from a remembered one by a single client.
     ///
     /// # Errors
     /// A round that was played before; a file that cannot be written.
-    pub fn play(&mut self, run: Hex, round: u64, names: &[&str], epsilon: f64) -> Result<()> {
+    pub fn play(&mut self, about: About, round: u64, names: &[&str], epsilon: Option<f64>) -> Result<bool> {
+        let About { run, digest } = about;
         if round <= self.last(run) {
             let rule = format!("round {round} after round {}: one answer a round", self.last(run));
             return Err(Error::Refused(rule));
         }
         let single = self.nearest(names) == Some(1);
         let place = self.spent.runs.iter().position(|one| one.run == run).unwrap_or_else(|| {
-            self.spent.runs.push(RunSpent { run, round: 0, releases: 0, epsilon, singled_out: 0 });
+            self.spent.runs.push(RunSpent {
+                run,
+                round: 0,
+                releases: 0,
+                epsilon: Vec::new(),
+                singled_out: 0,
+            });
             self.spent.runs.len() - 1
         });
         let one = &mut self.spent.runs[place];
         one.round = round;
         one.releases += 1;
-        one.epsilon = one.epsilon.max(epsilon);
+        if !one.epsilon.iter().any(|(known, _)| *known == digest) {
+            one.epsilon.push((digest, epsilon));
+        }
         one.singled_out += u64::from(single);
         let cohort: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         self.spent.cohorts.retain(|earlier| *earlier != cohort);
         self.spent.cohorts.push(cohort);
         let surplus = self.spent.cohorts.len().saturating_sub(COHORTS);
         self.spent.cohorts.drain(..surplus);
-        write_secretly(&self.path, &to_json(&self.spent))
+        write_secretly(&self.path, &to_json(&self.spent))?;
+        Ok(single)
+    }
+}
+
+/// Takes the ledger for this process alone, until it ends.
+fn lock(path: &Path) -> Result<File> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let beside = path.with_file_name(name);
+    let open = File::options().create(true).truncate(false).write(true).open(&beside);
+    let file = open.map_err(Error::io("write", &beside))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let rule = "another `seccogc join` has this ledger; stop it, or give this one another name";
+            Err(Error::file(path, rule))
+        }
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", &beside)(error)),
     }
 }
 
@@ -155,24 +191,37 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ann.json");
         let (a, b) = (Hex([1; 32]), Hex([2; 32]));
+        let of = |run| About { run, digest: run };
         let mut ledger = Ledger::open(&path).unwrap();
         assert_eq!((ledger.last(a), ledger.releases(), ledger.nearest(&["ann"])), (0, 0, None));
-        ledger.play(a, 3, &["ann", "bob", "cleo"], 0.5).unwrap();
-        ledger.play(a, 5, &["ann", "bob"], 0.5).unwrap();
-        ledger.play(b, 1, &["ann", "bob"], 0.25).unwrap();
+        assert!(!ledger.play(of(a), 3, &["ann", "bob", "cleo"], Some(0.5)).unwrap());
+        assert!(ledger.play(of(a), 5, &["ann", "bob"], Some(0.5)).unwrap(), "without cleo");
+        ledger.play(of(b), 1, &["ann", "bob"], Some(0.25)).unwrap();
+        let line = Ledger::open(&path).err().unwrap().to_string();
+        assert!(
+            line.ends_with("another `seccogc join` has this ledger; stop it, or give this one another name")
+        );
+        drop(ledger);
         let mut ledger = Ledger::open(&path).unwrap();
         assert_eq!((ledger.last(a), ledger.last(b), ledger.releases()), (5, 1, 3));
-        assert_eq!((ledger.singled_out(a), ledger.singled_out(b)), (1, 1), "without cleo");
-        assert_eq!((ledger.epsilon_of_others(a), ledger.epsilon_of_others(b)), (0.25, 0.5));
+        assert_eq!((ledger.singled_out(a), ledger.singled_out(b)), (1, 1));
+        assert_eq!((ledger.epsilon_before(of(a)), ledger.epsilon_before(of(b))), (Some(0.25), Some(0.5)));
+        // The same run under another welcome costs anew.
+        assert_eq!(ledger.epsilon_before(About { run: a, digest: b }), Some(0.75));
         assert_eq!(ledger.nearest(&["ann", "bob", "dan"]), Some(1));
         assert_eq!(ledger.nearest(&["ann", "dan", "eve"]), Some(3), "bob, dan and eve");
-        let line = ledger.play(a, 5, &["ann"], 0.5).unwrap_err().to_string();
+        let line = ledger.play(of(a), 5, &["ann"], None).unwrap_err().to_string();
         assert_eq!(line, "round 5 after round 5: one answer a round");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
+        ledger.play(of(a), 6, &["ann", "bob"], None).unwrap();
+        assert_eq!(ledger.epsilon_before(of(b)), Some(0.5), "known under this welcome");
+        ledger.play(of(Hex([3; 32])), 1, &["ann", "bob"], None).unwrap();
+        assert_eq!(ledger.epsilon_before(of(b)), None);
+        drop(ledger);
         std::fs::write(&path, "{}").unwrap();
         let line = Ledger::open(&path).err().unwrap().to_string();
         assert!(line.contains("not a ledger of `seccogc join`: missing field `version`"), "{line}");

@@ -8,9 +8,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
-use super::message::{Hex, told};
-use crate::audit::Adversaries;
+use super::message::told;
+use super::roster::About;
+use crate::audit::{Adversaries, Audit, Entry};
 use crate::audits::{Losses, Subject};
+use crate::cohort::CohortConfig;
 use crate::config::{Config, is_name};
 use crate::error::{Error, Result};
 use crate::protocol::{Arithmetic, ProtocolConfig};
@@ -27,9 +29,11 @@ pub struct Policy {
     /// update. Schemes in which the server tells who survived (`light-sec-agg`, `groupwise`, `sec-agg`,
     /// `sec-agg-plus`) trust it to tell everybody the same, and SecAgg to hand on keys.
     pub protocols: Vec<String>,
-    /// Smallest σ of keys or noise, 0 for any; keys of a field are uniform and always strong enough.
-    pub least_key_std: f64,
-    /// Largest norm to which updates are clipped; without it they may be unclipped, and σ bounds nothing.
+    /// Smallest σ of keys or noise over the largest norm of a weighted update: clip_norm, times the clients of
+    /// a round, times `largest_share`. Keys hide what is bounded: without clipping, or off the grid, only 0,
+    /// for whatever there is, allows them. Keys over a field are uniform and always strong enough.
+    pub least_key_ratio: f64,
+    /// Largest norm to which updates are clipped; without it any, and none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
     /// The clients with whom it forms a cohort, by the names in their certificates; without it all for whom
@@ -47,20 +51,24 @@ pub struct Policy {
     /// Most sums that may hold its update, over all runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_releases: Option<u64>,
-    /// Fewest clients by which two different cohorts that hold it may differ; 1 for any. The difference of
-    /// two sums is a sum over the clients by which their cohorts differ.
+    /// Fewest clients by which two different cohorts that hold it may differ, of the last 64; 1 for any. The
+    /// difference of two sums is a sum over the clients by which their cohorts differ: take more than 1 and
+    /// the members that may collude with the server.
     pub least_difference: usize,
     /// Largest ε that its updates may lose beyond the sums, over all runs, as the audit of the announced
-    /// configuration bounds it; without it σ alone counts.
+    /// configuration bounds it; without it σ alone counts. Runs that were played without a budget may have
+    /// cost anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
+    /// δ of `epsilon`, of every run, between 0 and 1.
+    pub delta: f64,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
             protocols: SECURE.map(String::from).to_vec(),
-            least_key_std: 1.0,
+            least_key_ratio: 1.0,
             clip_norm: None,
             names: None,
             least_cohort: 3,
@@ -69,6 +77,7 @@ impl Default for Policy {
             most_releases: None,
             least_difference: 1,
             epsilon: None,
+            delta: 1e-5,
         }
     }
 }
@@ -114,8 +123,9 @@ impl Policy {
         let number = |key: &str, value: f64, fits: bool, rule: &str| {
             if fits { Ok(()) } else { Err(Error::config(key, format!("{value} must be {rule}"))) }
         };
-        let std = self.least_key_std;
-        number("least_key_std", std, std >= 0.0 && std.is_finite(), "a finite number, at least 0")?;
+        let ratio = self.least_key_ratio;
+        number("least_key_ratio", ratio, ratio >= 0.0 && ratio.is_finite(), "a finite number, at least 0")?;
+        number("delta", self.delta, self.delta > 0.0 && self.delta < 1.0, "between 0 and 1")?;
         let share = self.largest_share;
         number("largest_share", share, share > 0.0 && share <= 1.0, "above 0 and at most 1")?;
         for (key, value) in [("clip_norm", self.clip_norm), ("epsilon", self.epsilon)] {
@@ -131,21 +141,16 @@ impl Policy {
         }
     }
 
-    /// Whether a run may be played, and the ε that it may cost beyond its sums; 0 where the policy does not
-    /// ask. `coordinates` is the length of an update.
+    /// Whether a run may be played, as far as its configuration tells.
     ///
     /// # Errors
-    /// The rule that the run breaks.
-    pub fn run(&self, config: &Config, run: Hex, coordinates: usize, ledger: &Ledger) -> Result<f64> {
+    /// The rule that it breaks.
+    pub fn run(&self, config: &Config) -> Result<()> {
         let protocol = &config.protocol;
         if !self.protocols.iter().any(|kind| kind == protocol.kind()) {
             let rule =
                 format!("protocol {}, and `protocols` has {}", protocol.kind(), self.protocols.join(", "));
             return Err(broken(rule));
-        }
-        let std = protocol.key_std().filter(|_| !is_over_field(protocol));
-        if let Some(std) = std.filter(|std| *std < self.least_key_std) {
-            return Err(broken(format!("key_std {std} is below `least_key_std`, {}", self.least_key_std)));
         }
         let clip = config.solver.solver().clip_norm();
         if let Some(most) = self.clip_norm
@@ -154,25 +159,73 @@ impl Policy {
             let clip = clip.map_or("no clipping".into(), |clip| format!("clip_norm {clip}"));
             return Err(broken(format!("{clip}, and `clip_norm` is {most}")));
         }
+        self.keys(config, clip)?;
         if config.rounds > self.most_rounds {
             return Err(broken(format!(
                 "{} rounds, and `most_rounds` is {}",
                 config.rounds, self.most_rounds
             )));
         }
-        let Some(budget) = self.epsilon else { return Ok(0.0) };
-        let subject = Subject::new(config, coordinates)?;
+        Ok(())
+    }
+
+    /// Whether keys over the reals hide what they are added to.
+    fn keys(&self, config: &Config, clip: Option<f64>) -> Result<()> {
+        let least = self.least_key_ratio;
+        let Some((std, grid)) = real_keys(&config.protocol).filter(|_| least > 0.0) else { return Ok(()) };
+        let field = "take arithmetic = \"field\"";
+        let Some(clip) = clip else {
+            let rule = "no clipping, without which key_std hides nothing";
+            return Err(broken(format!("{rule}, and `least_key_ratio` is {least}; {field}")));
+        };
+        if !grid {
+            let rule = "grid = false, so that last bits tell more than key_std says";
+            return Err(broken(format!("{rule}, and `least_key_ratio` is {least}; {field}")));
+        }
+        let norm = clip * config.clients as f64 * self.largest_share;
+        // Also what is no number is not enough.
+        if std >= least * norm {
+            Ok(())
+        } else {
+            Err(broken(format!(
+                "key_std {std} beside weighted updates of norm {norm}, and `least_key_ratio` is {least}; {field}"
+            )))
+        }
+    }
+
+    /// The ε that a run may cost beyond its sums; `None` where the policy does not ask. `coordinates` is the
+    /// length of an update.
+    ///
+    /// # Errors
+    /// More than the policy allows.
+    pub fn cost(
+        &self,
+        config: &Config,
+        about: About,
+        coordinates: usize,
+        ledger: &Ledger,
+    ) -> Result<Option<f64>> {
+        let Some(budget) = self.epsilon else { return Ok(None) };
+        // The server's choice of what to audit, and at which δ, does not count.
+        let mut config = config.clone();
+        config.compare.clear();
+        config.cohort = CohortConfig { least: self.least_cohort, ..CohortConfig::default() };
+        config.privacy.ldp_delta = self.delta;
+        let real = real_keys(&config.protocol).is_some();
+        let subject = Subject::new(&config, coordinates)?;
         let audits = subject.audits(&Adversaries::default(), &Losses::Worst)?;
-        let entries = audits.iter().flat_map(|audit| &audit.entries);
-        let cost = entries.map(super::super::audit::Entry::provable_epsilon).fold(0.0, f64::max);
-        let before = ledger.epsilon_of_others(run);
+        let provable = |audit: &Audit| if real && audit.step.is_none() { f64::INFINITY } else { 0.0 };
+        let entries = |audit: &Audit| audit.entries.iter().map(Entry::provable_epsilon).fold(0.0, f64::max);
+        let cost = audits.iter().map(|audit| entries(audit).max(provable(audit))).fold(0.0, f64::max);
+        let Some(before) = ledger.epsilon_before(about) else {
+            let rule = format!("runs without a budget may have cost anything, and `epsilon` is {budget}");
+            return Err(broken(format!("{rule}; take another --ledger only for other data")));
+        };
         if before + cost > budget {
-            let rule = format!(
-                "it may cost ε = {cost:.3} after {before:.3} of other runs, and `epsilon` is {budget}"
-            );
+            let rule = format!("it may cost ε = {cost:.3} after {before:.3}, and `epsilon` is {budget}");
             return Err(broken(rule));
         }
-        Ok(cost)
+        Ok(Some(cost))
     }
 
     /// Whether a round may be played among `names`, in order, with these numbers of examples.
@@ -220,9 +273,17 @@ impl Policy {
     }
 }
 
-/// Whether keys are uniform over a field, so that σ says nothing.
-fn is_over_field(protocol: &ProtocolConfig) -> bool {
-    matches!(protocol, ProtocolConfig::SecCoGc(config) if config.arithmetic == Arithmetic::Field)
+/// σ of keys or noise over the reals, and whether they lie on a grid; `None` where there are none, or uniform
+/// ones.
+fn real_keys(protocol: &ProtocolConfig) -> Option<(f64, bool)> {
+    match protocol {
+        ProtocolConfig::SecCoGc(config) if config.arithmetic != Arithmetic::Field => {
+            Some((config.key_std, config.grid))
+        }
+        ProtocolConfig::ZeroSum(config) => Some((config.key_std, config.grid)),
+        ProtocolConfig::Gaussian(config) => Some((config.key_std, config.grid)),
+        _ => None,
+    }
 }
 
 fn broken(rule: String) -> Error {
@@ -232,12 +293,18 @@ fn broken(rule: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deploy::message::Hex;
     use crate::keys::KeyKind;
+    use crate::learn::SolverConfig;
     use crate::protocol::cogc::SecCoGcConfig;
     use crate::protocol::uncoded;
 
     fn ledger(folder: &tempfile::TempDir) -> Ledger {
         Ledger::open(&folder.path().join("ann.json")).unwrap()
+    }
+
+    fn about(run: u8) -> About {
+        About { run: Hex([run; 32]), digest: Hex([run; 32]) }
     }
 
     fn secure(key_std: f64, arithmetic: Arithmetic) -> Config {
@@ -246,26 +313,48 @@ mod tests {
         Config { protocol: ProtocolConfig::SecCoGc(protocol), rounds: 10, ..Config::default() }
     }
 
+    fn clipped(mut config: Config, clip: f64) -> Config {
+        if let SolverConfig::Sgd(sgd) = &mut config.solver {
+            sgd.clip_norm = Some(clip);
+        }
+        config
+    }
+
     #[test]
     fn a_run_is_refused_by_the_first_rule_that_it_breaks() {
-        let folder = tempfile::tempdir().unwrap();
-        let ledger = ledger(&folder);
         let policy = Policy::default();
         let line = |policy: &Policy, config: &Config| {
-            let error = policy.run(config, Hex([1; 32]), 100, &ledger).unwrap_err().to_string();
+            let error = policy.run(config).unwrap_err().to_string();
             error.strip_prefix("the server asks for what the policy forbids: ").unwrap().to_owned()
         };
-        assert_eq!(policy.run(&secure(1.0, Arithmetic::F64), Hex([1; 32]), 100, &ledger).unwrap(), 0.0);
-        let weak = secure(0.9, Arithmetic::F64);
-        assert_eq!(line(&policy, &weak), "key_std 0.9 is below `least_key_std`, 1");
-        policy.run(&secure(0.9, Arithmetic::Field), Hex([1; 32]), 100, &ledger).unwrap();
+        policy.run(&secure(0.9, Arithmetic::Field)).unwrap();
+        let real = secure(10.0, Arithmetic::F64);
+        assert_eq!(
+            line(&policy, &real),
+            "no clipping, without which key_std hides nothing, and `least_key_ratio` is 1; take arithmetic = \"field\""
+        );
+        let any = Policy { least_key_ratio: 0.0, ..Policy::default() };
+        any.run(&real).unwrap();
+        // Ten clients, of whom one may have half of all examples: updates of norm 2 weigh 5.
+        policy.run(&clipped(real.clone(), 2.0)).unwrap();
+        assert_eq!(
+            line(&policy, &clipped(secure(9.9, Arithmetic::F64), 2.0)),
+            "key_std 9.9 beside weighted updates of norm 10, and `least_key_ratio` is 1; take arithmetic = \"field\""
+        );
+        let mut off = clipped(real.clone(), 2.0);
+        if let ProtocolConfig::SecCoGc(config) = &mut off.protocol {
+            config.grid = false;
+        }
+        assert!(line(&policy, &off).starts_with("grid = false, so that last bits tell more"));
+        let nan = clipped(secure(f64::NAN, Arithmetic::F64), 2.0);
+        assert!(line(&policy, &nan).starts_with("key_std NaN beside"));
         let open = ProtocolConfig::FedAvg(uncoded::FedAvg::default());
-        let open = Config { protocol: open, ..weak.clone() };
+        let open = Config { protocol: open, ..real.clone() };
         assert_eq!(line(&policy, &open), "protocol fedavg, and `protocols` has sec-cogc, zero-sum");
         let strict = Policy { clip_norm: Some(0.5), most_rounds: 9, ..policy.clone() };
-        assert_eq!(line(&strict, &secure(1.0, Arithmetic::F64)), "no clipping, and `clip_norm` is 0.5");
-        let short = Policy { most_rounds: 9, ..policy };
-        assert_eq!(line(&short, &secure(1.0, Arithmetic::F64)), "10 rounds, and `most_rounds` is 9");
+        assert_eq!(line(&strict, &real), "no clipping, and `clip_norm` is 0.5");
+        let short = Policy { most_rounds: 9, ..any };
+        assert_eq!(line(&short, &real), "10 rounds, and `most_rounds` is 9");
     }
 
     #[test]
@@ -285,7 +374,7 @@ mod tests {
         assert_eq!(stranger, "`dan` is in the cohort and not in `names`");
         let heavy = line(&policy, &three, &[1, 1_000_000_000_000_000, 1], &ledger);
         assert_eq!(heavy, "`bob` has 1.000 of all examples, and `largest_share` is 0.5");
-        ledger.play(Hex([1; 32]), 1, &three, 0.0).unwrap();
+        ledger.play(about(1), 1, &three, None).unwrap();
         let spent = Policy { most_releases: Some(1), ..policy };
         let line_spent = line(&spent, &three, &[1, 1, 1], &ledger);
         assert_eq!(line_spent, "1 sums may hold its update by now, and `most_releases` is 1");
@@ -307,19 +396,38 @@ mod tests {
         config.clients = 4;
         config.deploy.names = ["a", "b", "c", "d"].map(String::from).to_vec();
         let policy = Policy { epsilon: Some(1e4), ..Policy::default() };
-        let line = policy.run(&config, Hex([1; 32]), 100, &ledger).unwrap_err().to_string();
+        let refused = |policy: &Policy, config: &Config, run: u8, ledger: &Ledger| {
+            policy.cost(config, about(run), 100, ledger).unwrap_err().to_string()
+        };
+        let line = refused(&policy, &config, 1, &ledger);
         assert!(line.contains("it may cost ε = inf"), "{line}");
         config.deploy.weights = Some([0.5, 2.0]);
-        if let crate::learn::SolverConfig::Sgd(sgd) = &mut config.solver {
-            sgd.clip_norm = Some(0.1);
-        }
-        let cost = policy.run(&config, Hex([1; 32]), 100, &ledger).unwrap();
+        let mut config = clipped(config, 0.1);
+        let cost = policy.cost(&config, about(1), 100, &ledger).unwrap().unwrap();
         assert!(cost > 0.0 && cost < 1e4, "{cost}");
-        ledger.play(Hex([1; 32]), 1, &["a", "b", "c", "d"], cost).unwrap();
+        // What the server would rather have audited, and its δ, do not count.
+        let ideal = ProtocolConfig::Ideal(uncoded::Ideal::default());
+        config.compare =
+            vec![crate::config::Contender { name: "ideal".into(), protocol: ideal, participation: None }];
+        config.privacy.ldp_delta = 0.999;
+        config.cohort.least = 4;
+        assert_eq!(policy.cost(&config, about(1), 100, &ledger).unwrap(), Some(cost));
+        if let ProtocolConfig::SecCoGc(secure) = &mut config.protocol {
+            secure.grid = false;
+            let line = refused(&policy, &config, 1, &ledger);
+            assert!(line.contains("it may cost ε = inf"), "{line}");
+        }
+        if let ProtocolConfig::SecCoGc(secure) = &mut config.protocol {
+            secure.grid = true;
+        }
+        ledger.play(about(1), 1, &["a", "b", "c", "d"], Some(cost)).unwrap();
         let tight = Policy { epsilon: Some(1.5 * cost), ..Policy::default() };
-        assert_eq!(tight.run(&config, Hex([1; 32]), 100, &ledger).unwrap(), cost, "the same run again");
-        let line = tight.run(&config, Hex([2; 32]), 100, &ledger).unwrap_err().to_string();
-        assert!(line.contains(&format!("after {cost:.3} of other runs")), "{line}");
+        assert_eq!(tight.cost(&config, about(1), 100, &ledger).unwrap(), Some(cost), "the same run again");
+        let line = refused(&tight, &config, 2, &ledger);
+        assert!(line.contains(&format!("after {cost:.3}, and")), "{line}");
+        ledger.play(about(3), 1, &["a", "b", "c", "d"], None).unwrap();
+        let line = refused(&tight, &config, 1, &ledger);
+        assert!(line.contains("runs without a budget may have cost anything"), "{line}");
     }
 
     #[test]
@@ -332,7 +440,8 @@ mod tests {
         };
         assert_eq!(load("").unwrap(), Policy::default());
         let policy =
-            load("protocols = [\"fedavg\"]\nleast_key_std = 0\nnames = [\"ann\"]\nepsilon = 2.0\n").unwrap();
+            load("protocols = [\"fedavg\"]\nleast_key_ratio = 0\nnames = [\"ann\"]\nepsilon = 2.0\n")
+                .unwrap();
         assert_eq!((policy.protocols.len(), policy.epsilon), (1, Some(2.0)));
         let refused = |text: &str| load(text).unwrap_err();
         assert!(refused("\nleast_cohorts = 2").starts_with("FILE: line 2: unknown field `least_cohorts`"));

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::message::{Announcement, Entry, Hex, Signed};
 use super::statement::{Authority, Topic};
 use crate::config::Config;
+use crate::crypto::{KEY_BYTES, KeyPair, Secret};
 
 /// Most examples that a client may claim: up to there counts are exact as numbers of 64 bits.
 pub const EXAMPLES: u64 = 1 << 53;
@@ -49,6 +50,10 @@ pub fn entry(signed: &Signed, about: About, authority: &Authority) -> Result<Ent
     if entry.digest != about.digest {
         return Err(format!("`{name}` was welcomed to another configuration"));
     }
+    // With a key of small order nobody could agree on anything.
+    if KeyPair::new(&Secret::new([1; KEY_BYTES])).agree(&entry.public.0, b"").is_none() {
+        return Err(format!("the public key of `{name}` is of small order"));
+    }
     if !(1..=EXAMPLES).contains(&entry.examples) {
         return Err(format!("`{name}` claims {} examples; 1 to 2^53 are possible", entry.examples));
     }
@@ -87,6 +92,9 @@ impl Roster {
             return Err("the announcement is for another run or configuration".into());
         }
         let round = announced.round;
+        if !(1..=config.rounds).contains(&round) {
+            return Err(format!("round {round} of {}", config.rounds));
+        }
         if announced.members.len() > config.clients {
             return Err(format!("round {round}: {} clients of {}", announced.members.len(), config.clients));
         }
@@ -264,6 +272,8 @@ mod tests {
         assert_eq!(other(|entry| entry.run = Hex([9; 32])), "round 3: the entry of `bob` is for another run");
         let digest = other(|entry| entry.digest = Hex([9; 32]));
         assert_eq!(digest, "round 3: `bob` was welcomed to another configuration");
+        let small = other(|entry| entry.public = Hex([0; 32]));
+        assert_eq!(small, "round 3: the public key of `bob` is of small order");
         let none = other(|entry| entry.examples = 0);
         assert_eq!(none, "round 3: `bob` claims 0 examples; 1 to 2^53 are possible");
         // The reader's own entry: left out, or another one of its own.
@@ -280,6 +290,10 @@ mod tests {
         // Another round or run than the entries', and an announcement of somebody else.
         let late = refused(&trial.announce(&entries, |announced| announced.round = 4));
         assert_eq!(late, "round 4: the entry of `ann` is for round 3");
+        for over in [0, trial.config.rounds + 1] {
+            let line = refused(&trial.announce(&entries, |announced| announced.round = over));
+            assert_eq!(line, format!("round {over} of {}", trial.config.rounds));
+        }
         let run = refused(&trial.announce(&entries, |announced| announced.run = Hex([5; 32])));
         assert_eq!(run, "the announcement is for another run or configuration");
         let announced = Announcement {
@@ -319,7 +333,7 @@ mod tests {
         }
         let huge = Signed { chain: "x".repeat(1 << 20), ..entries[1].clone() };
         let line = entry(&huge, ABOUT, &trial.authority()).unwrap_err();
-        assert_eq!(line, "certificates of 1048576 bytes where at most 16384 are expected");
+        assert_eq!(line, "certificates of 1048576 bytes where at most 8192 are expected");
         for signature in ["", "zz", "00", &"0".repeat(4000)] {
             let damaged = Signed { signature: signature.into(), ..entries[1].clone() };
             let line = entry(&damaged, ABOUT, &trial.authority()).unwrap_err();

@@ -64,6 +64,9 @@ impl Journal {
     }
 }
 
+/// Most clients: their entries, about 1.5 kB each, fit into one announcement.
+const CLIENTS: usize = 2000;
+
 /// What `seccogc serve` found at the start.
 pub enum Begin<'a> {
     /// A new run in this folder.
@@ -85,6 +88,10 @@ pub fn check(config: &Config) -> Result<()> {
             config.clients
         );
         return Err(Error::config("deploy.names", rule));
+    }
+    if config.clients > CLIENTS {
+        let rule = format!("{} are too many for one deployment; give at most {CLIENTS}", config.clients);
+        return Err(Error::config("clients", rule));
     }
     if config.solver.solver().has_controls() {
         return refuse(
@@ -134,10 +141,9 @@ pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) ->
     let hub = Arc::new(Hub {
         about: About { run: journal.run, digest: welcome.digest() },
         names: config.deploy.names.clone(),
-        largest_share: config.deploy.largest_share,
+        deploy: config.deploy.clone(),
         authority,
         signer,
-        refusals: config.deploy.refusals,
         welcome: Arc::new(to_json(&welcome)),
         lobby: Mutex::new(Lobby::new(journal.announced + 1)),
         changed: Condvar::new(),

@@ -149,12 +149,16 @@ fn aside(question: Query, reply: impl FnOnce(&Query) -> zenoh::Result<()> + Send
         UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
         return;
     }
-    std::thread::spawn(move || {
+    let started = std::thread::Builder::new().spawn(move || {
         if let Err(error) = reply(&question) {
             tracing::debug!("{}: {error}", question.key_expr());
         }
         UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
     });
+    // Whoever gets no answer asks again.
+    if started.is_err() {
+        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Answers with a small message.

@@ -21,7 +21,7 @@ use crate::config::is_name;
 use crate::error::{Error, Result};
 
 /// Most bytes of a certificate with those that stand between it and the authority.
-const CHAIN: usize = 16 * 1024;
+const CHAIN: usize = 8 * 1024;
 
 /// Most certificates of a chain.
 const LINKS: usize = 4;

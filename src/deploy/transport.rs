@@ -275,6 +275,7 @@ pub enum Pulled {
 /// Pulls the message at `key`, of at most `most` bytes, until `deadline`.
 pub fn pull(session: &Session, key: &str, most: usize, deadline: Instant, stop: &AtomicBool) -> Pulled {
     let mut whole: Vec<u8> = Vec::new();
+    let mut announced = 0;
     let mut size = FIRST_PIECE;
     loop {
         let now = Instant::now();
@@ -294,6 +295,10 @@ pub fn pull(session: &Session, key: &str, most: usize, deadline: Instant, stop: 
             Err(reason) => return Pulled::Nothing(reason),
         };
         let total = total.unwrap_or(usize::MAX);
+        if !whole.is_empty() && total != announced {
+            return Pulled::Refused(format!("a message of {total} bytes that had {announced} before"));
+        }
+        announced = total;
         if total > most {
             return Pulled::Refused(format!("a message of {total} bytes where at most {most} are expected"));
         }

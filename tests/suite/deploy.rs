@@ -86,11 +86,10 @@ impl Trial {
             trial.port
         );
         fs::write(trial.path("run.toml"), config).unwrap();
+        // What these clients accept beyond their defaults: the protocol, and σ beside updates without bound.
         let kind = protocol.split('"').nth(1).unwrap();
-        if !["sec-cogc", "zero-sum"].contains(&kind) {
-            // Clients play these only if told so.
-            fs::write(trial.path("plays.toml"), format!("protocols = [\"{kind}\"]\n")).unwrap();
-        }
+        let policy = format!("protocols = [\"{kind}\"]\nleast_key_ratio = 0.0\n");
+        fs::write(trial.path("policy.toml"), policy).unwrap();
         trial
     }
 
@@ -123,9 +122,7 @@ impl Trial {
         command.args(["join", "--data", "mnist-subset", "--name", name, "--server"]);
         command.arg(format!("localhost:{}", self.port)).arg("--pki").arg(self.path(pki));
         command.args(["--patience", &patience.to_string()]);
-        if self.path("plays.toml").exists() {
-            command.arg("--policy").arg(self.path("plays.toml"));
-        }
+        command.arg("--policy").arg(self.path("policy.toml"));
         command
     }
 

@@ -285,18 +285,49 @@ fn a_downgrade_is_refused() {
         trial.attack(&changed, |_| ())
     };
     let open = with(SECURE, "kind = \"fedavg\"");
-    assert!(
-        open.starts_with(&forbidden("protocol fedavg, and `protocols` has sec-cogc, zero-sum")),
-        "{open}"
-    );
-    let weak = with("key_std = 10.0", "key_std = 1e-6");
-    assert_eq!(weak, forbidden("key_std 0.000001 is below `least_key_std`, 1"));
-    fs::write(trial.path("policy.toml"), "clip_norm = 1.0\nmost_rounds = 5\n").unwrap();
+    assert_eq!(open, forbidden("protocol fedavg, and `protocols` has sec-cogc"));
+    let policy = |text: &str| fs::write(trial.path("policy.toml"), text).unwrap();
+    policy("");
+    let unbounded = "no clipping, without which key_std hides nothing, and `least_key_ratio` is 1; take arithmetic = \"field\"";
+    assert_eq!(with("rounds = 9", "rounds = 8"), forbidden(unbounded));
+    // Four clients, of whom one may have half of all examples.
+    let weak = with("steps = 5", "clip_norm = 10.0\nsteps = 5");
+    let beside = "key_std 10 beside weighted updates of norm 20, and `least_key_ratio` is 1; take arithmetic = \"field\"";
+    assert_eq!(weak, forbidden(beside));
+    policy("clip_norm = 1.0\n");
+    assert_eq!(with("rounds = 9", "rounds = 8"), forbidden("no clipping, and `clip_norm` is 1"));
+    policy("least_key_ratio = 0.0\nmost_rounds = 7\n");
+    assert_eq!(with("rounds = 9", "rounds = 8"), forbidden("8 rounds, and `most_rounds` is 7"));
+    let long = with("share_deadline = 4.0", "share_deadline = 1e20");
+    assert!(long.contains("deploy.share_deadline: 100000000000000000000 is too long"), "{long}");
+}
+
+#[test]
+fn no_round_beyond_the_last_is_played() {
+    let trial = trial(SECURE);
+    let one = config(&trial).replace("rounds = 9", "rounds = 1");
+    let rogue = Rogue::start(&trial, &one);
+    let ann = trial.join("ann");
+    let members =
+        |round| [rogue.entry("ann"), rogue.signed("bob", round, |_| ()), rogue.signed("cleo", round, |_| ())];
+    rogue.announce(1, &members(1));
+    rogue.put_models(1);
+    rogue.announce(2, &members(2));
+    assert_eq!(trial.ends(ann), message("round 2 of 1"));
+}
+
+#[test]
+fn two_clients_do_not_share_a_ledger() {
+    let trial = trial(SECURE);
     let rogue = Rogue::start(&trial, &config(&trial));
-    let mut command = trial.command("ann", "pki", 60);
-    let line = trial.ends(trial.spawn("ann.log", command.arg("--policy").arg(trial.path("policy.toml"))));
-    assert_eq!(line, forbidden("no clipping, and `clip_norm` is 1"));
-    drop(rogue);
+    let _first = trial.join("ann");
+    rogue.entry("ann");
+    let line = trial.ends(trial.spawn("second.log", &mut trial.command("ann", "pki", 60)));
+    drop(line);
+    let log = trial.log("second.log");
+    let rule =
+        "ann.ledger.json: another `seccogc join` has this ledger; stop it, or give this one another name";
+    assert!(log.lines().last().is_some_and(|line| line.ends_with(rule)), "{log}");
 }
 
 #[test]
@@ -357,9 +388,8 @@ fn no_round_is_answered_twice() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(trial.ends(ann), message("round 1 comes next, but round 1 was played"));
-    fs::write(trial.path("policy.toml"), "most_releases = 1\n").unwrap();
-    let mut command = trial.command("ann", "pki", 60);
-    let ann = trial.spawn("ann.log", command.arg("--policy").arg(trial.path("policy.toml")));
+    fs::write(trial.path("policy.toml"), "least_key_ratio = 0.0\nmost_releases = 1\n").unwrap();
+    let ann = trial.join("ann");
     rogue.waiting.lock().unwrap().entries.clear();
     rogue.entry("ann");
     rogue.announce(2, &members(2));

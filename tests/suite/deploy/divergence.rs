@@ -51,7 +51,7 @@ fn a_client_that_diverges_says_so_and_the_others_go_on() {
         let mut command = Command::new(SECCOGC);
         command.args(["join", "--name", name, "--server"]).arg(format!("localhost:{}", trial.port));
         command.arg("--pki").arg(trial.path("pki")).arg("--data").arg(trial.path(file));
-        command.arg("--policy").arg(trial.path("plays.toml"));
+        command.arg("--policy").arg(trial.path("policy.toml"));
         trial.spawn(&format!("{name}.log"), &mut command)
     });
     assert!(server.wait(60), "{}", trial.log("server.log"));
