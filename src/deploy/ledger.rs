@@ -54,8 +54,8 @@ impl Ledger {
     /// Reads a ledger; without a file it is empty.
     ///
     /// # Errors
-    /// A file that cannot be read or is no ledger: what was spent must not be forgotten. A ledger that another
-    /// process has opened.
+    /// A file that cannot be read or is no ledger: what was spent must not be forgotten. A ledger that
+    /// another process has opened.
     pub fn open(path: &Path) -> Result<Self> {
         let lock = lock(path)?;
         let spent = match std::fs::read(path) {
@@ -105,8 +105,8 @@ impl Ledger {
         self.of(run).map_or(0, |one| one.singled_out)
     }
 
-    /// What all other runs, and this one under other welcomes, may have cost beyond their sums: ε adds up, and
-    /// so does δ. `None` when one was played without anybody asking.
+    /// What all other runs, and this one under other welcomes, may have cost beyond their sums: ε adds up,
+    /// and so does δ. `None` when one was played without anybody asking.
     #[must_use]
     pub fn epsilon_before(&self, about: About) -> Option<f64> {
         let other = |run: Hex, digest: Hex| (run, digest) != (about.run, about.digest);

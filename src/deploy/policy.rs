@@ -29,8 +29,8 @@ pub struct Policy {
     /// update. Schemes in which the server tells who survived (`light-sec-agg`, `groupwise`, `sec-agg`,
     /// `sec-agg-plus`) trust it to tell everybody the same, and SecAgg to hand on keys.
     pub protocols: Vec<String>,
-    /// Smallest σ of keys or noise over the largest norm of a weighted update: clip_norm, times the clients of
-    /// a round, times `largest_share`. Keys hide what is bounded: without clipping, or off the grid, only 0,
+    /// Smallest σ of keys or noise over the largest norm of a weighted update: clip_norm, times the clients
+    /// of a round, times `largest_share`. Keys hide what is bounded: without clipping, or off the grid, only 0,
     /// for whatever there is, allows them. Keys over a field are uniform and always strong enough.
     pub least_key_ratio: f64,
     /// Largest norm to which updates are clipped; without it any, and none.

@@ -360,7 +360,7 @@ fn every_cohort_that_may_occur_is_audited() {
 #[test]
 fn deployed_clients_have_the_weights_that_are_assumed() {
     let audit = |sets: &[&str]| {
-        let mut args = vec!["audit", "configs/deploy.toml"];
+        let mut args = vec!["audit", "configs/deploy.toml", "--set", "protocol.arithmetic=f64"];
         args.extend(sets.iter().flat_map(|set| ["--set", set]));
         seccogc(&args)
     };
