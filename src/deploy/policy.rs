@@ -30,8 +30,8 @@ pub struct Policy {
     /// `sec-agg-plus`) trust it to tell everybody the same, and SecAgg to hand on keys.
     pub protocols: Vec<String>,
     /// Smallest σ of keys or noise over the largest norm of a weighted update: clip_norm, times the clients
-    /// of a round, times `largest_share`. Keys hide what is bounded: without clipping, or off the grid, only 0,
-    /// for whatever there is, allows them. Keys over a field are uniform and always strong enough.
+    /// of a round, times `largest_share`. Keys hide what is bounded: without clipping, or off the grid, only
+    /// 0, for whatever there is, allows them. Keys over a field are uniform and always strong enough.
     pub least_key_ratio: f64,
     /// Largest norm to which updates are clipped; without it any, and none.
     #[serde(skip_serializing_if = "Option::is_none")]
