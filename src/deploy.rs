@@ -38,18 +38,41 @@
 //!
 //! # Who may deviate, and what then holds
 //!
-//! | promise | against | holds |
-//! |---|---|---|
-//! | privacy of an update | routers and eavesdroppers | yes: mutual TLS, and shares are sealed from client to client |
-//! | | a server that deviates | what the audit says of the server, of any cohort that the client's policy allows: keys, weights, cohort, round, model and configuration are signed by those whom they concern, and members to whom different ones were shown have no secret in common, so that the round is an outage |
-//! | | the same, where the server tells who survived (`light-sec-agg`, `groupwise`, `sec-agg`, `sec-agg-plus`) | as long as it tells everybody the same, and, for SecAgg, hands on the keys that clients advertise; a client plays these only if its policy names them |
-//! | | that server with T members | what the audit says of the server and T clients (`audit --all-coalitions T`) in the smallest cohort that the policy allows; members may claim wrong numbers of examples, which `largest_share` bounds |
-//! | | the authority | no: whoever has its key can be every other member; `ca.key` stays apart. A revocation list is read when a party starts |
-//! | | a server that bounds nothing | yes: over the reals a client plays only clipped updates on the grid beside keys of `least_key_ratio`, unless its policy says 0 |
-//! | | sums of several rounds | only as far as the policy goes: sums are what every scheme here releases, and a server may show one model twice. Sums over cohorts that differ by few clients tell their difference: a client warns of cohorts that differ from one of the last 64 by a single client, and refuses those that differ by fewer than `least_difference` (by default it refuses none); members that collude can fill up the difference. Cohorts without it it does not see, but their members do. What changing cohorts tell in the long run: So, Ali, Güler, Jiao, Avestimehr, *Securing Secure Aggregation: Mitigating Multi-Round Privacy Leakage in Federated Learning*, AAAI 2023 |
-//! | correctness of the sum | links, crashes | yes: exact or an outage |
-//! | | a member that sends a well-formed wrong sum or a poisoned update | no: exact sums of hidden updates cannot tell |
-//! | availability | anybody | no: a server can announce nothing, and a member can cost every round that it is in; who sends what is refused is left out, who sends nothing is not |
+//! Privacy of an update, against
+//!
+//! - routers and eavesdroppers: yes: mutual TLS, and shares are sealed from client to client.
+//! - a server that deviates: what the audit says of the server, of any cohort that the client's policy
+//!   allows: keys, weights, cohort, round, model and configuration are signed by those whom they concern,
+//!   and members to whom different ones were shown have no secret in common, so that the round is an
+//!   outage.
+//! - the same, where the server tells who survived (`light-sec-agg`, `groupwise`, `sec-agg`,
+//!   `sec-agg-plus`): as long as it tells everybody the same, and, for SecAgg, hands on the keys that
+//!   clients advertise; a client plays these only if its policy names them.
+//! - that server with T members: what the audit says of the server and T clients
+//!   (`audit --all-coalitions T`) in the smallest cohort that the policy allows; members may claim wrong
+//!   numbers of examples, which `largest_share` bounds.
+//! - the authority: no: whoever has its key can be every other member; `ca.key` stays apart. A revocation
+//!   list is read when a party starts.
+//! - a server that bounds nothing: yes: over the reals a client plays only clipped updates on the grid
+//!   beside keys of `least_key_ratio`, unless its policy says 0.
+//! - sums of several rounds: only as far as the policy goes: sums are what every scheme here releases, and
+//!   a server may show one model twice. Sums over cohorts that differ by few clients tell their difference:
+//!   a client warns of cohorts that differ from one of the last 64 by a single client, and refuses those
+//!   that differ by fewer than `least_difference` (by default it refuses none); members that collude can
+//!   fill up the difference. Cohorts without it it does not see, but their members do. What changing
+//!   cohorts tell in the long run: So, Ali, Güler, Jiao, Avestimehr, *Securing Secure Aggregation:
+//!   Mitigating Multi-Round Privacy Leakage in Federated Learning*, AAAI 2023.
+//!
+//! Correctness of the sum, against
+//!
+//! - links, crashes: yes: exact or an outage.
+//! - a member that sends a well-formed wrong sum or a poisoned update: no: exact sums of hidden updates
+//!   cannot tell.
+//!
+//! Availability, against
+//!
+//! - anybody: no: a server can announce nothing, and a member can cost every round that it is in; who sends
+//!   what is refused is left out, who sends nothing is not.
 //!
 //! Audits speak of parties that follow the protocol and pool what they see; these checks are what makes a
 //! deviating server no stronger than that.
