@@ -12,22 +12,21 @@ use super::agreement::{KeyPair, entropy};
 use super::examples::examples;
 use super::ledger::Ledger;
 use super::message::{
-    DIVERGED, Entry, Hex, Order, Signed, VERSION, Welcome, digest, from_json, to_json, told,
+    DIVERGED, Entry, Hex, Order, Signed, VERSION, Welcome, digest, from_json, of_server, to_json, told,
 };
 use super::play::{OfClient, Round, deadlines};
 use super::policy::Policy;
 use super::roster::{About, Member, Roster, weights};
-use super::seat::{Scheme, scheme};
+use super::seat::{public_of, scheme_of};
+use super::server::check;
 use super::shelf::Shelf;
 use super::statement::{Authority, Signer, Topic};
 use super::transport::{Identity, Place, Pulled, ROOT, ask, open, peer_name, pull};
-use crate::algebra::grid::Public;
 use crate::config::{Config, is_name};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::learn::{Device, Learner, LocalUpdate, learner};
-use crate::protocol::{ProtocolConfig, Update};
-use crate::seed::Seed;
+use crate::protocol::Update;
 use crate::train::{LocalRound, mean_count, not_finite};
 
 /// What `seccogc join` was asked for.
@@ -202,11 +201,11 @@ impl<'a> Participant<'a> {
         config.check().map_err(|error| of_server(format!("its configuration: {error}")))?;
         let options = line.options;
         options.policy.run(&config)?;
-        super::server::check(&config).map_err(|error| of_server(format!("its configuration: {error}")))?;
+        check(&config).map_err(|error| of_server(format!("its configuration: {error}")))?;
         let index = config.deploy.names.iter().position(|name| *name == options.name);
         let index =
             index.ok_or_else(|| of_server(format!("its configuration does not know `{}`", options.name)))?;
-        let (dataset, shard) = examples(options, index, &mut config, &welcome)?;
+        let (dataset, shard) = examples(&options.data, index, &mut config, &welcome)?;
         let learner = learner(&config.model, &config.solver, &dataset, options.device.clone())?;
         let coordinates = config.solver.solver().coordinates(learner.parameters());
         let about = About { run: welcome.run, digest };
@@ -382,10 +381,6 @@ impl<'a> Participant<'a> {
     }
 }
 
-pub(super) fn of_server(problem: String) -> Error {
-    Error::Refused(format!("message from the server: {}", told(&problem)))
-}
-
 /// What a client takes part in, for its log.
 fn agreed(config: &Config, epsilon: Option<f64>, delta: f64) -> String {
     let protocol = &config.protocol;
@@ -402,23 +397,4 @@ fn agreed(config: &Config, epsilon: Option<f64>, delta: f64) -> String {
         text += &format!(", ε ≤ {epsilon:.3} beyond the sums at δ = {delta:e}");
     }
     text
-}
-
-/// What everybody knows of the updates of a cohort, vectors of `coordinates` numbers.
-pub(super) fn public_of(config: &Config, members: &[Member], coordinates: usize) -> Public {
-    Public {
-        clip: config.solver.solver().clip_norm(),
-        weight: weights(members).into_iter().fold(0.0, f64::max),
-        coordinates: Some(coordinates),
-        tolerance: config.outage.recovery_tolerance,
-    }
-}
-
-/// The scheme of a cohort of `members` clients, of whose updates this is known; server and clients make the
-/// same one.
-pub(super) fn scheme_of(config: &Config, members: usize, public: &Public) -> Result<Box<dyn Scheme>> {
-    let protocol: ProtocolConfig =
-        if members == config.clients { config.protocol.clone() } else { config.protocol.fitted(members) };
-    let seed = Seed::new(config.seed).child("protocol", 0);
-    scheme(&protocol, members, seed, public, config.deploy.largest).map_err(|error| error.within("protocol"))
 }

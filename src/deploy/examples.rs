@@ -1,7 +1,8 @@
 //! What a client trains on.
 
-use super::client::{Join, of_server};
-use super::message::{Welcome, told};
+use std::path::Path;
+
+use super::message::{Welcome, of_server, told};
 use crate::config::Config;
 use crate::data::{Augmentation, Dataset, DatasetName, Normalisation};
 use crate::error::{Error, Result};
@@ -13,12 +14,12 @@ use crate::train::divide;
 /// # Errors
 /// Data that cannot be read, or is not what the run learns; no example at all.
 pub(super) fn examples(
-    options: &Join,
+    data: &Path,
     index: usize,
     config: &mut Config,
     welcome: &Welcome,
 ) -> Result<(Dataset, Vec<usize>)> {
-    let published = DatasetName::ALL.iter().find(|name| options.data.as_os_str() == name.as_str());
+    let published = DatasetName::ALL.iter().find(|name| data.as_os_str() == name.as_str());
     let (dataset, shard) = match published {
         Some(&name) if name == config.data.name => {
             config.data.dir = None;
@@ -31,23 +32,23 @@ pub(super) fn examples(
             return Err(Error::Refused(format!("--data {name}: {rule}")));
         }
         None => {
-            let dataset = own(options, config, welcome)?;
+            let dataset = own(data, config, welcome)?;
             let shard = (0..dataset.train.len()).collect();
             (dataset, shard)
         }
     };
     if shard.is_empty() {
-        return Err(Error::Refused(format!("--data {}: no example to train on", options.data.display())));
+        return Err(Error::Refused(format!("--data {}: no example to train on", data.display())));
     }
     Ok((dataset, shard))
 }
 
 /// A client's own examples, in the form of the server's.
-fn own(options: &Join, config: &Config, welcome: &Welcome) -> Result<Dataset> {
+fn own(data: &Path, config: &Config, welcome: &Welcome) -> Result<Dataset> {
     let Welcome { classes, shape, mean, std, .. } = welcome;
     // What the server says of columns and classes may stand in the error.
     let refuse = |error: Error| Error::Refused(told(&error.to_string()));
-    let train = config.data.load_own(&options.data, classes, *shape).map_err(refuse)?;
+    let train = config.data.load_own(data, classes, *shape).map_err(refuse)?;
     let channels = if shape[..2] == [1, 1] { shape[2] } else { shape[0] };
     let fits = |s: &Vec<f32>| (s.len() == channels || s.len() == shape[0]) && s.iter().all(|x| x.is_finite());
     if !fits(mean) || !fits(std) || std.iter().any(|s| *s <= 0.0) {

@@ -63,7 +63,6 @@ pub(super) struct Lobby {
 /// What the callbacks of the transport share with the rounds.
 pub(super) struct Hub {
     pub about: About,
-    pub names: Vec<String>,
     pub deploy: DeployConfig,
     pub authority: Authority,
     pub signer: Signer,
@@ -82,7 +81,7 @@ impl Hub {
 
     pub fn refused(&self, who: &str, problem: &str) {
         let (who, problem) = (told(who), told(problem));
-        let invited = self.names.contains(&who);
+        let invited = self.deploy.names.contains(&who);
         self.page.update(|status| status.refuse(if invited { &who } else { "others" }));
         if !invited {
             tracing::warn!("refused from {who}: {problem}");
@@ -119,7 +118,7 @@ impl Hub {
     /// The authority vouches for the name; whether it is invited is ours to say. The router denies the others
     /// everything.
     pub fn connected(&self, name: &str) {
-        if !self.names.iter().any(|invited| invited == name) {
+        if !self.deploy.names.iter().any(|invited| invited == name) {
             self.refused(name, "not among deploy.names");
         }
     }
@@ -132,7 +131,7 @@ impl Hub {
         let mut chunks = key.split('/').skip(2);
         let (Some(name), Some(what)) = (chunks.next(), chunks.next()) else { return };
         let name = name.to_owned();
-        if !self.names.contains(&name) {
+        if !self.deploy.names.contains(&name) {
             self.refused(&name, "not among deploy.names");
             return;
         }
@@ -247,14 +246,19 @@ impl Hub {
             }
             let invited = |name: &String| !lobby.left_out.contains_key(name);
             let expected = |name: &String| invited(name) && (first || lobby.alive.contains(name));
-            let complete =
-                self.names.iter().filter(|name| expected(name)).all(|name| lobby.ready.contains_key(name));
+            let complete = self
+                .deploy
+                .names
+                .iter()
+                .filter(|name| expected(name))
+                .all(|name| lobby.ready.contains_key(name));
             if enough && (complete || since.elapsed() >= gather) {
                 break;
             }
             if told.elapsed() > Duration::from_secs(10) {
                 told = Instant::now();
                 let absent: Vec<&str> = self
+                    .deploy
                     .names
                     .iter()
                     .filter(|name| invited(name) && !lobby.ready.contains_key(*name))
@@ -275,7 +279,7 @@ impl Hub {
             left = left.saturating_sub(escaped);
             fits
         };
-        let fitting = self.names.iter().filter_map(ready).take_while(fits);
+        let fitting = self.deploy.names.iter().filter_map(ready).take_while(fits);
         let (members, entries) = fitting.map(Waiting::member).unzip();
         Cohort { members, entries }
     }

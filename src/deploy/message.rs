@@ -4,6 +4,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::error::Error;
+
 /// Most bytes of one of these messages.
 pub const MOST: usize = 1 << 22;
 
@@ -74,6 +76,12 @@ pub fn told(text: &str) -> String {
         }
     }
     line
+}
+
+/// What a client ends with when the server's message breaks a rule.
+#[must_use]
+pub fn of_server(problem: String) -> Error {
+    Error::Refused(format!("message from the server: {}", told(&problem)))
 }
 
 /// A message under somebody's name; see [`super::statement`].

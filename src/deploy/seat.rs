@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use super::agreement::{Secrets, entropy};
+use super::roster::{Member, weights};
 use crate::algebra::field::Prime;
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::Quantiser;
 use crate::algebra::{KeyStream, LinearForm, Real, Sample, Symbol};
 use crate::coding::Code;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::message::{Expects, HEADER_BYTES};
@@ -81,6 +83,25 @@ pub fn scheme(
     largest: f64,
 ) -> Result<Box<dyn Scheme>> {
     protocol.assemble(Given { clients, seed, public }, Deployed { largest })?
+}
+
+/// What everybody knows of the updates of a cohort, vectors of `coordinates` numbers.
+pub(super) fn public_of(config: &Config, members: &[Member], coordinates: usize) -> Public {
+    Public {
+        clip: config.solver.solver().clip_norm(),
+        weight: weights(members).into_iter().fold(0.0, f64::max),
+        coordinates: Some(coordinates),
+        tolerance: config.outage.recovery_tolerance,
+    }
+}
+
+/// The scheme of a cohort of `members` clients, of whose updates this is known; server and clients make the
+/// same one.
+pub(super) fn scheme_of(config: &Config, members: usize, public: &Public) -> Result<Box<dyn Scheme>> {
+    let protocol: ProtocolConfig =
+        if members == config.clients { config.protocol.clone() } else { config.protocol.fitted(members) };
+    let seed = Seed::new(config.seed).child("protocol", 0);
+    scheme(&protocol, members, seed, public, config.deploy.largest).map_err(|error| error.within("protocol"))
 }
 
 /// Makes schemes whose parties are apart.

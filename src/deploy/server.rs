@@ -10,12 +10,12 @@ use zenoh::sample::SampleKind;
 use zenoh::{Session, Wait};
 
 use super::agreement::entropy;
-use super::client::{public_of, scheme_of};
 use super::hub::{Hub, Lobby};
 use super::message::{DONE, Hex, VERSION, Welcome, digest, to_json};
 use super::page::Page;
 use super::play::{self, Heard, OfServer, deadlines};
 use super::roster::{About, Member, weights};
+use super::seat::{public_of, scheme_of};
 use super::shelf::Shelf;
 use super::statement::{Authority, Signer, Topic};
 use super::transport::{Identity, Place, ROOT, open};
@@ -140,7 +140,6 @@ pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) ->
     let page = Page::open(&config, journal.run)?;
     let hub = Arc::new(Hub {
         about: About { run: journal.run, digest: welcome.digest() },
-        names: config.deploy.names.clone(),
         deploy: config.deploy.clone(),
         authority,
         signer,
