@@ -12,7 +12,7 @@ use super::table::{mean_of_some, mean_pm, short};
 use super::{Recorded, Runs, Series, Spread};
 use crate::audit::Entry;
 use crate::error::{Error, Result};
-use crate::record::{End, Measures, Target, kept, mark, read_rows, write_atomically};
+use crate::record::{End, Measures, RunInfo, Target, kept, mark, read_rows, write_atomically};
 use crate::sweep::results;
 
 const STYLE: &str = include_str!("report.css");
@@ -81,7 +81,7 @@ fn head(runs: &Runs, groups: &[Group], title: &str) -> String {
         ("parameters", of(&|run| run.info.parameters.to_string())),
         ("clients", of(&|run| run.value("clients").unwrap_or_default().into())),
         ("device", of(&|run| format!("{}, {} cores", run.info.device, run.info.cores))),
-        ("program", of(&|run| format!("seccogc {} ({})", run.info.version, run.info.commit))),
+        ("program", of(&|run| program(&run.info))),
     ];
     let mut out = format!("<header>\n<h1>{}</h1>\n<dl>\n", escape(title));
     for (name, value) in facts {
@@ -238,7 +238,7 @@ fn audit(groups: &[Group]) -> Result<String> {
     let mut out = String::new();
     if !blocks.is_empty() {
         out += "<p>What the worst client gives away in a round in which no message is lost, computed from the messages of the \
-                running code: local mutual information per coordinate, how unequal clients are, what of it any exact sum gives \
+                running code: local mutual information privacy (LMIP) per coordinate, how unequal clients are, what of it any exact sum gives \
                 away, combinations of updates that are seen without any key, and ε of local differential privacy, beyond the sum \
                 for those who obtain the sum.</p>\n";
         out += &table(&header, blocks, 1);
@@ -328,6 +328,14 @@ pub fn report_path(paths: &[PathBuf], out: Option<&Path>) -> Result<PathBuf> {
         (Some(out), _) => Ok(out.to_owned()),
         (None, [one]) => Ok(one.join("report.html")),
         (None, _) => Ok("report.html".into()),
+    }
+}
+
+/// The program of a run, with its commit where that is known.
+fn program(info: &RunInfo) -> String {
+    match info.commit.as_str() {
+        "unknown" => format!("seccogc {}", info.version),
+        commit => format!("seccogc {} ({commit})", info.version),
     }
 }
 

@@ -4,6 +4,7 @@
 //! for a line; neighbouring curves also differ in their dashes, so that a figure can be read in grey.
 
 mod attack;
+mod coincide;
 mod draw;
 pub mod heatmap;
 mod lines;

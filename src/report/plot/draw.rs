@@ -11,6 +11,7 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::coincide::merged;
 use super::raster::png;
 use crate::error::{Error, Result};
 use crate::record::write_atomically;
@@ -186,6 +187,7 @@ impl Curve {
 impl Panel {
     /// As high as asked, or higher where the legend needs it.
     pub(super) fn of_curves(height: i32, y: Axis, curves: Vec<Curve>) -> Self {
+        let curves = merged(curves);
         let legend = LEGEND_PITCH * curves.len() as i32;
         Self { height: height.max(legend), x: None, y, curves, fills: vec![] }
     }

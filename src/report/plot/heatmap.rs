@@ -6,6 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::draw::{Canvas, Drawn, INK, MARGIN, TEXT_SIZE, TITLE_SIZE, shorten, text_in, width, with_suffix};
+use super::lines::{Graph, Measured, Scale, Trace, plot_graphs};
 use super::raster::png;
 use crate::error::{Error, Result};
 use crate::record::write_atomically;
@@ -55,15 +56,34 @@ fn number(p: f64) -> String {
 }
 
 impl HeatMap {
-    /// Writes `<stem>.svg` and `<stem>.png`. The same input gives the same bytes.
+    /// Writes `<stem>.svg` and `<stem>.png`: a curve where there is one row, over columns that are numbers.
+    /// The same input gives the same bytes.
     ///
     /// # Errors
     /// A map without cells, or a file that cannot be written.
     pub fn write(&self, stem: &Path) -> Result<()> {
+        if let Some(graph) = self.curve() {
+            return plot_graphs(&[graph], &self.title, "", stem);
+        }
         let svg = self.svg()?;
         let png = png(&svg)?;
         write_atomically(&with_suffix(stem, ".svg"), svg.as_bytes())?;
         write_atomically(&with_suffix(stem, ".png"), &png)
+    }
+
+    /// The only row as a curve.
+    fn curve(&self) -> Option<Graph> {
+        let ([name], [cells]) = (&self.y.1[..], &self.cells[..]) else { return None };
+        let at: Vec<f64> = self.x.1.iter().map(|value| value.parse().ok()).collect::<Option<_>>()?;
+        let mut points: Vec<Measured> =
+            at.into_iter().zip(cells).filter_map(|(x, p)| Some((x, (*p)?, None))).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let name = format!("{} = {name}", self.y.0);
+        (points.len() > 1).then(|| Graph {
+            x: (self.x.0.clone(), Scale::Linear),
+            y: ("probability".into(), Scale::FromZero),
+            traces: vec![Trace { name, points }],
+        })
     }
 
     fn svg(&self) -> Result<String> {
@@ -161,6 +181,20 @@ mod tests {
     fn numbers_never_round_to_certainty() {
         let numbers = [0.0, 0.0001, 0.0004999, 0.5, 0.99951, 1.0].map(number);
         assert_eq!(numbers, ["0", "<.001", "<.001", ".500", ">.999", "1"]);
+    }
+
+    #[test]
+    fn one_row_of_numbers_is_a_curve() {
+        let row =
+            HeatMap { y: ("s".into(), vec!["3".into()]), cells: vec![vec![Some(0.5), Some(0.25)]], ..map() };
+        let points = &row.curve().unwrap().traces[0].points;
+        assert_eq!(points[..], [(0.1, 0.5, None), (0.2, 0.25, None)]);
+        let words = HeatMap { x: ("code".into(), vec!["a".into(), "b".into()]), ..row.clone() };
+        assert!(words.curve().is_none() && map().curve().is_none());
+        let folder = tempfile::tempdir().unwrap();
+        row.write(&folder.path().join("row")).unwrap();
+        let svg = std::fs::read_to_string(folder.path().join("row.svg")).unwrap();
+        assert!(svg.contains("s = 3") && svg.contains("probability"), "{svg}");
     }
 
     #[test]
