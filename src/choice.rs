@@ -1,10 +1,39 @@
 //! Configuration sections that are chosen by one of their own keys, and where an error inside one is.
 
+use crate::error::short;
+
 /// Marks the start of a path inside an error message, so that outer levels can prepend theirs.
 const PATH_MARK: char = '\u{1}';
 
+/// A message of the deserialiser in the words of the configuration.
 pub(crate) fn readable(problem: &str) -> String {
-    problem.trim_start_matches(PATH_MARK).replace("unknown field", "unknown key").replace('\n', " ")
+    let problem =
+        problem.trim_start_matches(PATH_MARK).replace("unknown field", "unknown key").replace('\n', " ");
+    let Some((before, expected)) = problem.rsplit_once(", expected ") else { return problem };
+    let found = before.replace("floating point `", "number `").replace(": integer `", ": whole number `");
+    let found = found.replace(": sequence", ": list").replace(": map", ": section");
+    format!("{}, expected {}", short(&found), in_words(expected))
+}
+
+/// What Rust calls a type, as its values are called.
+fn in_words(expected: &str) -> String {
+    let word = match expected.trim() {
+        "u64" | "usize" => "a whole number from 0 on",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u16" => "a whole number from 0 to 65535",
+        "u8" => "a whole number from 0 to 255",
+        "i64" | "i32" | "isize" => "a whole number",
+        "f64" | "f32" => "a number",
+        "a boolean" => "true or false",
+        "a string" => "text in quotes",
+        "a sequence" => "a list",
+        "a map" => "a section",
+        other => match other.strip_prefix("struct ") {
+            Some(_) => "a section",
+            None => other,
+        },
+    };
+    word.to_owned()
 }
 
 /// Declares a configuration section that is chosen by one of its own keys.

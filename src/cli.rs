@@ -4,10 +4,12 @@
 mod attack;
 mod audit;
 mod compare;
+mod config;
 mod dashboard;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod experiment;
+mod job;
 mod model;
 mod plan;
 mod plot;
@@ -22,15 +24,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{self, Config, slug};
+use crate::config::{Config, slug};
 use crate::data::{DatasetName, data_dir, fetch};
 use crate::error::{Error, Result};
 use crate::learn::Device;
 use crate::record::Played;
-use crate::record::{End, free_name, to_csv};
+use crate::record::{End, free_folder, to_csv};
 use crate::report::plot_run;
+use crate::say::{Stderr, Stdout, say};
 use crate::train::{Alone, Crew, Setting};
 use progress::{Progress, View};
 
@@ -38,8 +41,8 @@ use progress::{Progress, View};
 #[command(name = "seccogc", version, about, long_about = LONG_ABOUT, after_help = TOP_EXAMPLES, arg_required_else_help = true)]
 struct Cli {
     /// Worker threads; all cores by default. Results do not depend on it.
-    #[arg(long, global = true, value_name = "N")]
-    threads: Option<usize>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: Option<u64>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -115,16 +118,22 @@ enum Verb {
     /// List the models, and show the layers of one
     #[command(subcommand, after_help = model::EXAMPLES)]
     Model(model::Model),
-    /// Explain the configuration
-    #[command(subcommand, after_help = CONFIG_EXAMPLES)]
-    Config(ConfigVerb),
+    /// Explain keys, write a file to start from, say what a file would run
+    #[command(subcommand, after_help = self::config::EXAMPLES)]
+    Config(self::config::Verb),
+    /// Print the completions of a shell, e.g. for `source <(seccogc completions bash)`
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 const TRAIN_EXAMPLES: &str = "Examples:\n  \
     seccogc train configs/mnist.toml\n  \
     seccogc train configs/mnist.toml --set protocol.stragglers=5 --set rounds=30 --out runs/s5\n  \
     seccogc train configs/mnist.toml --set protocol.kind=fedavg --csv --quiet > rounds.csv\n  \
-    seccogc train --resume runs/s5                       go on after an interruption";
+    seccogc train --resume runs/s5                       go on after an interruption\n  \
+    seccogc train --resume runs/s5 --set rounds=300      or with more rounds";
 
 fn train_examples() -> String {
     let ranks = "\n  \
@@ -136,10 +145,6 @@ const DATA_EXAMPLES: &str = "Examples:\n  \
     seccogc data list\n  \
     seccogc data fetch mnist\n  \
     seccogc data check cifar10 --data-dir /data";
-
-const CONFIG_EXAMPLES: &str = "Examples:\n  \
-    seccogc config explain\n  \
-    seccogc config explain network.client_server";
 
 #[derive(Args)]
 struct Common {
@@ -184,8 +189,8 @@ struct Train {
     /// The configuration, a TOML file
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     config: Option<PathBuf>,
-    /// Go on with an interrupted run folder, with its own configuration
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed"])]
+    /// Go on with a run folder: an interrupted run, or with --set rounds=N one that is to be longer
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "seed"])]
     resume: Option<PathBuf>,
     /// Show a dashboard on the terminal: accuracy, loss, recovery, leakage and traffic so far
     #[arg(long, conflicts_with = "quiet")]
@@ -220,15 +225,6 @@ struct NamedData {
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
-}
-
-#[derive(Subcommand)]
-enum ConfigVerb {
-    /// Print every key with its default, type, range and meaning
-    Explain {
-        /// Only this section, e.g. protocol or network.client_server
-        section: Option<String>,
-    },
 }
 
 /// Runs the program on the process's arguments.
@@ -268,7 +264,7 @@ fn answer(cli: Result<Cli, clap::Error>, crew: &dyn Crew) -> ExitCode {
                 }
                 source = cause.source();
             }
-            eprintln!("error: {line}");
+            say!("error: {line}");
             ExitCode::from(error.exit_code())
         }
     }
@@ -276,7 +272,7 @@ fn answer(cli: Result<Cli, clap::Error>, crew: &dyn Crew) -> ExitCode {
 
 fn take_threads(cli: &Cli) -> Result<()> {
     let Some(threads) = cli.threads else { return Ok(()) };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize);
     pool.build_global().map_err(|error| Error::Refused(format!("--threads {threads}: {error}")))
 }
 
@@ -310,15 +306,9 @@ fn run(cli: Cli, crew: &dyn Crew) -> Result<ExitCode> {
         Verb::Table(args) => table::run(&args)?,
         Verb::Report(args) => report::run(&args)?,
         Verb::Experiment(args) => experiment::run(&args)?,
-        Verb::Config(ConfigVerb::Explain { section }) => {
-            let section = section.unwrap_or_default();
-            let text = config::explain(&section);
-            if text.is_empty() {
-                return Err(Error::Refused(format!(
-                    "no section `{section}`; `seccogc config explain` lists them all"
-                )));
-            }
-            print(&text)?;
+        Verb::Config(verb) => self::config::run(&verb)?,
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "seccogc", &mut Stdout);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -344,7 +334,7 @@ fn data(verb: &Data) -> Result<()> {
         Data::Fetch(args) => {
             let report = fetch::fetch(args.name, &data_dir(args.dir.data_dir.as_deref()), args.quiet)?;
             if !args.quiet {
-                eprintln!("{report}");
+                say!("{report}");
             }
             Ok(())
         }
@@ -391,16 +381,6 @@ fn load(path: &Path, common: &Common) -> Result<Config> {
     Ok(config)
 }
 
-/// Loads a configuration that must have [[compare]] sections.
-fn load_contenders(path: &Path, common: &Common) -> Result<Config> {
-    let config = load(path, common)?;
-    if config.compare.is_empty() {
-        let problem = "nothing to compare; add [[compare]] sections, each with a name and a protocol";
-        return Err(Error::file(path, problem));
-    }
-    Ok(config)
-}
-
 /// What a run is called: its protocol, with the rule of participation if there is one.
 fn label(config: &Config) -> String {
     config.participation.label(config.protocol.kind())
@@ -411,15 +391,30 @@ fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned())
 }
 
-/// Configuration and folder of one run: of a new one, or of the run to go on with.
-fn begin(config: Option<&Path>, resume: Option<&Path>, common: &Common) -> Result<(Config, PathBuf)> {
+/// Does `work` in the folder that was asked for, or else in the first free one of that name under `runs`. A
+/// failure that leaves nothing there leaves no new folder either.
+fn in_folder<T>(out: Option<&Path>, name: &str, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    if let Some(out) = out {
+        return work(out);
+    }
+    let folder = free_folder(&Path::new("runs").join(name))?;
+    let done = work(&folder);
+    if done.is_err() {
+        // Refused by the system where something lies in it.
+        let _ = std::fs::remove_dir(&folder);
+    }
+    done
+}
+
+/// Configuration of one run, and the name of its folder where none is given: of a new run, or of the one to
+/// go on with.
+fn begin(config: Option<&Path>, resume: Option<&Path>, common: &Common) -> Result<(Config, String)> {
     match (resume, config) {
-        (Some(run), _) => Ok((load(&run.join("config.toml"), common)?, run.to_owned())),
+        (Some(run), _) => Ok((load(&run.join("config.toml"), common)?, stem(run))),
         (None, Some(path)) => {
             let config = load(path, common)?;
             let name = format!("{}-{}-seed{}", stem(path), slug(&label(&config)), config.seed);
-            let directory = common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(name)));
-            Ok((config, directory))
+            Ok((config, name))
         }
         (None, None) => Err(Error::Refused("give a configuration, or --resume with a run folder".into())),
     }
@@ -440,7 +435,7 @@ fn finish(verb: &str, directory: &Path, end: &End, common: &Common) -> Result<()
     let played = Played::read(directory)?;
     plot_run(&played, &stem(directory), &directory.join("accuracy"))?;
     if !common.quiet {
-        eprintln!("results in {}", directory.display());
+        say!("results in {}", directory.display());
     }
     if common.csv {
         print(&String::from_utf8_lossy(&to_csv(&played.rows)?))?;
@@ -458,7 +453,7 @@ fn finish(verb: &str, directory: &Path, end: &End, common: &Common) -> Result<()
 /// Shows warnings on standard error.
 fn show_warnings(quiet: bool) {
     let level = if quiet { "error" } else { "seccogc=warn,error" };
-    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_ansi(false);
+    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(|| Stderr).with_ansi(false);
     // A second call in one process keeps the first log.
     let _ = log.without_time().with_target(false).try_init();
 }
@@ -466,19 +461,30 @@ fn show_warnings(quiet: bool) {
 fn train(args: &Train, crew: &dyn Crew) -> Result<()> {
     let common = &args.common;
     show_warnings(common.quiet);
-    let (config, directory) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
+    let (config, name) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
     let device = device(common, args.resume.as_deref())?;
-    crew.enlist(&config, &device, &directory)?;
-    let setting = Setting::build(&config, device)?;
-    let run = setting.run(&config.protocol)?.with_crew(crew);
-    crew.muster()?;
-    let (state, mut recording) =
-        if args.resume.is_some() { run.resume(&directory)? } else { run.create(&directory)? };
-    if !common.quiet {
-        eprintln!("{}", setting.class_table());
-    }
-    let mut progress = Progress::new(&label(&config), config.rounds, View::of(common.quiet, args.dashboard));
-    let (_, end) = run.record(state, &mut recording, &mut |row| progress.row(row))?;
-    progress.finish(&end);
-    finish("train", &directory, &end, common)
+    let out = args.resume.as_deref().or(common.out.as_deref());
+    in_folder(out, &name, |folder| {
+        crew.enlist(&config, &device, folder)?;
+        let setting = Setting::build(&config, device)?;
+        let run = setting.run(&config.protocol)?.with_crew(crew);
+        crew.muster()?;
+        let (state, mut recording) =
+            if args.resume.is_some() { run.resume(folder)? } else { run.create(folder)? };
+        if !common.quiet {
+            say!("{}", setting.class_table());
+            if args.resume.is_some() && state.round >= config.rounds {
+                let (run, rounds) = (folder.display(), config.rounds);
+                say!(
+                    "{run}: all {rounds} rounds are played; `train --resume {run} --set rounds=N` plays more"
+                );
+            }
+        }
+        let view = View::of(common.quiet, args.dashboard);
+        let mut progress = Progress::new(&label(&config), config.rounds, view);
+        progress.after(recording.rows()?);
+        let (_, end) = run.record(state, &mut recording, &mut |row| progress.row(row))?;
+        progress.finish(&end);
+        finish("train", folder, &end, common)
+    })
 }

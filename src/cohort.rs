@@ -61,11 +61,14 @@ impl CohortConfig {
     /// # Errors
     /// [`Error::Config`] with a key relative to the section.
     pub fn check(&self, clients: usize, accumulates: bool) -> Result<()> {
+        if self.least == 0 {
+            return Err(Error::config("least", "0 is too small; give at least 1"));
+        }
         if self.is_everybody() {
             return Ok(());
         }
-        if self.least == 0 || self.least > clients {
-            let rule = format!("{} must be at least 1 and at most the {clients} clients", self.least);
+        if self.least > clients {
+            let rule = format!("{} is more than the {clients} clients; give at most as many", self.least);
             return Err(Error::config("least", rule));
         }
         if let Some(sample) = self.sample.filter(|s| !(self.least..=clients).contains(s)) {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::config::{Config, slug};
 use crate::error::{Diverged, Result};
 use crate::learn::Device;
-use crate::record::{End, Played, Row, claim, to_csv, write_atomically};
+use crate::record::{End, Played, Row, claim, keep_seeds, to_csv, write_atomically};
 use crate::report::{self, Series, Summary, summarise};
 use crate::train::Setting;
 
@@ -15,8 +15,8 @@ pub trait Watch {
     /// Everything is built, and the first run is about to begin in this setting.
     fn begins(&mut self, setting: &Setting);
 
-    /// A run begins.
-    fn run(&mut self, label: &str);
+    /// A run begins, or goes on after the rounds `before`.
+    fn run(&mut self, label: &str, before: &[Row]);
 
     /// A round of it is over.
     fn round(&mut self, row: &Row);
@@ -53,7 +53,8 @@ pub struct Comparison {
 
 /// Trains every contender of `[[compare]]` with every seed into `folder`, which must be new or empty, and
 /// writes `config.toml`, `summary.csv` and `summary.md` beside the run directories. A run that diverges is
-/// marked, and the others go on.
+/// marked, and the others go on. With `resume` the folder is that of a comparison which was interrupted: runs
+/// that are over are kept, and one that is not goes on.
 ///
 /// # Errors
 /// A configuration value that breaks a rule: every contender is built before the first one runs, so that a
@@ -63,6 +64,7 @@ pub fn compare(
     seeds: &[u64],
     device: &Device,
     folder: &Path,
+    resume: bool,
     watch: &mut dyn Watch,
 ) -> Result<Comparison> {
     let setting_of = |seed| Setting::build(&Config { seed, ..config.clone() }, device.clone());
@@ -70,8 +72,11 @@ pub fn compare(
     for (i, contender) in config.compare.iter().enumerate() {
         first.contender(contender).map_err(|error| error.within(&format!("compare[{i}]")))?;
     }
-    claim(folder)?;
-    write_atomically(&folder.join("config.toml"), config.to_toml()?.as_bytes())?;
+    if !resume {
+        claim(folder)?;
+        write_atomically(&folder.join("config.toml"), config.to_toml()?.as_bytes())?;
+        keep_seeds(folder, seeds)?;
+    }
     watch.begins(&first);
 
     let curve = |name: &String| Series { name: name.clone(), runs: Vec::new() };
@@ -86,10 +91,16 @@ pub fn compare(
             let label = if seeds.len() == 1 { name.clone() } else { format!("{name} (seed {seed})") };
             let path = path_of(folder, name, seed);
             let clock = Instant::now();
-            watch.run(&label);
-            let (state, mut recording) = run.create(&path)?;
-            let (_, end) = run.record(state, &mut recording, &mut |row| watch.round(row))?;
-            let seconds = clock.elapsed().as_secs_f64();
+            let (end, before) = match run.ended(&path)? {
+                Some(end) => (end, Played::read(&path)?.rows),
+                None => {
+                    let (state, mut recording) = run.go_on(&path)?;
+                    let before = recording.rows()?;
+                    watch.run(&label, &before);
+                    (run.record(state, &mut recording, &mut |row| watch.round(row))?.1, before)
+                }
+            };
+            let seconds = clock.elapsed().as_secs_f64() + before.iter().map(Row::seconds).sum::<f64>();
             let played = Played::read(&path)?;
             watch.over(&Over { label: &label, played: &played, end: &end, folder: &path })?;
             let scheme = run.aggregator().scheme();

@@ -9,7 +9,9 @@ mod deploy;
 mod explain;
 mod former;
 mod sections;
+mod sets;
 mod sweep;
+mod template;
 mod tools;
 
 use std::path::Path;
@@ -19,8 +21,10 @@ use serde::{Deserialize, Serialize};
 pub use deploy::{DeployConfig, is_name};
 pub use explain::explain;
 pub use sections::{EvaluationConfig, OnDivergence, OutageConfig, OutagePolicy, PrivacyConfig, RecordConfig};
+pub(crate) use sets::{Assignment, Changed, TAGS, with};
 pub(crate) use sweep::{Axis, axes, leaves};
 pub use sweep::{SweepConfig, Variant};
+pub use template::template;
 pub use tools::{AttackConfig, StudyConfig};
 
 use crate::choice::{readable, typed};
@@ -42,8 +46,8 @@ use crate::server_rule::ServerConfig;
 pub struct Config {
     /// Seed of every random stream: partition, initial model, batches, links and keys.
     pub seed: u64,
-    /// Number of communication rounds; at least 1.
-    #[schemars(range(min = 1))]
+    /// Number of communication rounds; 1 to 10 million.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub rounds: u64,
     /// Number of clients M, 1 to 65535; schemes with keys need at least 2.
     #[schemars(range(min = 1, max = 65535))]
@@ -134,50 +138,61 @@ pub struct Contender {
     pub participation: Option<ParticipationConfig>,
 }
 
+/// Most rounds of a run: every round is a line in memory when tables and figures are made.
+const MOST_ROUNDS: u64 = 10_000_000;
+
 /// Most clients among which leakage is measured in every round: the time grows with their third power.
 const MEASURED_CLIENTS: usize = 200;
 
-/// Keys that choose the kind of their section.
-pub(crate) const TAGS: [&str; 1] = ["kind"];
-
 impl Config {
     /// Reads a TOML file and applies `sets`, each `dotted.key=value` with a TOML value (a bare word is a
-    /// string).
+    /// string), in any order.
     ///
-    /// Setting a key that chooses a section's kind to another kind starts that section anew with the new
-    /// kind's defaults.
+    /// Where one of them chooses another kind of a section, the section's keys that both kinds have stay as
+    /// the file says, and the others fall away with a warning.
     ///
     /// # Errors
-    /// One line with the file, the key and the rule.
+    /// One line with the file or the one of `sets`, the key and the rule.
     pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let mut table = parse(&text).map_err(|problem| Error::file(path, problem))?;
-        let in_file = |problem: String| Error::file(path, problem);
-        let (mut config, mut notes) =
-            Self::read(table.clone()).map_err(|problem| in_file(readable(&problem)))?;
-        if !sets.is_empty() {
-            for set in sets {
-                apply(&mut table, set)?;
-            }
-            (config, notes) =
-                Self::read(table).map_err(|problem| Error::Refused(blame(sets, &readable(&problem))))?;
-        }
-        notes.iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
+        let table = parse(&text).map_err(|problem| Error::file(path, problem))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        config.network.resolve_paths(folder);
-        config.data.resolve_paths(folder);
-        config.deploy.resolve_paths(folder);
-        config.check().map_err(|error| Error::file(path, error.to_string()))?;
+        let assignments: Vec<Assignment> =
+            sets.iter().map(|set| sets::assignment(set)).collect::<Result<_>>()?;
+        // What is wrong with the file alone is not laid at a flag's door.
+        Self::read(table.clone()).map_err(|problem| Error::file(path, readable(&problem)))?;
+        let with = |some: &[Assignment]| -> Result<Changed, String> {
+            let mut changed = sets::with(&table, some)?;
+            changed.config.resolve_paths(folder);
+            changed.config.check().map_err(|error| error.to_string())?;
+            Ok(changed)
+        };
+        let Changed { mut config, table: written, former, fallen } =
+            with(&assignments).map_err(|problem| {
+                match sets::culprit(&assignments, &problem, |some| with(some).map(|_| ())) {
+                    Some(i) => Error::Refused(format!("--set {}: {problem}", sets[i])),
+                    None => Error::file(path, problem),
+                }
+            })?;
+        former.iter().chain(&fallen).for_each(|note| tracing::warn!("{}: {note}", path.display()));
+        if !config.sweep.is_empty() {
+            config.sweep.written = Some(written);
+        }
         Ok(config)
+    }
+
+    /// Paths of the configuration's file are relative to its `folder`.
+    pub(crate) fn resolve_paths(&mut self, folder: &Path) {
+        self.network.resolve_paths(folder);
+        self.data.resolve_paths(folder);
+        self.deploy.resolve_paths(folder);
     }
 
     /// The configuration that a table says, and what in it has another name now. Messages about a key begin
     /// with its path, marked as by [`typed`].
     pub(crate) fn read(mut table: toml::Table) -> Result<(Self, Vec<String>), String> {
-        let former = former::renew(&mut table)?;
-        let mut config = typed::<Self>(table)?;
-        config.sweep.former = former.protocol.filter(|_| !config.sweep.is_empty());
-        Ok((config, former.notes))
+        let notes = former::renew(&mut table)?;
+        Ok((typed::<Self>(table)?, notes))
     }
 
     /// Checks the rules that need no data, network or scheme.
@@ -193,6 +208,10 @@ impl Config {
             }
         };
         at_least("rounds", self.rounds, 1)?;
+        if self.rounds > MOST_ROUNDS {
+            let rule = format!("{} is too large; the limit is {MOST_ROUNDS}", self.rounds);
+            return Err(Error::config("rounds", rule));
+        }
         at_least("clients", self.clients as u64, 1)?;
         at_least("record.checkpoint_every", self.record.checkpoint_every, 1)?;
         if self.clients > usize::from(u16::MAX) {
@@ -264,17 +283,23 @@ impl Config {
         self.network.build(self.clients, self.rounds, seed).map_err(|error| error.within("network"))
     }
 
-    /// The configuration as TOML with every default written out.
+    /// The configuration as TOML with every default written out; that of a sweep as it was written, with
+    /// paths that hold anywhere.
     ///
     /// # Errors
     /// A value that TOML cannot express, such as an integer above 2⁶³ − 1.
     pub fn to_toml(&self) -> Result<String> {
         let no_form = |error| Error::Refused(format!("the configuration has no TOML form: {error}"));
-        let Some(protocol) = &self.sweep.former else { return toml::to_string(self).map_err(no_form) };
-        let mut table = toml::Table::try_from(self).map_err(no_form)?;
-        table.insert("protocol".into(), protocol.clone().into());
-        table.remove("participation");
-        toml::to_string(&table).map_err(no_form)
+        let Some(mut written) = self.sweep.written.clone() else {
+            return toml::to_string(self).map_err(no_form);
+        };
+        let resolved = toml::Table::try_from(self).map_err(no_form)?;
+        for section in ["data", "network", "deploy"] {
+            if let (Some(own), Some(now)) = (written.get_mut(section), resolved.get(section)) {
+                sets::refresh(own, now);
+            }
+        }
+        toml::to_string(&written).map_err(no_form)
     }
 }
 
@@ -300,48 +325,4 @@ fn parse(text: &str) -> Result<toml::Table, String> {
         });
         format!("{place}{}", error.message().lines().collect::<Vec<_>>().join(" "))
     })
-}
-
-/// Applies one `--set`.
-fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
-    let refuse = |problem: String| Error::Refused(format!("--set {set}: {problem}"));
-    let Some((path, value)) = set.split_once('=') else {
-        return Err(refuse("give it as key=value, for example protocol.stragglers=5".into()));
-    };
-    let value = match parse(&format!("value = {value}")) {
-        Ok(mut parsed) => parsed.remove("value").unwrap_or_else(|| toml::Value::String(value.into())),
-        Err(_) => toml::Value::String(value.into()),
-    };
-    insert(table, path, value).map_err(refuse)
-}
-
-/// Puts a value at a dotted path. A new kind of a section starts the section anew.
-pub(crate) fn insert(table: &mut toml::Table, path: &str, value: toml::Value) -> Result<(), String> {
-    let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
-    let last = keys.pop().unwrap_or_default();
-    let mut section = table;
-    for key in keys {
-        let inner = section.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        section = inner.as_table_mut().ok_or_else(|| format!("`{key}` is a value, not a section"))?;
-    }
-    if TAGS.contains(&last) && section.get(last).is_some_and(|old| *old != value) {
-        section.clear();
-    }
-    section.insert(last.into(), value);
-    Ok(())
-}
-
-/// Names the `--set` that an error belongs to: the one whose section the error's path lies in.
-fn blame(sets: &[String], problem: &str) -> String {
-    let path = problem.split(": ").next().unwrap_or_default();
-    let of_set = |set: &&String| {
-        let key = set.split('=').next().unwrap_or_default().trim();
-        let section = key.rsplit_once('.').map_or("", |(section, _)| section);
-        let last = key.rsplit('.').next().unwrap_or_default();
-        path == key || ((path == section || section.is_empty()) && problem.contains(&format!("`{last}`")))
-    };
-    match sets.iter().rev().find(of_set).or(sets.last()) {
-        Some(set) => format!("--set {set}: {problem}"),
-        None => problem.to_owned(),
-    }
 }

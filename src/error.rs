@@ -77,7 +77,7 @@ pub enum Error {
 impl Error {
     /// A configuration error at the dotted path `key`.
     pub fn config(key: impl Into<String>, rule: impl Into<String>) -> Self {
-        Self::Config { key: key.into(), rule: rule.into() }
+        Self::Config { key: key.into(), rule: short(&rule.into()) }
     }
 
     /// A missing code at the key `code` of its section.
@@ -123,9 +123,44 @@ impl Error {
     }
 }
 
+/// Longest number that a message spells out, in characters: whole numbers of 64 bits are not longer.
+const DIGITS: usize = 20;
+
+/// A message with numbers that can be read: those of more digits in scientific notation.
+pub(crate) fn short(message: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(from.len());
+        let number = from[..end].trim_end_matches('.');
+        out += before;
+        match number.parse::<f64>() {
+            Ok(value) if number.len() > DIGITS => out += &format!("{value:e}"),
+            _ => out += number,
+        }
+        rest = &from[number.len()..];
+    }
+    out + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_numbers_are_short() {
+        let cases = [
+            ("1000000000000000019884624838656 is too large", "1e30 is too large"),
+            ("0.000000000000000000000000000001", "1e-30"),
+            ("from 0.125 to 18446744073709551615.", "from 0.125 to 18446744073709551615."),
+            ("1.2.3.4.5.6.7.8.9.10.11.12.13.14", "1.2.3.4.5.6.7.8.9.10.11.12.13.14"),
+            ("none", "none"),
+        ];
+        for (long, readable) in cases {
+            assert_eq!(short(long), readable);
+        }
+    }
 
     #[test]
     fn sections_prefix_keys_and_nothing_else() {

@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod algebra;
 pub mod attack;
@@ -50,6 +51,7 @@ pub mod protocol;
 pub mod record;
 pub mod recover;
 pub mod report;
+mod say;
 pub mod seed;
 pub mod server_rule;
 pub mod sweep;

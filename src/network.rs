@@ -207,7 +207,7 @@ pub trait LinkLaw: Send + Sync {
 
 choice! {
     /// A law of message loss, chosen by `kind`.
-    LinkConfig by "kind" as law / law_mut: LinkLaw {
+    LinkConfig by "kind" or "bernoulli" as law / law_mut: LinkLaw {
         /// Every use of a link fails independently with that link's probability.
         "bernoulli" => Bernoulli(bernoulli::Bernoulli),
         /// Bursts: every link is good or bad for a while.

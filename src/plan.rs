@@ -95,8 +95,8 @@ fn codes(config: &Config, all: bool) -> Result<Vec<(CodeKind, usize)>> {
     let clients = config.clients;
     let (family, stragglers, _) = coding(&config.protocol)?;
     let families = if family == CodeKind::Auto { CodeKind::FAMILIES.to_vec() } else { vec![family] };
-    let tolerances = match stragglers {
-        Stragglers::Count(s) if !all => s..s + 1,
+    let tolerances = match stragglers.count(clients) {
+        Ok(s) if !all => s..s + 1,
         _ => 0..clients,
     };
     let mut codes = Vec::new();
@@ -226,7 +226,7 @@ pub fn candidates(
     Ok(found)
 }
 
-/// Replaces `stragglers = "auto"` by the tolerance, and `code = "auto"` beside it by the code, that need the
+/// Replaces `stragglers = "default"` by its number, and `stragglers = "auto"` by the tolerance, and `code = "auto"` beside it by the code, that need the
 /// fewest expected bytes per recovered round over the configured network with the configured attempts; among
 /// equals the first in the order of tolerance. `protocol` replaces the configuration's own; any other
 /// protocol is returned as it is.
@@ -234,8 +234,13 @@ pub fn candidates(
 /// # Errors
 /// A network over which no candidate recovers a round.
 pub fn resolve(protocol: &ProtocolConfig, config: &Config, coordinates: usize) -> Result<ProtocolConfig> {
-    if !matches!(coding(protocol), Ok((_, Stragglers::Auto, _))) {
-        return Ok(protocol.clone());
+    let clients = config.cohort.sample.unwrap_or(config.clients);
+    match coding(protocol) {
+        Ok((code, Stragglers::Default, decoder)) => {
+            return with_code(protocol, code, Stragglers::Default.count(clients)?, decoder);
+        }
+        Ok((_, Stragglers::Auto, _)) => {}
+        _ => return Ok(protocol.clone()),
     }
     let config = Config { protocol: protocol.clone(), ..config.clone() };
     let links = network(&config)?;

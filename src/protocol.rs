@@ -316,7 +316,7 @@ trait Deployable: OverField {
 
 choice! {
     /// An aggregation protocol, chosen by `kind`.
-    ProtocolConfig by "kind" as section / section_mut: SchemeConfig {
+    ProtocolConfig by "kind" or "sec-cogc" as section / section_mut: SchemeConfig {
         /// Plain FedAvg over links that never fail: the upper reference.
         "ideal" => Ideal(uncoded::Ideal),
         /// FedAvg over the failing links: the mean of what arrives.
@@ -392,10 +392,11 @@ impl ProtocolConfig {
     pub fn fitted(&self, clients: usize) -> Self {
         let mut protocol = self.clone();
         if let Some(Coding { code, stragglers, .. }) = protocol.section_mut().coding()
-            && let Stragglers::Count(s) = stragglers
+            && let Ok(s) = stragglers.count(clients)
         {
-            *s = (*s).min(clients.saturating_sub(2));
-            if !code.exists(clients, *s) {
+            let s = s.min(clients.saturating_sub(2));
+            *stragglers = Stragglers::Count(s);
+            if !code.exists(clients, s) {
                 *code = CodeKind::Auto;
             }
         }

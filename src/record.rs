@@ -3,7 +3,8 @@
 //! | file | content |
 //! |---|---|
 //! | `config.toml` | the resolved configuration, every default written out |
-//! | `run.json` | version, commit, device, cores, time of start; when the run is over, how it ended |
+//! | `run.json` | version, commit, device, cores, time of start, fingerprint of the data, changes of the configuration when the run went on; when the run is over, how it ended |
+//! | `.seccogc-lock` | held by the process that writes the run |
 //! | `rounds.csv` | one [`Row`] per round |
 //! | `clients.csv` | one [`ClientRow`] per round and client |
 //! | `leakage.csv` | one [`Entry`](crate::audit::Entry) per adversary layer and client, when nothing is lost |
@@ -11,9 +12,13 @@
 //! | `events.out.tfevents.seccogc` | with `record.tensorboard`, the numbers of `rounds.csv` for TensorBoard |
 //! | `accuracy.svg`, `accuracy.png` | the figure |
 
+mod change;
 mod checkpoint;
+mod folder;
 mod measures;
+pub(crate) mod memory;
 mod played;
+mod seeds;
 mod target;
 pub mod tensorboard;
 mod write;
@@ -25,13 +30,17 @@ use std::sync::LazyLock;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use change::{Change, changes, refused};
 pub use checkpoint::{Checkpoint, Fingerprint};
+use folder::lock;
+pub use folder::{claim, free_folder, last_name};
 pub use measures::Measures;
 pub use played::Played;
 pub(crate) use played::{kept, mark};
+pub use seeds::{keep_seeds, kept_seeds};
 pub use target::{End, Reached, Target};
 pub(crate) use write::TEMPORARY;
-pub use write::write_atomically;
+pub use write::{make_parent, write_atomically, write_new};
 #[cfg(feature = "deploy")]
 pub use write::{write_durably, write_secretly};
 
@@ -130,6 +139,12 @@ impl Row {
     pub fn bytes_between(&self) -> u64 {
         let helpers = self.bytes_client_helper.unwrap_or(0) + self.bytes_helper_helper.unwrap_or(0);
         self.bytes_client_client + helpers
+    }
+
+    /// Seconds of the round, whatever they were spent on.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.seconds_local + self.seconds_coding + self.seconds_evaluation
     }
 
     /// Bytes that went to the server, lost ones included.
@@ -245,6 +260,18 @@ pub struct RunInfo {
     /// Sections of `config.toml` that say nothing of this run: another program brought a part of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own: Vec<String>,
+    /// SHA-256 of the examples and of their division over the clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// The configuration of the rounds that were played last, as TOML.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What was changed when the run went on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// Most bytes that the process had held when the run was over; absent where the system does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
     /// How it ended; absent before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
@@ -276,6 +303,10 @@ impl RunInfo {
             protocol: protocol.into(),
             parameters,
             own: Vec::new(),
+            data: None,
+            config: None,
+            changes: Vec::new(),
+            memory: None,
             end: None,
         }
     }
@@ -302,6 +333,8 @@ fn source_commit() -> Option<String> {
 /// A run directory that is being written.
 pub struct RunDir {
     path: PathBuf,
+    /// Held as long as this lives.
+    _lock: File,
     rounds: csv::Writer<File>,
     clients: csv::Writer<File>,
     events: Option<Events>,
@@ -314,29 +347,30 @@ impl RunDir {
     /// A folder that holds something, or that cannot be written.
     pub fn create(path: &Path, config: &str, info: &RunInfo, tensorboard: bool) -> Result<Self> {
         claim(path)?;
+        let lock = lock(path)?;
         write_atomically(&path.join("config.toml"), config.as_bytes())?;
         info.save(&path.join("run.json"))?;
-        Self::open(path, 0, tensorboard)
+        Self::open(path, lock, 0, tensorboard)
     }
 
-    /// Goes on in an interrupted or diverged run directory: drops the rows after `round`, and that the run is
-    /// over.
+    /// Goes on in an interrupted or diverged run directory, with this configuration and description: drops
+    /// the rows after `round`, and that the run is over.
     ///
     /// # Errors
-    /// Tables that are missing or damaged.
-    pub fn resume(path: &Path, round: u64, tensorboard: bool) -> Result<Self> {
+    /// Tables that are missing or damaged; a folder in which another process writes.
+    pub fn resume(path: &Path, round: u64, config: &str, info: &RunInfo, tensorboard: bool) -> Result<Self> {
+        let lock = lock(path)?;
         keep::<Row>(&path.join("rounds.csv"), |row| row.round <= round)?;
         keep::<ClientRow>(&path.join("clients.csv"), |row| row.round <= round)?;
-        let file = path.join("run.json");
-        if file.exists() {
-            RunInfo { end: None, ..RunInfo::load(&file)? }.save(&file)?;
-        }
-        Self::open(path, round, tensorboard)
+        write_atomically(&path.join("config.toml"), config.as_bytes())?;
+        RunInfo { end: None, ..info.clone() }.save(&path.join("run.json"))?;
+        Self::open(path, lock, round, tensorboard)
     }
 
-    fn open(path: &Path, round: u64, tensorboard: bool) -> Result<Self> {
+    fn open(path: &Path, lock: File, round: u64, tensorboard: bool) -> Result<Self> {
         Ok(Self {
             path: path.to_owned(),
+            _lock: lock,
             rounds: appender(&path.join("rounds.csv"))?,
             clients: appender(&path.join("clients.csv"))?,
             events: tensorboard.then(|| Events::open(path, round)).transpose()?,
@@ -364,7 +398,7 @@ impl RunDir {
         let target = target.map(|accuracy| Target::of(accuracy, &rows));
         let end = End { rounds: rows.len() as u64, target, diverged };
         let path = self.path.join("run.json");
-        RunInfo { end: Some(end.clone()), ..RunInfo::load(&path)? }.save(&path)?;
+        RunInfo { end: Some(end.clone()), memory: memory::peak(), ..RunInfo::load(&path)? }.save(&path)?;
         Ok(end)
     }
 
@@ -389,44 +423,6 @@ impl RunDir {
         self.rounds.flush().map_err(Error::io("write", self.path.join("rounds.csv")))?;
         self.events.as_mut().map_or(Ok(()), |events| events.append(row))
     }
-}
-
-/// Creates an empty folder, or takes one that is empty.
-///
-/// # Errors
-/// A folder that holds something, or that cannot be created or written.
-pub fn claim(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(Error::io("create", path))?;
-    let mut entries = fs::read_dir(path).map_err(Error::io("read", path))?;
-    if entries.next().is_some() {
-        return Err(Error::file(
-            path,
-            "the output folder is not empty; name another with --out, or go on with train --resume",
-        ));
-    }
-    Ok(())
-}
-
-/// `base`, `base-2`, `base-3`, …
-fn names(base: &Path) -> impl Iterator<Item = PathBuf> {
-    let numbered = (2u32..).map(|n| {
-        let mut name = base.as_os_str().to_owned();
-        name.push(format!("-{n}"));
-        PathBuf::from(name)
-    });
-    std::iter::once(base.to_owned()).chain(numbered)
-}
-
-/// The first of `base`, `base-2`, `base-3`, … that does not exist.
-#[must_use]
-pub fn free_name(base: &Path) -> PathBuf {
-    names(base).find(|path| !path.exists()).unwrap_or_else(|| base.to_owned())
-}
-
-/// The last of `base`, `base-2`, `base-3`, … before the first that does not exist.
-#[must_use]
-pub fn last_name(base: &Path) -> Option<PathBuf> {
-    names(base).take_while(|path| path.exists()).last()
 }
 
 fn appender(path: &Path) -> Result<csv::Writer<File>> {

@@ -10,22 +10,23 @@
 //! depend on the run alone, so that a sweep can be extended.
 
 mod execute;
-mod memory;
 pub mod results;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 pub use execute::{Over, Plan, Watch};
 
-use crate::choice::readable;
-use crate::config::{self, Axis, Config, SweepConfig, Variant, axes, leaves, slug};
+use crate::config::{self, Axis, Changed, Config, Variant, axes, leaves, slug};
 use crate::error::{Error, Result};
 
 /// The column that names the variant.
 pub const VARIANT: &str = "variant";
+
+/// Most runs of a sweep: all are built before the first one starts.
+const MOST_RUNS: u128 = 100_000;
 
 /// Longest value in the name of a folder, in characters.
 const NAME: usize = 32;
@@ -53,12 +54,6 @@ struct Assignment {
 }
 
 impl Assignment {
-    /// Order in which assignments make sense: sections before what lies in them, the kind of a section first.
-    fn rank(&self) -> (usize, bool) {
-        let last = self.key.rsplit('.').next().unwrap_or_default();
-        (self.key.matches('.').count(), !config::TAGS.contains(&last))
-    }
-
     fn wrong(&self, problem: &str) -> Error {
         Error::Refused(format!("{}.{} = {}: {problem}", self.table, self.key, self.value))
     }
@@ -82,11 +77,12 @@ impl Sweep {
     /// One line with the grid key whose value is wrong; two runs with the same configuration.
     pub fn of(config: &Config, folder: &Path) -> Result<Self> {
         let sweep = &config.sweep;
-        // Values go into what was written, under former names too.
-        let written = SweepConfig { former: sweep.former.clone(), ..SweepConfig::default() };
-        let base = Config { sweep: written, compare: Vec::new(), ..config.clone() };
-        let base: toml::Table =
-            base.to_toml()?.parse().map_err(|error| Error::Refused(format!("the configuration: {error}")))?;
+        let mut base = match &sweep.written {
+            Some(written) => written.clone(),
+            None => toml::Table::try_from(config)
+                .map_err(|error| Error::Refused(format!("the configuration has no TOML form: {error}")))?,
+        };
+        base.retain(|section, _| !["sweep", "compare"].contains(&section));
         let common = axes(&sweep.grid)?;
         let named = !sweep.variants.is_empty();
         let unnamed = [Variant { name: String::new(), set: toml::Table::new(), grid: toml::Table::new() }];
@@ -100,6 +96,16 @@ impl Sweep {
             }
         }
         let seeds = if sweep.seeds.is_empty() { vec![config.seed] } else { sweep.seeds.clone() };
+        let points = |axes: &[Axis]| {
+            axes.iter().fold(1u128, |all, (_, values)| all.saturating_mul(values.len() as u128))
+        };
+        let own: u128 = grids.iter().map(|own| points(own)).sum();
+        let all = own.saturating_mul(points(&common)).saturating_mul(seeds.len() as u128);
+        if all > MOST_RUNS {
+            let rule =
+                format!("{all} runs are too many; the limit is {MOST_RUNS}, take values or seeds away");
+            return Err(Error::config("sweep", rule));
+        }
 
         let mut runs: Vec<SweepRun> = Vec::new();
         let mut notes = BTreeSet::new();
@@ -119,8 +125,7 @@ impl Sweep {
                 });
                 let values: Vec<Option<String>> = values.collect();
                 let place = place(name, &point);
-                let mut assignments = [set.clone(), point].concat();
-                assignments.sort_by_key(Assignment::rank);
+                let assignments = [set.clone(), point].concat();
                 let config = apply(&base, &assignments, folder, &mut notes)?;
                 for &seed in &seeds {
                     runs.push(SweepRun {
@@ -133,15 +138,16 @@ impl Sweep {
             }
         }
         notes.iter().for_each(|note| tracing::warn!("{note}"));
-        for (i, run) in runs.iter().enumerate() {
-            if let Some(twin) =
-                runs[..i].iter().find(|twin| twin.folder == run.folder || twin.config == run.config)
-            {
-                let (one, other) = (twin.folder.display(), run.folder.display());
-                return Err(Error::config(
-                    "sweep",
-                    format!("{one} and {other} are the same run; take one away"),
-                ));
+        let (mut folders, mut configs) = (BTreeSet::new(), HashMap::new());
+        for run in &runs {
+            let twin = match folders.insert(&run.folder) {
+                true => configs.insert(run.config.to_toml()?, &run.folder),
+                false => Some(&run.folder),
+            };
+            if let Some(twin) = twin {
+                let (one, other) = (twin.display(), run.folder.display());
+                let problem = format!("{one} and {other} are the same run; take one away");
+                return Err(Error::config("sweep", problem));
             }
         }
         Ok(Self { keys, runs })
@@ -167,17 +173,13 @@ fn apply(
     folder: &Path,
     notes: &mut BTreeSet<String>,
 ) -> Result<Config> {
-    let mut table = base.clone();
-    for one in assignments {
-        config::insert(&mut table, &one.key, one.value.clone()).map_err(|problem| one.wrong(&problem))?;
-    }
-    let (mut config, former) =
-        Config::read(table).map_err(|problem| blame(assignments, &readable(&problem)))?;
+    let put: Vec<_> = assignments.iter().map(|one| (one.key.clone(), one.value.clone())).collect();
+    let Changed { mut config, former, fallen, .. } =
+        config::with(base, &put).map_err(|problem| blame(assignments, &problem))?;
     // What the base says was noted when it was read.
     let assigned = former.iter().filter(|_| assignments.iter().any(|one| one.key == "protocol.kind"));
-    notes.extend(assigned.map(|note| blame(assignments, note).to_string()));
-    config.network.resolve_paths(folder);
-    config.data.resolve_paths(folder);
+    notes.extend(assigned.chain(&fallen).map(|note| blame(assignments, note).to_string()));
+    config.resolve_paths(folder);
     config.check().map_err(|error| blame(assignments, &error.to_string()))?;
     Ok(config)
 }

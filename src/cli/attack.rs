@@ -4,23 +4,30 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Common, device, load, print, stem};
+use super::{Common, device, in_folder, load, print, stem};
 use crate::attack::{InversionRow, MembershipRow, invert, membership, proportion_interval};
-use crate::error::Result;
-use crate::record::{claim, free_name, to_csv, write_atomically};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::record::{claim, read_rows, to_csv, write_atomically};
 use crate::report;
+use crate::say::say;
 use crate::train::Setting;
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc attack configs/attack.toml\n  \
-    seccogc attack configs/attack.toml --set 'attack.key_stds=[0.01, 1.0]' --out runs/attack\n\n\
+    seccogc attack configs/attack.toml --set 'attack.key_stds=[0.01, 1.0]' --out runs/attack\n  \
+    seccogc attack --resume runs/attack                  go on after an interruption\n\n\
     Writes inversion.csv with images.png, and membership.csv with roc.csv, roc.svg and roc.png.";
 
 #[derive(clap::Args)]
 pub struct Args {
     /// The configuration, a TOML file with the protocol sec-cogc and the model mlp; [attack] says what is
     /// tried
-    config: PathBuf,
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Go on with an interrupted attack: a finished inversion is kept
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed"])]
+    resume: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -36,28 +43,43 @@ struct RocRow<'a> {
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
     super::show_warnings(common.quiet);
-    let config = load(&args.config, common)?;
-    let device = device(common, None)?;
-    let mut setting = Setting::build(&config, device)?;
+    let (config, name) = match (&args.resume, &args.config) {
+        (Some(folder), _) => (load(&folder.join("config.toml"), common)?, stem(folder)),
+        (None, Some(path)) => (load(path, common)?, stem(path)),
+        (None, None) => return Err(Error::Refused("give a configuration, or --resume with a folder".into())),
+    };
+    let mut setting = Setting::build(&config, device(common, None)?)?;
     setting.truncate(config.attack.examples);
+    let out = args.resume.as_deref().or(common.out.as_deref());
+    in_folder(out, &name, |folder| into(&config, &setting, folder, args))
+}
+
+fn into(config: &Config, setting: &Setting, directory: &Path, args: &Args) -> Result<()> {
+    let common = &args.common;
     let say = |line: &str| {
         if !common.quiet {
-            eprintln!("{line}");
+            say!("{line}");
         }
     };
-    say("inverting the updates of one image each");
-    let (inverted, strips) = invert(&config, &setting)?;
-    say("testing membership on messages and on the final model");
-    let (tested, curves) = membership(&config, &setting)?;
-
-    let name = stem(&args.config);
-    let directory = common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(&name)));
-    claim(&directory)?;
     let file = |name: &str| directory.join(name);
-    write_atomically(&file("config.toml"), config.to_toml()?.as_bytes())?;
-    write_atomically(&file("inversion.csv"), &to_csv(&inverted)?)?;
-    let [channels, height, width] = setting.dataset().train.shape();
-    report::plot_images(&strips, (channels, height, width), &file("images.png"))?;
+    if args.resume.is_none() {
+        claim(directory)?;
+        write_atomically(&file("config.toml"), config.to_toml()?.as_bytes())?;
+    }
+    // Written last, so that where it is the pictures are, too.
+    let first = file("inversion.csv");
+    let inverted: Vec<InversionRow> = if first.exists() {
+        read_rows(&first)?
+    } else {
+        say("inverting the updates of one image each");
+        let (inverted, strips) = invert(config, setting)?;
+        let [channels, height, width] = setting.dataset().train.shape();
+        report::plot_images(&strips, (channels, height, width), &file("images.png"))?;
+        write_atomically(&first, &to_csv(&inverted)?)?;
+        inverted
+    };
+    say("testing membership on messages and on the final model");
+    let (tested, curves) = membership(config, setting)?;
     let csv = to_csv(&tested)?;
     write_atomically(&file("membership.csv"), &csv)?;
     let named: Vec<_> = tested.iter().map(label).zip(curves).collect();

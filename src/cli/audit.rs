@@ -17,12 +17,15 @@ use crate::keys::KeyKind;
 use crate::privacy::view::Coalition;
 use crate::record::to_csv;
 use crate::report::short;
+use crate::say::say;
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc audit configs/mnist.toml\n  \
     seccogc audit configs/mnist.toml --coalition server+2+1-3 --erasures actual\n  \
     seccogc audit configs/mnist.toml --all-coalitions 2 --format csv > leakage.csv\n  \
     seccogc audit configs/mnist.toml --set solver.clip_norm=1 --set privacy.max_ldp_epsilon=8 --calibrate\n\n\
+    LMIP is local mutual information privacy: the bits that a view holds about one client's update, per coordinate. epsilon\n\
+    and delta are those of local differential privacy: how well two updates can be told apart by who sees the view.\n\
     Exit code 1: a bound of [privacy] (max_ldp_epsilon, max_lmip_bits) is exceeded.";
 
 #[derive(clap::Args)]
@@ -88,7 +91,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let audits = subject.audits(&adversaries, &losses)?;
     show(&audits, args.format, &subject.cases()[0])?;
     let exceeded = subject.exceeded(&audits);
-    exceeded.iter().for_each(|line| eprintln!("exceeded: {line}"));
+    exceeded.iter().for_each(|line| say!("exceeded: {line}"));
     Ok(ExitCode::from(u8::from(!exceeded.is_empty())))
 }
 

@@ -2,25 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
+use super::job::Job;
 use super::progress::{Progress, View};
-use super::{Common, device, load_contenders, print, show_warnings, stem};
+use super::{Common, device, in_folder, print, show_warnings};
 use crate::compare::{Comparison, Over, Watch, compare};
 use crate::error::{Error, Result};
-use crate::record::{Row, free_name, to_csv};
+use crate::learn::Device;
+use crate::record::{Row, to_csv};
 use crate::report::{self, Spread, plot_accuracy, plot_run};
+use crate::say::say;
 use crate::train::Setting;
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc compare configs/mnist_compare.toml\n  \
-    seccogc compare configs/mnist_compare.toml --seeds 3 --out runs/three-seeds";
+    seccogc compare configs/mnist_compare.toml --seeds 3 --out runs/three-seeds\n  \
+    seccogc compare --resume runs/three-seeds            go on after an interruption";
 
 #[derive(clap::Args)]
 pub struct Args {
     /// The configuration, a TOML file with [[compare]] sections
-    config: PathBuf,
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    config: Option<PathBuf>,
     /// Run every protocol with this many seeds: SEED, SEED + 1, …
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
+    /// Go on with an interrupted comparison: finished runs are kept, another one goes on from its checkpoint
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed", "seeds"])]
+    resume: Option<PathBuf>,
     /// Show a dashboard on the terminal: accuracy, loss, recovery, leakage and traffic so far
     #[arg(long, conflicts_with = "quiet")]
     dashboard: bool,
@@ -39,12 +47,13 @@ struct Show {
 impl Watch for Show {
     fn begins(&mut self, setting: &Setting) {
         if !self.quiet {
-            eprintln!("{}", setting.class_table());
+            say!("{}", setting.class_table());
         }
     }
 
-    fn run(&mut self, label: &str) {
-        self.progress = Some(Progress::new(label, self.rounds, self.view));
+    fn run(&mut self, label: &str, before: &[Row]) {
+        let progress = self.progress.insert(Progress::new(label, self.rounds, self.view));
+        progress.after(before.to_vec());
     }
 
     fn round(&mut self, row: &Row) {
@@ -65,22 +74,25 @@ impl Watch for Show {
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
     show_warnings(common.quiet);
-    let config = load_contenders(&args.config, common)?;
     let device = device(common, None)?;
-    let name = stem(&args.config);
-    let folder = common.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(&name)));
-    let seeds: Vec<u64> = (0..args.seeds).map(|n| config.seed.wrapping_add(n)).collect();
+    let job = Job::of(args.config.as_deref(), args.resume.as_deref(), args.seeds, common)?;
+    in_folder(job.out.as_deref(), &job.name, |folder| into(&job, folder, args, &device))
+}
+
+fn into(job: &Job, folder: &Path, args: &Args, device: &Device) -> Result<()> {
+    let (common, Job { config, name, seeds, .. }) = (&args.common, job);
     let view = View::of(common.quiet, args.dashboard);
     let mut show = Show { view, quiet: common.quiet, rounds: config.rounds, progress: None };
-    let Comparison { summaries, series, diverged } = compare(&config, &seeds, &device, &folder, &mut show)?;
-    plot_accuracy(&series, Spread::Deviation, &name, &folder.join("comparison"))?;
+    let found = compare(config, seeds, device, folder, args.resume.is_some(), &mut show)?;
+    let Comparison { summaries, series, diverged } = found;
+    plot_accuracy(&series, Spread::Deviation, name, &folder.join("comparison"))?;
     if common.csv {
         print(&String::from_utf8_lossy(&to_csv(&summaries)?))?;
     } else if !common.quiet {
         print(&report::table(&summaries))?;
     }
     if !common.quiet {
-        eprintln!("results in {}", folder.display());
+        say!("results in {}", folder.display());
     }
     match diverged[..] {
         [first, ..] if diverged.len() == summaries.len() => {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use super::progress::{Progress, View};
-use super::{Common, begin, device, finish};
+use super::{Common, begin, device, finish, in_folder};
 use crate::deploy::{self, Begin};
 use crate::error::Result;
 use crate::train::Setting;
@@ -119,7 +119,8 @@ fn log(quiet: bool) {
         "seccogc=info,zenoh=error,zenoh_link_commons::quic=warn,usvg=error,warn"
     };
     let filter = EnvFilter::try_from_env("SECCOGC_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| crate::say::Stderr).with_ansi(false);
     // A second call in one process keeps the first log.
     let _ = log.try_init();
 }
@@ -127,16 +128,19 @@ fn log(quiet: bool) {
 pub fn serve(args: &Serve) -> Result<()> {
     let common = &args.common;
     log(common.quiet);
-    let (config, directory) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
+    let (config, name) = begin(args.config.as_deref(), args.resume.as_deref(), common)?;
     let device = device(common, args.resume.as_deref())?;
     deploy::server::check(&config)?;
     let setting = Setting::build(&config, device)?;
     let run = setting.run(&config.protocol)?;
-    let start = if args.resume.is_some() { Begin::Resume(&directory) } else { Begin::New(&directory) };
-    let mut progress = Progress::new(config.protocol.kind(), config.rounds, View::of(common.quiet, false));
-    let end = deploy::serve(&run, &start, &mut |row| progress.row(row))?;
-    progress.finish(&end);
-    finish("serve", &directory, &end, common)
+    in_folder(args.resume.as_deref().or(common.out.as_deref()), &name, |folder| {
+        let start = if args.resume.is_some() { Begin::Resume(folder) } else { Begin::New(folder) };
+        let view = View::of(common.quiet, false);
+        let mut progress = Progress::new(config.protocol.kind(), config.rounds, view);
+        let end = deploy::serve(&run, &start, &mut |row| progress.row(row))?;
+        progress.finish(&end);
+        finish("serve", folder, &end, common)
+    })
 }
 
 pub fn join(args: &Join) -> Result<()> {

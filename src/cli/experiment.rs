@@ -10,7 +10,8 @@ use clap::Parser;
 use super::{Alone, Cli, Verb, print};
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, Program, Took, index};
-use crate::record::{claim, free_name, last_name, write_atomically};
+use crate::record::{free_folder, last_name, write_atomically};
+use crate::say::say;
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc experiment                                   list them\n  \
@@ -71,7 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
         if !args.quiet {
             let marked = if args.quick { " (quick: no evidence for the claim)" } else { "" };
-            eprintln!("{}: {took}, results in {}{marked}", experiment.name, out.display());
+            say!("{}: {took}, results in {}{marked}", experiment.name, out.display());
         }
     }
     if args.update {
@@ -86,10 +87,7 @@ fn carry_out(experiment: &Experiment, args: &Args) -> Result<(PathBuf, Took)> {
     let base = base.join(name);
     let begun = args.resume.then(|| last_name(&base)).flatten();
     let resumed = begun.is_some();
-    let out = begun.unwrap_or_else(|| free_name(&base));
-    if !resumed {
-        claim(&out)?;
-    }
+    let out = begun.map_or_else(|| free_folder(&base), Ok)?;
     let record = out.join(FINISHED);
     let mut finished = if record.exists() {
         fs::read_to_string(&record).map_err(Error::io("read", &record))?
@@ -153,7 +151,7 @@ fn of_step(experiment: &Experiment, i: usize, problem: &impl std::fmt::Display) 
 
 fn own(words: Vec<String>, quiet: bool) -> Result<()> {
     if !quiet {
-        eprintln!("{}", Program::Own(words.clone()));
+        say!("{}", Program::Own(words.clone()));
     }
     let words: Vec<String> = std::iter::once("seccogc".to_owned()).chain(words).collect();
     let parse = |words: &[String]| Cli::try_parse_from(words);

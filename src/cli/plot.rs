@@ -1,10 +1,12 @@
 //! The verb `plot`.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+use crate::record::make_parent;
 use crate::report::{self, Series, Spread};
+use crate::say::say;
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc plot runs/a runs/b --out figures/a-and-b\n  \
@@ -23,13 +25,23 @@ pub struct Args {
     band: Spread,
 }
 
+/// A figure's name without extension, whichever of its two files was meant.
+fn stem_of(out: &Path) -> PathBuf {
+    match out.extension().and_then(|extension| extension.to_str()) {
+        Some("svg" | "png") => out.with_extension(""),
+        _ => out.to_owned(),
+    }
+}
+
 /// Draws.
 pub fn run(args: &Args) -> Result<()> {
     let series = report::load(&args.runs)?;
-    let out = args.out.clone().unwrap_or_else(|| match &args.runs[..] {
-        [one] => one.join("accuracy"),
-        _ => PathBuf::from("accuracy"),
-    });
+    let out = match (&args.out, &args.runs[..]) {
+        (Some(out), _) => stem_of(out),
+        (None, [one]) => one.join("accuracy"),
+        (None, _) => PathBuf::from("accuracy"),
+    };
+    make_parent(&out)?;
     let title = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     match (&args.runs[..], &series[..]) {
         ([run], [Series { name, runs }]) if runs.len() == 1 && run.join("rounds.csv").exists() => {
@@ -38,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
         _ => report::plot_accuracy(&series, args.band, &title, &out)?,
     }
     if std::io::stderr().is_terminal() {
-        eprintln!("drew {0}.svg and {0}.png", out.display());
+        say!("drew {0}.svg and {0}.png", out.display());
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use super::dashboard::board;
 use crate::error::Diverged;
 use crate::protocol::Reason;
 use crate::record::{End, Outcome, Row};
+use crate::say::say;
 
 /// How much is shown.
 #[derive(Clone, Copy, PartialEq)]
@@ -85,6 +86,14 @@ impl Progress {
         Self { label: label.into(), rounds, rows: Vec::new(), start: Instant::now(), display }
     }
 
+    /// Takes note of the rounds that were played before.
+    pub fn after(&mut self, rows: Vec<Row>) {
+        if let (Display::Lines { tenth }, Some(last)) = (&mut self.display, rows.last()) {
+            *tenth = last.round * 10 / self.rounds;
+        }
+        self.rows = rows;
+    }
+
     /// Takes note of a finished round.
     pub fn row(&mut self, row: &Row) {
         self.rows.push(row.clone());
@@ -102,7 +111,7 @@ impl Progress {
                 let now = row.round * 10 / self.rounds;
                 if now > *tenth {
                     *tenth = now;
-                    eprintln!("{}: round {}/{}, {message}", self.label, row.round, self.rounds);
+                    say!("{}: round {}/{}, {message}", self.label, row.round, self.rounds);
                 }
             }
             Display::Quiet => {}
@@ -121,11 +130,11 @@ impl Progress {
             Display::Quiet => return,
         }
         let seconds = self.start.elapsed().as_secs_f64();
-        eprintln!("{}: {}, {seconds:.1} s", self.label, message(&self.rows, end.diverged.as_ref()));
+        say!("{}: {}, {seconds:.1} s", self.label, message(&self.rows, end.diverged.as_ref()));
         if let Some(target) = &end.target {
             let rounds =
                 if target.reached.is_none() { format!(" in {} rounds", end.rounds) } else { String::new() };
-            eprintln!("{}: {target}{rounds}", self.label);
+            say!("{}: {target}{rounds}", self.label);
         }
     }
 }

@@ -1,17 +1,18 @@
 //! `seccogc recover`: how often rounds are recovered, without learning.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Count, print, stem};
+use super::{Count, in_folder, print, stem};
 use crate::config::Config;
 use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::learn::ModelConfig;
-use crate::record::{claim, free_name, to_csv, write_atomically};
+use crate::record::{claim, to_csv, write_atomically};
 use crate::recover::{self, RecoveryRow};
 use crate::report::{HeatMap, markdown};
+use crate::say::say;
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     seccogc recover configs/mnist.toml\n  \
@@ -115,25 +116,25 @@ pub(super) fn recover(args: &Recover) -> Result<()> {
         rows.extend(column.into_iter().map(|row| RecoveryRow { value: value.clone(), ..row }));
     }
 
-    let name = stem(&args.config);
-    let directory =
-        args.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(format!("{name}-recover"))));
-    claim(&directory)?;
-    write_atomically(&directory.join("config.toml"), configs[0].to_toml()?.as_bytes())?;
-    let csv = to_csv(&rows)?;
-    write_atomically(&directory.join("recover.csv"), &csv)?;
-    let table = table(&key, &rows);
-    write_atomically(&directory.join("recover.md"), table.as_bytes())?;
-    heat_map(&name, &key, &values, &rows).write(&directory.join("recovery"))?;
-    if args.csv {
-        print(&String::from_utf8_lossy(&csv))?;
-    } else if !args.quiet {
-        print(&table)?;
-    }
-    if !args.quiet {
-        eprintln!("results in {}", directory.display());
-    }
-    Ok(())
+    let name = format!("{}-recover", stem(&args.config));
+    in_folder(args.out.as_deref(), &name, |directory| {
+        claim(directory)?;
+        write_atomically(&directory.join("config.toml"), configs[0].to_toml()?.as_bytes())?;
+        let csv = to_csv(&rows)?;
+        write_atomically(&directory.join("recover.csv"), &csv)?;
+        let table = table(&key, &rows);
+        write_atomically(&directory.join("recover.md"), table.as_bytes())?;
+        heat_map(&stem(&args.config), &key, &values, &rows).write(&directory.join("recovery"))?;
+        if args.csv {
+            print(&String::from_utf8_lossy(&csv))?;
+        } else if !args.quiet {
+            print(&table)?;
+        }
+        if !args.quiet {
+            say!("results in {}", directory.display());
+        }
+        Ok(())
+    })
 }
 
 fn table(key: &str, rows: &[RecoveryRow]) -> String {

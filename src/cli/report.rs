@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crate::error::Result;
+use crate::record::make_parent;
 use crate::report::{Spread, report_path, write_report};
+use crate::say::say;
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc report runs/sweep\n  \
@@ -31,11 +33,12 @@ pub struct Args {
 /// Writes the report.
 pub fn run(args: &Args) -> Result<()> {
     let out = report_path(&args.runs, args.out.as_deref())?;
+    make_parent(&out)?;
     let names = || args.runs.iter().map(|path| super::stem(path)).collect::<Vec<_>>().join(", ");
     let title = args.title.clone().unwrap_or_else(names);
     write_report(&args.runs, &title, args.spread, &out)?;
     if !args.quiet {
-        eprintln!("wrote {}", out.display());
+        say!("wrote {}", out.display());
     }
     Ok(())
 }

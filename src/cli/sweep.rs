@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use indicatif::ProgressBar;
 
 use super::progress::{bar, message};
-use super::{print, stem};
+use super::{in_folder, print, stem};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::learn::Device;
-use crate::record::{claim, free_name, write_atomically};
+use crate::record::{claim, write_atomically};
 use crate::report;
+use crate::say::say;
 use crate::sweep::{Over, Plan, Sweep, SweepRun, Watch, results};
 
 pub const EXAMPLES: &str = "Examples:\n  \
@@ -87,30 +88,35 @@ impl FromStr for Shard {
 /// Executes the sweep, or its part, and gathers the results.
 pub fn run(args: &Args) -> Result<()> {
     super::show_warnings(args.quiet);
-    let mut config = Config::load(&args.config, &args.sets)?;
-    if let Some(dir) = &args.data_dir {
-        config.data.dir = Some(dir.clone());
-    }
+    let mut sets = args.sets.clone();
+    // Into what is written, to which the values of the grid are added.
+    sets.extend(
+        args.data_dir.iter().map(|dir| format!("data.dir={}", toml::Value::from(&*dir.to_string_lossy()))),
+    );
+    let config = Config::load(&args.config, &sets)?;
     if config.sweep.is_empty() {
         let problem = "nothing to sweep; add a [sweep] section with seeds, grid or variants";
         return Err(Error::file(&args.config, problem));
     }
     let sweep = Sweep::of(&config, args.config.parent().unwrap_or(Path::new("")))?;
     let name = stem(&args.config);
-    let folder = args.out.clone().unwrap_or_else(|| free_name(&Path::new("runs").join(&name)));
+    in_folder(args.out.as_deref(), &name, |folder| into(args, &config, &sweep, folder))
+}
+
+fn into(args: &Args, config: &Config, sweep: &Sweep, folder: &Path) -> Result<()> {
     let shard = args.shard.map_or((0, 1), |shard| (shard.part - 1, shard.of));
-    let plan = Plan::new(&sweep, &folder, args.device.parse::<Device>()?, shard)?;
+    let plan = Plan::new(sweep, folder, args.device.parse::<Device>()?, shard)?;
     if !args.collect {
         if args.resume || args.shard.is_some() {
-            fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         } else {
-            claim(&folder)?;
+            claim(folder)?;
         }
         write_atomically(&folder.join("config.toml"), config.to_toml()?.as_bytes())?;
         let jobs = args.jobs.map_or_else(|| plan.jobs(), |jobs| jobs as usize);
         execute(&plan, jobs, args.quiet)?;
     }
-    gather(args, &sweep, &folder, &name)
+    gather(args, sweep, folder, &stem(&args.config))
 }
 
 /// Draws every run that ends; unless it is quiet, with a line for each, and a bar on a terminal.
@@ -142,7 +148,7 @@ impl Watch for Drawing {
         let text = format!("{n}/{} {}: {end}, {:.1} s", self.all, run.folder.display(), how.seconds);
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => say!("{text}"),
         }
         Ok(())
     }
@@ -151,7 +157,7 @@ impl Watch for Drawing {
 fn execute(plan: &Plan<'_>, jobs: usize, quiet: bool) -> Result<()> {
     let (all, finished) = (plan.runs(), plan.finished());
     if !quiet {
-        eprintln!("{all} runs, {finished} of them finished, {jobs} at a time");
+        say!("{all} runs, {finished} of them finished, {jobs} at a time");
     }
     let template = "{bar:24} {pos}/{len} rounds {elapsed}<{eta}";
     let bar = (!quiet && std::io::stderr().is_terminal()).then(|| bar(plan.rounds(), template));
@@ -167,7 +173,7 @@ fn gather(args: &Args, sweep: &Sweep, folder: &Path, name: &str) -> Result<()> {
     let (done, open) = results::finished(sweep, folder)?;
     if let (Some(first), false) = (open.first(), args.quiet) {
         let (count, all) = (done.len(), sweep.runs.len());
-        eprintln!("{count} of {all} runs are finished; the first that is not: {}", first.folder.display());
+        say!("{count} of {all} runs are finished; the first that is not: {}", first.folder.display());
     }
     if args.collect && done.is_empty() {
         return Err(Error::file(
@@ -177,7 +183,7 @@ fn gather(args: &Args, sweep: &Sweep, folder: &Path, name: &str) -> Result<()> {
     }
     if args.shard.is_some() && !open.is_empty() {
         if !args.quiet {
-            eprintln!("tables and figures come with the last part, or with --collect");
+            say!("tables and figures come with the last part, or with --collect");
         }
         return Ok(());
     }
@@ -189,7 +195,7 @@ fn gather(args: &Args, sweep: &Sweep, folder: &Path, name: &str) -> Result<()> {
         print(&fs::read_to_string(&path).map_err(Error::io("read", &path))?)?;
     }
     if !args.quiet {
-        eprintln!("results in {}", folder.display());
+        say!("results in {}", folder.display());
     }
     Ok(())
 }

@@ -6,22 +6,66 @@ use serde_json::Value;
 
 use super::Config;
 
-/// The reference of all configuration keys as plain text, or only of the section that starts with `prefix`.
+/// The reference of all configuration keys as plain text, or only of the section that starts with `prefix`,
+/// or of the one key that it names.
 ///
 /// Types, defaults, ranges and texts come from the configuration structs: a key that is added there appears
 /// here.
 #[must_use]
 pub fn explain(prefix: &str) -> String {
-    let generator =
-        schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let schema = generator.into_generator().into_root_schema_for::<Config>();
     let defaults = serde_json::to_value(Config::default()).unwrap_or(Value::Null);
     let mut out = String::new();
-    describe(&mut out, "", schema.as_value(), &defaults, prefix);
+    describe(&mut out, "", &schema(), &defaults, prefix);
+    if out.is_empty() && !prefix.is_empty() {
+        let (section, key) = prefix.rsplit_once('.').unwrap_or(("", prefix));
+        describe(&mut out, "", &schema(), &defaults, section);
+        out = only(&out, section, key);
+    }
     out
 }
 
-fn text<'a>(schema: &'a Value, key: &str) -> &'a str {
+/// The schema of all keys.
+pub(super) fn schema() -> Value {
+    let generator =
+        schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    generator.into_generator().into_root_schema_for::<Config>().to_value()
+}
+
+/// Of the reference of a section the lines of one key, with the heads that they stand under.
+fn only(reference: &str, section: &str, key: &str) -> String {
+    let mut out = String::new();
+    let (mut head, mut kind) = (None, None);
+    let mut lines = reference.lines();
+    while let Some(line) = lines.next() {
+        let inner = line.trim_start();
+        if line.starts_with('[') {
+            (head, kind) = (Some(line), None);
+        }
+        let of_section = match head {
+            None => section.is_empty() && inner == line,
+            Some(head) => head.starts_with(&format!("[{section}]")),
+        };
+        let chooses = super::TAGS.iter().any(|tag| inner.starts_with(&format!("{tag} = ")));
+        if of_section && chooses {
+            kind = Some(line);
+        }
+        if !of_section || !inner.starts_with(&format!("{key} = ")) {
+            continue;
+        }
+        if out.is_empty() {
+            head.into_iter().for_each(|head| out += &format!("{head}\n"));
+        }
+        if chooses {
+            out += &format!("{line}\n");
+            continue;
+        }
+        kind.take().into_iter().for_each(|kind| out += &format!("{kind}\n"));
+        out += &format!("{line}\n{}\n", lines.next().unwrap_or_default());
+    }
+    out
+}
+
+pub(super) fn text<'a>(schema: &'a Value, key: &str) -> &'a str {
     schema.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -109,7 +153,7 @@ fn value(out: &mut String, indent: &str, key: &str, schema: &Value, default: &Va
 }
 
 /// The tag and the variants of a section that is chosen by one of its keys.
-fn variants(schema: &Value) -> Option<(&'static str, &Vec<Value>)> {
+pub(super) fn variants(schema: &Value) -> Option<(&'static str, &Vec<Value>)> {
     let variants = schema.get("oneOf")?.as_array()?;
     let tag = super::TAGS
         .into_iter()
@@ -119,18 +163,17 @@ fn variants(schema: &Value) -> Option<(&'static str, &Vec<Value>)> {
 
 /// The defaults of one variant: what an otherwise empty section of that kind means.
 fn variant_defaults(path: &str, tag: &str, kind: &str) -> Option<Value> {
-    let mut table = toml::Table::new();
-    super::apply(&mut table, &format!("{path}.{tag}=\"{kind}\"")).ok()?;
-    let config = crate::choice::typed::<Config>(table).ok()?;
+    let kind = (format!("{path}.{tag}"), toml::Value::from(kind));
+    let config = super::with(&toml::Table::new(), &[kind]).ok()?.config;
     let value = serde_json::to_value(config).ok()?;
     path.split('.').try_fold(&value, |value, key| value.get(key)).cloned()
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn kind_of(schema: &Value) -> String {
+pub(super) fn kind_of(schema: &Value) -> String {
     let name = |kind: &str| {
         match kind {
             "integer" => "integer",
@@ -169,7 +212,7 @@ fn kind_of(schema: &Value) -> String {
     }
 }
 
-fn range_of(schema: &Value) -> String {
+pub(super) fn range_of(schema: &Value) -> String {
     let bound = |key: &str| schema.get(key).map(Value::to_string);
     match (bound("minimum"), bound("maximum")) {
         (Some(min), Some(max)) => format!(", {min} to {max}"),

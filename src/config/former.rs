@@ -5,36 +5,23 @@ use toml::{Table, Value};
 /// Rules of `[participation]` that were kinds of `[protocol]`: `fedavg` with that rule.
 const RULES: [&str; 3] = ["mifa", "fedvarp", "fedau"];
 
-/// What was found under former names.
-#[derive(Default)]
-pub(crate) struct Former {
-    /// What to write instead, a line each.
-    pub notes: Vec<String>,
-    /// `[protocol]` as it was written, where it has a former name.
-    pub protocol: Option<Table>,
-}
-
-/// Writes all that has a former name as it is written now.
+/// Writes all that has a former name as it is written now. Returns what to write instead, a line each.
 ///
 /// # Errors
 /// What stands under both names.
-pub(crate) fn renew(table: &mut Table) -> Result<Former, String> {
-    let mut former = Former::default();
-    let protocol = table.get("protocol").and_then(Value::as_table).cloned();
-    if let Some(note) = renew_rule(table, "")? {
-        former.notes.push(note);
-        former.protocol = protocol;
-    }
+pub(crate) fn renew(table: &mut Table) -> Result<Vec<String>, String> {
+    let mut notes: Vec<String> = renew_rule(table, "")?.into_iter().collect();
+    let of_all = !notes.is_empty();
     let contenders = table.get_mut("compare").and_then(Value::as_array_mut);
     for (i, contender) in contenders.into_iter().flatten().enumerate() {
         let Some(contender) = contender.as_table_mut() else { continue };
-        former.notes.extend(renew_rule(contender, &format!("compare[{i}]."))?);
+        notes.extend(renew_rule(contender, &format!("compare[{i}]."))?);
         // `[protocol]` was nothing to contenders, and no more are its rules.
-        if former.protocol.is_some() && !contender.contains_key("participation") {
+        if of_all && !contender.contains_key("participation") {
             contender.insert("participation".into(), section("none").into());
         }
     }
-    Ok(former)
+    Ok(notes)
 }
 
 fn section(kind: &str) -> Table {

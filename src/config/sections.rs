@@ -125,8 +125,8 @@ pub struct OutageConfig {
     /// updates again with fresh link states, with "accumulate" the clients go on training from their local
     /// models and the next success carries the longer update.
     pub policy: OutagePolicy,
-    /// Attempts in all with policy = "retry", the first included; at least 2, by default 3.
-    #[schemars(range(min = 2))]
+    /// Attempts in all with policy = "retry", the first included; 2 to 10,000, by default 3.
+    #[schemars(range(min = 2, max = 10_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
     /// Largest rounding error of a decoded sum, relative to the sum's norm (or to 10⁻⁶ in every coordinate,
@@ -165,6 +165,9 @@ pub enum OnDivergence {
     Exclude,
 }
 
+/// Most attempts of a round: one without a sum takes them all.
+const MOST_ATTEMPTS: u32 = 10_000;
+
 /// Attempts of a round under "retry" where none are given.
 const ATTEMPTS: u32 = 3;
 
@@ -199,6 +202,10 @@ impl OutageConfig {
         match (self.policy, self.attempts) {
             (OutagePolicy::Retry, Some(few @ 0..2)) => {
                 return Err(Error::config("attempts", format!("{few} is too small; give at least 2")));
+            }
+            (OutagePolicy::Retry, Some(many)) if many > MOST_ATTEMPTS => {
+                let rule = format!("{many} is too large; the limit is {MOST_ATTEMPTS}");
+                return Err(Error::config("attempts", rule));
             }
             (OutagePolicy::Skip | OutagePolicy::Accumulate, Some(_)) => {
                 return Err(Error::config(

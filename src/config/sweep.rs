@@ -21,9 +21,10 @@ pub struct SweepConfig {
     /// Settings under a name, for what a plain grid cannot say, such as protocols that have different keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Variant>,
-    /// `[protocol]` as it was written, where it has a former name: values of its keys are put into that.
+    /// All that was written, under former names too: values are put into that, so that another kind of a
+    /// section begins with its own defaults.
     #[serde(skip)]
-    pub former: Option<toml::Table>,
+    pub written: Option<toml::Table>,
 }
 
 /// One named setting.

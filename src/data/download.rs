@@ -17,7 +17,7 @@ pub(super) struct Voice {
 impl Voice {
     pub fn say(self, line: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("{line}");
+            crate::say::line(format_args!("{line}"));
         }
     }
 

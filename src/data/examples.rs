@@ -3,6 +3,8 @@
 use std::hint::black_box;
 
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
@@ -22,6 +24,9 @@ enum Values {
     Pixels(Vec<u8>),
     Features(Vec<f32>),
 }
+
+/// Bytes that are hashed at a time: blocks are hashed in parallel, and their hashes together.
+const BLOCK: usize = 1 << 20;
 
 /// Pixels times `scale` plus `offset`, with the widest vectors of the processor.
 struct Scaled<'a> {
@@ -44,6 +49,23 @@ impl WithSimd for Scaled<'_> {
 }
 
 impl Examples {
+    /// SHA-256 of the shape, the labels and the values, these in blocks.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let hash = |block: &[u8]| <[u8; 32]>::from(Sha256::digest(block));
+        let blocks: Vec<[u8; 32]> = match &self.values {
+            Values::Pixels(bytes) => bytes.par_chunks(BLOCK).map(hash).collect(),
+            Values::Features(values) => values
+                .par_chunks(BLOCK / 4)
+                .map(|block| hash(&block.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()))
+                .collect(),
+        };
+        let mut all = Sha256::new();
+        all.update(format!("{:?} {}", self.shape, self.labels.len()));
+        all.update(&self.labels);
+        blocks.iter().for_each(|block| all.update(block));
+        all.finalize().into()
+    }
+
     /// `pixels` holds `labels.len()` images one after another, each channel by channel, row by row;
     /// `shape` is (channels, height, width).
     ///

@@ -49,7 +49,7 @@ pub trait Partition: Send + Sync {
 
 choice! {
     /// How the training examples are divided among clients.
-    PartitionConfig by "kind" as partition: Partition {
+    PartitionConfig by "kind" or "iid" as partition: Partition {
         /// Every client gets a random share of equal size.
         "iid" => Iid(Iid),
         /// Every class is divided among the clients in Dirichlet proportions.

@@ -79,7 +79,7 @@ macro_rules! models {
     ($($(#[$doc:meta])* $kind:literal => $variant:ident($config:ty)),+ $(,)?) => {
         choice! {
             /// The model that every client trains.
-            ModelConfig by "kind" { $($(#[$doc])* $kind => $variant($config)),+ }
+            ModelConfig by "kind" or "mlp" { $($(#[$doc])* $kind => $variant($config)),+ }
         }
 
         impl ModelConfig {

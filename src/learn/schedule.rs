@@ -23,7 +23,7 @@ pub struct ScheduleConfig {
 
 choice! {
     /// The course of the learning rate, chosen by `kind`; u counts the rounds since the warm-up, from 0.
-    DecayConfig by "kind" {
+    DecayConfig by "kind" or "constant" {
         /// The full learning rate.
         "constant" => Constant(ConstantDecay),
         /// factor^⌊u / every⌋.

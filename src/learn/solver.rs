@@ -285,7 +285,7 @@ pub trait Solver: Section {
 
 choice! {
     /// How a client trains in one round, and what it sends.
-    SolverConfig by "kind" as solver: Solver {
+    SolverConfig by "kind" or "sgd" as solver: Solver {
         /// Stochastic gradient descent: FederatedAveraging (McMahan et al. 2017).
         "sgd" => Sgd(SgdConfig),
         /// Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), started afresh in every round.

@@ -13,18 +13,21 @@ use crate::error::{Error, Result};
 pub enum Stragglers {
     /// This one.
     Count(usize),
+    /// 7, or with fewer than 9 clients the largest with which no client decodes alone.
+    Default,
     /// The one that [`crate::plan::resolve`] chooses.
     Auto,
 }
 
 impl Stragglers {
-    /// The number.
+    /// The number among so many clients.
     ///
     /// # Errors
     /// A choice that has not been made.
-    pub fn count(self) -> Result<usize> {
+    pub fn count(self, clients: usize) -> Result<usize> {
         match self {
             Self::Count(stragglers) => Ok(stragglers),
+            Self::Default => Ok(clients.saturating_sub(2).min(7)),
             Self::Auto => Err(Error::config("stragglers", "\"auto\" has not been resolved for a network")),
         }
     }
@@ -40,6 +43,7 @@ impl Serialize for Stragglers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Count(stragglers) => stragglers.serialize(serializer),
+            Self::Default => "default".serialize(serializer),
             Self::Auto => "auto".serialize(serializer),
         }
     }
@@ -52,7 +56,7 @@ impl<'de> Deserialize<'de> for Stragglers {
             type Value = Stragglers;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of stragglers from 0 on, or \"auto\"")
+                f.write_str("a whole number from 0 on, \"default\" or \"auto\"")
             }
 
             fn visit_u64<E: de::Error>(self, s: u64) -> Result<Stragglers, E> {
@@ -67,6 +71,7 @@ impl<'de> Deserialize<'de> for Stragglers {
             fn visit_str<E: de::Error>(self, word: &str) -> Result<Stragglers, E> {
                 match word {
                     "auto" => Ok(Stragglers::Auto),
+                    "default" => Ok(Stragglers::Default),
                     _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
                 }
             }
@@ -81,6 +86,6 @@ impl schemars::JsonSchema for Stragglers {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "const": "auto" }] })
+        schemars::json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "const": "default" }, { "const": "auto" }] })
     }
 }

@@ -17,6 +17,26 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes, 0o666)
 }
 
+/// [`write_atomically`] where nothing lies yet; its folder is made.
+///
+/// # Errors
+/// A file that exists; the operating system's refusal.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    if path.exists() {
+        return Err(Error::file(path, "exists already, and is not overwritten; name another"));
+    }
+    make_parent(path)?;
+    write_atomically(path, bytes)
+}
+
+/// Makes the folder of a file, where there is none.
+///
+/// # Errors
+/// The operating system's refusal.
+pub fn make_parent(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder(path)).map_err(Error::io("create", folder(path)))
+}
+
 /// [`write_atomically`], and a power failure afterwards does not bring the old file back.
 ///
 /// # Errors

@@ -1,18 +1,17 @@
 //! Runs in parallel, each in its own directory, resumable one by one.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Sweep, SweepRun, blame, memory};
+use super::{Sweep, SweepRun, blame};
 use crate::config::Config;
 use crate::data::{DataConfig, Dataset};
 use crate::error::{Error, Result};
 use crate::learn::Device;
-use crate::record::{End, Played, RunInfo, TEMPORARY};
+use crate::record::{End, Played, memory};
 use crate::train::{Experiment, Setting};
 
 /// What is known of a run before it is executed.
@@ -79,7 +78,7 @@ impl<'a> Plan<'a> {
             }
             let path = folder.join(&run.folder);
             let bytes = memory::of_run(&run.config.protocol, run.config.clients, setting.parameters());
-            let finished = is_finished(&path, &built.config())?;
+            let finished = built.ended(&path)?.is_some();
             Ok(Some(Task { run, path, finished, bytes }))
         };
         // In parallel, yet the first error in the order of the runs is the one that is told.
@@ -160,12 +159,7 @@ impl<'a> Plan<'a> {
         let clock = Instant::now();
         let setting = self.setting(&run.config)?;
         let built = setting.run(&run.config.protocol)?;
-        let (state, mut directory) = if path.join("checkpoint.bin").exists() {
-            built.resume(path)?
-        } else {
-            discard(path)?;
-            built.create(path)?
-        };
+        let (state, mut directory) = built.go_on(path)?;
         watch.rounds(run, state.round);
         let (_, end) = built.record(state, &mut directory, &mut |_| watch.rounds(run, 1))?;
         watch.rounds(run, run.config.rounds - end.rounds);
@@ -173,34 +167,4 @@ impl<'a> Plan<'a> {
         let seconds = clock.elapsed().as_secs_f64();
         watch.over(run, &Over { played: &played, end: &end, folder: path, seconds })
     }
-}
-
-/// Whether a run directory holds the finished run of this configuration.
-fn is_finished(path: &Path, config: &Config) -> Result<bool> {
-    let file = path.join("config.toml");
-    if !file.exists() {
-        return Ok(false);
-    }
-    // `[deploy]` names files where the configuration lies; a simulated run reads none of them.
-    let held = Config { deploy: config.deploy.clone(), ..Config::load(&file, &[])? };
-    if held != *config {
-        let problem = "holds a run of another configuration; name another folder with --out";
-        return Err(Error::file(path, problem));
-    }
-    let info = path.join("run.json");
-    Ok(info.exists() && RunInfo::load(&info)?.end.is_some())
-}
-
-/// Removes what a run left that was interrupted before its first checkpoint: its tables, or a file that had
-/// no name yet.
-fn discard(path: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let mut entries = fs::read_dir(path).map_err(Error::io("read", path))?.flatten();
-    let nameless = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with(TEMPORARY);
-    if path.join("config.toml").exists() || entries.all(nameless) {
-        fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
-    }
-    Ok(())
 }

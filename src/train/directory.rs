@@ -1,22 +1,31 @@
 //! A run in its folder: created, recorded, resumed.
 
+use std::fs;
 use std::path::Path;
 
 use super::{Run, Setting, State};
 use crate::audit::lossless;
 use crate::config::{Config, SweepConfig};
 use crate::error::{Error, Result};
-use crate::record::{Checkpoint, End, Fingerprint, Row, RunDir, RunInfo, to_csv, write_atomically};
+use crate::record::{
+    self, Checkpoint, End, Fingerprint, Row, RunDir, RunInfo, TEMPORARY, to_csv, write_atomically,
+};
 
 impl Run<'_> {
     /// The description that goes into `run.json`.
     #[must_use]
     pub fn info(&self) -> RunInfo {
-        let Setting { device, own, .. } = self.setting;
+        let own = self.own_parts();
+        RunInfo { own, ..RunInfo::now(&self.setting.device, &self.name, self.setting.parameters()) }
+    }
+
+    /// Sections whose part is not the configured one.
+    fn own_parts(&self) -> Vec<String> {
+        let own = &self.setting.own;
         let has_own = |section: &&str| *section != "participation" || self.participation.is_none();
         let mut own: Vec<String> = own.iter().copied().filter(has_own).map(str::to_owned).collect();
         own.extend(self.protocol.is_none().then(|| "protocol".to_owned()));
-        RunInfo { own, ..RunInfo::now(device, &self.name, self.setting.parameters()) }
+        own
     }
 
     /// What a checkpoint of this run must agree with.
@@ -47,7 +56,7 @@ impl Run<'_> {
         let checkpoint = directory.path().join("checkpoint.bin");
         let stop = config.evaluation.target.filter(|_| config.evaluation.stop_at_target);
         let reached = |row: &Row| stop.is_some_and(|accuracy| row.reaches(accuracy));
-        let mut over = state.round == config.rounds || directory.rows()?.iter().any(reached);
+        let mut over = state.round >= config.rounds || directory.rows()?.iter().any(reached);
         while !over {
             let (row, clients) = match self.round(&mut state) {
                 Err(Error::Diverged { diverged, .. }) => {
@@ -87,7 +96,10 @@ impl Run<'_> {
     /// A folder that is not empty or cannot be written.
     pub fn create(&self, path: &Path) -> Result<(State, RunDir)> {
         let config = self.config();
-        let directory = RunDir::create(path, &config.to_toml()?, &self.info(), config.record.tensorboard)?;
+        let text = config.to_toml()?;
+        let data = Some(self.setting.data_digest());
+        let info = RunInfo { data, config: Some(text.clone()), ..self.info() };
+        let directory = RunDir::create(path, &text, &info, config.record.tensorboard)?;
         if config.privacy.measure {
             let assumptions = self.setting.assumptions();
             let table = lossless(&self.name, &*self.aggregator, config.outage.attempts(), &assumptions)?;
@@ -96,21 +108,63 @@ impl Run<'_> {
         Ok((self.start(), directory))
     }
 
-    /// Opens an interrupted run directory at its last checkpoint, or at the start if it has none.
+    /// Goes on with the run that was left in a folder, from its start where it was interrupted before its
+    /// first checkpoint; begins it where there is none.
     ///
     /// # Errors
-    /// A checkpoint that is damaged or belongs to another model; tables that cannot be read.
-    pub fn resume(&self, path: &Path) -> Result<(State, RunDir)> {
+    /// As [`Run::create`] and [`Run::resume`].
+    pub fn go_on(&self, path: &Path) -> Result<(State, RunDir)> {
+        if path.join("checkpoint.bin").exists() {
+            return self.resume(path);
+        }
+        discard(path)?;
+        self.create(path)
+    }
+
+    /// How this run ended, where a folder holds it and it is over.
+    ///
+    /// # Errors
+    /// A run of another configuration; files that are damaged.
+    pub fn ended(&self, path: &Path) -> Result<Option<End>> {
+        let file = path.join("config.toml");
+        if !file.exists() {
+            return Ok(None);
+        }
+        let config = self.config();
+        // `[deploy]` names files where the configuration lies; a simulated run reads none of them.
+        let held = Config { deploy: config.deploy.clone(), ..Config::load(&file, &[])? };
+        if held != config {
+            let problem = "holds a run of another configuration; name another folder with --out";
+            return Err(Error::file(path, problem));
+        }
         let info = path.join("run.json");
-        let (had, has) = (RunInfo::load(&info)?.own, self.info().own);
-        if had != has {
+        Ok(if info.exists() { RunInfo::load(&info)?.end } else { None })
+    }
+
+    /// Opens an interrupted run directory at its last checkpoint, or at the start if it has none. What the
+    /// configuration says otherwise than before is noted in `run.json`.
+    ///
+    /// # Errors
+    /// A checkpoint that is damaged or belongs to another model; other data; a configuration in which
+    /// something else is changed than what later rounds may do otherwise; tables that cannot be read.
+    pub fn resume(&self, path: &Path) -> Result<(State, RunDir)> {
+        let file = path.join("run.json");
+        let info = RunInfo::load(&file)?;
+        let has = self.own_parts();
+        if info.own != has {
             let parts = |own: &[String]| if own.is_empty() { "none".into() } else { own.join(", ") };
             let problem = format!(
                 "the run has parts of its own program ({}), here there are others ({}); resume it from that program",
-                parts(&had),
+                parts(&info.own),
                 parts(&has)
             );
-            return Err(Error::file(&info, problem));
+            return Err(Error::file(&file, problem));
+        }
+        let config = self.config();
+        let text = config.to_toml()?;
+        let mut changes = info.config.as_ref().map_or_else(Vec::new, |was| record::changes(was, &text));
+        if let Some(problem) = record::refused(&changes) {
+            return Err(Error::file(path.join("config.toml"), problem));
         }
         let checkpoint = path.join("checkpoint.bin");
         let state = if checkpoint.exists() {
@@ -123,7 +177,37 @@ impl Run<'_> {
         } else {
             self.start()
         };
-        let directory = RunDir::resume(path, state.round, self.setting.config.record.tensorboard)?;
+        if config.rounds < state.round {
+            let problem = format!(
+                "rounds: the run has played {} rounds, and {} are fewer; give at least as many",
+                state.round, config.rounds
+            );
+            return Err(Error::file(path.join("config.toml"), problem));
+        }
+        let data = self.setting.data_digest();
+        if info.data.as_ref().is_some_and(|had| *had != data) {
+            let problem = "the run was played with other data: the examples, or their division over the clients, are not those \
+                           of its beginning; bring them back, or start a new run";
+            return Err(Error::file(&file, problem));
+        }
+        changes.iter_mut().for_each(|change| change.after = state.round);
+        let changes = [info.changes.clone(), changes].concat();
+        let info = RunInfo { data: Some(data), config: Some(text.clone()), changes, ..info };
+        let directory = RunDir::resume(path, state.round, &text, &info, config.record.tensorboard)?;
         Ok((state, directory))
     }
+}
+
+/// Removes what a run left that was interrupted before its first checkpoint: its tables, or a file that had
+/// no name yet.
+fn discard(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut entries = fs::read_dir(path).map_err(Error::io("read", path))?.flatten();
+    let nameless = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+    if path.join("config.toml").exists() || entries.all(nameless) {
+        fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
+    }
+    Ok(())
 }

@@ -48,6 +48,7 @@ use super::{Run, Setting, State};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::learn::{Device, LocalUpdate};
+use crate::say::say;
 
 /// Most numbers of a message: 4 MiB, far below the 2³¹ − 1 items that MPI can count.
 const PART: usize = 1 << 20;
@@ -322,7 +323,7 @@ impl Drop for Ranks {
     /// Ends the job: in good order, or at once when this rank has panicked and the others wait for it.
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("error: {} has failed", self.name());
+            say!("error: {} has failed", self.name());
             self.world().abort(2);
         }
         if self.leads() {
@@ -388,7 +389,7 @@ impl Watch {
         let mut signals = Signals::new([SIGTERM]).map_err(refuse)?;
         thread::spawn(move || {
             if signals.forever().next().is_some() {
-                eprintln!("error: {}", self.line());
+                say!("error: {}", self.line());
                 exit(2);
             }
         });

@@ -3,7 +3,10 @@
 
 mod attack;
 mod config;
+mod going_on;
+mod listeners;
 mod model;
+mod sets;
 
 use std::fs;
 use std::path::Path;
@@ -61,7 +64,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ("rounds = \"many\"", "error: run.toml: rounds: invalid type: string \"many\", expected u64"),
         (
             "[protocol]\nkind = \"sec-cogc\"\nstragglers = \"few\"",
-            "error: run.toml: protocol.stragglers: invalid value: string \"few\", expected a number of stragglers from 0 on, or \"auto\"",
+            "error: run.toml: protocol.stragglers: invalid value: string \"few\", expected a whole number from 0 on, \"default\" or \"auto\"",
         ),
         (
             "[protocol]\nkind = \"secure\"",
@@ -323,7 +326,7 @@ fn overrides_are_checked_like_the_file() {
     );
     assert_eq!(
         refusal("protocol.stragglers=few"),
-        "error: --set protocol.stragglers=few: protocol.stragglers: invalid value: string \"few\", expected a number of stragglers from 0 on, or \"auto\""
+        "error: --set protocol.stragglers=few: protocol.stragglers: invalid value: string \"few\", expected a whole number from 0 on, \"default\" or \"auto\""
     );
     assert_eq!(refusal("seed.x=1"), "error: --set seed.x=1: `seed` is a value, not a section");
     assert_eq!(
@@ -349,7 +352,7 @@ fn files_and_folders_that_cannot_be_used_are_named() {
     assert_eq!(
         refusal(&["train", "configs/mnist.toml", "--out", &folder.path("full")]),
         format!(
-            "error: {}: the output folder is not empty; name another with --out, or go on with train --resume",
+            "error: {}: the output folder is not empty; name another with --out, or go on in it with --resume",
             folder.path("full")
         )
     );
@@ -440,7 +443,7 @@ fn a_checkpoint_of_another_model_is_refused() {
     assert_eq!(
         line,
         format!(
-            "error: {run}/checkpoint.bin: the checkpoint belongs to model `mlp` with 159010 parameters and 10 clients, this run has model `softmax` with 10 clients; resume with its own configuration"
+            "error: {run}/config.toml: model.kind: the run was played with \"mlp\", not with \"softmax\", and its tables would mix both; write the former value, or start a new run"
         )
     );
 }

@@ -142,7 +142,8 @@ fn in_double_precision_a_million_times_the_key_costs_no_accuracy() {
     let config = tiny(&["study.key_stds=[1.0, 1e6]"]);
     let secure = Config { compare: config.compare[..1].to_vec(), ..config };
     let rows =
-        privacy_levels::accuracy(&secure, &[1], &"cpu".parse::<Device>().unwrap(), &mut |_| {}).unwrap();
+        privacy_levels::accuracy(&secure, &[1], &"cpu".parse::<Device>().unwrap(), &[], &mut |_| Ok(()))
+            .unwrap();
     assert_eq!(
         rows.iter().map(|row| (row.key_std, row.recovered)).collect::<Vec<_>>(),
         [(Some(1.0), 2), (Some(1e6), 2)]

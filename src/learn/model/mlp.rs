@@ -15,6 +15,9 @@ use super::{Architecture, Classifier};
 use crate::error::{Error, Result};
 use crate::learn::kernels::{linear, linear_relu};
 
+/// Most parameters of the hidden layers.
+const MOST: u128 = 1 << 28;
+
 /// A perceptron with hidden layers and ReLU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -93,8 +96,15 @@ pub struct Mlp {
 impl Architecture for MlpConfig {
     type Model = Mlp;
 
-    fn check(&self, _shape: [usize; 3]) -> Result<()> {
+    fn check(&self, shape: [usize; 3]) -> Result<()> {
+        let widths: Vec<usize> =
+            std::iter::once(shape.iter().product()).chain(self.hidden.units().to_vec()).collect();
+        let parameters: u128 = widths.windows(2).map(|pair| (pair[0] as u128 + 1) * pair[1] as u128).sum();
         match self.hidden.units() {
+            _ if parameters > MOST => {
+                let rule = format!("{parameters} parameters are too many; the limit is {MOST}, 1 GB of them");
+                Err(Error::config("hidden", rule))
+            }
             [] => Err(Error::config("hidden", "must name at least one layer; use softmax for none")),
             units if units.contains(&0) => {
                 Err(Error::config("hidden", "must be at least 1; set the number of hidden units"))

@@ -107,7 +107,7 @@ impl Default for CoGcConfig {
     fn default() -> Self {
         Self {
             code: CodeKind::default(),
-            stragglers: Stragglers::Count(7),
+            stragglers: Stragglers::Default,
             decoder: DecoderKind::default(),
             arithmetic: Arithmetic::F64,
             quantisation: None,
@@ -211,7 +211,7 @@ fn protocol<K: Coefficient>(
     limit: f64,
     given: Given<'_>,
 ) -> Result<(CoGc<K>, Setup)> {
-    let stragglers = coding.stragglers.count()?;
+    let stragglers = coding.stragglers.count(given.clients)?;
     let code = Arc::new(K::code(coding.code, given.clients, stragglers, given.seed.child("code", 0))?);
     let scheme = Scheme {
         keys: keys.map_or_else(String::new, |(kind, _)| kind.name().into()),

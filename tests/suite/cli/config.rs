@@ -8,7 +8,7 @@ fn the_reference_lists_every_key_with_its_default() {
     let text = String::from_utf8(output.stdout).unwrap();
     for line in [
         "seed = 1    # integer",
-        "stragglers = 7",
+        "stragglers = \"default\"",
         "erasure = 0.0",
         "policy = \"skip\"    # \"skip\" | \"retry\" | \"accumulate\"",
         "alpha = 0.5",
@@ -48,4 +48,95 @@ fn every_configuration_of_the_repository_is_accepted() {
         }
     }
     assert!(names > 5, "{names}");
+}
+
+fn shown(args: &[&str]) -> String {
+    let output = seccogc(args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn single_keys_are_explained() {
+    let text = shown(&["config", "explain", "data.label"]);
+    assert!(text.starts_with("[data]  ") && text.lines().count() == 3 && text.contains("label = "), "{text}");
+    let text = shown(&["config", "explain", "rounds"]);
+    assert!(text.starts_with("rounds = 100    # integer") && text.lines().count() == 2, "{text}");
+    // A key of several kinds stands under each that has it, and nothing else does.
+    let text = shown(&["config", "explain", "solver.momentum"]);
+    let lines = text.lines().filter(|line| line.trim_start().starts_with("momentum = ")).count();
+    let kinds = text.lines().filter(|line| line.trim_start().starts_with("kind = ")).count();
+    assert!(lines > 1 && lines == kinds && text.lines().count() == 1 + 3 * lines, "{text}");
+    let text = shown(&["config", "explain", "solver.kind"]);
+    assert!(
+        text.contains("kind = \"sgd\"") && text.contains("kind = \"fedprox\"") && !text.contains("rate = "),
+        "{text}"
+    );
+    assert_eq!(
+        refusal(&["config", "explain", "data.lable"]),
+        "error: no section or key `data.lable`; `seccogc config explain` lists them all"
+    );
+}
+
+#[test]
+fn a_new_file_is_a_configuration_and_is_not_overwritten() {
+    let folder = Folder::new();
+    let path = folder.path("deep/my.toml");
+    shown(&["config", "new", &path]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), shown(&["config", "new"]));
+    let config = seccogc::config::Config::load(std::path::Path::new(&path), &[]).unwrap();
+    assert_eq!((config.rounds, config.clients, config.protocol.kind()), (100, 10, "sec-cogc"));
+    assert_eq!(
+        refusal(&["config", "new", &path]),
+        format!("error: {path}: exists already, and is not overwritten; name another")
+    );
+}
+
+#[test]
+fn a_check_says_what_would_run() {
+    let text = shown(&[
+        "config",
+        "check",
+        "configs/mnist_compare.toml",
+        "--set",
+        "solver.steps=1",
+        "--set",
+        "rounds=7",
+    ]);
+    for part in
+        ["data: 10000 examples", "2000 to test on, 10 clients", "mlp, 159010 parameters", "7 rounds about"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let contenders = fs::read_to_string("configs/mnist_compare.toml").unwrap().matches("[[compare]]").count();
+    assert_eq!(text.matches("a round sends").count(), contenders, "{text}");
+    let line = refusal(&["config", "check", "configs/mnist.toml", "--set", "protocol.stragglers=70"]);
+    assert!(line.contains("protocol.stragglers"), "{line}");
+}
+
+#[test]
+fn the_memory_of_a_check_is_that_of_the_run() {
+    let folder = Folder::new();
+    for sets in [["model.kind=mlp", "clients=10"], ["model.kind=cnn", "clients=20"]] {
+        let sets = ["--set", sets[0], "--set", sets[1], "--set", "partition.kind=iid", "--set", "rounds=2"];
+        let out = folder.path(sets[1]);
+        let text = shown(&[&["config", "check", "configs/mnist.toml"][..], &sets].concat());
+        let line = text.lines().find_map(|line| line.strip_prefix("memory: ")).unwrap();
+        let (number, unit) = (line.split(' ').next().unwrap(), line.split(' ').nth(1).unwrap());
+        let said = number.parse::<f64>().unwrap() * if unit == "GB" { 1e9 } else { 1e6 };
+        let train = [&["train", "configs/mnist.toml", "--quiet", "--out", &out][..], &sets].concat();
+        assert!(seccogc(&train).status.success());
+        let info: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(format!("{out}/run.json")).unwrap()).unwrap();
+        let measured = info["memory"].as_f64().unwrap();
+        assert!((said / measured - 1.0).abs() < 0.2, "{said} against {measured}");
+    }
+}
+
+#[test]
+fn shells_get_completions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let text = shown(&["completions", shell]);
+        assert!(text.contains("seccogc") && text.contains("compare"), "{shell}");
+    }
 }

@@ -9,12 +9,12 @@ const REST: u64 = 64 << 20;
 
 /// Rough peak in bytes of one run of `clients` clients with `parameters` parameters, without the dataset,
 /// which runs share.
-pub(super) fn of_run(protocol: &ProtocolConfig, clients: usize, parameters: usize) -> u64 {
+pub(crate) fn of_run(protocol: &ProtocolConfig, clients: usize, parameters: usize) -> u64 {
     protocol.section().memory() * clients as u64 * parameters as u64 + REST
 }
 
 /// Bytes that this process may still take; `None` where the system does not tell.
-pub(super) fn available() -> Option<u64> {
+pub(crate) fn available() -> Option<u64> {
     let host = fs::read_to_string("/proc/meminfo").ok().and_then(|text| of_meminfo(&text));
     let group = || {
         let of_process = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -27,8 +27,18 @@ pub(super) fn available() -> Option<u64> {
     host.into_iter().chain(group()).min()
 }
 
+/// Most bytes that this process has held so far; `None` where the system does not tell.
+pub(crate) fn peak() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
 fn of_meminfo(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    kilobytes(text, "MemAvailable:")
+}
+
+/// A line of the system's tables, in bytes.
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }
 
