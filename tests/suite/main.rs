@@ -21,6 +21,7 @@ mod field;
 mod floors;
 mod former;
 mod gc_plus;
+mod guide;
 mod hierarchical;
 mod kit;
 mod links;
