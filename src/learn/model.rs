@@ -70,6 +70,9 @@ pub trait Architecture {
     /// [`Error::Config`] with a key relative to the section.
     fn check(&self, shape: [usize; 3]) -> Result<()>;
 
+    /// Number of parameters for examples of `shape`, once they are checked: without memory for them.
+    fn size(&self, shape: [usize; 3], classes: usize) -> usize;
+
     /// The model for examples of `shape`, once they are checked.
     fn init(&self, shape: [usize; 3], classes: usize, device: &Device) -> Self::Model;
 }
@@ -89,6 +92,16 @@ macro_rules! models {
             /// [`Error::Config`] with a key relative to the section.
             pub fn check(&self, shape: [usize; 3]) -> Result<()> {
                 match self { $(Self::$variant(config) => config.check(shape)),+ }
+            }
+
+            /// The number of parameters of the model for examples of `shape` (channels, height, width),
+            /// without memory for them; the largest number where there are more.
+            ///
+            /// # Errors
+            /// Those of [`ModelConfig::check`].
+            pub fn size(&self, shape: [usize; 3], classes: usize) -> Result<usize> {
+                self.check(shape)?;
+                Ok(match self { $(Self::$variant(config) => config.size(shape, classes)),+ })
             }
 
             /// The parameter tensors of the model for examples of `shape` (channels, height, width), in the
@@ -151,6 +164,12 @@ impl Default for ModelConfig {
     fn default() -> Self {
         Self::Mlp(MlpConfig::default())
     }
+}
+
+/// Parameters of fully connected layers of these widths, with biases.
+fn dense(widths: &[usize]) -> usize {
+    let layer = |pair: &[usize]| pair[0].saturating_add(1).saturating_mul(pair[1]);
+    widths.windows(2).map(layer).fold(0, usize::saturating_add)
 }
 
 /// Refuses images with a side below `least`.

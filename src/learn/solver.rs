@@ -353,7 +353,7 @@ impl dyn Solver + '_ {
         match steps {
             _ if examples == 0 => 0,
             Some(steps) => steps,
-            None => epochs.unwrap_or(1) * examples.div_ceil(batch_size),
+            None => epochs.unwrap_or(1).saturating_mul(examples.div_ceil(batch_size)),
         }
     }
 

@@ -97,6 +97,7 @@ fn parameter_counts_are_those_of_the_literature() {
         let data = dataset(4, shape, 10);
         let learner = learner(model, &SolverConfig::default(), &data, cpu()).unwrap();
         assert_eq!(learner.parameters(), count, "{} {shape:?}", model.kind());
+        assert_eq!(model.size(shape, 10).unwrap(), count);
         let sizes = learner.layers().iter().map(|(_, s)| s.iter().product::<usize>()).sum::<usize>();
         assert_eq!(sizes, count);
         assert_eq!(learner.init(Seed::new(0)).len(), count);
@@ -105,6 +106,7 @@ fn parameter_counts_are_those_of_the_literature() {
         let evaluation = learner.evaluate(&learner.init(Seed::new(0)), &data.test);
         assert!(evaluation.loss.is_finite() && evaluation.examples == 4);
     }
+    assert_eq!(mlp(usize::MAX).size([1, 28, 28], 10).unwrap(), usize::MAX);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use burn::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Classifier, at_least};
+use super::{Architecture, Classifier, at_least, dense};
 use crate::error::Result;
 use crate::learn::kernels::{conv2d, linear, linear_relu, max_pool2d_relu};
 
@@ -35,6 +35,11 @@ pub struct CifarCnn {
     output: Linear,
 }
 
+/// Of an image before the first linear layer, from that of the input.
+fn side(side: usize) -> usize {
+    side.div_ceil(2).div_ceil(2)
+}
+
 impl Architecture for CifarCnnConfig {
     type Model = CifarCnn;
 
@@ -42,10 +47,15 @@ impl Architecture for CifarCnnConfig {
         at_least(4, "cifar-cnn", shape)
     }
 
+    fn size(&self, [channels, height, width]: [usize; 3], classes: usize) -> usize {
+        dense(&[25 * channels, 64])
+            + dense(&[25 * 64, 64])
+            + dense(&[64 * side(height) * side(width), 384, 192, classes])
+    }
+
     fn init(&self, [channels, height, width]: [usize; 3], classes: usize, device: &Device) -> CifarCnn {
         let conv =
             |from, to| Conv2dConfig::new([from, to], [5, 5]).with_padding(PaddingConfig2d::Same).init(device);
-        let side = |side: usize| side.div_ceil(2).div_ceil(2);
         CifarCnn {
             conv1: conv(channels, 64),
             conv2: conv(64, 64),

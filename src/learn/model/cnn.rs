@@ -12,7 +12,7 @@ use burn::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Classifier, at_least};
+use super::{Architecture, Classifier, at_least, dense};
 use crate::error::Result;
 use crate::learn::kernels::{conv2d, linear, linear_relu, max_pool2d_relu};
 
@@ -37,6 +37,12 @@ impl Architecture for CnnConfig {
 
     fn check(&self, shape: [usize; 3]) -> Result<()> {
         at_least(4, "cnn", shape)
+    }
+
+    fn size(&self, [channels, height, width]: [usize; 3], classes: usize) -> usize {
+        dense(&[25 * channels, 32])
+            + dense(&[25 * 32, 64])
+            + dense(&[64 * (height / 4) * (width / 4), 512, classes])
     }
 
     fn init(&self, [channels, height, width]: [usize; 3], classes: usize, device: &Device) -> Cnn {

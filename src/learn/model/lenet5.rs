@@ -13,7 +13,7 @@ use burn::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Classifier, at_least};
+use super::{Architecture, Classifier, at_least, dense};
 use crate::error::Result;
 use crate::learn::kernels::{avg_pool2d, conv2d, linear, tanh};
 
@@ -39,6 +39,11 @@ fn padding(side: usize) -> usize {
     if side < 32 { 2 } else { 0 }
 }
 
+/// Of an image before the first linear layer, from that of the input.
+fn side(side: usize) -> usize {
+    ((side + 2 * padding(side) - 4) / 2 - 4) / 2
+}
+
 impl Architecture for LeNet5Config {
     type Model = LeNet5;
 
@@ -46,10 +51,15 @@ impl Architecture for LeNet5Config {
         at_least(12, "lenet5", shape)
     }
 
+    fn size(&self, [channels, height, width]: [usize; 3], classes: usize) -> usize {
+        dense(&[25 * channels, 6])
+            + dense(&[25 * 6, 16])
+            + dense(&[16 * side(height) * side(width), 120, 84, classes])
+    }
+
     fn init(&self, [channels, height, width]: [usize; 3], classes: usize, device: &Device) -> LeNet5 {
         let (rows, columns) = (padding(height), padding(width));
         let conv = |from, to| Conv2dConfig::new([from, to], [5, 5]);
-        let side = |side: usize| ((side + 2 * padding(side) - 4) / 2 - 4) / 2;
         LeNet5 {
             c1: conv(channels, 6)
                 .with_padding(PaddingConfig2d::Explicit(rows, columns, rows, columns))

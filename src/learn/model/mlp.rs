@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Classifier};
+use super::{Architecture, Classifier, dense};
 use crate::error::{Error, Result};
 use crate::learn::kernels::{linear, linear_relu};
 
@@ -111,6 +111,10 @@ impl Architecture for MlpConfig {
             }
             _ => Ok(()),
         }
+    }
+
+    fn size(&self, shape: [usize; 3], classes: usize) -> usize {
+        dense(&[&[shape.iter().product()], self.hidden.units(), &[classes]].concat())
     }
 
     fn init(&self, shape: [usize; 3], classes: usize, device: &Device) -> Mlp {

@@ -15,7 +15,7 @@ use burn::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Classifier, at_least};
+use super::{Architecture, Classifier, at_least, dense};
 use crate::error::{Error, Result};
 use crate::learn::kernels::{add_relu, avg_pool2d, conv2d, group_norm, group_norm_relu, linear};
 
@@ -109,6 +109,9 @@ pub struct ResNet20 {
     output: Linear,
 }
 
+/// Channels of the stem and of each block.
+const WIDTHS: [usize; 10] = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64];
+
 impl Architecture for ResNet20Config {
     type Model = ResNet20;
 
@@ -120,11 +123,17 @@ impl Architecture for ResNet20Config {
         at_least(8, "resnet20", shape)
     }
 
+    fn size(&self, [channels, ..]: [usize; 3], classes: usize) -> usize {
+        // A convolution without bias, and two numbers a channel of the norm.
+        let unit = |from: usize, to: usize| (9 * from + 2) * to;
+        let blocks: usize = WIDTHS.windows(2).map(|w| unit(w[0], w[1]) + unit(w[1], w[1])).sum();
+        unit(channels, 16) + blocks + dense(&[64, classes])
+    }
+
     fn init(&self, [channels, ..]: [usize; 3], classes: usize, device: &Device) -> ResNet20 {
-        let widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64];
         ResNet20 {
             stem: Unit::new(channels, 16, 1, self.groups, device),
-            blocks: widths.windows(2).map(|w| Block::new(w[0], w[1], self.groups, device)).collect(),
+            blocks: WIDTHS.windows(2).map(|w| Block::new(w[0], w[1], self.groups, device)).collect(),
             output: LinearConfig::new(64, classes).init(device),
         }
     }

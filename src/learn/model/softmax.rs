@@ -8,7 +8,7 @@ use burn::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Classifier};
+use super::{Architecture, Classifier, dense};
 use crate::error::Result;
 use crate::learn::kernels::linear;
 
@@ -28,6 +28,10 @@ impl Architecture for SoftmaxConfig {
 
     fn check(&self, _shape: [usize; 3]) -> Result<()> {
         Ok(())
+    }
+
+    fn size(&self, shape: [usize; 3], classes: usize) -> usize {
+        dense(&[shape.iter().product(), classes])
     }
 
     fn init(&self, shape: [usize; 3], classes: usize, device: &Device) -> Softmax {
