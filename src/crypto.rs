@@ -70,6 +70,12 @@ impl Secret {
         hkdf(&[], &self.0, context)
     }
 
+    /// A secret that takes this one and `other` to know: HKDF with `context`, salted with the other.
+    #[must_use]
+    pub fn bound(&self, other: &Self, context: &[u8]) -> Self {
+        hkdf(&other.0, &self.0, context)
+    }
+
     /// A secret from material of full entropy: HKDF with `context`.
     #[must_use]
     pub fn extract(material: &[u8], context: &[u8]) -> Self {
@@ -320,5 +326,8 @@ mod tests {
         assert_eq!(expanded, M61::expand(Some(&root), name(1), 5, &source));
         assert_ne!(expanded, M61::expand(None, name(1), 5, &source));
         assert_ne!(expanded, M61::expand(Some(&root), name(2), 5, &source));
+        let bound = root.bound(&draw(1), b"x");
+        assert!(bound == draw(0).bound(&draw(1), b"x") && bound != root.bound(&draw(2), b"x"));
+        assert!(bound != draw(2).bound(&draw(1), b"x") && bound != root.bound(&draw(1), b"y"));
     }
 }

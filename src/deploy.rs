@@ -8,8 +8,8 @@
 //! |---|--:|---|
 //! | `fedavg`, `gaussian`, `zero-sum` (`pairwise`), `cogc`, `sec-cogc` (`pairwise`) | 2 | own noise, or masks of pairs |
 //! | `fedavg`, `gaussian`, `zero-sum` with `transmissions` = n | 2n | the same |
-//! | `light-sec-agg`, `groupwise` (`agreement`) | 4 | own masks, shared in phase 0; keys of pairs, or seeds told in phase 0 |
-//! | `sec-agg`, `sec-agg-plus` (`agreement`) | 7 | own secrets; public keys go through the server |
+//! | `light-sec-agg`, `groupwise` (`agreement`) | 4, a vote | own masks, shared in phase 0; keys of pairs, or seeds told in phase 0 |
+//! | `sec-agg`, `sec-agg-plus` (`agreement`) | 7, two votes or one | own secrets; public keys go through the server |
 //!
 //! A round:
 //!
@@ -22,7 +22,8 @@
 //! 4. The phases of the scheme are played one after the other (`play`): shares between clients are sealed and
 //!    offered by the sender, messages to the server too, those of the server by the server; whoever waits for
 //!    one pulls it until the phase's deadline, the first `deploy.share_deadline`, the last
-//!    `deploy.upload_deadline`. What did not come is lost, as on a failing link.
+//!    `deploy.upload_deadline`. What did not come is lost, as on a failing link. Where the server tells its
+//!    clients who goes on, they vote on it first.
 //! 5. The server decodes: the exact sum over all, or over those whose uploads came, or an outage.
 //!
 //! Nothing is pushed and nothing is waited for without end: a client that is killed, cut off or slow costs
@@ -45,9 +46,14 @@
 //!   allows: keys, weights, cohort, round, model and configuration are signed by those whom they concern,
 //!   and members to whom different ones were shown have no secret in common, so that the round is an
 //!   outage.
-//! - the same, where the server tells who survived (`light-sec-agg`, `groupwise`, `sec-agg`,
-//!   `sec-agg-plus`): as long as it tells everybody the same, and, for SecAgg, hands on the keys that
-//!   clients advertise; a client plays these only if its policy names them.
+//! - the same, where the server tells who goes on (`light-sec-agg`, `sec-agg`): yes, while as many members
+//!   collude with it as the scheme withstands (T, t − 1) and a [`vote`] does, which is a third of the cohort
+//!   or more ([`vote::tolerated`]). Clients act on a list of survivors only when more than two thirds of the
+//!   cohort have signed the very same one, so that nobody gives both shares of one client, or the masks of
+//!   two sums, and every sum is over more than two thirds of the cohort. A key that the server replaces
+//!   opens no share, and nothing is masked with it.
+//! - the same in `groupwise` and `sec-agg-plus`: also as far as the seed of the run is nobody's choice, from
+//!   which coefficients and graphs are drawn; a client plays these only if its policy names them.
 //! - that server with T members: what the audit says of the server and T clients
 //!   (`audit --all-coalitions T`) in the smallest cohort that the policy allows; members may claim wrong
 //!   numbers of examples, which `largest_share` bounds.
@@ -59,9 +65,10 @@
 //!   a server may show one model twice. Sums over cohorts that differ by few clients tell their difference:
 //!   a client warns of cohorts that differ from one of the last 64 by a single client, and refuses those
 //!   that differ by fewer than `least_difference` (by default it refuses none); members that collude can
-//!   fill up the difference. Cohorts without it it does not see, but their members do. What changing
-//!   cohorts tell in the long run: So, Ali, Güler, Jiao, Avestimehr, *Securing Secure Aggregation:
-//!   Mitigating Multi-Round Privacy Leakage in Federated Learning*, AAAI 2023.
+//!   fill up the difference. Cohorts without it it does not see, but their members do; nor that a sum is
+//!   over survivors, up to a third fewer. What changing cohorts tell in the long run: So, Ali, Güler, Jiao,
+//!   Avestimehr, *Securing Secure Aggregation: Mitigating Multi-Round Privacy Leakage in Federated
+//!   Learning*, AAAI 2023.
 //!
 //! Correctness of the sum, against
 //!
@@ -95,6 +102,7 @@ pub mod statement;
 pub mod transport;
 
 pub use client::{Join, join};
+pub mod vote;
 pub use server::{Begin, serve};
 
 /// The server's answer to a client that was welcomed to another run.

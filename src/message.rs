@@ -100,6 +100,12 @@ pub trait Message<S>: Clone + Send + Sync {
     fn announces(&self) -> Option<Vec<u16>> {
         None
     }
+
+    /// The clients who go on (ascending, perhaps without the receiver), in a [`Phase`] whose receivers are
+    /// told one list; by default those of [`Message::announces`].
+    fn lists(&self) -> Option<Vec<u16>> {
+        self.announces()
+    }
 }
 
 /// The moment of a step.
@@ -149,25 +155,34 @@ pub struct Phase {
     pub to: Role,
     /// For whom the receivers wait.
     pub expects: Expects,
+    /// Whether the receivers are told one list, of themselves ([`Message::lists`]): clients who are apart act
+    /// on it only when enough of them were told the same.
+    pub is_list: bool,
 }
 
 impl Phase {
     /// Messages between clients.
     #[must_use]
     pub const fn shares(name: &'static str, expects: Expects) -> Self {
-        Self { name, from: Role::Client, to: Role::Client, expects }
+        Self { name, from: Role::Client, to: Role::Client, expects, is_list: false }
     }
 
     /// Messages from clients to the server.
     #[must_use]
     pub const fn upload(name: &'static str, expects: Expects) -> Self {
-        Self { name, from: Role::Client, to: Role::Server, expects }
+        Self { name, from: Role::Client, to: Role::Server, expects, is_list: false }
     }
 
     /// What the server tells parties of a role; it always arrives.
     #[must_use]
     pub const fn announcement(name: &'static str, to: Role) -> Self {
-        Self { name, from: Role::Server, to, expects: Expects::Nobody }
+        Self { name, from: Role::Server, to, expects: Expects::Nobody, is_list: false }
+    }
+
+    /// What the server tells clients of who goes on: the same list for all who are on it.
+    #[must_use]
+    pub const fn list(name: &'static str) -> Self {
+        Self { is_list: true, ..Self::announcement(name, Role::Client) }
     }
 
     /// [`LinkUse::transfer`] of a message between parties of these roles after the phases `before` of its

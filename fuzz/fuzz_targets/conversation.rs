@@ -2,6 +2,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use seccogc::deploy::message::{Announcement, Entry, Order, Signed, Welcome, from_hex, from_json, to_hex, to_json, told};
+use seccogc::deploy::vote::Ballot;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(signed) = from_json::<Signed>(bytes) {
@@ -15,6 +16,9 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(order) = from_json::<Order>(bytes) {
         assert_eq!(from_json::<Order>(&to_json(&order)).unwrap(), order);
+    }
+    if let Ok(ballots) = from_json::<Vec<Ballot>>(bytes) {
+        assert_eq!(from_json::<Vec<Ballot>>(&to_json(&ballots)).unwrap(), ballots);
     }
     let _ = from_json::<Welcome>(bytes);
     let text = String::from_utf8_lossy(bytes);

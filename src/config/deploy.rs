@@ -23,8 +23,9 @@ pub struct DeployConfig {
     #[schemars(range(min = 0.0))]
     pub share_deadline: f64,
     /// Seconds after the announcement of a round by which what clients send last must have arrived at the
-    /// server; greater than `share_deadline`. Where they send in between, the time is divided in equal parts:
-    /// uploads of `light-sec-agg` are there half way, those of `sec-agg` after two thirds.
+    /// server; greater than `share_deadline`. Where they send in between, the time is divided in equal parts,
+    /// one for each vote on who goes on too: uploads of `light-sec-agg` are there after a third, those of
+    /// `sec-agg` after three fifths.
     #[schemars(range(min = 0.0))]
     pub upload_deadline: f64,
     /// Seconds that a round waits for clients who are connected and not ready yet, at least 0; the first

@@ -295,8 +295,10 @@ impl<'a> Participant<'a> {
         let scheme = scheme_of(&self.config, members.len(), &public_of(&self.config, members, len))?;
         let deadlines = deadlines(scheme.phases(), start, &self.config.deploy);
         let session = self.line.session;
-        let common = Round { session, scheme: &*scheme, number: round, members, len, deadlines };
-        let client = OfClient { round: common, shelf: self.shelf, own };
+        let electorate = &roster.electorate();
+        let common = Round { session, scheme: &*scheme, number: round, members, electorate, len, deadlines };
+        let (signer, authority) = (&self.line.signer, &self.line.authority);
+        let client = OfClient { round: common, shelf: self.shelf, signer, authority, own };
         let played = self.play(&client, roster, keys, start);
         if played.is_err() {
             client.is_silent("the client could not take part");

@@ -12,6 +12,7 @@ use super::page::Page;
 use super::roster::{self, About, Member, share, weights};
 use super::shelf::{Shelf, refuse, reply, without_payload};
 use super::statement::{Authority, Signer, Topic};
+use super::vote::Electorate;
 use crate::config::DeployConfig;
 use crate::error::{Error, Result};
 
@@ -29,6 +30,15 @@ struct Waiting {
 pub(super) struct Cohort {
     pub members: Vec<Member>,
     entries: Vec<Signed>,
+}
+
+impl Cohort {
+    /// Who votes in the round with this announcement.
+    pub fn electorate(&self, announcement: Hex) -> Electorate {
+        let one = |(member, entry): (&Member, &Signed)| (member.name.clone(), entry.chain.clone());
+        let members = self.members.iter().zip(&self.entries).map(one).collect();
+        Electorate { roster: announcement, members }
+    }
 }
 
 impl Lobby {
@@ -284,14 +294,17 @@ impl Hub {
         Cohort { members, entries }
     }
 
-    /// Tells the cohort that its round begins, and the others who wait which one is next.
+    /// Tells the cohort that its round begins, and the others who wait which one is next. Returns SHA-256 of
+    /// the announcement.
     ///
     /// # Errors
     /// More clients than an announcement holds.
-    pub fn announce(&self, round: u64, model: Hex, cohort: &Cohort) -> Result<()> {
+    pub fn announce(&self, round: u64, model: Hex, cohort: &Cohort) -> Result<Hex> {
         let About { run, digest } = self.about;
         let announcement = Announcement { run, digest, round, model, members: cohort.entries.clone() };
-        let order = to_json(&Order::Round(self.signer.sign(Topic::Announcement, &announcement)?));
+        let announcement = self.signer.sign(Topic::Announcement, &announcement)?;
+        let said = announcement.digest();
+        let order = to_json(&Order::Round(announcement));
         if order.len() > super::message::MOST {
             let rule =
                 format!("{} clients in one round; their entries are too long together", cohort.members.len());
@@ -307,7 +320,7 @@ impl Hub {
             let order = if cohort.entries.contains(&waiting.signed) { &order } else { &next };
             reply(waiting.question, Arc::clone(order));
         }
-        Ok(())
+        Ok(said)
     }
 
     /// Tells everybody that there are no more rounds.

@@ -10,7 +10,7 @@ use crate::error::Error;
 pub const MOST: usize = 1 << 22;
 
 /// The version of the conversation; others are refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What the server holds for the cohort of a round that is over: nobody need wait for shares any more.
 pub const DONE: &[u8] = b"done";

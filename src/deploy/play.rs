@@ -10,6 +10,12 @@
 //! | among clients | the sender's, sealed | whoever waits for it, until the server has decoded |
 //! | to the server | the sender's | the server: everybody's, or of those to whom it spoke last |
 //! | of the server | the server's | every client; those to whom it does not speak are told so |
+//!
+//! Where the server tells its clients a list of themselves, they vote on it before they go on ([`vote`]):
+//! whoever is on it puts a ballot beside what it sends the server, and the server puts all that came where it
+//! put the list.
+//!
+//! [`vote`]: super::vote
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,11 +26,13 @@ use zenoh::Session;
 
 use super::agreement::Secrets;
 use super::hub::Hub;
-use super::message::{DIVERGED, DONE, told};
+use super::message::{DIVERGED, DONE, from_json, to_json, told};
 use super::roster::Member;
 use super::seat::{Letter, Scheme, Seat};
 use super::shelf::Shelf;
+use super::statement::{Authority, Signer};
 use super::transport::{Pulled, ROOT, pull};
+use super::vote::{BALLOT, Ballot, Electorate, quorum};
 use crate::config::DeployConfig;
 use crate::crypto::TAG_BYTES;
 use crate::message::{Expects, Phase, Role};
@@ -45,11 +53,22 @@ fn relay_key(name: &str, round: u64, phase: usize) -> String {
     format!("{ROOT}/server/{name}/relay/{round}/{phase}")
 }
 
+/// Where client `name` puts its ballot.
+fn ballot_key(name: &str, round: u64, phase: usize) -> String {
+    format!("{}/ballot", sum_key(name, round, phase))
+}
+
+/// Where the server puts everybody's ballots for client `name`.
+fn ballots_key(name: &str, round: u64, phase: usize) -> String {
+    format!("{}/ballots", relay_key(name, round, phase))
+}
+
 /// When what is sent in each phase must be there, counted from the announcement of the round: what clients
-/// send first by `share_deadline`, what they send last by `upload_deadline`, what they send in between at
-/// equal intervals; and what the server tells them by the deadline of what they send next.
+/// send first by `share_deadline`, what they send last by `upload_deadline`, what they send in between, their
+/// ballots too, at equal intervals; and what the server tells them by the deadline of what they send next.
 pub(super) fn deadlines(phases: &[Phase], start: Instant, config: &DeployConfig) -> Vec<Instant> {
-    let of_clients = |phases: &[Phase]| phases.iter().filter(|phase| phase.from == Role::Client).count();
+    let sends = |phase: &&Phase| phase.from == Role::Client || phase.is_list;
+    let of_clients = |phases: &[Phase]| phases.iter().filter(sends).count();
     let last = of_clients(phases).saturating_sub(1);
     let between = config.upload_deadline - config.share_deadline;
     let deadline = |phase| {
@@ -66,6 +85,7 @@ pub(super) struct Round<'a> {
     pub scheme: &'a dyn Scheme,
     pub number: u64,
     pub members: &'a [Member],
+    pub electorate: &'a Electorate,
     /// Coordinates of an update.
     pub len: usize,
     pub deadlines: Vec<Instant>,
@@ -110,6 +130,8 @@ impl Round<'_> {
 pub(super) struct OfClient<'a> {
     pub round: Round<'a>,
     pub shelf: &'a Shelf,
+    pub signer: &'a Signer,
+    pub authority: &'a Authority,
     /// Its place among the members.
     pub own: u16,
 }
@@ -130,6 +152,7 @@ impl OfClient<'_> {
                     }
                 }
                 (Role::Client, _) => self.shelf.put_nothing(sum_key(self.name(), round, i), reason),
+                _ if phase.is_list => self.shelf.put_nothing(ballot_key(self.name(), round, i), reason),
                 (Role::Helper | Role::Server, _) => {}
             }
         }
@@ -156,7 +179,12 @@ impl OfClient<'_> {
                         None => self.shelf.put_nothing(key, "what it needs for it did not come"),
                     }
                 }
-                (_, Role::Client) => self.listen(i, phase.name, seat),
+                (_, Role::Client) => {
+                    self.listen(i, phase.name, seat);
+                    if phase.is_list {
+                        self.vote(i, phase.name, seat);
+                    }
+                }
                 _ => {}
             }
         }
@@ -234,6 +262,50 @@ impl OfClient<'_> {
     }
 }
 
+impl OfClient<'_> {
+    /// Says what the server told, and takes it for untold unless enough others say the same.
+    fn vote(&self, phase: usize, what: &str, seat: &mut dyn Seat) {
+        let Round { session, number: round, electorate, .. } = self.round;
+        let (own, ballot) = (self.name(), ballot_key(self.name(), round, phase));
+        let Some(clients) = seat.told() else {
+            return self.shelf.put_nothing(ballot, "it was not told who goes on");
+        };
+        let vote = electorate.vote(phase, &clients);
+        match electorate.cast(self.signer, self.own, &vote) {
+            Ok(cast) => self.shelf.put(ballot, to_json(&cast)),
+            Err(error) => {
+                tracing::warn!("round {round}: {error}");
+                self.shelf.put_nothing(ballot, "the client cannot sign");
+            }
+        }
+        // They come before what clients send next.
+        let deadline = self.round.deadlines.get(phase + 1).unwrap_or(&self.round.deadlines[phase]);
+        let (key, most) = (ballots_key(own, round, phase), BALLOT * electorate.members.len());
+        let pulled = match pull(session, &key, most, *deadline, &AtomicBool::new(false)) {
+            Pulled::Whole(bytes) => from_json::<Vec<Ballot>>(&bytes),
+            Pulled::Refused(problem) => Err(problem),
+            Pulled::Late => Ok(Vec::new()),
+            Pulled::Nothing(reason) => {
+                tracing::info!("round {round}: no ballots on `{what}` of the server: {reason}");
+                Ok(Vec::new())
+            }
+        };
+        let ballots = pulled.unwrap_or_else(|problem| {
+            tracing::warn!("round {round}: refused from server: {}", told(&problem));
+            Vec::new()
+        });
+        let same = electorate.count(self.authority, &vote, &ballots);
+        if !electorate.suffices(same) {
+            let (of, want) = (electorate.members.len(), quorum(electorate.members.len()));
+            tracing::warn!(
+                "round {round}: {same} of {of} clients signed that the server told them the same `{what}`, and \
+                 {want} must; nothing more is sent"
+            );
+            seat.forget();
+        }
+    }
+}
+
 /// What the server heard in a round.
 #[derive(Default)]
 pub(super) struct Heard {
@@ -260,7 +332,12 @@ impl OfServer<'_> {
         for (i, phase) in self.round.phases() {
             let letters = seat.step();
             match (phase.from, phase.to) {
-                (Role::Server, Role::Client) => addressed = self.announce(i, letters),
+                (Role::Server, Role::Client) => {
+                    addressed = self.announce(i, letters);
+                    if phase.is_list {
+                        self.poll(i, &addressed);
+                    }
+                }
                 (Role::Client, Role::Server) => {
                     let from = match phase.expects {
                         Expects::Everybody => &everybody[..],
@@ -295,6 +372,46 @@ impl OfServer<'_> {
     /// passed.
     fn hear(&self, phase: usize, what: &str, from: &[u16], seat: &mut dyn Seat, heard: &mut Heard) {
         let Round { scheme, number: round, len, .. } = self.round;
+    /// Collects the ballots of `clients` on the list that they were told, of themselves, until enough are
+    /// here or the deadline has passed, and hands them all to each.
+    fn poll(&self, phase: usize, clients: &[u16]) {
+        let Round { number: round, electorate, .. } = self.round;
+        let vote = electorate.vote(phase, clients);
+        let (stop, mut ballots) = (AtomicBool::new(!electorate.suffices(clients.len())), Vec::new());
+        let key = |name: &str| ballot_key(name, round, phase);
+        self.round.gather(phase, clients, BALLOT, key, &stop, |k, pulled| {
+            let name = self.round.name(k);
+            let checked = match pulled {
+                Pulled::Whole(bytes) => from_json::<Ballot>(&bytes).and_then(|ballot| {
+                    electorate.check(&self.hub.authority, &vote, &ballot).map(|()| ballot)
+                }),
+                Pulled::Refused(problem) => Err(problem),
+                Pulled::Nothing(reason) => {
+                    return tracing::info!("round {round}: no ballot of {name}: {reason}");
+                }
+                Pulled::Late => return,
+            };
+            match checked {
+                Ok(ballot) => ballots.push(ballot),
+                Err(problem) => self.hub.refused(name, &problem),
+            }
+            if electorate.suffices(ballots.len()) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        if !electorate.suffices(ballots.len()) && !clients.is_empty() {
+            let (of, want) = (electorate.members.len(), quorum(electorate.members.len()));
+            tracing::warn!(
+                "round {round}: {} of {of} clients are there to agree who goes on, and {want} must",
+                ballots.len()
+            );
+        }
+        let ballots = to_json(&ballots);
+        for &k in clients {
+            self.hub.models.put(ballots_key(self.round.name(k), round, phase), ballots.clone());
+        }
+    }
+
         let (stop, mut taken) = (AtomicBool::new(false), 0);
         let key = |name: &str| sum_key(name, round, phase);
         self.round.gather(phase, from, scheme.envelope_bytes(phase, len), key, &stop, |k, pulled| {
@@ -352,3 +469,6 @@ mod tests {
         assert_eq!(seconds(&[upload, upload, told]), [6.0, 12.0, 12.0]);
     }
 }
+        // Ballots on the survivors: one more thing that clients send.
+        let list = Phase::list("survivors");
+        assert_eq!(seconds(&[upload, upload, list, upload]), [6.0, 8.0, 10.0, 12.0]);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::Ledger;
 use super::message::told;
 use super::roster::About;
+use super::vote;
 use crate::audit::{Adversaries, Audit, Entry};
 use crate::audits::{Losses, Subject};
 use crate::cohort::CohortConfig;
@@ -18,17 +19,20 @@ use crate::error::{Error, Result};
 use crate::protocol::{Arithmetic, ProtocolConfig};
 
 /// Protocols that show the server no single update, whatever it announces: a client sends one round of
-/// messages, sealed or masked with what it shares with the others.
-const SECURE: [&str; 2] = ["sec-cogc", "zero-sum"];
+/// messages, sealed or masked with what it shares with the others, or votes on who survived before it tells
+/// what unmasks.
+const SECURE: [&str; 4] = ["sec-cogc", "zero-sum", "light-sec-agg", "sec-agg"];
 
 /// A client's rules. A run or a round that breaks one ends the client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Protocols that it plays, by kind; by default those that show even a server that deviates no single
-    /// update. Schemes in which the server tells who survived (`light-sec-agg`, `groupwise`, `sec-agg`,
-    /// `sec-agg-plus`) trust it to tell everybody the same, and SecAgg to hand on keys.
+    /// update. `groupwise` and `sec-agg-plus` trust it to choose the run's seed blindly.
     pub protocols: Vec<String>,
+    /// Members who may collude with the server in `light-sec-agg`, `sec-agg` and `sec-agg-plus`: as many as
+    /// the run withstands at least, and the vote of every cohort that the policy allows.
+    pub colluders: usize,
     /// Smallest σ of keys or noise over the largest norm of a weighted update: clip_norm, times the clients
     /// of a round, times `largest_share`. Keys hide what is bounded: without clipping, or off the grid, only
     /// 0, for whatever there is, allows them. Keys over a field are uniform and always strong enough.
@@ -68,6 +72,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             protocols: SECURE.map(String::from).to_vec(),
+            colluders: 1,
             least_key_ratio: 1.0,
             clip_norm: None,
             names: None,
@@ -159,12 +164,41 @@ impl Policy {
             let clip = clip.map_or("no clipping".into(), |clip| format!("clip_norm {clip}"));
             return Err(broken(format!("{clip}, and `clip_norm` is {most}")));
         }
+        self.collusion(config)?;
         self.keys(config, clip)?;
         if config.rounds > self.most_rounds {
             return Err(broken(format!(
                 "{} rounds, and `most_rounds` is {}",
                 config.rounds, self.most_rounds
             )));
+        }
+        Ok(())
+    }
+
+    /// Whether schemes in which the server tells who survived withstand as many colluders as they must.
+    fn collusion(&self, config: &Config) -> Result<()> {
+        let least = self.least_cohort;
+        let (what, withstood) = match &config.protocol {
+            ProtocolConfig::LightSecAgg(config) => ("colluders", config.colluders),
+            // The smallest cohort has the smallest default.
+            ProtocolConfig::SecAgg(config) => {
+                ("threshold", config.threshold.unwrap_or((2 * least).div_ceil(3)).saturating_sub(1))
+            }
+            ProtocolConfig::SecAggPlus(config) => {
+                let threshold = config.threshold.unwrap_or((2 * config.neighbours).div_ceil(3));
+                ("threshold", threshold.saturating_sub(1))
+            }
+            _ => return Ok(()),
+        };
+        let want = self.colluders;
+        if withstood < want {
+            let rule = format!("{what} withstands {withstood} clients that collude with the server");
+            return Err(broken(format!("{rule}, and `colluders` is {want}")));
+        }
+        let voted = (least..=config.clients).map(vote::tolerated).min();
+        if let Some(voted) = voted.filter(|voted| *voted < want) {
+            let rule = format!("a vote of {least} clients or more withstands {voted} that collude");
+            return Err(broken(format!("{rule}, and `colluders` is {want}")));
         }
         Ok(())
     }
@@ -291,164 +325,4 @@ fn broken(rule: String) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::deploy::message::Hex;
-    use crate::keys::KeyKind;
-    use crate::learn::SolverConfig;
-    use crate::protocol::cogc::SecCoGcConfig;
-    use crate::protocol::uncoded;
-
-    fn ledger(folder: &tempfile::TempDir) -> Ledger {
-        Ledger::open(&folder.path().join("ann.json")).unwrap()
-    }
-
-    fn about(run: u8) -> About {
-        About { run: Hex([run; 32]), digest: Hex([run; 32]) }
-    }
-
-    fn secure(key_std: f64, arithmetic: Arithmetic) -> Config {
-        let keys = KeyKind::Pairwise;
-        let protocol = SecCoGcConfig { key_std, arithmetic, keys, ..SecCoGcConfig::default() };
-        Config { protocol: ProtocolConfig::SecCoGc(protocol), rounds: 10, ..Config::default() }
-    }
-
-    fn clipped(mut config: Config, clip: f64) -> Config {
-        if let SolverConfig::Sgd(sgd) = &mut config.solver {
-            sgd.clip_norm = Some(clip);
-        }
-        config
-    }
-
-    #[test]
-    fn a_run_is_refused_by_the_first_rule_that_it_breaks() {
-        let policy = Policy::default();
-        let line = |policy: &Policy, config: &Config| {
-            let error = policy.run(config).unwrap_err().to_string();
-            error.strip_prefix("the server asks for what the policy forbids: ").unwrap().to_owned()
-        };
-        policy.run(&secure(0.9, Arithmetic::Field)).unwrap();
-        let real = secure(10.0, Arithmetic::F64);
-        assert_eq!(
-            line(&policy, &real),
-            "no clipping, without which key_std hides nothing, and `least_key_ratio` is 1; take arithmetic = \"field\""
-        );
-        let any = Policy { least_key_ratio: 0.0, ..Policy::default() };
-        any.run(&real).unwrap();
-        // Ten clients, of whom one may have half of all examples: updates of norm 2 weigh 5.
-        policy.run(&clipped(real.clone(), 2.0)).unwrap();
-        assert_eq!(
-            line(&policy, &clipped(secure(9.9, Arithmetic::F64), 2.0)),
-            "key_std 9.9 beside weighted updates of norm 10, and `least_key_ratio` is 1; take arithmetic = \"field\""
-        );
-        let mut off = clipped(real.clone(), 2.0);
-        if let ProtocolConfig::SecCoGc(config) = &mut off.protocol {
-            config.grid = false;
-        }
-        assert!(line(&policy, &off).starts_with("grid = false, so that last bits tell more"));
-        let nan = clipped(secure(f64::NAN, Arithmetic::F64), 2.0);
-        assert!(line(&policy, &nan).starts_with("key_std NaN beside"));
-        let open = ProtocolConfig::FedAvg(uncoded::FedAvg::default());
-        let open = Config { protocol: open, ..real.clone() };
-        assert_eq!(line(&policy, &open), "protocol fedavg, and `protocols` has sec-cogc, zero-sum");
-        let strict = Policy { clip_norm: Some(0.5), most_rounds: 9, ..policy.clone() };
-        assert_eq!(line(&strict, &real), "no clipping, and `clip_norm` is 0.5");
-        let short = Policy { most_rounds: 9, ..any };
-        assert_eq!(line(&short, &real), "10 rounds, and `most_rounds` is 9");
-    }
-
-    #[test]
-    fn a_round_is_refused_by_the_first_rule_that_it_breaks() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = ledger(&folder);
-        let policy =
-            Policy { names: Some(vec!["ann".into(), "bob".into(), "cleo".into()]), ..Policy::default() };
-        let three = ["ann", "bob", "cleo"];
-        let line = |policy: &Policy, names: &[&str], examples: &[u64], ledger: &Ledger| {
-            let error = policy.round(names, examples, ledger).unwrap_err().to_string();
-            error.strip_prefix("the server asks for what the policy forbids: ").unwrap().to_owned()
-        };
-        policy.round(&three, &[10, 5, 5], &ledger).unwrap();
-        assert_eq!(line(&policy, &three[..2], &[1, 1], &ledger), "a cohort of 2, and `least_cohort` is 3");
-        let stranger = line(&policy, &["ann", "bob", "dan"], &[1, 1, 1], &ledger);
-        assert_eq!(stranger, "`dan` is in the cohort and not in `names`");
-        let heavy = line(&policy, &three, &[1, 1_000_000_000_000_000, 1], &ledger);
-        assert_eq!(heavy, "`bob` has 1.000 of all examples, and `largest_share` is 0.5");
-        ledger.play(about(1), 1, &three, None).unwrap();
-        let spent = Policy { most_releases: Some(1), ..policy };
-        let line_spent = line(&spent, &three, &[1, 1, 1], &ledger);
-        assert_eq!(line_spent, "1 sums may hold its update by now, and `most_releases` is 1");
-        let apart = Policy { least_difference: 2, ..Policy::default() };
-        apart.round(&three, &[1, 1, 1], &ledger).unwrap();
-        let near = line(&apart, &["ann", "bob", "cleo", "dan"], &[1; 4], &ledger);
-        assert_eq!(
-            near,
-            "the cohort differs from an earlier one by 1 of its clients, and `least_difference` is 2"
-        );
-        apart.round(&["ann", "bob", "dan"], &[1; 3], &ledger).unwrap();
-    }
-
-    #[test]
-    fn epsilon_needs_clipping_and_counts_other_runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = ledger(&folder);
-        let mut config = secure(1.0, Arithmetic::F64);
-        config.clients = 4;
-        config.deploy.names = ["a", "b", "c", "d"].map(String::from).to_vec();
-        let policy = Policy { epsilon: Some(1e4), ..Policy::default() };
-        let refused = |policy: &Policy, config: &Config, run: u8, ledger: &Ledger| {
-            policy.cost(config, about(run), 100, ledger).unwrap_err().to_string()
-        };
-        let line = refused(&policy, &config, 1, &ledger);
-        assert!(line.contains("it may cost ε = inf"), "{line}");
-        config.deploy.weights = Some([0.5, 2.0]);
-        let mut config = clipped(config, 0.1);
-        let cost = policy.cost(&config, about(1), 100, &ledger).unwrap().unwrap();
-        assert!(cost > 0.0 && cost < 1e4, "{cost}");
-        // What the server would rather have audited, and its δ, do not count.
-        let ideal = ProtocolConfig::Ideal(uncoded::Ideal::default());
-        config.compare =
-            vec![crate::config::Contender { name: "ideal".into(), protocol: ideal, participation: None }];
-        config.privacy.ldp_delta = 0.999;
-        config.cohort.least = 4;
-        assert_eq!(policy.cost(&config, about(1), 100, &ledger).unwrap(), Some(cost));
-        if let ProtocolConfig::SecCoGc(secure) = &mut config.protocol {
-            secure.grid = false;
-            let line = refused(&policy, &config, 1, &ledger);
-            assert!(line.contains("it may cost ε = inf"), "{line}");
-        }
-        if let ProtocolConfig::SecCoGc(secure) = &mut config.protocol {
-            secure.grid = true;
-        }
-        ledger.play(about(1), 1, &["a", "b", "c", "d"], Some(cost)).unwrap();
-        let tight = Policy { epsilon: Some(1.5 * cost), ..Policy::default() };
-        assert_eq!(tight.cost(&config, about(1), 100, &ledger).unwrap(), Some(cost), "the same run again");
-        let line = refused(&tight, &config, 2, &ledger);
-        assert!(line.contains(&format!("after {cost:.3}, and")), "{line}");
-        ledger.play(about(3), 1, &["a", "b", "c", "d"], None).unwrap();
-        let line = refused(&tight, &config, 1, &ledger);
-        assert!(line.contains("runs without a budget may have cost anything"), "{line}");
-    }
-
-    #[test]
-    fn a_file_is_read_or_refused_in_one_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("policy.toml");
-        let load = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            Policy::load(&path).map_err(|error| error.to_string().replace(path.to_str().unwrap(), "FILE"))
-        };
-        assert_eq!(load("").unwrap(), Policy::default());
-        let policy =
-            load("protocols = [\"fedavg\"]\nleast_key_ratio = 0\nnames = [\"ann\"]\nepsilon = 2.0\n")
-                .unwrap();
-        assert_eq!((policy.protocols.len(), policy.epsilon), (1, Some(2.0)));
-        let refused = |text: &str| load(text).unwrap_err();
-        assert!(refused("\nleast_cohorts = 2").starts_with("FILE: line 2: unknown field `least_cohorts`"));
-        assert_eq!(refused("least_cohort = 1"), "FILE: least_cohort: 1 is too small; give at least 2");
-        assert_eq!(refused("largest_share = 1.5"), "FILE: largest_share: 1.5 must be above 0 and at most 1");
-        let unknown = refused("protocols = [\"sec\"]");
-        assert!(unknown.starts_with("FILE: protocols[0]: there is no protocol `sec`; give some of ideal, "));
-        assert_eq!(refused("epsilon = nan"), "FILE: epsilon: NaN must be a finite number greater than 0");
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::message::{Announcement, Entry, Hex, Signed};
 use super::statement::{Authority, Topic};
+use super::vote::Electorate;
 use crate::config::Config;
 use crate::crypto::{KEY_BYTES, KeyPair, Secret};
 
@@ -72,6 +73,8 @@ pub struct Roster {
     /// SHA-256 of the model that they train from: with another model for everybody else, the sum could be
     /// made to tell one update (Pasquini et al. 2022).
     pub model: Hex,
+    /// The certificates of the members, PEM.
+    chains: Vec<String>,
     digest: [u8; 32],
 }
 
@@ -99,6 +102,7 @@ impl Roster {
             return Err(format!("round {round}: {} clients of {}", announced.members.len(), config.clients));
         }
         let mut members = Vec::with_capacity(announced.members.len());
+        let mut chains = Vec::with_capacity(announced.members.len());
         let mut place = None;
         let mut last = None;
         for (i, signed) in announced.members.iter().enumerate() {
@@ -118,13 +122,21 @@ impl Roster {
                 place = Some(i as u16);
             }
             members.push(Member { name: entry.name, public: entry.public, examples: entry.examples });
+            chains.push(signed.chain.clone());
         }
         let own =
             place.ok_or_else(|| format!("round {round}: its cohort does not have this client's entry"))?;
         if let Some(weight) = config.deploy.outside(&weights(&members)) {
             return Err(format!("round {round}: a client of weight {weight:.3}, outside deploy.weights"));
         }
-        Ok(Self { round, members, own, model: announced.model, digest: signed.digest().0 })
+        Ok(Self { round, members, own, model: announced.model, chains, digest: signed.digest().0 })
+    }
+
+    /// Who votes in the round.
+    #[must_use]
+    pub fn electorate(&self) -> Electorate {
+        let names = self.members.iter().map(|member| member.name.clone());
+        Electorate { roster: Hex(self.digest), members: names.zip(self.chains.iter().cloned()).collect() }
     }
 
     /// What the secrets of the cohort are bound to: everything that was announced.

@@ -13,7 +13,7 @@ use crate::coding::Code;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
-use crate::message::{Expects, HEADER_BYTES};
+use crate::message::{Expects, HEADER_BYTES, Message};
 use crate::protocol::exchange::{Assemble, Given, Part, Quantised, Setup, admit};
 use crate::protocol::{
     Clock, Decoded, Envelope, Input, Party, PartyId, Phase, Protocol, ProtocolConfig, Update,
@@ -62,6 +62,13 @@ pub trait Seat: Send {
     /// The broken rule: it is malformed, of another moment, from or for another party, or here already. It is
     /// not taken then.
     fn admit(&mut self, from: PartyId, bytes: &[u8]) -> Result<(), String>;
+
+    /// The clients who go on, ascending, as the message says that was admitted in a phase of such a list
+    /// ([`Phase::is_list`]); this client is among them.
+    fn told(&self) -> Option<Vec<u16>>;
+
+    /// Forgets what was admitted since the last step, as if it had been lost.
+    fn forget(&mut self);
 
     /// Steps through the next phase with what was admitted.
     fn step(&mut self) -> Vec<Letter>;
@@ -297,6 +304,19 @@ where
         refused.into_iter().next().map_or(Ok(()), |refusal| Err(refusal.rule))
     }
 
+    fn told(&self) -> Option<Vec<u16>> {
+        let PartyId::Client(own) = self.id else { return None };
+        let mut clients = self.inbox.first()?.body.lists()?;
+        if let Err(place) = clients.binary_search(&own) {
+            clients.insert(place, own);
+        }
+        Some(clients)
+    }
+
+    fn forget(&mut self) {
+        self.inbox.clear();
+    }
+
     fn step(&mut self) -> Vec<Letter> {
         let mut inbox = std::mem::take(&mut self.inbox);
         inbox.sort_by_key(|envelope| envelope.from);
@@ -313,6 +333,9 @@ where
         Some(self.party.decoded()?.map(&**self.numbers))
     }
 }
+
+#[cfg(test)]
+mod equivocation_tests;
 
 #[cfg(test)]
 mod own_key_tests;

@@ -19,6 +19,7 @@ use super::seat::{public_of, scheme_of};
 use super::shelf::Shelf;
 use super::statement::{Authority, Signer, Topic};
 use super::transport::{Identity, Place, ROOT, open};
+use super::vote::Electorate;
 use crate::algebra::grid::Public;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
@@ -323,8 +324,8 @@ impl Server<'_> {
         for member in members {
             self.hub.models.put(format!("{ROOT}/server/{}/model/{round}", member.name), model.clone());
         }
-        self.hub.announce(round, digest(&model), &cohort)?;
-        let exchange = self.exchange(round, members, clock)?;
+        let said = self.hub.announce(round, digest(&model), &cohort)?;
+        let exchange = self.exchange(round, members, &cohort.electorate(said), clock)?;
         for member in members {
             self.hub.models.put(format!("{ROOT}/server/{}/done/{round}", member.name), DONE.to_vec());
         }
@@ -361,7 +362,13 @@ impl Server<'_> {
     }
 
     /// Plays the phases of a round among its cohort.
-    fn exchange(&self, round: u64, members: &[Member], start: Instant) -> Result<Exchange> {
+    fn exchange(
+        &self,
+        round: u64,
+        members: &[Member],
+        electorate: &Electorate,
+        start: Instant,
+    ) -> Result<Exchange> {
         let len = self.run.setting().coordinates();
         let public = public_of(&self.config, members, len);
         let scheme = match scheme_of(&self.config, members.len(), &public) {
@@ -375,8 +382,15 @@ impl Server<'_> {
         };
         let deadlines = deadlines(scheme.phases(), start, &self.config.deploy);
         let mut seat = scheme.server(round, len);
-        let common =
-            play::Round { session: self.session, scheme: &*scheme, number: round, members, len, deadlines };
+        let common = play::Round {
+            session: self.session,
+            scheme: &*scheme,
+            number: round,
+            members,
+            electorate,
+            len,
+            deadlines,
+        };
         let heard = OfServer { round: common, hub: &self.hub }.play(&mut *seat);
         let decoded = precision::checked(seat.decoded().unwrap_or(Decoded::lost()), public.tolerance);
         let shares = |phase: usize| -> usize {

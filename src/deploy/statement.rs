@@ -27,7 +27,7 @@ const CHAIN: usize = 8 * 1024;
 const LINKS: usize = 4;
 
 /// Most bytes of a signature: one of RSA with 8192 bits.
-const SIGNATURE: usize = 1024;
+pub(super) const SIGNATURE: usize = 1024;
 
 /// Days before the end of its own certificate from which on a party is warned.
 pub const SOON: i64 = 30;
@@ -42,6 +42,8 @@ pub enum Topic {
     /// The server: the roster of a round.
     Announcement,
 }
+    /// A client: who goes on in a round, as the server told it.
+    Vote,
 
 impl Topic {
     fn name(self) -> &'static str {
@@ -50,10 +52,11 @@ impl Topic {
             Self::Entry => "entry",
             Self::Announcement => "announcement",
         }
+            Self::Vote => "vote",
     }
 
     fn is_of_server(self) -> bool {
-        self != Self::Entry
+        matches!(self, Self::Welcome | Self::Announcement)
     }
 
     /// What is signed.

@@ -393,7 +393,7 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for Hierarchical<S::Scalar> {
 
     fn phases(&self) -> Vec<Phase> {
         use crate::message::Role::{Client, Helper, Server};
-        let phase = |name, from, to, expects| Phase { name, from, to, expects };
+        let phase = |name, from, to, expects| Phase { name, from, to, expects, is_list: false };
         vec![
             phase("share", Client, Helper, Expects::Everybody),
             phase("report", Helper, Server, Expects::Everybody),

@@ -2,7 +2,7 @@
 //! random graph (SecAgg+).
 //!
 //! Bonawitz et al., *Practical Secure Aggregation for Privacy-Preserving Machine Learning*, CCS 2017, figure
-//! 4 without the steps against active adversaries; Bell, Bonawitz, Gascón, Lepoint, Raykova, *Secure
+//! 4; Bell, Bonawitz, Gascón, Lepoint, Raykova, *Secure
 //! Single-Server Aggregation with (Poly)Logarithmic Overhead*, CCS 2020, algorithm 2.
 //!
 //! | paper | here | size |
@@ -41,11 +41,23 @@
 //! k = 40, γ = 1/4 and K = 10⁴ that is 10⁻⁸.
 //!
 //! Sealed shares of a wrong size are refused by the server, and their sender counts as dropped out; a client
-//! refuses them when they are forwarded. Wrong shares of the right form are not detected, but that of a
-//! secret key that does not belong to its public key; then the round is an outage.
+//! refuses them when they are forwarded. It also refuses what does not open, and drops out: shares are sealed
+//! under all four public keys of the two as the sender sees them, and under a secret that the two have had
+//! before. So a server that hands on another key than was advertised gets nothing that is masked. Wrong
+//! shares of the right form are not detected, but that of a secret key that does not belong to its public
+//! key; then the round is an outage.
+//!
+//! Against a server that deviates two steps of figure 4 are the deployment's: the secrets of pairs come from
+//! keys that clients signed, and clients vote on U_2 and U_3 before they act on them (`deploy::vote`; on U_3
+//! alone in SecAgg+, where a client hears of its neighbours only). With fewer than t colluders, and no more
+//! than the vote withstands, all honest survivors then have masked with one U_2 and unmask one U_3, so that
+//! the promise holds as it stands. In SecAgg+, of the k neighbours of an unmasked client, c of whom collude,
+//! at least 2t − k − c honest ones are in U_3 and in the U_2 that it masked with: where that is positive, no
+//! sum is of one honest client alone. In one process nobody lies, and nobody votes.
 
 mod message;
 mod parties;
+mod server;
 mod suite;
 mod uniform;
 
@@ -65,7 +77,8 @@ use crate::keys::KeySource;
 use crate::seed::{Rng, Seed};
 use crate::wire::{Form, WireSymbol};
 pub use message::{Each, SecAggMessage};
-pub use parties::{Client, Role, Server};
+pub use parties::{Client, Role};
+pub use server::Server;
 pub use suite::{Choice, Content, Cryptographic, Keys, PublicKeys, ShortShare, Suite};
 pub use uniform::{LongShare, Padded, Uniform, UniformKeys};
 
@@ -410,13 +423,15 @@ impl<S: Symbol, C: Choice<S>> Protocol<S> for SecAgg<C> {
 
     fn phases(&self) -> Vec<Phase> {
         let announcement = |name| Phase::announcement(name, crate::message::Role::Client);
+        // In a sparse graph a client does not hear of all who shared.
+        let sharers = if self.degree.is_none() { Phase::list } else { announcement };
         vec![
             Phase::upload("keys", Expects::Everybody),
             announcement("keys"),
             Phase::upload("shares", Expects::Addressed),
-            announcement("shares"),
+            sharers("shares"),
             Phase::upload("upload", Expects::Addressed),
-            announcement("survivors"),
+            Phase::list("survivors"),
             Phase::upload("answer", Expects::Addressed),
         ]
     }

@@ -168,7 +168,7 @@ impl<S: Symbol, C: TwoRound<S>> Protocol<S> for Rounds<C> {
         vec![
             Phase::shares("share", waits),
             Phase::upload("upload", Expects::Everybody),
-            Phase::announcement("survivors", crate::message::Role::Client),
+            Phase::list("survivors"),
             Phase::upload("answer", Expects::Addressed),
         ]
     }

@@ -2,7 +2,9 @@
 
 mod attackers;
 mod divergence;
+mod equivocation;
 mod field;
+mod rogue;
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,7 +15,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use seccogc::deploy::agreement::KeyPair;
-use seccogc::deploy::message::{Announcement, Entry, Hex, Order, Signed, Welcome, from_json, to_json};
+use seccogc::deploy::message::{
+    Announcement, Entry, Hex, Order, Signed, VERSION, Welcome, from_json, to_json,
+};
 use seccogc::deploy::shelf::Shelf;
 use seccogc::deploy::statement::{Signer, Topic};
 use seccogc::deploy::transport::{Identity, Place, Pulled, ask, open, pull};

@@ -72,6 +72,13 @@ impl<S: Symbol, X: Suite<S>> Message<S> for SecAggMessage<S, X> {
             _ => None,
         }
     }
+
+    fn lists(&self) -> Option<Vec<u16>> {
+        match self {
+            Self::Forwarded(list) => Some(list.iter().map(|(k, _)| *k).collect()),
+            _ => self.announces(),
+        }
+    }
 }
 
 /// Bytes of a client's index in a list.

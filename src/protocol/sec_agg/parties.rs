@@ -1,16 +1,20 @@
-//! What clients and the server do.
+//! What clients do, and the two roles.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Each, Graph, SecAggMessage, Suite};
-use crate::algebra::{Scalar, Symbol};
-use crate::protocol::{Clock, Decoded, Envelope, Party, PartyId, Reason};
+use super::{Each, Graph, SecAggMessage, Server, Suite};
+use crate::algebra::Symbol;
+use crate::protocol::{Clock, Decoded, Envelope, Party, PartyId};
 
-type Mail<S, X> = Envelope<SecAggMessage<S, X>>;
+pub(super) type Mail<S, X> = Envelope<SecAggMessage<S, X>>;
 
-/// Shares of b and of the secret key, by owner; `None` where they could not be opened.
-type Held<T> = BTreeMap<u16, Option<[T; 2]>>;
+/// Shares of b and of the secret key, by owner.
+type Held<T> = BTreeMap<u16, [T; 2]>;
+
+/// Sealed shares, and the shares.
+type Opened<E, T> = (Each<E>, Held<T>);
 
 /// U_3 and the shares for it.
 type Answered<T> = (Arc<Vec<u16>>, Each<T>);
@@ -39,6 +43,8 @@ pub struct Client<S: Symbol, X: Suite<S>> {
     roster: Option<Each<X::Public>>,
     /// What it sent of its secrets.
     shares: Option<Each<X::Sealed>>,
+    /// What the server forwarded last, and what was in it: opened to check it, and not a second time.
+    opened: RefCell<Option<Opened<X::Sealed, X::Share>>>,
     /// Of its neighbours in U_2, and of itself where everybody holds a share of its own.
     held: Held<X::Share>,
     /// y_u.
@@ -46,7 +52,7 @@ pub struct Client<S: Symbol, X: Suite<S>> {
     answered: Option<Answered<X::Share>>,
 }
 
-fn ascending(mut list: impl Iterator<Item = u16>) -> bool {
+pub(super) fn ascending(mut list: impl Iterator<Item = u16>) -> bool {
     let mut last = None;
     list.all(|k| last.replace(k).is_none_or(|last| last < k))
 }
@@ -70,6 +76,7 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
             len,
             roster: None,
             shares: None,
+            opened: RefCell::new(None),
             held,
             upload: None,
             answered: None,
@@ -111,10 +118,15 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
                     return Some("a sealed share has a wrong length".into());
                 }
                 let others = || self.held.keys().copied().filter(|&k| k != self.index);
-                let second = self.upload.is_some() && !others().eq(sealed.iter().map(|(k, _)| *k));
-                second.then(|| {
-                    "second set of sharing clients in one round; two masks would tell more than one".into()
-                })
+                if self.upload.is_some() {
+                    let second = !others().eq(sealed.iter().map(|(k, _)| *k));
+                    return second.then(|| {
+                        "second set of sharing clients in one round; two masks would tell more than one"
+                            .into()
+                    });
+                }
+                let opened = self.open(roster, sealed);
+                opened.map(|held| drop(self.opened.replace(Some((Arc::clone(sealed), held))))).err()
             }),
             (5, PartyId::Server, SecAggMessage::Survivors { included, .. }) => self.unanswerable(included),
             (phase, ..) => Some(format!("no message to a client in phase {phase}")),
@@ -171,6 +183,23 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
         self.shares.clone()
     }
 
+    /// The shares that neighbours sealed for this client, whose keys must be those that were advertised.
+    fn open(
+        &self,
+        roster: &[(u16, X::Public)],
+        sealed: &[(u16, X::Sealed)],
+    ) -> Result<Held<X::Share>, String> {
+        let open = |(k, sealed): &(u16, X::Sealed)| {
+            let shares = key(roster, *k)
+                .and_then(|public| X::open(&self.secrets, public, *k, self.index, sealed))
+                .ok_or_else(|| {
+                    format!("the shares of {} were changed, or sealed for other keys", PartyId::Client(*k))
+                })?;
+            Ok((*k, shares))
+        };
+        sealed.iter().map(open).collect()
+    }
+
     /// Opens the shares of U_2 and masks the input with it.
     fn mask(&mut self, inbox: Vec<Mail<S, X>>) {
         let forwarded = inbox.into_iter().find_map(|envelope| match envelope.body {
@@ -178,16 +207,18 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
             _ => None,
         });
         let (Some(sealed), Some(roster), None) = (forwarded, &self.roster, &self.upload) else { return };
+        let checked = self.opened.take().filter(|(checked, _)| Arc::ptr_eq(checked, &sealed));
+        let Some((_, held)) = checked else { return };
         let (me, secrets) = (self.index, &self.secrets);
         let mut terms = vec![(false, X::own(secrets))];
-        for (k, sealed) in sealed.iter() {
+        for (k, _) in sealed.iter() {
             let Some(public) = key(roster, *k) else { return };
             let Some(seed) = X::pair(secrets, public, me, *k) else { return };
             terms.push((*k < me, seed));
-            self.held.insert(*k, X::open(secrets, public, *k, me, sealed));
         }
+        self.held = held;
         if self.graph.holds(me, me) {
-            self.held.insert(me, Some(X::shares(secrets, me)));
+            self.held.insert(me, X::shares(secrets, me));
         }
         let mut masked = std::mem::take(&mut self.input);
         X::add_masks(&mut masked, &terms);
@@ -201,246 +232,19 @@ impl<S: Symbol, X: Suite<S>> Client<S, X> {
             _ => None,
         })?;
         if self.answered.is_none() {
-            let needed = |(&k, held): (&u16, &Option<[X::Share; 2]>)| {
-                let [own, secret] = held.clone()?;
+            let needed = |(&k, [own, secret]): (&u16, &[X::Share; 2])| {
                 let survived = included.binary_search(&k).is_ok();
-                Some((k, if survived { own } else { X::needed(secret, &included) }))
+                (k, if survived { own.clone() } else { X::needed(secret.clone(), &included) })
             };
-            let shares = Arc::new(self.held.iter().filter_map(needed).collect());
+            let shares = Arc::new(self.held.iter().map(needed).collect());
             self.answered = Some((included, shares));
         }
         self.answered.as_ref().map(|(_, shares)| Arc::clone(shares))
     }
 }
 
-fn key<T>(list: &[(u16, T)], k: u16) -> Option<&T> {
+pub(super) fn key<T>(list: &[(u16, T)], k: u16) -> Option<&T> {
     list.binary_search_by_key(&k, |(k, _)| *k).ok().map(|place| &list[place].1)
-}
-
-/// The server's state.
-pub struct Server<S: Symbol, X: Suite<S>> {
-    threshold: usize,
-    /// Fewest clients in a sum.
-    least: usize,
-    /// Whether a set was not fixed for having fewer.
-    too_few: bool,
-    graph: Arc<Graph>,
-    round: u64,
-    len: usize,
-    /// Of those from whom they arrived, until U_1 is fixed; then of U_1.
-    keys: BTreeMap<u16, X::Public>,
-    roster: Option<Vec<u16>>,
-    shares: BTreeMap<u16, Each<X::Sealed>>,
-    /// U_2.
-    sharers: Option<Vec<u16>>,
-    uploads: BTreeMap<u16, Arc<Vec<S>>>,
-    /// U_3.
-    included: Option<Arc<Vec<u16>>>,
-    answers: BTreeMap<u16, Each<X::Share>>,
-    decoded: Option<Decoded<S>>,
-}
-
-impl<S: Symbol, X: Suite<S>> Server<S, X> {
-    pub(super) fn new((threshold, least): (usize, usize), graph: Arc<Graph>, round: u64, len: usize) -> Self {
-        Self {
-            threshold,
-            least,
-            too_few: false,
-            graph,
-            round,
-            len,
-            keys: BTreeMap::new(),
-            roster: None,
-            shares: BTreeMap::new(),
-            sharers: None,
-            uploads: BTreeMap::new(),
-            included: None,
-            answers: BTreeMap::new(),
-            decoded: None,
-        }
-    }
-
-    fn refusal(&self, message: &Mail<S, X>) -> Option<String> {
-        let PartyId::Client(from) = message.from else { return Some("not a client".into()) };
-        let outside =
-            |set: &Option<Vec<u16>>| set.as_ref().is_none_or(|set| set.binary_search(&from).is_err());
-        match (message.sent.phase, &message.body) {
-            (0, SecAggMessage::Keys(public)) => {
-                (!X::valid(public)).then(|| "a public key has small order".into())
-            }
-            (2, SecAggMessage::Shares(sealed)) => {
-                if outside(&self.roster) {
-                    return Some("shares of a client without keys".into());
-                }
-                let wanted = self.neighbours(from, self.roster.as_deref().unwrap_or_default());
-                if !wanted.eq(sealed.iter().map(|(k, _)| *k)) {
-                    return Some("its shares are not for its neighbours in order".into());
-                }
-                let fits = sealed.iter().all(|(_, sealed)| X::fits(sealed, &self.graph, from, self.len));
-                (!fits).then(|| "a sealed share has a wrong length".into())
-            }
-            (4, SecAggMessage::Upload(upload)) => {
-                if outside(&self.sharers) {
-                    return Some("an upload from outside the set that shared".into());
-                }
-                let (got, want) = (upload.len(), self.len);
-                (got != want).then(|| format!("the upload has {got} symbols instead of {want}"))
-            }
-            (6, SecAggMessage::Answer(shares)) => {
-                let (Some(included), Some(sharers)) = (&self.included, &self.sharers) else {
-                    return Some("nobody was asked".into());
-                };
-                if included.binary_search(&from).is_err() {
-                    return Some("an answer from outside the survivor set".into());
-                }
-                let holds = |k: u16| sharers.binary_search(&k).is_ok() && self.graph.holds(from, k);
-                if !ascending(shares.iter().map(|(k, _)| *k)) || !shares.iter().all(|(k, _)| holds(*k)) {
-                    return Some("it does not list shares that it holds in order".into());
-                }
-                let key = |k: u16| included.binary_search(&k).is_err();
-                let formed = shares.iter().all(|(k, share)| X::well_formed(share, key(*k), self.len));
-                (!formed).then(|| "a share has a wrong length".into())
-            }
-            (phase, _) => Some(format!("no message to the server in phase {phase}")),
-        }
-    }
-
-    /// The neighbours of client `k` in an ascending `set`.
-    fn neighbours<'a>(&'a self, k: u16, set: &'a [u16]) -> impl Iterator<Item = u16> + 'a {
-        self.graph.neighbours(k).iter().copied().filter(|v| set.binary_search(v).is_ok())
-    }
-
-    /// The largest part of `set` in which everybody has t holders of its shares, if it is large enough for a
-    /// sum.
-    fn core(&mut self, mut set: Vec<u16>) -> Option<Vec<u16>> {
-        loop {
-            let kept: Vec<u16> =
-                set.iter().copied().filter(|&k| self.graph.holders(k, &set) >= self.threshold).collect();
-            if kept.len() == set.len() {
-                return self.enough(&kept).then_some(kept);
-            }
-            set = kept;
-        }
-    }
-
-    /// Whether a set may end in a sum.
-    fn enough(&mut self, set: &[u16]) -> bool {
-        let few = !set.is_empty() && set.len() < self.least;
-        self.too_few |= few;
-        !set.is_empty() && !few
-    }
-
-    fn to(k: u16, sent: Clock, body: SecAggMessage<S, X>) -> Mail<S, X> {
-        Envelope { sent, from: PartyId::Server, to: PartyId::Client(k), body }
-    }
-
-    /// Fixes U_1 and hands out its keys.
-    fn introduce(&mut self, inbox: Vec<Mail<S, X>>, sent: Clock) -> Vec<Mail<S, X>> {
-        self.too_few = false;
-        if self.roster.is_none() {
-            for envelope in inbox {
-                if let (PartyId::Client(k), SecAggMessage::Keys(public)) = (envelope.from, envelope.body) {
-                    self.keys.entry(k).or_insert(public);
-                }
-            }
-            self.roster = self.core(self.keys.keys().copied().collect());
-        }
-        let (Some(roster), None) = (&self.roster, &self.sharers) else { return Vec::new() };
-        let keys = |k: u16| {
-            let of = |v: u16| Some((v, self.keys.get(&v)?.clone()));
-            SecAggMessage::Roster(Arc::new(self.neighbours(k, roster).filter_map(of).collect()))
-        };
-        roster.iter().map(|&k| Self::to(k, sent, keys(k))).collect()
-    }
-
-    /// Fixes U_2 and forwards its shares.
-    fn forward(&mut self, inbox: Vec<Mail<S, X>>, sent: Clock) -> Vec<Mail<S, X>> {
-        if self.sharers.is_none() {
-            for envelope in inbox {
-                if let (PartyId::Client(k), SecAggMessage::Shares(sealed)) = (envelope.from, envelope.body) {
-                    self.shares.entry(k).or_insert(sealed);
-                }
-            }
-            self.sharers = self.core(self.shares.keys().copied().collect());
-        }
-        let (Some(sharers), None) = (&self.sharers, &self.included) else { return Vec::new() };
-        let sealed = |k: u16| {
-            let from = |v: u16| Some((v, key(self.shares.get(&v)?, k)?.clone()));
-            SecAggMessage::Forwarded(Arc::new(self.neighbours(k, sharers).filter_map(from).collect()))
-        };
-        sharers.iter().map(|&k| Self::to(k, sent, sealed(k))).collect()
-    }
-
-    /// Fixes U_3, if its members can unmask their sum, and announces it to those whose answers are missing.
-    fn announce(&mut self, inbox: Vec<Mail<S, X>>, sent: Clock) -> Vec<Mail<S, X>> {
-        let Some(sharers) = &self.sharers else { return Vec::new() };
-        if self.included.is_none() {
-            for envelope in inbox {
-                if let (PartyId::Client(k), SecAggMessage::Upload(upload)) = (envelope.from, envelope.body) {
-                    self.uploads.entry(k).or_insert(upload);
-                }
-            }
-            let arrived: Vec<u16> = self.uploads.keys().copied().collect();
-            let masks = |k: u16| arrived.contains(&k) || self.neighbours(k, &arrived).next().is_some();
-            let enough = |&k: &u16| !masks(k) || self.graph.holders(k, &arrived) >= self.threshold;
-            if arrived.is_empty() || !sharers.iter().all(enough) {
-                return Vec::new();
-            }
-            if !self.enough(&arrived) {
-                return Vec::new();
-            }
-            self.included = Some(Arc::new(arrived));
-        }
-        let Some(included) = &self.included else { return Vec::new() };
-        let missing = included.iter().filter(|k| !self.answers.contains_key(k));
-        let clients = self.graph.clients();
-        let body = || SecAggMessage::Survivors { included: Arc::clone(included), clients };
-        missing.map(|&k| Self::to(k, sent, body())).collect()
-    }
-
-    /// Takes the answers of an attempt and unmasks with those of all attempts.
-    fn decode(&mut self, inbox: Vec<Mail<S, X>>) -> Decoded<S> {
-        for envelope in inbox {
-            if let (PartyId::Client(k), SecAggMessage::Answer(shares)) = (envelope.from, envelope.body) {
-                self.answers.insert(k, shares);
-            }
-        }
-        let Some(included) = &self.included else {
-            return Decoded::Outage(if self.too_few { Reason::TooFew } else { Reason::Links });
-        };
-        let Some(masks) = self.masks(included) else { return Decoded::lost() };
-        let uploads: Vec<_> =
-            self.uploads.values().map(|upload| (S::Scalar::ONE, upload.as_slice())).collect();
-        let mut sum = S::combine(self.len, &uploads);
-        X::add_masks(&mut sum, &masks);
-        Decoded::exact(sum, included.to_vec())
-    }
-
-    /// What takes the masks out of the sum over `included`, if there are enough shares of everything.
-    fn masks(&self, included: &[u16]) -> Option<Vec<(bool, X::Seed)>> {
-        let shares = |k: u16| {
-            let of = self.answers.iter().filter_map(|(&holder, shares)| Some((holder, key(shares, k)?)));
-            let shares: Vec<(u16, &X::Share)> = of.take(self.threshold).collect();
-            (shares.len() == self.threshold).then_some(shares)
-        };
-        let mut masks = Vec::new();
-        for &k in self.sharers.as_ref()? {
-            if included.binary_search(&k).is_ok() {
-                masks.push((true, X::recover_own(&shares(k)?)?));
-                continue;
-            }
-            let peers: Option<Vec<(u16, &X::Public)>> =
-                self.neighbours(k, included).map(|v| Some((v, self.keys.get(&v)?))).collect();
-            let peers = peers?;
-            if peers.is_empty() {
-                continue;
-            }
-            let seeds = X::recover_pairs(self.round, (k, self.keys.get(&k)?), &shares(k)?, &peers)?;
-            // Of a pair the first added its mask and the second subtracted it.
-            masks.extend(peers.iter().map(|(v, _)| *v < k).zip(seeds));
-        }
-        Some(masks)
-    }
 }
 
 impl<S: Symbol, X: Suite<S>> Party<SecAggMessage<S, X>, S> for Role<S, X> {

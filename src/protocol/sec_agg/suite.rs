@@ -1,6 +1,8 @@
 //! How the clients of the SecAgg family make, share and expand their secrets: with cryptography here, with
 //! uniform symbols in [`Uniform`].
 
+use std::collections::BTreeMap;
+
 use super::{Graph, Uniform};
 use crate::algebra::field::{M61, Prime};
 use crate::algebra::{KeyStream, LinearForm, Scalar, Symbol};
@@ -79,7 +81,8 @@ pub trait Suite<S: Symbol>: Copy + Send + Sync + 'static {
     /// Whether what `from` sealed has the size that its neighbours and masks of `len` symbols fix.
     fn fits(sealed: &Self::Sealed, graph: &Graph, from: u16, len: usize) -> bool;
 
-    /// Undoes [`Suite::seal`] at `to`; `None` if it was changed.
+    /// Undoes [`Suite::seal`] at `to`; `None` if it was changed, or if the server has shown one of the two
+    /// other keys than the other one has.
     fn open(
         secrets: &Self::Secrets,
         public: &Self::Public,
@@ -145,6 +148,7 @@ fn from_limbs(limbs: &[M61]) -> Bits {
 
 /// A client's secrets of one round.
 pub struct Keys {
+    index: u16,
     round: u64,
     threshold: usize,
     /// b_u.
@@ -153,6 +157,8 @@ pub struct Keys {
     masking: KeyPair,
     /// (c_u^SK, c_u^PK), for encryption.
     channel: KeyPair,
+    /// What it shared with each neighbour before the round: nobody else can seal in that one's name.
+    known: BTreeMap<u16, Bits>,
     /// Coefficients of the polynomials of both secrets.
     noise: Vec<M61>,
 }
@@ -262,8 +268,16 @@ impl Encoded for Vec<u8> {
 }
 
 impl Cryptographic {
+    /// The key of what `from` seals for `to`, one of whom has `keys` and the other one `public`. Both the
+    /// secret that the two have had before and all four public keys as they see them are in it: shares open
+    /// only where the server has handed on the keys that were advertised.
     fn channel_key(keys: &Keys, public: &PublicKeys, from: u16, to: u16) -> Option<Bits> {
-        keys.channel.agree(&public.channel, &context("channel", keys.round, from, to))
+        let own = PublicKeys { channel: keys.channel.public(), masking: keys.masking.public() };
+        let (peer, seen) = if keys.index == from { (to, [&own, public]) } else { (from, [public, &own]) };
+        let mut name = context("channel", keys.round, from, to);
+        let shared = keys.channel.agree(&public.channel, &name)?;
+        seen.into_iter().for_each(|public| public.put(&mut name));
+        Some(shared.bound(keys.known.get(&peer)?, &name))
     }
 
     fn pair_key(pair: &KeyPair, public: &PublicKeys, round: u64, a: u16, b: u16) -> Option<Bits> {
@@ -285,17 +299,22 @@ impl<F: Prime> Suite<F> for Cryptographic {
 
     fn secrets(
         k: u16,
-        _: &Graph,
+        graph: &Graph,
         threshold: usize,
         round: u64,
         _: usize,
         source: &impl KeySource<F>,
     ) -> Keys {
         let draw = |purpose| Bits::draw(KeyStream { purpose, round, a: k, b: k }, source);
+        let pair = |&v: &u16| {
+            let name = KeyStream { purpose: "known", round, a: k.min(v), b: k.max(v) };
+            (v, Bits::toss(name, source))
+        };
+        let known = graph.neighbours(k).iter().map(pair).collect();
         let mut noise = vec![M61::ZERO; 2 * LIMBS * (threshold - 1)];
         crypto::add_masks(&mut noise, &[(false, &draw("noise"))]);
         let (masking, channel) = (KeyPair::new(&draw("masking")), KeyPair::new(&draw("channel")));
-        Keys { round, threshold, own: draw("self"), masking, channel, noise }
+        Keys { index: k, round, threshold, own: draw("self"), masking, channel, known, noise }
     }
 
     fn public(keys: &Keys) -> PublicKeys {
