@@ -35,7 +35,8 @@
 //! list of the router by name), form and length ([`crate::wire`]), round, phase, sender and addressee
 //! ([`seat`]), seal ([`agreement`]), size of the numbers (`deploy.largest`). What fails is refused with its
 //! sender and the reason in the log, and counts as lost; whose messages are refused `deploy.refusals` times
-//! in a row is left out of the run and told. A client whose update is not finite says so and sends nothing.
+//! in a row is left out of the run and told. A client sits out a round that its policy forbids and says so;
+//! one whose update is not finite says so and sends nothing.
 //!
 //! # Who may deviate, and what then holds
 //!
@@ -58,7 +59,7 @@
 //!   (`audit --all-coalitions T`) in the smallest cohort that the policy allows; members may claim wrong
 //!   numbers of examples, which `largest_share` bounds.
 //! - the authority: no: whoever has its key can be every other member; `ca.key` stays apart. A revocation
-//!   list is read when a party starts.
+//!   list counts as soon as its file is there, or another one.
 //! - a server that bounds nothing: yes: over the reals a client plays only clipped updates on the grid
 //!   beside keys of `least_key_ratio`, unless its policy says 0.
 //! - sums of several rounds: only as far as the policy goes: sums are what every scheme here releases, and
@@ -79,7 +80,8 @@
 //! Availability, against
 //!
 //! - anybody: no: a server can announce nothing, and a member can cost every round that it is in; who sends
-//!   what is refused is left out, who sends nothing is not.
+//!   what is refused is left out, and who sends nothing of the next round, then of the next two, four and so
+//!   on.
 //!
 //! Audits speak of parties that follow the protocol and pool what they see; these checks are what makes a
 //! deviating server no stronger than that.
@@ -100,9 +102,9 @@ pub mod server;
 pub mod shelf;
 pub mod statement;
 pub mod transport;
+pub mod vote;
 
 pub use client::{Join, join};
-pub mod vote;
 pub use server::{Begin, serve};
 
 /// The server's answer to a client that was welcomed to another run.

@@ -101,7 +101,7 @@ pub enum Pki {
         #[arg(long, default_value_t = deploy::pki::DAYS, value_parser = clap::value_parser!(u16).range(1..))]
         days: u16,
     },
-    /// Revoke a certificate: copy ca.crl beside ca.crt wherever that is, and start the parties again
+    /// Revoke a certificate: copy ca.crl beside ca.crt wherever that is; parties that run read it again
     Revoke {
         /// The client's name
         name: String,

@@ -157,6 +157,9 @@ impl Line<'_> {
     }
 }
 
+/// Rounds in a row that break a rule of the policy before a client ends; it sits the ones before out.
+pub const SITS_OUT: u32 = 3;
+
 /// Why a client stops to take part.
 #[derive(PartialEq)]
 enum End {
@@ -206,6 +209,7 @@ impl<'a> Participant<'a> {
         let index =
             index.ok_or_else(|| of_server(format!("its configuration does not know `{}`", options.name)))?;
         let (dataset, shard) = examples(&options.data, index, &mut config, &welcome)?;
+        options.policy.work(&config, dataset.train.shape(), dataset.classes, shard.len())?;
         let learner = learner(&config.model, &config.solver, &dataset, options.device.clone())?;
         let coordinates = config.solver.solver().coordinates(learner.parameters());
         let about = About { run: welcome.run, digest };
@@ -241,6 +245,7 @@ impl<'a> Participant<'a> {
         let mut round = ledger.last(run) + 1;
         let (mut keys, mut own) = self.enter(round)?;
         let mut ahead: Option<Instant> = None;
+        let mut sat_out = 0;
         loop {
             let answer = match self.line.question("ready", Some(to_json(&own)))? {
                 Err(problem) if problem == super::OTHER_RUN => return Ok(End::OtherRun),
@@ -269,10 +274,30 @@ impl<'a> Participant<'a> {
                 }
             };
             ahead = None;
+            options.policy.spent(ledger)?;
             let roster = Roster::read(&announced, &own, self.about, &self.config, &self.line.authority)
                 .map_err(of_server)?;
             let names = roster.names();
-            options.policy.round(&names, &roster.examples(), ledger)?;
+            if let Err(rule) = options.policy.round(&names, &roster.examples(), ledger) {
+                sat_out += 1;
+                if sat_out == SITS_OUT {
+                    return Err(rule);
+                }
+                tracing::warn!("round {round}: {rule}; this client sits the round out");
+                self.shelf.begin(round);
+                let said = self.in_round(&roster, start, |client| {
+                    client.is_silent("its policy forbids the round");
+                    Ok(())
+                });
+                // A cohort without a scheme waits for nobody.
+                if let Err(error) = said {
+                    tracing::warn!("round {round}: {error}");
+                }
+                round += 1;
+                (keys, own) = self.enter(round)?;
+                continue;
+            }
+            sat_out = 0;
             if ledger.play(self.about, round, &names, self.epsilon)? {
                 let times = ledger.singled_out(run);
                 tracing::warn!(
@@ -280,7 +305,8 @@ impl<'a> Participant<'a> {
                 );
             }
             self.shelf.begin(round);
-            if let Err(error) = self.round(&roster, &keys, start) {
+            let played = self.in_round(&roster, start, |client| self.play(client, &roster, &keys, start));
+            if let Err(error) = played {
                 tracing::warn!("round {round}: {error}");
             }
             round += 1;
@@ -289,7 +315,13 @@ impl<'a> Participant<'a> {
         }
     }
 
-    fn round(&self, roster: &Roster, keys: &KeyPair, start: Instant) -> Result<()> {
+    /// Does something as a client of a round; when it fails, tells the others.
+    fn in_round(
+        &self,
+        roster: &Roster,
+        start: Instant,
+        act: impl FnOnce(&OfClient<'_>) -> Result<()>,
+    ) -> Result<()> {
         let &Roster { round, ref members, own, .. } = roster;
         let len = self.config.solver.solver().coordinates(self.learner.parameters());
         let scheme = scheme_of(&self.config, members.len(), &public_of(&self.config, members, len))?;
@@ -299,7 +331,7 @@ impl<'a> Participant<'a> {
         let common = Round { session, scheme: &*scheme, number: round, members, electorate, len, deadlines };
         let (signer, authority) = (&self.line.signer, &self.line.authority);
         let client = OfClient { round: common, shelf: self.shelf, signer, authority, own };
-        let played = self.play(&client, roster, keys, start);
+        let played = act(&client);
         if played.is_err() {
             client.is_silent("the client could not take part");
         }

@@ -46,6 +46,17 @@ impl Lobby {
     pub fn new(next: u64) -> Self {
         Self { next, ..Self::default() }
     }
+
+    fn rests(&self, name: &str) -> bool {
+        self.silent.get(name).is_some_and(|silence| self.next < silence.until)
+    }
+
+    /// Who is ready for the next round and was heard in its last one; where they are too few, all who are
+    /// ready.
+    fn candidates(&self, least: usize) -> BTreeSet<&String> {
+        let heard: BTreeSet<&String> = self.ready.keys().filter(|name| !self.rests(name)).collect();
+        if heard.len() < least { self.ready.keys().collect() } else { heard }
+    }
 }
 
 impl Waiting {
@@ -68,7 +79,20 @@ pub(super) struct Lobby {
     refused: BTreeMap<String, u32>,
     /// Who does not take part any more, and why.
     left_out: BTreeMap<String, String>,
+    /// Who said nothing in the last rounds that it was in.
+    silent: BTreeMap<String, Silence>,
 }
+
+/// The silence of one client.
+struct Silence {
+    /// Rounds in a row.
+    rounds: u32,
+    /// The first round that it may be in again.
+    until: u64,
+}
+
+/// Most rounds that a silent client is left out of before it gets another one.
+const LONGEST: u64 = 64;
 
 /// What the callbacks of the transport share with the rounds.
 pub(super) struct Hub {
@@ -219,6 +243,21 @@ impl Hub {
         self.changed.notify_all();
     }
 
+    /// Leaves clients who said nothing in a round out of the next one, at the second time in a row of the
+    /// next two, then of four, up to [`LONGEST`], so that the others do not wait for them in every round: as
+    /// long as there are enough without them. Whoever was heard starts anew.
+    pub fn heard(&self, round: u64, heard: &[&str], silent: &[&str]) {
+        let mut lobby = self.lobby();
+        lobby.silent.retain(|name, _| !heard.contains(&name.as_str()));
+        for name in silent {
+            let rounds = lobby.silent.get(*name).map_or(1, |silence| silence.rounds + 1);
+            let pause = 1_u64.checked_shl(rounds - 1).map_or(LONGEST, |pause| pause.min(LONGEST));
+            let until = round + 1 + pause;
+            tracing::warn!("{name} said nothing in round {round} and is left out until round {until}");
+            lobby.silent.insert((*name).to_owned(), Silence { rounds, until });
+        }
+    }
+
     /// Waits for a cohort: for everybody at the start, later for who is connected, at most `gather` longer
     /// than for the `least` clients. A client that claims too large a share of the examples is refused.
     pub fn gather(&self, first: bool, least: usize, gather: Duration) -> Cohort {
@@ -250,12 +289,13 @@ impl Hub {
         let mut since = Instant::now();
         let mut told = Instant::now();
         loop {
-            let enough = lobby.ready.len() >= least;
+            let enough = lobby.candidates(least).len() >= least;
             if !enough {
                 since = Instant::now();
             }
             let invited = |name: &String| !lobby.left_out.contains_key(name);
-            let expected = |name: &String| invited(name) && (first || lobby.alive.contains(name));
+            let expected =
+                |name: &String| invited(name) && !lobby.rests(name) && (first || lobby.alive.contains(name));
             let complete = self
                 .deploy
                 .names
@@ -279,7 +319,8 @@ impl Hub {
             let pause = Duration::from_millis(100);
             lobby = self.changed.wait_timeout(lobby, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let ready = |name: &String| lobby.ready.get(name);
+        let candidates = lobby.candidates(least);
+        let ready = |name: &String| candidates.get(name).and_then(|name| lobby.ready.get(*name));
         let mut left = super::message::MOST - 2 * ENTRY;
         // Who does not fit into the announcement is in the next round.
         let fits = |waiting: &&Waiting| {

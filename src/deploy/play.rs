@@ -313,7 +313,11 @@ pub(super) struct Heard {
     pub arrivals: u64,
     /// Clients who said that their update is not finite.
     pub diverged: BTreeSet<u16>,
-    /// Bytes of the messages that came, refused ones included.
+    /// Clients of whom anything came, be it why nothing comes.
+    pub present: BTreeSet<u16>,
+    /// Clients who let a deadline pass.
+    pub late: BTreeSet<u16>,
+    /// Bytes of the messages that came, refused ones included; those of ballots apart.
     pub bytes: u64,
 }
 
@@ -368,10 +372,6 @@ impl OfServer<'_> {
         addressed
     }
 
-    /// Pulls what the clients `from` send in a phase until it suffices, all is here, or the deadline has
-    /// passed.
-    fn hear(&self, phase: usize, what: &str, from: &[u16], seat: &mut dyn Seat, heard: &mut Heard) {
-        let Round { scheme, number: round, len, .. } = self.round;
     /// Collects the ballots of `clients` on the list that they were told, of themselves, until enough are
     /// here or the deadline has passed, and hands them all to each.
     fn poll(&self, phase: usize, clients: &[u16]) {
@@ -412,10 +412,17 @@ impl OfServer<'_> {
         }
     }
 
+    /// Pulls what the clients `from` send in a phase until it suffices, all is here, or the deadline has
+    /// passed.
+    fn hear(&self, phase: usize, what: &str, from: &[u16], seat: &mut dyn Seat, heard: &mut Heard) {
+        let Round { scheme, number: round, len, .. } = self.round;
         let (stop, mut taken) = (AtomicBool::new(false), 0);
         let key = |name: &str| sum_key(name, round, phase);
         self.round.gather(phase, from, scheme.envelope_bytes(phase, len), key, &stop, |k, pulled| {
             let name = self.round.name(k);
+            if pulled != Pulled::Late {
+                heard.present.insert(k);
+            }
             match pulled {
                 Pulled::Whole(bytes) => {
                     heard.bytes += bytes.len() as u64;
@@ -434,7 +441,10 @@ impl OfServer<'_> {
                 }
                 Pulled::Nothing(reason) => tracing::info!("round {round}: no {what} of {name}: {reason}"),
                 Pulled::Late if stop.load(Ordering::Relaxed) => {}
-                Pulled::Late => tracing::info!("round {round}: no {what} of {name} in time"),
+                Pulled::Late => {
+                    heard.late.insert(k);
+                    tracing::info!("round {round}: no {what} of {name} in time");
+                }
             }
             if scheme.enough().is_some_and(|enough| taken >= enough) {
                 stop.store(true, Ordering::Relaxed);
@@ -467,8 +477,8 @@ mod tests {
         let phases = [upload, told, upload, told, upload, told, upload];
         assert_eq!(seconds(&phases), [6.0, 8.0, 8.0, 10.0, 10.0, 12.0, 12.0]);
         assert_eq!(seconds(&[upload, upload, told]), [6.0, 12.0, 12.0]);
-    }
-}
         // Ballots on the survivors: one more thing that clients send.
         let list = Phase::list("survivors");
         assert_eq!(seconds(&[upload, upload, list, upload]), [6.0, 8.0, 10.0, 12.0]);
+    }
+}

@@ -23,7 +23,8 @@ use crate::protocol::{Arithmetic, ProtocolConfig};
 /// what unmasks.
 const SECURE: [&str; 4] = ["sec-cogc", "zero-sum", "light-sec-agg", "sec-agg"];
 
-/// A client's rules. A run or a round that breaks one ends the client.
+/// A client's rules. A run that breaks one ends the client; it sits out a round that does, and ends at the
+/// third in a row ([`super::client::SITS_OUT`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
@@ -52,6 +53,10 @@ pub struct Policy {
     pub largest_share: f64,
     /// Most rounds of a run.
     pub most_rounds: u64,
+    /// Most parameters of the model: four bytes each, several times over while it trains.
+    pub most_parameters: usize,
+    /// Most local steps of a round, each over a batch of at most all its examples.
+    pub most_steps: usize,
     /// Most sums that may hold its update, over all runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_releases: Option<u64>,
@@ -79,6 +84,8 @@ impl Default for Policy {
             least_cohort: 3,
             largest_share: 0.5,
             most_rounds: 100_000,
+            most_parameters: 100_000_000,
+            most_steps: 100_000,
             most_releases: None,
             least_difference: 1,
             epsilon: None,
@@ -227,6 +234,23 @@ impl Policy {
         }
     }
 
+    /// Whether a client with `examples` of these classes and this shape may be put to so much work.
+    ///
+    /// # Errors
+    /// The rule that it breaks; a model that does not fit the examples.
+    pub fn work(&self, config: &Config, shape: [usize; 3], classes: usize, examples: usize) -> Result<()> {
+        let parameters = config.model.size(shape, classes).map_err(|error| error.within("model"))?;
+        if parameters > self.most_parameters {
+            let rule = format!("{parameters} parameters, and `most_parameters` is {}", self.most_parameters);
+            return Err(broken(rule));
+        }
+        let steps = config.solver.solver().steps(examples);
+        if steps > self.most_steps {
+            return Err(broken(format!("{steps} local steps, and `most_steps` is {}", self.most_steps)));
+        }
+        Ok(())
+    }
+
     /// The ε that a run may cost beyond its sums; `None` where the policy does not ask. `coordinates` is the
     /// length of an update.
     ///
@@ -262,6 +286,20 @@ impl Policy {
         Ok(Some(cost))
     }
 
+    /// Whether any more rounds may be played.
+    ///
+    /// # Errors
+    /// As many as the policy allows were.
+    pub fn spent(&self, ledger: &Ledger) -> Result<()> {
+        match self.most_releases {
+            Some(most) if ledger.releases() >= most => {
+                let rule = format!("{most} sums may hold its update by now, and `most_releases` is {most}");
+                Err(broken(rule))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a round may be played among `names`, in order, with these numbers of examples.
     ///
     /// # Errors
@@ -289,13 +327,6 @@ impl Policy {
                 );
                 return Err(broken(rule));
             }
-        }
-        if let Some(most) = self.most_releases
-            && ledger.releases() >= most
-        {
-            return Err(broken(format!(
-                "{most} sums may hold its update by now, and `most_releases` is {most}"
-            )));
         }
         match ledger.nearest(names) {
             Some(near) if near < self.least_difference => Err(broken(format!(

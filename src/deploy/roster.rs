@@ -332,9 +332,19 @@ mod tests {
         let line = trial.read(&trial.announce(&cohort, |_| ()), &entries[0]).unwrap_err();
         assert_eq!(line, "round 3: certificate of `bob`: not of our authority");
         let announcement = trial.announce(&entries, |_| ());
-        pki::revoke(&trial.folder.path().join("pki"), "cleo").unwrap();
-        let line = trial.read(&announcement, &entries[0]).unwrap_err();
-        assert_eq!(line, "round 3: certificate of `cleo`: revoked");
+        let (pki, running) = (trial.folder.path().join("pki"), trial.authority());
+        let read = || Roster::read(&announcement, &entries[0], ABOUT, &trial.config, &running);
+        read().unwrap();
+        pki::revoke(&pki, "cleo").unwrap();
+        let revoked = "round 3: certificate of `cleo`: revoked";
+        assert_eq!(trial.read(&announcement, &entries[0]).unwrap_err(), revoked);
+        // Who has been running for long hears of it too, and does not forget it.
+        assert_eq!(read().unwrap_err(), revoked);
+        let list = pki.join("ca.crl");
+        std::fs::write(&list, "damaged").unwrap();
+        assert_eq!(read().unwrap_err(), revoked);
+        std::fs::remove_file(&list).unwrap();
+        assert_eq!(read().unwrap_err(), revoked);
         let without = [entries[0].clone(), entries[1].clone(), entries[3].clone()];
         trial.read(&trial.announce(&without, |_| ()), &entries[0]).unwrap();
         for chain in ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {

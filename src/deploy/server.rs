@@ -400,7 +400,12 @@ impl Server<'_> {
         let among = |phase: &Phase| (phase.from, phase.to) == (Role::Client, Role::Client);
         let phases = scheme.phases().iter().enumerate().filter(|(_, phase)| among(phase));
         let bytes_shares = phases.map(|(i, _)| shares(i) as u64).sum();
-        let Heard { arrivals, diverged, bytes } = heard;
+        let Heard { arrivals, diverged, bytes, present, late } = heard;
+        let name = |k: &u16| members[usize::from(*k)].name.as_str();
+        // Whose update is in the sum was heard by others, and loses nothing.
+        let is_silent = |k: &&u16| !present.contains(k) && !decoded.included().contains(k);
+        let silent: Vec<&str> = late.iter().filter(is_silent).map(name).collect();
+        self.hub.heard(round, &present.iter().map(name).collect::<Vec<_>>(), &silent);
         Ok(Exchange { decoded, arrivals, diverged: diverged.len(), bytes_shares, bytes_sums: bytes })
     }
 

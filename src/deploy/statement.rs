@@ -2,7 +2,8 @@
 //! believe it whoever hands it on.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use rustls::SignatureScheme;
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -41,9 +42,9 @@ pub enum Topic {
     Entry,
     /// The server: the roster of a round.
     Announcement,
-}
     /// A client: who goes on in a round, as the server told it.
     Vote,
+}
 
 impl Topic {
     fn name(self) -> &'static str {
@@ -51,8 +52,8 @@ impl Topic {
             Self::Welcome => "welcome",
             Self::Entry => "entry",
             Self::Announcement => "announcement",
-        }
             Self::Vote => "vote",
+        }
     }
 
     fn is_of_server(self) -> bool {
@@ -130,11 +131,35 @@ impl Signer {
 /// Who vouches for names, and whom it does not vouch for any more.
 pub struct Authority {
     anchor: TrustAnchor<'static>,
-    revoked: Option<webpki::CertRevocationList<'static>>,
+    /// `ca.crl`.
+    path: PathBuf,
+    revoked: RwLock<Revoked>,
+}
+
+/// A revocation list.
+#[derive(Default)]
+struct Revoked {
+    written: Option<Written>,
+    list: Option<Arc<webpki::CertRevocationList<'static>>>,
+}
+
+/// When a file was written, and how long it is.
+type Written = (SystemTime, u64);
+
+/// `None` where there is no file.
+fn written(path: &Path) -> Option<Written> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len()))
+}
+
+fn revocations(path: &Path) -> Result<webpki::CertRevocationList<'static>> {
+    let list = CertificateRevocationListDer::from_pem_slice(read(path)?.as_bytes()).map_err(damaged(path))?;
+    Ok(OwnedCertRevocationList::from_der(&list).map_err(damaged(path))?.into())
 }
 
 impl Authority {
-    /// Reads `ca.crt` and, where it is there, the revocation list `ca.crl`.
+    /// Reads `ca.crt` and, where it is there, the revocation list `ca.crl`, which is read again whenever its
+    /// file has changed.
     ///
     /// # Errors
     /// Files that cannot be read, or are damaged.
@@ -142,15 +167,33 @@ impl Authority {
         let path = folder.join("ca.crt");
         let certificate = CertificateDer::from_pem_slice(read(&path)?.as_bytes()).map_err(damaged(&path))?;
         let anchor = webpki::anchor_from_trusted_cert(&certificate).map_err(damaged(&path))?.to_owned();
-        let path: PathBuf = folder.join("ca.crl");
-        let revoked = if path.exists() {
-            let list = CertificateRevocationListDer::from_pem_slice(read(&path)?.as_bytes())
-                .map_err(damaged(&path))?;
-            Some(OwnedCertRevocationList::from_der(&list).map_err(damaged(&path))?.into())
-        } else {
-            None
-        };
-        Ok(Self { anchor, revoked })
+        let path = folder.join("ca.crl");
+        let written = written(&path);
+        let list = written.map(|_| revocations(&path)).transpose()?.map(Arc::new);
+        Ok(Self { anchor, path, revoked: RwLock::new(Revoked { written, list }) })
+    }
+
+    /// The revocation list as it is now. Without a file, or with one that is damaged, the last one stays in
+    /// force.
+    fn revoked(&self) -> Option<Arc<webpki::CertRevocationList<'static>>> {
+        let written = written(&self.path);
+        {
+            let known = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
+            if written.is_none() || written == known.written {
+                return known.list.clone();
+            }
+        }
+        let mut known = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
+        // Of a damaged file is told once.
+        known.written = written;
+        match revocations(&self.path) {
+            Ok(list) => {
+                tracing::info!("{}: read again", self.path.display());
+                known.list = Some(Arc::new(list));
+            }
+            Err(error) => tracing::warn!("{error}; the last revocation list stays in force"),
+        }
+        known.list.clone()
     }
 
     /// The name of who signed, and what it says.
@@ -190,7 +233,8 @@ impl Authority {
         chain: &[CertificateDer<'_>],
         server: bool,
     ) -> Result<(), webpki::Error> {
-        let lists: Vec<&webpki::CertRevocationList<'_>> = self.revoked.iter().collect();
+        let revoked = self.revoked();
+        let lists: Vec<&webpki::CertRevocationList<'_>> = revoked.as_deref().into_iter().collect();
         let revocation = (!lists.is_empty()).then(|| {
             let builder = RevocationOptionsBuilder::new(&lists).expect("there is a list");
             // The list is the authority's; what stands in between has lists of its own, which we do not have.

@@ -5,6 +5,7 @@ mod divergence;
 mod equivocation;
 mod field;
 mod rogue;
+mod silence;
 
 use std::fs;
 use std::net::TcpListener;

@@ -94,6 +94,30 @@ fn colluders_are_withstood_by_the_scheme_and_by_the_vote() {
 }
 
 #[test]
+fn no_more_work_is_done_than_is_allowed() {
+    let policy = Policy::default();
+    let mut config = Config::default();
+    let line = |config: &Config| {
+        let error = policy.work(config, [1, 28, 28], 10, 1000).unwrap_err().to_string();
+        error.rsplit(": ").next().unwrap().to_owned()
+    };
+    policy.work(&config, [1, 28, 28], 10, 1000).unwrap();
+    let huge = line(&Config {
+        model: toml::from_str("kind = \"mlp\"\nhidden = 1000000000").unwrap(),
+        ..config.clone()
+    });
+    assert_eq!(huge, "795000000010 parameters, and `most_parameters` is 100000000");
+    if let SolverConfig::Sgd(sgd) = &mut config.solver {
+        (sgd.epochs, sgd.steps) = (None, Some(100_001));
+    }
+    assert_eq!(line(&config), "100001 local steps, and `most_steps` is 100000");
+    if let SolverConfig::Sgd(sgd) = &mut config.solver {
+        (sgd.epochs, sgd.steps) = (Some(usize::MAX), None);
+    }
+    assert!(line(&config).starts_with("18446744073709551615 local steps"));
+}
+
+#[test]
 fn a_round_is_refused_by_the_first_rule_that_it_breaks() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = ledger(&folder);
@@ -111,8 +135,9 @@ fn a_round_is_refused_by_the_first_rule_that_it_breaks() {
     assert_eq!(heavy, "`bob` has 1.000 of all examples, and `largest_share` is 0.5");
     ledger.play(about(1), 1, &three, None).unwrap();
     let spent = Policy { most_releases: Some(1), ..policy };
-    let line_spent = line(&spent, &three, &[1, 1, 1], &ledger);
-    assert_eq!(line_spent, "1 sums may hold its update by now, and `most_releases` is 1");
+    let line_spent = spent.spent(&ledger).unwrap_err().to_string();
+    assert!(line_spent.ends_with("1 sums may hold its update by now, and `most_releases` is 1"));
+    Policy::default().spent(&ledger).unwrap();
     let apart = Policy { least_difference: 2, ..Policy::default() };
     apart.round(&three, &[1, 1, 1], &ledger).unwrap();
     let near = line(&apart, &["ann", "bob", "cleo", "dan"], &[1; 4], &ledger);

@@ -4,7 +4,7 @@
 use seccogc::deploy::shelf::reply;
 use zenoh::query::Query;
 
-use super::rogue::{D, Rogue, config, listen, trial, welcome};
+use super::rogue::{D, Rogue, config, listen, logged, trial, welcome};
 use super::*;
 
 impl Trial {
@@ -17,6 +17,21 @@ impl Trial {
         let share = rogue.pull("seccogc/client/ann/share/1/0/bob");
         assert_eq!(share, Pulled::Late, "nothing left the client");
         line
+    }
+
+    /// Plays an attack on ann; returns the rule for which she sits the round out.
+    fn sat_out(&self, config: &str, attack: impl FnOnce(&Rogue<'_>)) -> String {
+        let rogue = Rogue::start(self, config);
+        let _ann = self.join("ann");
+        attack(&rogue);
+        let line = logged(self, "ann", "; this client sits the round out");
+        for key in ["share/1/0/bob", "sum/1/1"] {
+            let nothing = rogue.pull(&format!("seccogc/client/ann/{key}"));
+            assert_eq!(nothing, Pulled::Nothing("its policy forbids the round".into()), "{key}");
+        }
+        fs::remove_file(self.path("ann.log")).unwrap();
+        let (_, rule) = line.split_once("round 1: ").unwrap();
+        rule.trim_end_matches("; this client sits the round out").to_owned()
     }
 
     fn ends(&self, mut client: Process) -> String {
@@ -39,6 +54,9 @@ impl Trial {
 fn message(rule: &str) -> String {
     format!("message from the server: {rule}")
 }
+
+/// The rule of a client that is to play with one other.
+const SMALL: &str = "a cohort of 2, and `least_cohort` is 3";
 
 /// The line that a broken rule of the policy earns.
 fn forbidden(rule: &str) -> String {
@@ -112,7 +130,7 @@ fn a_clients_certificate_does_not_pose_as_the_server() {
 #[test]
 fn a_member_of_nearly_all_weight_is_refused() {
     let trial = trial(SECURE);
-    let line = trial.attack(&config(&trial), |rogue| {
+    let line = trial.sat_out(&config(&trial), |rogue| {
         let heavy = rogue.signed("bob", 1, |entry| entry.examples = 1_000_000_000_000_000);
         rogue.announce(1, &[rogue.entry("ann"), heavy, rogue.signed("cleo", 1, |_| ())]);
     });
@@ -125,7 +143,7 @@ fn a_member_of_nearly_all_weight_is_refused() {
     });
     assert_eq!(line, message("round 1: the entry was not signed by `ann`"));
     // Others of one example each make the victim's share large.
-    let line = trial.attack(&config(&trial), |rogue| {
+    let line = trial.sat_out(&config(&trial), |rogue| {
         let light = |name| rogue.signed(name, 1, |entry| entry.examples = 1);
         rogue.announce(1, &[rogue.entry("ann"), light("bob"), light("cleo"), light("dan")]);
     });
@@ -191,8 +209,8 @@ fn small_cohorts_revoked_members_and_old_entries_are_refused() {
     let trial = trial(SECURE);
     let usual = config(&trial);
     let line = trial
-        .attack(&usual, |rogue| rogue.announce(1, &[rogue.entry("ann"), rogue.signed("bob", 1, |_| ())]));
-    assert_eq!(line, forbidden("a cohort of 2, and `least_cohort` is 3"));
+        .sat_out(&usual, |rogue| rogue.announce(1, &[rogue.entry("ann"), rogue.signed("bob", 1, |_| ())]));
+    assert_eq!(line, forbidden(SMALL));
     let line = trial.attack(&usual, |rogue| {
         let old = rogue.signed("bob", 3, |_| ());
         rogue.announce(1, &[rogue.entry("ann"), old, rogue.signed("cleo", 1, |_| ())]);
@@ -213,6 +231,31 @@ fn small_cohorts_revoked_members_and_old_entries_are_refused() {
         rogue.announce(1, &[rogue.entry("ann"), revoked, rogue.signed("cleo", 1, |_| ())]);
     });
     assert_eq!(line, message("round 1: certificate of `bob`: revoked"));
+}
+
+#[test]
+fn a_client_sits_out_what_its_policy_forbids_and_ends_at_the_third_round_in_a_row() {
+    let trial = trial(SECURE);
+    let rogue = Rogue::start(&trial, &config(&trial));
+    let ann = trial.join("ann");
+    let two = |round| [rogue.entry("ann"), rogue.signed("bob", round, |_| ())];
+    let three =
+        |round| [rogue.entry("ann"), rogue.signed("bob", round, |_| ()), rogue.signed("cleo", round, |_| ())];
+    let out = |round| format!("round {round}: {}; this client sits the round out", forbidden(SMALL));
+    for round in [1, 2] {
+        rogue.announce(round, &two(round));
+        logged(&trial, "ann", &out(round));
+    }
+    // A round that it plays in between.
+    rogue.put_models(3);
+    rogue.announce(3, &three(3));
+    for round in [4, 5] {
+        rogue.announce(round, &two(round));
+        logged(&trial, "ann", &out(round));
+    }
+    rogue.announce(6, &two(6));
+    assert_eq!(trial.ends(ann), forbidden(SMALL));
+    assert_eq!(trial.log("ann.log").matches("sits the round out").count(), 4);
 }
 
 #[test]
