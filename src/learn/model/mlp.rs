@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::learn::kernels::{linear, linear_relu};
 
 /// Most parameters of the hidden layers.
-const MOST: u128 = 1 << 28;
+const MOST: usize = 1 << 28;
 
 /// A perceptron with hidden layers and ReLU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -97,9 +97,7 @@ impl Architecture for MlpConfig {
     type Model = Mlp;
 
     fn check(&self, shape: [usize; 3]) -> Result<()> {
-        let widths: Vec<usize> =
-            std::iter::once(shape.iter().product()).chain(self.hidden.units().to_vec()).collect();
-        let parameters: u128 = widths.windows(2).map(|pair| (pair[0] as u128 + 1) * pair[1] as u128).sum();
+        let parameters = dense(&[&[shape.iter().product()], self.hidden.units()].concat());
         match self.hidden.units() {
             _ if parameters > MOST => {
                 let rule = format!("{parameters} parameters are too many; the limit is {MOST}, 1 GB of them");
