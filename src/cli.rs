@@ -28,7 +28,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, slug};
 use crate::data::{DatasetName, data_dir, fetch};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, plain};
 use crate::learn::Device;
 use crate::record::Played;
 use crate::record::{End, free_folder, to_csv};
@@ -145,6 +145,12 @@ const DATA_EXAMPLES: &str = "Examples:\n  \
     seccogc data list\n  \
     seccogc data fetch mnist\n  \
     seccogc data check cifar10 --data-dir /data";
+
+const OWN_DATA: &str = "\
+table              –      –      –  yours     [data] name = \"table\", train = \"FILE.csv\"\n              \
+    numbers and a column with the class, one example a line\n\
+image-folder       –      –      –  yours     [data] name = \"image-folder\", train = \"FOLDER\"\n              \
+    a subfolder of PNG or JPEG files per class; all keys: `seccogc config explain data`\n";
 
 #[derive(Args)]
 struct Common {
@@ -264,7 +270,7 @@ fn answer(cli: Result<Cli, clap::Error>, crew: &dyn Crew) -> ExitCode {
                 }
                 source = cause.source();
             }
-            say!("error: {line}");
+            say!("error: {}", plain(line));
             ExitCode::from(error.exit_code())
         }
     }
@@ -329,6 +335,7 @@ fn data(verb: &Data) -> Result<()> {
                 );
                 table += &format!("              {}\n", row.description);
             }
+            table += OWN_DATA;
             print(&table)
         }
         Data::Fetch(args) => {

@@ -27,6 +27,7 @@ pub use sweep::{SweepConfig, Variant};
 pub use template::template;
 pub use tools::{AttackConfig, StudyConfig};
 
+use crate::bounds;
 use crate::choice::{readable, typed};
 use crate::cohort::CohortConfig;
 use crate::data::DataConfig;
@@ -144,6 +145,9 @@ const MOST_ROUNDS: u64 = 10_000_000;
 /// Most clients among which leakage is measured in every round: the time grows with their third power.
 const MEASURED_CLIENTS: usize = 200;
 
+/// Most bytes of a configuration, with room for large tables of links.
+pub(crate) const MOST_BYTES: u64 = 16 << 20;
+
 impl Config {
     /// Reads a TOML file and applies `sets`, each `dotted.key=value` with a TOML value (a bare word is a
     /// string), in any order.
@@ -154,7 +158,7 @@ impl Config {
     /// # Errors
     /// One line with the file or the one of `sets`, the key and the rule.
     pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = bounds::read_text(path, MOST_BYTES, "a configuration")?;
         let table = parse(&text).map_err(|problem| Error::file(path, problem))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let assignments: Vec<Assignment> =

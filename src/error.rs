@@ -5,10 +5,12 @@
 //! ([`crate::message::Decoded::Outage`]).
 
 mod diverged;
+mod plain;
 
 use std::path::{Path, PathBuf};
 
 pub use diverged::{Diverged, NotFinite};
+pub(crate) use plain::{count, plain};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -18,7 +20,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A configuration value breaks a rule. `key` is its dotted path.
-    #[error("{key}: {rule}")]
+    #[error("{}: {}", plain(key), plain(rule))]
     Config {
         /// Dotted path of the value, e.g. `protocol.stragglers`.
         key: String,
@@ -27,7 +29,7 @@ pub enum Error {
     },
     /// A gradient code does not exist for these numbers of clients and stragglers, or over these symbols, or
     /// is too badly conditioned. Whoever tries several codes goes on with the next.
-    #[error("{key}: {rule}")]
+    #[error("{}: {}", plain(key), plain(rule))]
     NoCode {
         /// Dotted path of the code, e.g. `protocol.code`.
         key: String,
@@ -35,7 +37,7 @@ pub enum Error {
         rule: String,
     },
     /// A data, configuration or run file is missing, damaged or of the wrong kind.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", plain(path.display()), plain(problem))]
     File {
         /// The file.
         path: PathBuf,
@@ -43,7 +45,7 @@ pub enum Error {
         problem: String,
     },
     /// The operating system refused an operation on a file.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {source}", plain(path.display()))]
     Io {
         /// A verb phrase: `read`, `write`, `create`.
         action: &'static str,
@@ -62,7 +64,10 @@ pub enum Error {
         remedy: String,
     },
     /// A protocol does what no protocol may: a defect of its code, which no setting of a run mends.
-    #[error("{protocol}: {what}; this breaks the contract of a protocol and is a defect of its code")]
+    #[error(
+        "{protocol}: {}; this breaks the contract of a protocol and is a defect of its code",
+        plain(what)
+    )]
     Broken {
         /// The type that implements the protocol.
         protocol: String,
@@ -70,7 +75,7 @@ pub enum Error {
         what: String,
     },
     /// Anything else that the user asked for and cannot have.
-    #[error("{0}")]
+    #[error("{}", plain(.0))]
     Refused(String),
 }
 
@@ -171,5 +176,21 @@ mod tests {
         assert!(matches!(&missing, Error::NoCode { key, .. } if key == "protocol.code"));
         assert_eq!(missing.to_string(), "protocol.code: does not exist");
         assert_eq!(line(Error::Refused("no".into())), "no");
+    }
+
+    #[test]
+    fn control_characters_stay_out_of_every_line() {
+        let raw = "a\u{1b}[2J\nb\u{202e}";
+        let seen = "a\\u{1b}[2J b\\u{202e}";
+        let system = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        for (error, want) in [
+            (Error::config(raw, raw), format!("{seen}: {seen}")),
+            (Error::NoCode { key: raw.into(), rule: raw.into() }, format!("{seen}: {seen}")),
+            (Error::file(raw, raw), format!("{seen}: {seen}")),
+            (Error::io("read", raw)(system()), format!("{seen}: cannot read: entity not found")),
+            (Error::Refused(raw.into()), seen.to_owned()),
+        ] {
+            assert_eq!(error.to_string(), want);
+        }
     }
 }

@@ -21,6 +21,7 @@ pub mod algebra;
 pub mod attack;
 pub mod audit;
 pub mod audits;
+mod bounds;
 mod choice;
 #[cfg(feature = "cli")]
 pub mod cli;

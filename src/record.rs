@@ -16,7 +16,6 @@ mod change;
 mod checkpoint;
 mod folder;
 mod measures;
-pub(crate) mod memory;
 mod played;
 mod seeds;
 mod target;
@@ -44,6 +43,8 @@ pub use write::{make_parent, write_atomically, write_new};
 #[cfg(feature = "deploy")]
 pub use write::{write_durably, write_secretly};
 
+use crate::bounds;
+use crate::bounds;
 use crate::error::{Diverged, Error, Result};
 use crate::message::Reason;
 use tensorboard::Events;
@@ -219,7 +220,7 @@ impl Row {
 /// # Errors
 /// A missing file, or a line that is not a row of this kind.
 pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
+    let (file, _) = bounds::open(path)?;
     csv::Reader::from_reader(file)
         .deserialize()
         .collect::<Result<_, _>>()
@@ -283,7 +284,7 @@ impl RunInfo {
     /// # Errors
     /// A missing or damaged file.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+        let bytes = bounds::read(path, 16 << 20, "a run description")?;
         serde_json::from_slice(&bytes)
             .map_err(|error| Error::file(path, format!("not a run description: {error}")))
     }
@@ -398,7 +399,7 @@ impl RunDir {
         let target = target.map(|accuracy| Target::of(accuracy, &rows));
         let end = End { rounds: rows.len() as u64, target, diverged };
         let path = self.path.join("run.json");
-        RunInfo { end: Some(end.clone()), memory: memory::peak(), ..RunInfo::load(&path)? }.save(&path)?;
+        RunInfo { end: Some(end.clone()), memory: bounds::peak(), ..RunInfo::load(&path)? }.save(&path)?;
         Ok(end)
     }
 

@@ -10,6 +10,7 @@
 //! depend on the run alone, so that a sweep can be extended.
 
 mod execute;
+mod memory;
 pub mod results;
 
 use std::collections::{BTreeSet, HashMap};

@@ -6,6 +6,7 @@ use std::path::Path;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
+use crate::bounds;
 use crate::error::{Error, Result};
 use crate::message::{LinkUse, PartyId, Phase, Role};
 use crate::network::LinkModel;
@@ -45,15 +46,14 @@ impl Lost {
     /// # Errors
     /// The file, the line and what is wrong with it.
     pub fn load(path: &Path, clients: usize, attempts: u32, phases: &[Phase]) -> Result<Self> {
-        let mut reader =
-            csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_path(path).map_err(
-                |error| {
-                    Error::file(
-                        path,
-                        format!("not a table of erasures (give worst, actual or a CSV file): {error}"),
-                    )
-                },
-            )?;
+        let bytes = bounds::read(path, 1 << 30, "a table of erasures").map_err(|error| match error {
+            Error::Io { source, .. } => {
+                let what = "not a table of erasures (give worst, actual or a CSV file)";
+                Error::file(path, format!("{what}: {source}"))
+            }
+            other => other,
+        })?;
+        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(&*bytes);
         let header: Vec<String> =
             reader.headers().map(|header| header.iter().map(Into::into).collect()).unwrap_or_default();
         const HEADER: [&str; 4] = ["from", "to", "attempt", "transfer"];

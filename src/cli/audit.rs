@@ -12,7 +12,7 @@ use crate::audit::calibrate::Calibrated;
 use crate::audit::{Adversaries, Assumptions, Audit, Entry};
 use crate::audits::{Losses, Subject};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::keys::KeyKind;
 use crate::privacy::view::Coalition;
 use crate::record::to_csv;
@@ -122,11 +122,13 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
     };
     let assumed = if audit.exact {
         format!(
-            "over a prime field: LMIP in bits per coordinate for uniform updates; epsilon is 0 or infinite, for 1 | {rounds} rounds"
+            "over a prime field: LMIP in bits per coordinate for uniform updates; epsilon is 0 or infinite, for 1 | {}",
+            count(rounds, "round")
         )
     } else {
         format!(
-            "LMIP in bits per coordinate at update_std {input_std}; epsilon at delta {delta} for 1 | {rounds} rounds; {clipped}"
+            "LMIP in bits per coordinate at update_std {input_std}; epsilon at delta {delta} for 1 | {}; {clipped}",
+            count(rounds, "round")
         )
     };
     let mut text = format!("{}: {}\n{assumed}\n{}\n", audit.protocol, audit.erasures, clients(audit));
@@ -134,8 +136,9 @@ fn table(audit: &Audit, assumptions: &Assumptions) -> String {
         "adversaries follow the protocol and pool what they see; what holds beyond that: seccogc::deploy\n";
     if let Some(step) = audit.step {
         text += &format!(
-            "of bits: provable of what is sent in floating point, in multiples of 2^{:.0}, for {rounds} rounds; the rest is for real numbers\n",
-            step.log2()
+            "of bits: provable of what is sent in floating point, in multiples of 2^{:.0}, for {}; the rest is for real numbers\n",
+            step.log2(),
+            count(rounds, "round")
         );
     } else if !audit.exact {
         text += "nothing is proved of the bits that are sent: there are no keys, or they are not on a grid\n";
@@ -208,9 +211,10 @@ fn clients(audit: &Audit) -> String {
     let Audit { cohort, weights: [least, most], open, exact, .. } = audit;
     let mut text = match open {
         true => format!(
-            "{cohort} clients in a round, each of any weight from {least:.4} to {most:.4} that tells most"
+            "{} in a round, each of any weight from {least:.4} to {most:.4} that tells most",
+            count(cohort, "client")
         ),
-        false => format!("{cohort} clients of weights from {least:.4} to {most:.4}"),
+        false => format!("{} of weights from {least:.4} to {most:.4}", count(cohort, "client")),
     };
     if *exact {
         text += "; uniform updates tell the same at every weight";

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::{Common, device, load, print, show_warnings};
+use crate::bounds::{self, size};
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
-use crate::record::{memory, write_new};
+use crate::record::write_new;
 use crate::sweep::Sweep;
 use crate::train::{Run, Setting};
 
@@ -85,7 +86,7 @@ fn check(args: &Check) -> Result<()> {
     for (name, run) in &runs {
         lines.push(of_run(&config, name, run)?);
     }
-    lines.extend(memory::peak().map(|bytes| format!("memory: {} at the peak of these rounds", size(bytes))));
+    lines.extend(bounds::peak().map(|bytes| format!("memory: {} at the peak of these rounds", size(bytes))));
     print(&lines.join("\n"))
 }
 
@@ -113,15 +114,6 @@ fn of_run(config: &Config, name: &str, run: &Run<'_>) -> Result<String> {
         config.rounds,
         time(seconds * config.rounds as f64)
     ))
-}
-
-fn size(bytes: u64) -> String {
-    match bytes as f64 {
-        bytes if bytes < 1e3 => format!("{bytes} bytes"),
-        bytes if bytes < 1e6 => format!("{:.1} kB", bytes / 1e3),
-        bytes if bytes < 1e9 => format!("{:.1} MB", bytes / 1e6),
-        bytes => format!("{:.2} GB", bytes / 1e9),
-    }
 }
 
 fn time(seconds: f64) -> String {

@@ -9,7 +9,7 @@ use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::dashboard::board;
-use crate::error::Diverged;
+use crate::error::{Diverged, count, plain};
 use crate::protocol::Reason;
 use crate::record::{End, Outcome, Row};
 use crate::say::say;
@@ -69,6 +69,7 @@ impl Progress {
     /// Starts to show a run of `rounds` rounds.
     pub fn new(label: &str, rounds: u64, view: View) -> Self {
         let terminal = std::io::stderr().is_terminal();
+        let label = plain(label).to_string();
         let display = match view {
             View::Quiet => Display::Quiet,
             View::Bar if terminal => {
@@ -81,9 +82,9 @@ impl Progress {
             View::Bar | View::Dashboard => Display::Lines { tenth: 0 },
         };
         if let Display::Bar(bar) | Display::Dashboard(bar) = &display {
-            bar.set_prefix(label.to_owned());
+            bar.set_prefix(label.clone());
         }
-        Self { label: label.into(), rounds, rows: Vec::new(), start: Instant::now(), display }
+        Self { label, rounds, rows: Vec::new(), start: Instant::now(), display }
     }
 
     /// Takes note of the rounds that were played before.
@@ -132,8 +133,11 @@ impl Progress {
         let seconds = self.start.elapsed().as_secs_f64();
         say!("{}: {}, {seconds:.1} s", self.label, message(&self.rows, end.diverged.as_ref()));
         if let Some(target) = &end.target {
-            let rounds =
-                if target.reached.is_none() { format!(" in {} rounds", end.rounds) } else { String::new() };
+            let rounds = if target.reached.is_none() {
+                format!(" in {}", count(end.rounds, "round"))
+            } else {
+                String::new()
+            };
             say!("{}: {target}{rounds}", self.label);
         }
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Count, in_folder, print, stem};
 use crate::config::Config;
 use crate::data::DataConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::learn::ModelConfig;
 use crate::record::{claim, to_csv, write_atomically};
 use crate::recover::{self, RecoveryRow};
@@ -170,8 +170,9 @@ fn table(key: &str, rows: &[RecoveryRow]) -> String {
         .collect();
     let rounds = rows.first().map_or(0, |row| row.rounds);
     format!(
-        "{}\n{rounds} rounds a line, ± one standard error; the last four columns per recovered round\n",
-        markdown(&header, &[0, 1], &lines)
+        "{}\n{} a line, ± one standard error; the last four columns per recovered round\n",
+        markdown(&header, &[0, 1], &lines),
+        count(rounds, "round")
     )
 }
 

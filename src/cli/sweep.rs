@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use super::progress::{bar, message};
 use super::{in_folder, print, stem};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::learn::Device;
 use crate::record::{claim, write_atomically};
 use crate::report;
@@ -157,7 +157,7 @@ impl Watch for Drawing {
 fn execute(plan: &Plan<'_>, jobs: usize, quiet: bool) -> Result<()> {
     let (all, finished) = (plan.runs(), plan.finished());
     if !quiet {
-        say!("{all} runs, {finished} of them finished, {jobs} at a time");
+        say!("{}, {finished} of them finished, {jobs} at a time", count(all, "run"));
     }
     let template = "{bar:24} {pos}/{len} rounds {elapsed}<{eta}";
     let bar = (!quiet && std::io::stderr().is_terminal()).then(|| bar(plan.rounds(), template));
@@ -172,8 +172,8 @@ fn execute(plan: &Plan<'_>, jobs: usize, quiet: bool) -> Result<()> {
 fn gather(args: &Args, sweep: &Sweep, folder: &Path, name: &str) -> Result<()> {
     let (done, open) = results::finished(sweep, folder)?;
     if let (Some(first), false) = (open.first(), args.quiet) {
-        let (count, all) = (done.len(), sweep.runs.len());
-        say!("{count} of {all} runs are finished; the first that is not: {}", first.folder.display());
+        let (over, all) = (done.len(), count(sweep.runs.len(), "run"));
+        say!("{over} of {all} finished; the first that is not: {}", first.folder.display());
     }
     if args.collect && done.is_empty() {
         return Err(Error::file(

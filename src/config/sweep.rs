@@ -12,7 +12,9 @@ const NOT_SWEPT: [&str; 5] = ["seed", "sweep", "compare", "study", "attack"];
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SweepConfig {
-    /// Every run is repeated with each of these seeds; with `seed` alone when the list is empty.
+    /// Every run is repeated with each of these seeds; with `seed` alone when the list is empty. All runs are
+    /// built before the first begins: seeds that fail, such as by a partition that leaves a client without
+    /// examples, are named.
     pub seeds: Vec<u64>,
     /// Dotted keys of the configuration, each with the list of its values, e.g.
     /// `"protocol.key_std" = [1.0, 10.0]`.

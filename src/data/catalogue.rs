@@ -5,10 +5,10 @@
 //! from.
 
 use super::{DatasetName, Examples, cifar, idx};
-use crate::{Error, Result};
+use crate::error::count;
+use crate::{Error, Result, bounds};
 use flate2::read::MultiGzDecoder;
 use md5::{Digest, Md5};
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -226,11 +226,11 @@ impl Entry {
         let raw = self.folder(dir).join(file.name);
         let packed = self.folder(dir).join(format!("{}.gz", file.name));
         for (path, gzipped) in [(raw, false), (packed, true)] {
-            match File::open(&path) {
-                Ok(open) if gzipped => return Ok(Some((path, Box::new(MultiGzDecoder::new(open))))),
-                Ok(open) => return Ok(Some((path, Box::new(open)))),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io("read", path)(error)),
+            match bounds::open(&path) {
+                Ok((open, _)) if gzipped => return Ok(Some((path, Box::new(MultiGzDecoder::new(open))))),
+                Ok((open, _)) => return Ok(Some((path, Box::new(open)))),
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
@@ -243,9 +243,13 @@ impl Entry {
                 format!("missing; run `seccogc data fetch {}` or put the file there by hand", self.name);
             return Err(Error::file(self.folder(dir).join(file.name), problem));
         };
-        // One spare byte, so that the reader sees the end of the file without growing the buffer.
+        // One spare byte, so that the reader sees the end of the file without growing the buffer, and what is
+        // longer shows.
         let mut bytes = Vec::with_capacity(file.bytes as usize + 1);
-        match content.read_to_end(&mut bytes) {
+        match content.by_ref().take(file.bytes + 1).read_to_end(&mut bytes) {
+            Ok(n) if n as u64 > file.bytes => {
+                Err(self.damaged(path, format!("longer than the {} bytes of this file", file.bytes)))
+            }
             Ok(_) => Ok((path, bytes)),
             Err(error) if path.extension().is_some_and(|ending| ending == "gz") => {
                 Err(self.damaged(path, format!("corrupted gzip ({error})")))
@@ -286,7 +290,12 @@ impl Entry {
         let labels = idx::labels(bytes, self.classes).map_err(|problem| self.damaged(&path, problem))?;
         let images = pixels.len() / shape.iter().product::<usize>();
         if images != labels.len() {
-            let problem = format!("{} labels for the {images} images of {}", labels.len(), pair[0].name);
+            let problem = format!(
+                "{} for the {} of {}",
+                count(labels.len(), "label"),
+                count(images, "image"),
+                pair[0].name
+            );
             return Err(self.damaged(path, problem));
         }
         Examples::new(pixels, labels, shape)
@@ -321,7 +330,7 @@ mod tests {
     use super::super::idx::tests::file;
     use super::*;
     use sha2::Sha256;
-    use std::fs;
+    use std::fs::{self, File};
     use std::io::Write;
 
     #[test]
@@ -382,7 +391,7 @@ mod tests {
         );
         assert_eq!(
             error_after(|dir| fs::write(dir.join(labels), file(&[2], &[1, 2, 3])).unwrap()),
-            "train-labels-idx1-ubyte: 1 trailing bytes after the last of the labels; \
+            "train-labels-idx1-ubyte: 1 trailing byte after the last of the labels; \
              run `seccogc data fetch mnist` to replace it"
         );
         assert_eq!(
@@ -397,6 +406,23 @@ mod tests {
             }),
             "train-labels-idx1-ubyte.gz: corrupted gzip (invalid gzip header); \
              run `seccogc data fetch mnist` to replace it"
+        );
+        assert_eq!(
+            error_after(|dir| {
+                fs::remove_file(dir.join(labels)).unwrap();
+                let file = File::create(dir.join("train-labels-idx1-ubyte.gz")).unwrap();
+                let mut bomb = flate2::write::GzEncoder::new(file, flate2::Compression::best());
+                std::io::copy(&mut std::io::repeat(0).take(100 << 20), &mut bomb).unwrap();
+            }),
+            "train-labels-idx1-ubyte.gz: longer than the 60008 bytes of this file; \
+             run `seccogc data fetch mnist` to replace it"
+        );
+        assert_eq!(
+            error_after(|dir| {
+                fs::remove_file(dir.join(labels)).unwrap();
+                fs::create_dir(dir.join(labels)).unwrap();
+            }),
+            "train-labels-idx1-ubyte: a folder, not a file; name a regular file"
         );
     }
 
@@ -436,7 +462,7 @@ mod tests {
         let error = CIFAR10.load(dir.path()).unwrap_err().to_string();
         assert_eq!(
             error.replace(&folder.display().to_string(), ""),
-            "/test_batch.bin: truncated or with trailing bytes: 9 bytes are no whole number of CIFAR-10 records \
+            "/test_batch.bin: truncated or with trailing bytes: 9 bytes in all, no whole number of CIFAR-10 records \
              of 3073; run `seccogc data fetch cifar10` to replace it"
         );
     }

@@ -3,6 +3,8 @@
 
 use std::io::{BufRead, Seek, Write};
 
+use crate::error::count;
+
 /// (channels, height, width) of every image.
 pub const SHAPE: [usize; 3] = [3, 32, 32];
 const PLANE: usize = 1024;
@@ -20,8 +22,8 @@ pub fn extend(bytes: &[u8], pixels: &mut Vec<u8>, labels: &mut Vec<u8>) -> Resul
     }
     if !bytes.len().is_multiple_of(RECORD) {
         return Err(format!(
-            "truncated or with trailing bytes: {} bytes are no whole number of CIFAR-10 records of {RECORD}",
-            bytes.len()
+            "truncated or with trailing bytes: {} in all, no whole number of CIFAR-10 records of {RECORD}",
+            count(bytes.len(), "byte")
         ));
     }
     for record in bytes.chunks_exact(RECORD) {
@@ -98,7 +100,7 @@ mod tests {
         assert_eq!(extend(&[], &mut pixels, &mut labels).unwrap_err(), "holds no images");
         assert_eq!(
             extend(&[0; RECORD + 1], &mut pixels, &mut labels).unwrap_err(),
-            "truncated or with trailing bytes: 3074 bytes are no whole number of CIFAR-10 records of 3073"
+            "truncated or with trailing bytes: 3074 bytes in all, no whole number of CIFAR-10 records of 3073"
         );
         assert_eq!(
             extend(&[10; RECORD], &mut pixels, &mut labels).unwrap_err(),

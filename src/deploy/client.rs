@@ -24,7 +24,7 @@ use super::statement::{Authority, Signer, Topic};
 use super::transport::{Identity, Place, Pulled, ROOT, ask, open, peer_name, pull};
 use crate::config::{Config, is_name};
 use crate::data::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::learn::{Device, Learner, LocalUpdate, learner};
 use crate::protocol::Update;
 use crate::train::{LocalRound, mean_count, not_finite};
@@ -215,9 +215,9 @@ impl<'a> Participant<'a> {
         let about = About { run: welcome.run, digest };
         let epsilon = options.policy.cost(&config, about, coordinates, ledger)?;
         tracing::info!(
-            "joined as {} with {} examples: {}",
+            "joined as {} with {}: {}",
             options.name,
-            shard.len(),
+            count(shard.len(), "example"),
             agreed(&config, epsilon, options.policy.delta)
         );
         Ok(Self { line, shelf, about, config, index, dataset, shard, learner, epsilon })
@@ -418,8 +418,12 @@ impl<'a> Participant<'a> {
 /// What a client takes part in, for its log.
 fn agreed(config: &Config, epsilon: Option<f64>, delta: f64) -> String {
     let protocol = &config.protocol;
-    let mut text =
-        format!("{}, {} rounds of {} clients at most", protocol.kind(), config.rounds, config.clients);
+    let mut text = format!(
+        "{}, {} of {} at most",
+        protocol.kind(),
+        count(config.rounds, "round"),
+        count(config.clients, "client")
+    );
     if let Some(std) = protocol.key_std() {
         text += &format!(", key_std {std}");
     }

@@ -14,7 +14,7 @@ use super::shelf::{Shelf, refuse, reply, without_payload};
 use super::statement::{Authority, Signer, Topic};
 use super::vote::Electorate;
 use crate::config::DeployConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 
 /// Most bytes of a signed entry.
 const ENTRY: usize = 12 * 1024;
@@ -314,7 +314,8 @@ impl Hub {
                     .filter(|name| invited(name) && !lobby.ready.contains_key(*name))
                     .map(String::as_str)
                     .collect();
-                tracing::info!("{} clients are ready, waiting for {}", lobby.ready.len(), absent.join(", "));
+                let ready = count(lobby.ready.len(), "client");
+                tracing::info!("{ready} ready, waiting for {}", absent.join(", "));
             }
             let pause = Duration::from_millis(100);
             lobby = self.changed.wait_timeout(lobby, pause).unwrap_or_else(PoisonError::into_inner).0;

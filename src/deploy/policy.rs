@@ -13,6 +13,7 @@ use super::roster::About;
 use super::vote;
 use crate::audit::{Adversaries, Audit, Entry};
 use crate::audits::{Losses, Subject};
+use crate::bounds;
 use crate::cohort::CohortConfig;
 use crate::config::{Config, is_name};
 use crate::error::{Error, Result};
@@ -100,7 +101,7 @@ impl Policy {
     /// # Errors
     /// A file that cannot be read, an unknown key, a value that breaks a rule.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = bounds::read_text(path, 1 << 20, "a policy")?;
         Self::parse(&text).map_err(|problem| Error::file(path, problem))
     }
 

@@ -23,7 +23,7 @@ use super::vote::Electorate;
 use crate::algebra::grid::Public;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
-use crate::error::{Diverged, Error, NotFinite, Result};
+use crate::error::{Diverged, Error, NotFinite, Result, count};
 use crate::message::{Phase, Role};
 use crate::precision;
 use crate::protocol::{Decoded, Reason};
@@ -84,9 +84,9 @@ pub fn check(config: &Config) -> Result<()> {
     let refuse = |key: &str, rule: &str| Err(Error::config(key, rule));
     if config.deploy.names.len() != config.clients {
         let rule = format!(
-            "{} names for {} clients (`clients`); name every client that may take part",
-            config.deploy.names.len(),
-            config.clients
+            "{} for {} (`clients`); name every client that may take part",
+            count(config.deploy.names.len(), "name"),
+            count(config.clients, "client")
         );
         return Err(Error::config("deploy.names", rule));
     }

@@ -18,6 +18,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::message::{Signed, VERSION, from_hex, from_json, to_hex, to_json, told};
 use super::transport::Identity;
+use crate::bounds;
 use crate::config::is_name;
 use crate::error::{Error, Result};
 
@@ -77,7 +78,7 @@ fn algorithms() -> WebPkiSupportedAlgorithms {
 }
 
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(Error::io("read", path))
+    bounds::read_text(path, 1 << 20, "a certificate or key")
 }
 
 fn damaged<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> Error + '_ {

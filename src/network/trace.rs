@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Dependence, LinkLaw, LinkModel, LinkUse, Shape, Side};
-use crate::error::{Error, Result};
+use crate::bounds;
+use crate::error::{Error, Result, count};
 use crate::message::PartyId;
 
 /// A recorded trace.
@@ -45,7 +46,7 @@ impl Trace {
                 return Err(Error::config("", "links of helpers take no trace; take another kind"));
             }
         };
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let bytes = bounds::read(path, 1 << 30, "a trace")?;
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -61,7 +62,7 @@ impl Trace {
                 width = values;
             }
             if values != width {
-                let problem = format!("line {line} has {values} values, not {width}, {meaning}");
+                let problem = format!("line {line} has {}, not {width}, {meaning}", count(values, "value"));
                 return Err(Error::file(path, problem));
             }
             for (column, field) in record.iter().enumerate() {
@@ -81,7 +82,8 @@ impl Trace {
         let rounds = states.len() / width;
         if rounds == 0 || ((rounds as u64) < side.rounds && !self.repeat) {
             let problem = format!(
-                "the trace has {rounds} rounds for a run of {}; give a longer one, or set repeat = true",
+                "the trace has {} for a run of {}; give a longer one, or set repeat = true",
+                count(rounds, "round"),
                 side.rounds
             );
             return Err(Error::file(path, problem));

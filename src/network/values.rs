@@ -7,7 +7,8 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{Shape, Side};
-use crate::error::{Error, Result};
+use crate::bounds;
+use crate::error::{Error, Result, count};
 use crate::message::PartyId;
 
 /// One number for all links, one per sender, or (between clients) a matrix in a CSV file.
@@ -144,8 +145,9 @@ impl PerLink {
             Self::PerClient(list) => Err(Error::config(
                 key,
                 format!(
-                    "the list has {} numbers for {clients} clients; give one per client, or one number for all",
-                    list.len()
+                    "the list has {} for {}; give one per client, or one number for all",
+                    count(list.len(), "number"),
+                    count(clients, "client")
                 ),
             )),
             Self::Matrix(_) => Err(Error::config(key, "takes one number or one per client, not a file")),
@@ -154,7 +156,7 @@ impl PerLink {
 }
 
 fn read_matrix(path: &Path, clients: usize, quantity: Quantity) -> Result<Vec<f64>> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = bounds::read(path, 1 << 30, "a matrix")?;
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(&*bytes);
     let mut matrix = Vec::with_capacity(clients * clients);
@@ -164,7 +166,9 @@ fn read_matrix(path: &Path, clients: usize, quantity: Quantity) -> Result<Vec<f6
         if record.len() != clients {
             let (line, values) = (m + 1, record.len());
             let problem = format!(
-                "line {line} has {values} values for {clients} clients; the matrix is {clients} × {clients}"
+                "line {line} has {} for {}; the matrix is {clients} × {clients}",
+                count(values, "value"),
+                count(clients, "client")
             );
             return Err(Error::file(path, problem));
         }
@@ -182,7 +186,11 @@ fn read_matrix(path: &Path, clients: usize, quantity: Quantity) -> Result<Vec<f6
         rows += 1;
     }
     if rows != clients {
-        let problem = format!("{rows} lines for {clients} clients; the matrix is {clients} × {clients}");
+        let problem = format!(
+            "{} for {}; the matrix is {clients} × {clients}",
+            count(rows, "line"),
+            count(clients, "client")
+        );
         return Err(Error::file(path, problem));
     }
     Ok(matrix)

@@ -11,7 +11,7 @@ use super::plot::{self, Figure};
 use super::table::{mean_of_some, mean_pm, short};
 use super::{Recorded, Runs, Series, Spread};
 use crate::audit::Entry;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::record::{End, Measures, RunInfo, Target, kept, mark, read_rows, write_atomically};
 use crate::sweep::results;
 
@@ -262,11 +262,11 @@ fn details(groups: &[Group]) -> Result<String> {
         let _ = writeln!(out, "<details>\n<summary>{}</summary>", escape(&group.name));
         for run in &group.runs {
             let end = match (&run.info.end, run.target()) {
-                (None, _) => format!("interrupted after {} rounds", run.played.rows.len()),
+                (None, _) => format!("interrupted after {}", count(run.played.rows.len(), "round")),
                 (Some(End { diverged: Some(diverged), .. }), _) => diverged.to_string(),
-                (Some(end), None) => format!("{} rounds", end.rounds),
+                (Some(end), None) => count(end.rounds, "round"),
                 (Some(end), Some(target)) => {
-                    format!("{} rounds, {}", end.rounds, Target::of(target, &run.played.rows))
+                    format!("{}, {}", count(end.rounds, "round"), Target::of(target, &run.played.rows))
                 }
             };
             let place = escape(&run.path.display().to_string());

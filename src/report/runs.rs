@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Summary, folder_name};
-use crate::config::{leaves, slug};
+use crate::bounds;
+use crate::config::{MOST_BYTES, leaves, slug};
 use crate::error::{Error, Result};
 use crate::record::{Measures, Played, RunInfo, read_rows};
 use crate::sweep::{VARIANT, results, text};
@@ -33,7 +34,7 @@ pub struct Recorded {
 impl Recorded {
     fn read(path: &Path, name: &str, label: &str) -> Result<Self> {
         let file = path.join("config.toml");
-        let toml = std::fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+        let toml = bounds::read_text(&file, MOST_BYTES, "a configuration")?;
         let table: toml::Table =
             toml.parse().map_err(|error: toml::de::Error| Error::file(&file, error.message()))?;
         Ok(Self {

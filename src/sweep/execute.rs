@@ -1,17 +1,19 @@
 //! Runs in parallel, each in its own directory, resumable one by one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::{Sweep, SweepRun, blame};
+use super::{Sweep, SweepRun, blame, memory};
+use crate::bounds;
 use crate::config::Config;
 use crate::data::{DataConfig, Dataset};
 use crate::error::{Error, Result};
 use crate::learn::Device;
-use crate::record::{End, Played, memory};
+use crate::record::{End, Played};
 use crate::train::{Experiment, Setting};
 
 /// What is known of a run before it is executed.
@@ -83,7 +85,9 @@ impl<'a> Plan<'a> {
         };
         // In parallel, yet the first error in the order of the runs is the one that is told.
         let tasks: Vec<Result<Option<Task>>> = sweep.runs.par_iter().enumerate().map(build).collect();
-        plan.tasks = tasks.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?;
+        let wrong: Vec<bool> = tasks.iter().map(Result::is_err).collect();
+        let tasks = tasks.into_iter().filter_map(Result::transpose).collect::<Result<_>>();
+        plan.tasks = tasks.map_err(|error| name_seeds(error, &sweep.runs, &wrong))?;
         Ok(plan)
     }
 
@@ -120,7 +124,7 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn jobs(&self) -> usize {
         let largest = self.open().map(|task| task.bytes).max().unwrap_or(1);
-        let fitting = memory::available().map_or(usize::MAX, |bytes| (bytes / 2 / largest) as usize);
+        let fitting = bounds::available().map_or(usize::MAX, |bytes| (bytes / 2 / largest) as usize);
         let most = if self.device.name() == "wgpu" { 1 } else { rayon::current_num_threads() };
         most.min(fitting).clamp(1, self.open().count().max(1))
     }
@@ -167,4 +171,17 @@ impl<'a> Plan<'a> {
         let seconds = clock.elapsed().as_secs_f64();
         watch.over(run, &Over { played: &played, end: &end, folder: path, seconds })
     }
+}
+
+/// The first error, and the seeds with which runs are `wrong`, where there are several and others are right.
+fn name_seeds(first: Error, runs: &[SweepRun], wrong: &[bool]) -> Error {
+    let seeds = |runs: &mut dyn Iterator<Item = &SweepRun>| -> BTreeSet<u64> {
+        runs.map(|run| run.config.seed).collect()
+    };
+    let failed = seeds(&mut runs.iter().zip(wrong).filter(|(_, wrong)| **wrong).map(|(run, _)| run));
+    if failed.len() < 2 || failed == seeds(&mut runs.iter()) {
+        return first;
+    }
+    let list = failed.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    Error::Refused(format!("{first}; runs fail with seeds {list}"))
 }

@@ -13,7 +13,7 @@ use crate::cohort::Schemes;
 use crate::config::{Config, Contender, PrivacyConfig};
 use crate::data::partition::{self, Partition};
 use crate::data::{Dataset, Examples};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::learn::{Classifier, Device, Learner, Solver, learner_of};
 use crate::network::LinkModel;
 use crate::participation::{Participation, check_shown};
@@ -220,7 +220,11 @@ fn checked(shards: Vec<Vec<usize>>, config: &Config, dataset: &Dataset) -> Resul
     let (clients, examples) = (config.clients, dataset.train.len());
     let refuse = |rule: String| Err(Error::config("partition", rule));
     if shards.len() != clients {
-        return refuse(format!("{} shards for {clients} clients; give one to each", shards.len()));
+        return refuse(format!(
+            "{} for {}; give one to each",
+            count(shards.len(), "shard"),
+            count(clients, "client")
+        ));
     }
     if let Some(k) = shards.iter().position(Vec::is_empty) {
         return refuse(format!("client {} has no example; give each at least one", k + 1));

@@ -46,7 +46,7 @@ use signal_hook::low_level::exit;
 use super::crew::{Crew, Trained};
 use super::{Run, Setting, State};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::learn::{Device, LocalUpdate};
 use crate::say::say;
 
@@ -405,8 +405,8 @@ impl Watch {
         }
         let again = format!("`mpirun -n {ranks} seccogc train --resume {directory}` goes on");
         match done - done % self.every {
-            0 => format!("stopped after {done} rounds: {why}; {again}"),
-            saved => format!("stopped after {done} rounds: {why}; {again} after round {saved}"),
+            0 => format!("stopped after {}: {why}; {again}", count(done, "round")),
+            saved => format!("stopped after {}: {why}; {again} after round {saved}", count(done, "round")),
         }
     }
 }

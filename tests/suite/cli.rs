@@ -342,6 +342,13 @@ fn files_and_folders_that_cannot_be_used_are_named() {
         refusal(&["train", "missing.toml"]),
         "error: missing.toml: cannot read: No such file or directory (os error 2)"
     );
+    assert_eq!(
+        refusal(&["train", "/dev/zero"]),
+        "error: /dev/zero: longer than 16 MiB, the most that a configuration may have"
+    );
+    assert_eq!(refusal(&["train", "src"]), "error: src: a folder, not a file; name a regular file");
+    let raw = refusal(&["train", &folder.file("raw.toml", "\"\u{1b}[2J\" = 1\n[data]\n\"\u{7}\" = 1\n")]);
+    assert!(!raw.contains('\u{1b}') && !raw.contains('\u{7}') && raw.contains("unknown key"), "{raw:?}");
     let blocker = folder.file("blocker", "");
     assert_eq!(
         refusal(&["train", "configs/mnist.toml", "--out", &format!("{blocker}/run")]),

@@ -202,7 +202,7 @@ fn wrong_requests_end_with_one_line() {
         ),
         (
             &["--set", "network.client_server.kind=trace", "--set", "network.client_server.path=trace.csv"],
-            "the trace has 1 rounds for a run of 100000; give a longer one, or set repeat = true",
+            "the trace has 1 round for a run of 100000; give a longer one, or set repeat = true",
         ),
     ];
     for (args, problem) in cases {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::draw::{Axis, Band, Curve, Figure, Panel};
 use super::{MAX_SERIES, accuracy_axis, over_seeds, plot_accuracy, stroke};
-use crate::error::Result;
+use crate::error::{Result, count};
 use crate::record::kept;
 use crate::report::{Spread, sweep_series};
 use crate::sweep::results::{Line, Results, label};
@@ -112,7 +112,7 @@ impl Bare {
         });
         let mark = match self.diverged {
             (0, _) => None,
-            (n, all) => Some(format!("{n} of {all} runs diverged")),
+            (n, all) => Some(format!("{n} of {} diverged", count(all, "run"))),
         };
         Curve::new(&self.name, stroke(i), points, band.collect()).marked(&self.name, mark)
     }
