@@ -25,7 +25,7 @@ use statrs::distribution::{Beta, ContinuousCDF};
 use crate::algebra::{LinearForm, Unknown};
 use crate::config::Config;
 use crate::data::{Augmentation, Dataset, Examples};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::learn::{Device, ModelConfig, SgdConfig, SolverConfig, learner};
 use crate::network::Perfect;
 use crate::privacy::{best_estimate, lmip};
@@ -210,7 +210,7 @@ pub fn invert(config: &Config, setting: &Setting) -> Result<(Vec<InversionRow>, 
     let visible = |x: &[f64]| -> Vec<f64> {
         let shown = |(i, x): (usize, &f64)| {
             let channel = i / plane;
-            (x * f64::from(norm.std[channel]) + f64::from(norm.mean[channel])).clamp(0.0, 1.0)
+            (x * norm.std[channel] + norm.mean[channel]).clamp(0.0, 1.0)
         };
         x.iter().enumerate().map(shown).collect()
     };
@@ -334,9 +334,9 @@ pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipR
     let per_client = shards.iter().map(Vec::len).min().unwrap_or(0).min(dataset.test.len() / config.clients);
     if per_client == 0 {
         let rule = format!(
-            "{} clients, but only {} test images to serve as non-members; take fewer clients",
-            config.clients,
-            dataset.test.len()
+            "{}, but only {} to serve as non-members; take fewer clients",
+            count(config.clients, "client"),
+            count(dataset.test.len(), "test image")
         );
         return Err(Error::config("clients", rule));
     }

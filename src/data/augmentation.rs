@@ -32,7 +32,7 @@ impl Augmentation {
             for (channel, plane) in image.chunks_exact_mut(height * width).enumerate() {
                 let source = &original[channel * height * width..][..height * width];
                 // What standardisation makes of a pixel of value 0.
-                let black = -norm.mean[channel] / norm.std[channel];
+                let black = -(norm.mean[channel] as f32) / norm.std[channel] as f32;
                 for (y, row) in plane.chunks_exact_mut(width).enumerate() {
                     let from = (y + down).checked_sub(self.crop).filter(|&y| y < height);
                     for (x, value) in row.iter_mut().enumerate() {

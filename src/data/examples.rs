@@ -6,6 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::error::count;
 use crate::{Error, Result};
 
 /// Bytes of a line of the processor's cache.
@@ -22,7 +23,7 @@ pub struct Examples {
 #[derive(Clone, Debug, PartialEq)]
 enum Values {
     Pixels(Vec<u8>),
-    Features(Vec<f32>),
+    Features(Vec<f64>),
 }
 
 /// Bytes that are hashed at a time: blocks are hashed in parallel, and their hashes together.
@@ -77,9 +78,9 @@ impl Examples {
         let size: usize = shape.iter().product();
         if size == 0 || pixels.len() != labels.len() * size {
             return Err(Error::Refused(format!(
-                "{} pixels are not {} images of {channels}×{height}×{width}; give every label one whole image",
-                pixels.len(),
-                labels.len()
+                "{} are not {} of {channels}×{height}×{width}; give every label one whole image",
+                count(pixels.len(), "pixel"),
+                count(labels.len(), "image")
             )));
         }
         Ok(Self { values: Values::Pixels(pixels), labels, shape })
@@ -91,12 +92,12 @@ impl Examples {
     /// # Errors
     /// [`Error::Refused`] when the number of features is not the number of labels times `columns`, or when
     /// there is no column.
-    pub fn of_features(features: Vec<f32>, labels: Vec<u8>, columns: usize) -> Result<Self> {
+    pub fn of_features(features: Vec<f64>, labels: Vec<u8>, columns: usize) -> Result<Self> {
         if columns == 0 || features.len() != labels.len() * columns {
             return Err(Error::Refused(format!(
-                "{} features are not {} rows of {columns}; give every label one whole row",
-                features.len(),
-                labels.len()
+                "{} are not {} of {columns}; give every label one whole row",
+                count(features.len(), "feature"),
+                count(labels.len(), "row")
             )));
         }
         Ok(Self { values: Values::Features(features), labels, shape: [1, 1, columns] })
@@ -158,6 +159,7 @@ impl Examples {
 
     /// Appends the standardised values (x − mean)/std of the examples `indices` to `out`, in that order:
     /// `indices.len()` × channels × height × width values, x being a feature, or a pixel divided by 255.
+    /// Features are rounded to single precision after they are standardised.
     /// Panics when there is no such example, or when `norm` is for another shape.
     pub fn extend_batch(&self, indices: &[usize], norm: &Normalisation, out: &mut Vec<f32>) {
         let size = self.size();
@@ -176,6 +178,7 @@ impl Examples {
             match &self.values {
                 Values::Pixels(pixels) => {
                     for (plane, (&mean, &std)) in pixels[place].chunks_exact(group).zip(statistics()) {
+                        let (mean, std) = (mean as f32, std as f32);
                         let (scale, offset) = (1.0 / (255.0 * std), -mean / std);
                         let start = out.len();
                         out.resize(start + plane.len(), 0.0);
@@ -184,7 +187,7 @@ impl Examples {
                 }
                 Values::Features(features) => {
                     for (plane, (&mean, &std)) in features[place].chunks_exact(group).zip(statistics()) {
-                        out.extend(plane.iter().map(|&x| (x - mean) / std));
+                        out.extend(plane.iter().map(|&x| ((x - mean) / std) as f32));
                     }
                 }
             }
@@ -201,9 +204,9 @@ impl Examples {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalisation {
     /// Mean per channel or feature.
-    pub mean: Vec<f32>,
+    pub mean: Vec<f64>,
     /// Standard deviation per channel or feature, positive.
-    pub std: Vec<f32>,
+    pub std: Vec<f64>,
 }
 
 impl Normalisation {
@@ -222,7 +225,7 @@ impl Normalisation {
         }
     }
 
-    /// From exact integer sums.
+    /// From exact integer sums, in single precision as the pixels.
     fn of_pixels(pixels: &[u8], [channels, height, width]: [usize; 3]) -> Self {
         let plane = height * width;
         let mut sums = vec![(0u64, 0u64); channels];
@@ -241,23 +244,24 @@ impl Normalisation {
         for (c, (sum, squares)) in sums.into_iter().enumerate() {
             let mean = sum as f64 / count;
             let variance = squares as f64 / count - mean * mean;
-            norm.mean[c] = (mean / 255.0) as f32;
+            norm.mean[c] = f64::from((mean / 255.0) as f32);
             if variance > 0.0 {
-                norm.std[c] = (variance.sqrt() / 255.0) as f32;
+                norm.std[c] = f64::from((variance.sqrt() / 255.0) as f32);
             }
         }
         norm
     }
 
-    /// In two passes, so that a feature far from 0 keeps its digits.
-    fn of_features(features: &[f32], columns: usize) -> Self {
+    /// In two passes and from the first value on, so that a feature far from 0 keeps its digits.
+    fn of_features(features: &[f64], columns: usize) -> Self {
         let rows = (features.len() / columns).max(1) as f64;
         let mut norm = Self::identity(columns);
         for column in 0..columns {
-            let values = || features.iter().skip(column).step_by(columns).map(|&x| f64::from(x));
-            let mean = values().sum::<f64>() / rows;
-            let deviation = (values().map(|x| (x - mean).powi(2)).sum::<f64>() / rows).sqrt() as f32;
-            norm.mean[column] = mean as f32;
+            let values = || features.iter().skip(column).step_by(columns).copied();
+            let first = features.get(column).copied().unwrap_or_default();
+            let mean = first + values().map(|x| x - first).sum::<f64>() / rows;
+            let deviation = (values().map(|x| (x - mean).powi(2)).sum::<f64>() / rows).sqrt();
+            norm.mean[column] = mean;
             if deviation > 0.0 {
                 norm.std[column] = deviation;
             }
@@ -279,7 +283,7 @@ mod tests {
     fn batches_are_standardised_per_channel_in_the_order_asked() {
         let examples = tiny();
         let norm = Normalisation::of(&examples);
-        assert_eq!(norm, Normalisation { mean: vec![0.5, 0.2], std: vec![0.5, 1.0] });
+        assert_eq!(norm, Normalisation { mean: vec![0.5, f64::from(0.2f32)], std: vec![0.5, 1.0] });
         let mut batch = vec![9.0];
         examples.extend_batch(&[1, 0, 1], &norm, &mut batch);
         let expected = [9.0, 1.0, -1.0, 0.0, 0.0, -1.0, 1.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.0];
@@ -306,6 +310,22 @@ mod tests {
         let mut plain = Vec::new();
         examples.extend_batch(&[0], &Normalisation::identity(1), &mut plain);
         assert_eq!(plain, [1.0, 4_000_000.0, 7.0]);
+    }
+
+    #[test]
+    fn a_constant_does_not_change_what_is_standardised() {
+        let times = |start: f64| {
+            let rows = (0..1000).map(|i| start + f64::from(i * 37 % 101)).collect();
+            let examples = Examples::of_features(rows, vec![0; 1000], 1).unwrap();
+            let mut values = Vec::new();
+            examples.extend_batch(&[0, 1, 2, 3, 500, 999], &Normalisation::of(&examples), &mut values);
+            values
+        };
+        // Milliseconds since 1970: single precision has steps of 131,072 there.
+        let pairs = times(1_700_000_000_000.0).into_iter().zip(times(0.0));
+        assert!(pairs.into_iter().all(|(x, y)| (x - y).abs() < 1e-5));
+        let constant = Examples::of_features(vec![0.1; 7], vec![0; 7], 1).unwrap();
+        assert_eq!(Normalisation::of(&constant), Normalisation { mean: vec![0.1], std: vec![1.0] });
     }
 
     #[test]

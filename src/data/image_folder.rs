@@ -1,29 +1,25 @@
 //! Folders of images: a subfolder per class with PNG and JPEG files of one size.
 //!
-//! Images are grey when all of them are, else red, green and blue; transparency is dropped and 16-bit values
-//! keep their upper byte.
+//! Images are grey when all of them are, else red, green and blue, and turned as their EXIF data says.
+//! Transparency is dropped, with a warning. Of 16-bit values the upper eight of the bits that the training
+//! images use are kept.
+
+mod decode;
 
 use std::fs;
-use std::io::{BufReader, Cursor};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::Examples;
-use super::table::check_classes;
-use crate::{Error, Result};
+use super::table::{alike, check_classes, warn};
+use crate::error::count;
+use crate::{Error, Result, bounds};
+use decode::{Picture, Pixels, Shape, decode};
 
-/// One decoded image, pixel by pixel.
-struct Picture {
-    width: usize,
-    height: usize,
-    /// 1 (grey) or 3.
-    channels: usize,
-    pixels: Vec<u8>,
-}
+/// Names of parts of a dataset, which are no classes.
+const TRAINING: [&str; 2] = ["train", "training"];
+const TESTING: [&str; 5] = ["test", "testing", "val", "valid", "validation"];
 
 /// The images of one folder.
 pub(super) struct Pictures {
@@ -50,7 +46,9 @@ fn name(path: &Path) -> String {
 
 /// The classes of a folder: the names of its subfolders, in order.
 pub(super) fn classes(folder: &Path) -> Result<Vec<String>> {
-    let names: Vec<String> = entries(folder)?
+    let paths = entries(folder)?;
+    check_parts(folder, &paths)?;
+    let names: Vec<String> = paths
         .iter()
         .map(|path| match path.is_dir() {
             true => Ok(name(path)),
@@ -59,19 +57,37 @@ pub(super) fn classes(folder: &Path) -> Result<Vec<String>> {
         .collect::<Result<_>>()?;
     match names.len() {
         0 | 1 => {
-            let problem = format!(
-                "{} class folders; a classification needs at least two, each with images",
-                names.len()
-            );
+            let found = count(names.len(), "class folder");
+            let problem = format!("{found}; a classification needs at least two, each with images");
             Err(Error::file(folder, problem))
         }
-        _ => check_classes(&names).map_err(|problem| Error::file(folder, problem)).map(|()| names),
+        _ => {
+            check_classes(&names).map_err(|problem| Error::file(folder, problem))?;
+            alike(&names).into_iter().for_each(|doubt| warn(folder, doubt));
+            Ok(names)
+        }
     }
 }
 
+/// Refuses a folder whose subfolders are the parts of a dataset, with folders of classes in them.
+fn check_parts(folder: &Path, paths: &[PathBuf]) -> Result<()> {
+    let part = |names: &[&str]| {
+        let has_folders =
+            |path: &Path| entries(path).is_ok_and(|inside| inside.iter().any(|path| path.is_dir()));
+        let found = paths.iter().find(|path| names.contains(&name(path).to_lowercase().as_str()));
+        found.filter(|path| has_folders(path))
+    };
+    let Some(train) = part(&TRAINING) else { return Ok(()) };
+    let test = part(&TESTING).map(|test| format!(", data.test = \"{}\"", test.display())).unwrap_or_default();
+    let problem =
+        format!("holds parts of a dataset, not classes; take data.train = \"{}\"{test}", train.display());
+    Err(Error::file(folder, problem))
+}
+
 impl Pictures {
-    /// Reads the images of a folder whose subfolders are among `classes`.
-    pub fn read(folder: &Path, classes: &[String]) -> Result<Self> {
+    /// Reads the images of a folder whose subfolders are among `classes`; they have one size, that of the
+    /// `training` images where these are others.
+    pub fn read(folder: &Path, classes: &[String], training: Option<&Self>) -> Result<Self> {
         let mut files = Vec::new();
         for subfolder in entries(folder)? {
             let class = classes.iter().position(|class| *class == name(&subfolder)).ok_or_else(|| {
@@ -82,100 +98,101 @@ impl Pictures {
             })?;
             files.extend(entries(&subfolder)?.into_iter().map(|path| (path, class as u8)));
         }
-        let pictures: Vec<Picture> = files.par_iter().map(|(path, _)| decode(path)).collect::<Result<_>>()?;
         let Some((first, _)) = files.first() else {
             return Err(Error::file(
                 folder,
                 "no image; put PNG or JPEG files into the folders of the classes",
             ));
         };
-        let pictures =
-            Self { first: first.clone(), labels: files.iter().map(|(_, label)| *label).collect(), pictures };
-        for ((path, _), picture) in files.iter().zip(&pictures.pictures) {
-            pictures.check_size(path, picture)?;
+        let fits = |shape: &Shape| check_memory(folder, files.len(), shape);
+        let leads = match training {
+            Some(training) => decode(first, &|shape| {
+                training.check_size(first, shape)?;
+                fits(shape)
+            })?,
+            None => decode(first, &fits)?,
+        };
+        let leads = Self { first: first.clone(), labels: Vec::new(), pictures: vec![leads] };
+        let read = |(path, _): &(PathBuf, u8)| decode(path, &|shape| leads.check_size(path, shape));
+        let others: Vec<Picture> = files[1..].par_iter().map(read).collect::<Result<_>>()?;
+        let mut pictures = Self { labels: files.iter().map(|(_, label)| *label).collect(), ..leads };
+        pictures.pictures.extend(others);
+        match pictures.pictures.iter().filter(|picture| picture.transparent).count() {
+            0 => {}
+            n => {
+                let all = count(files.len(), "image");
+                let doubt =
+                    format!("{n} of {all} transparent in places; the colours are taken as they are stored");
+                warn(folder, doubt);
+            }
         }
         Ok(pictures)
     }
 
+    fn shape(&self) -> Shape {
+        self.pictures[0].shape
+    }
+
     /// Refuses an image of another size than the first.
-    fn check_size(&self, path: &Path, picture: &Picture) -> Result<()> {
-        let Picture { width, height, .. } = self.pictures[0];
-        if (picture.width, picture.height) == (width, height) {
+    fn check_size(&self, path: &Path, shape: &Shape) -> Result<()> {
+        let Shape { width, height, .. } = self.shape();
+        if (shape.width, shape.height) == (width, height) {
             return Ok(());
         }
         let problem = format!(
             "{}×{} pixels, but {width}×{height} in {}; bring all images to one size, for example with `mogrify -resize {width}x{height}!`",
-            picture.width,
-            picture.height,
+            shape.width,
+            shape.height,
             self.first.display()
         );
         Err(Error::file(path, problem))
     }
 
-    /// Checks that the images have the size of the training images.
-    pub fn check_beside(&self, training: &Self) -> Result<()> {
-        training.check_size(&self.first, &self.pictures[0])
-    }
-
     /// Whether no image has colours.
     pub fn are_grey(&self) -> bool {
-        self.pictures.iter().all(|picture| picture.channels == 1)
+        self.pictures.iter().all(|picture| picture.shape.channels == 1)
     }
 
-    /// The images as examples of one channel (when all are grey) or three.
-    pub fn examples(self, grey: bool) -> Result<Examples> {
+    /// Bits that the 16-bit images among these use, 8 to 16; none without such images.
+    pub fn bits(&self) -> Option<u32> {
+        let largest = |picture: &Picture| match &picture.pixels {
+            Pixels::Eight(_) => None,
+            Pixels::Sixteen(values) => values.iter().max().copied(),
+        };
+        let largest = self.pictures.iter().filter_map(largest).max()?;
+        Some((u16::BITS - largest.leading_zeros()).max(8))
+    }
+
+    /// The images as examples of one channel (when all are grey) or three; 16-bit values use `bits`.
+    pub fn examples(self, grey: bool, bits: u32) -> Result<Examples> {
         let channels = if grey { 1 } else { 3 };
-        let Picture { width, height, .. } = self.pictures[0];
+        let Shape { width, height, .. } = self.shape();
         let mut pixels = Vec::with_capacity(self.pictures.len() * channels * width * height);
         for picture in &self.pictures {
+            let stored = picture.shape.channels;
             for channel in 0..channels {
-                let offset = channel.min(picture.channels - 1);
-                pixels.extend(picture.pixels.iter().skip(offset).step_by(picture.channels));
+                let offset = channel.min(stored - 1);
+                match &picture.pixels {
+                    Pixels::Eight(values) => pixels.extend(values.iter().skip(offset).step_by(stored)),
+                    Pixels::Sixteen(values) => {
+                        let upper = |value: &u16| (value >> (bits - 8)).min(255) as u8;
+                        pixels.extend(values.iter().skip(offset).step_by(stored).map(upper));
+                    }
+                }
             }
         }
         Examples::new(pixels, self.labels, [channels, height, width])
     }
 }
 
-fn decode(path: &Path) -> Result<Picture> {
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    let decoder = match ending.as_deref() {
-        Some("png") => png,
-        Some("jpg" | "jpeg") => jpeg,
-        _ => return Err(Error::file(path, "not a .png, .jpg or .jpeg file; remove it from the folder")),
-    };
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    decoder(&bytes).map_err(|problem| {
-        let problem = problem.split_whitespace().collect::<Vec<_>>().join(" ");
-        Error::file(path, format!("damaged image ({problem})"))
+/// Whether so many images of this shape fit into the memory: decoded, and once more as examples.
+fn check_memory(folder: &Path, images: usize, shape: &Shape) -> Result<()> {
+    let bytes = shape.size().saturating_mul(images as u64).saturating_mul(2);
+    bounds::check_memory(bytes).map_err(|free| {
+        let Shape { width, height, .. } = shape;
+        let images = count(images, "image");
+        let problem =
+            format!("{images} of {width}×{height} pixels would take {free}; make them smaller or fewer");
+        Error::file(folder, problem)
     })
-}
-
-fn png(bytes: &[u8]) -> Result<Picture, String> {
-    let mut decoder = png::Decoder::new(BufReader::new(Cursor::new(bytes)));
-    decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(|error| error.to_string())?;
-    let size = reader.output_buffer_size().ok_or("too large for this machine")?;
-    let mut buffer = vec![0; size];
-    let frame = reader.next_frame(&mut buffer).map_err(|error| error.to_string())?;
-    let (stored, channels) = match frame.color_type {
-        png::ColorType::Grayscale => (1, 1),
-        png::ColorType::GrayscaleAlpha => (2, 1),
-        png::ColorType::Rgb => (3, 3),
-        png::ColorType::Rgba => (4, 3),
-        png::ColorType::Indexed => return Err("a palette that was not expanded".into()),
-    };
-    let pixels = buffer.chunks_exact(stored).flat_map(|pixel| &pixel[..channels]).copied().collect();
-    Ok(Picture { width: frame.width as usize, height: frame.height as usize, channels, pixels })
-}
-
-fn jpeg(bytes: &[u8]) -> Result<Picture, String> {
-    let mut decoder = JpegDecoder::new(Cursor::new(bytes));
-    decoder.decode_headers().map_err(|error| error.to_string())?;
-    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
-    let (colours, channels) = if grey { (ColorSpace::Luma, 1) } else { (ColorSpace::RGB, 3) };
-    decoder.set_options(DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(colours));
-    let pixels = decoder.decode().map_err(|error| error.to_string())?;
-    let (width, height) = decoder.dimensions().ok_or("no size")?;
-    Ok(Picture { width, height, channels, pixels })
 }

@@ -50,7 +50,7 @@ fn own(data: &Path, config: &Config, welcome: &Welcome) -> Result<Dataset> {
     let refuse = |error: Error| Error::Refused(told(&error.to_string()));
     let train = config.data.load_own(data, classes, *shape).map_err(refuse)?;
     let channels = if shape[..2] == [1, 1] { shape[2] } else { shape[0] };
-    let fits = |s: &Vec<f32>| (s.len() == channels || s.len() == shape[0]) && s.iter().all(|x| x.is_finite());
+    let fits = |s: &Vec<f64>| (s.len() == channels || s.len() == shape[0]) && s.iter().all(|x| x.is_finite());
     if !fits(mean) || !fits(std) || std.iter().any(|s| *s <= 0.0) {
         return Err(of_server("its statistics do not fit its examples".into()));
     }

@@ -128,9 +128,9 @@ pub struct Welcome {
     /// Shape of an example.
     pub shape: [usize; 3],
     /// Mean per channel or feature, of the server's examples.
-    pub mean: Vec<f32>,
+    pub mean: Vec<f64>,
     /// Standard deviation per channel or feature, of the server's examples.
-    pub std: Vec<f32>,
+    pub std: Vec<f64>,
 }
 
 /// A client is ready for a round: signed by it, and handed on to the others of the cohort.

@@ -1,5 +1,7 @@
-//! The user's own data as a user meets it: tables and image folders that train, and one line for every
-//! damage.
+//! The user's own data as a user meets it: tables that train, and one line for every damage. Images are in
+//! [`images`].
+
+mod images;
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,18 +10,18 @@ use std::process::{Command, Output};
 use seccogc::config::Config;
 use seccogc::data::Dataset;
 
-struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
@@ -27,23 +29,23 @@ impl Folder {
     }
 
     /// The dataset of a `[data]` section in a configuration of this folder.
-    fn load(&self, data: &str) -> Result<Dataset, String> {
+    pub fn load(&self, data: &str) -> Result<Dataset, String> {
         let path = self.write("run.toml", format!("clients = 2\n[data]\n{data}"));
         let config = Config::load(&path, &[]).map_err(|error| self.shorten(&error.to_string()))?;
         config.data.load().map_err(|error| self.shorten(&error.to_string()))
     }
 
-    fn refusal(&self, data: &str) -> String {
+    pub fn refusal(&self, data: &str) -> String {
         self.load(data).err().unwrap()
     }
 
     /// `text` without the path of the folder.
-    fn shorten(&self, text: &str) -> String {
+    pub fn shorten(&self, text: &str) -> String {
         text.replace(&format!("{}/", self.0.path().display()), "")
     }
 }
 
-fn seccogc(args: &[&str]) -> Output {
+pub fn seccogc(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_seccogc")).args(args).output().unwrap()
 }
 
@@ -127,6 +129,104 @@ fn rows_set_aside_are_a_fifth_and_the_same_for_every_run() {
     }
 }
 
+/// What training on a table says on standard error, and its rows.
+fn trained(folder: &Folder, table: &str, keys: &str) -> (String, Vec<seccogc::record::Row>) {
+    folder.write("own.csv", table);
+    let config = format!(
+        "rounds = 6\nclients = 3\n[data]\nname = \"table\"\ntrain = \"own.csv\"\n{keys}\n[model]\nkind = \"softmax\"\n\
+         [solver]\nkind = \"sgd\"\nlearning_rate = 0.1\nsteps = 5\nbatch_size = 8\n\
+         [protocol]\nkind = \"sec-cogc\"\nstragglers = 1\n"
+    );
+    let path = folder.write("own.toml", config);
+    let out = tempfile::tempdir().unwrap();
+    let out = out.path().join("run");
+    let output = seccogc(&["train", path.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    let shown = folder.shorten(&String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{shown}");
+    let rows =
+        csv::Reader::from_path(out.join("rounds.csv")).unwrap().deserialize().collect::<Result<_, _>>();
+    (shown, rows.unwrap())
+}
+
+/// 120 rows of three classes, each around a time of its own, from `start` on.
+fn times(start: i64) -> String {
+    let row = |i: i64| {
+        format!("{},{}\n", start + 20_000 * (i % 3) + i * 37 % 4000, ["a", "b", "c"][i as usize % 3])
+    };
+    format!("t_ms,kind\n{}", (0..120).map(row).collect::<String>())
+}
+
+#[test]
+fn milliseconds_since_1970_are_learnt_as_well_as_small_numbers() {
+    let folder = Folder::new();
+    let (shown, rows) = trained(&folder, &times(1_700_000_000_000), "");
+    let (_, shifted) = trained(&folder, &times(0), "");
+    let accuracies =
+        |rows: &[seccogc::record::Row]| rows.iter().map(|row| row.test_accuracy).collect::<Vec<_>>();
+    assert_eq!(accuracies(&rows), accuracies(&shifted));
+    assert_eq!(rows.last().unwrap().test_accuracy, Some(1.0));
+    assert!(!shown.contains("WARN"), "{shown}");
+}
+
+#[test]
+fn what_is_in_doubt_about_a_table_is_said() {
+    let folder = Folder::new();
+    let blobs = blobs();
+    let (_, rows) = blobs.split_once('\n').unwrap();
+    let warning = |table: &str, keys: &str, want: &str| {
+        let (shown, _) = trained(&folder, table, keys);
+        let warnings: Vec<&str> = shown.lines().filter(|line| line.contains("WARN")).collect();
+        assert_eq!(warnings, [format!(" WARN own.csv: {want}")], "{shown}");
+    };
+    warning(rows, "", "line 1 is taken for an example, as it holds numbers; data.header = false says so");
+    warning(
+        rows,
+        "header = true",
+        "line 1 looks like an example, but data.header = true takes it for the header",
+    );
+    let mixed = blobs.replacen("setosa", "Setosa", 5).replacen("virginica", "VIRGINICA", 1);
+    warning(
+        &mixed,
+        "",
+        "classes that differ in writing only: `Setosa` and `setosa`, `VIRGINICA` and `virginica`; write them alike if they are one",
+    );
+    let gaps = format!("{blobs},3,setosa\nNA,2,setosa\n");
+    warning(&gaps, "on_missing = \"drop\"", "2 of 182 examples left out for missing values");
+    assert!(!trained(&folder, rows, "header = false").0.contains("WARN"));
+    assert!(!trained(&folder, &gaps, "on_missing = \"mean\"").0.contains("WARN"));
+}
+
+#[test]
+fn tabulators_have_a_name_and_columns_can_be_left_out() {
+    let folder = Folder::new();
+    folder.write("own.tsv", "id\tx\tc\nk1\t1\ta\nk2\t2\tb\nk3\t3\tb\n");
+    for delimiter in ["\"tab\"", "\"\\t\"", "'\\t'"] {
+        let section = format!(
+            "name = \"table\"\ntrain = \"own.tsv\"\nignore = [\"id\"]\ndelimiter = {delimiter}\nstandardise = false"
+        );
+        let data = folder.load(&section).unwrap();
+        assert_eq!((data.train.len() + data.test.len(), data.train.shape()), (3, [1, 1, 1]), "{delimiter}");
+    }
+    let written = "name = \"table\"\ntrain = \"own.tsv\"\ndelimiter = \"tabulator\"";
+    assert_eq!(
+        folder.refusal(written),
+        "run.toml: data.delimiter: \"tabulator\" is not one character; take \";\" or \"tab\""
+    );
+}
+
+#[test]
+fn means_are_those_of_the_training_examples() {
+    let folder = Folder::new();
+    folder.write("train.csv", "x,c\n1,a\nNA,b\n3,a\n");
+    folder.write("test.csv", "x,c\n100,a\n,b\n");
+    let section = "name = \"table\"\ntrain = \"train.csv\"\ntest = \"test.csv\"\nstandardise = false\non_missing = \"mean\"";
+    let data = folder.load(section).unwrap();
+    let mut values = Vec::new();
+    data.train.extend_batch(&[0, 1, 2], &data.normalisation, &mut values);
+    data.test.extend_batch(&[0, 1], &data.normalisation, &mut values);
+    assert_eq!(values, [1.0, 2.0, 3.0, 100.0, 2.0]);
+}
+
 #[test]
 fn a_test_table_of_its_own_is_used_whole() {
     let folder = Folder::new();
@@ -142,154 +242,6 @@ fn a_test_table_of_its_own_is_used_whole() {
     assert_eq!(folder.refusal(section), "test.csv: 3 columns where the training table has 2");
     fs::remove_file(folder.path("test.csv")).unwrap();
     assert_eq!(folder.refusal(section), "test.csv: cannot read: No such file or directory (os error 2)");
-}
-
-/// A PNG of `side` × `side` pixels of one colour.
-fn png(side: u32, colour: png::ColorType, depth: png::BitDepth, pixel: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, side, side);
-    encoder.set_color(colour);
-    encoder.set_depth(depth);
-    if colour == png::ColorType::Indexed {
-        encoder.set_palette(vec![0, 0, 0, 10, 20, 30]);
-    }
-    let pixels = pixel.repeat((side * side) as usize);
-    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
-    bytes
-}
-
-fn rgb(side: u32, pixel: [u8; 3]) -> Vec<u8> {
-    png(side, png::ColorType::Rgb, png::BitDepth::Eight, &pixel)
-}
-
-fn grey(side: u32, value: u8) -> Vec<u8> {
-    png(side, png::ColorType::Grayscale, png::BitDepth::Eight, &[value])
-}
-
-const IMAGES: &str = "name = \"image-folder\"\ntrain = \"flowers\"\ntest_share = 0.25\n";
-
-/// A 4×4 JPEG of the colour (200, 100, 50), quality 95, and one of grey 77.
-const ORANGE: &[u8] = include_bytes!("../data/orange.jpg");
-const GREY: &[u8] = include_bytes!("../data/grey.jpg");
-
-#[test]
-fn every_kind_of_image_is_read_channel_by_channel() {
-    let folder = Folder::new();
-    folder.write("flowers/rose/a.png", rgb(4, [1, 2, 3]));
-    let transparent = png(4, png::ColorType::Rgba, png::BitDepth::Eight, &[4, 5, 6, 128]);
-    folder.write("flowers/rose/b.png", transparent);
-    let deep = png(4, png::ColorType::Rgb, png::BitDepth::Sixteen, &[7, 255, 8, 255, 9, 255]);
-    folder.write("flowers/rose/c.PNG", deep);
-    folder.write("flowers/tulip/d.png", png(4, png::ColorType::Indexed, png::BitDepth::Eight, &[1]));
-    folder.write("flowers/tulip/e.png", grey(4, 40));
-    folder.write("flowers/tulip/f.jpg", ORANGE);
-    folder.write("flowers/tulip/g.jpeg", GREY);
-    folder.write("flowers/.thumbnails/x", "not seen");
-    folder.write("test/tulip/a.png", grey(4, 9));
-    let data = folder.load("name = \"image-folder\"\ntrain = \"flowers\"\ntest = \"test\"").unwrap();
-    assert_eq!(data.class_names, ["rose", "tulip"]);
-    assert_eq!(data.train.shape(), [3, 4, 4]);
-    assert_eq!(data.train.labels(), [0, 0, 0, 1, 1, 1, 1]);
-    let colours = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 20, 30], [40, 40, 40], [200, 100, 50], [77, 77, 77]];
-    for (i, colour) in colours.into_iter().enumerate() {
-        for (plane, value) in data.train.pixels(i).chunks(16).zip(colour) {
-            // JPEG is lossy; a plain colour is off by rounding only.
-            let tolerance = if i >= 5 { 2 } else { 0 };
-            assert!(plane.iter().all(|pixel| pixel.abs_diff(value) <= tolerance), "image {i}: {plane:?}");
-        }
-    }
-    assert_eq!((data.test.labels(), data.test.pixels(0)), (&[1][..], &[9; 48][..]));
-}
-
-#[test]
-fn grey_folders_have_one_channel_and_train() {
-    let folder = Folder::new();
-    for i in 0..10 {
-        folder.write(&format!("flowers/dark/{i}.png"), grey(5, 10 + i));
-        folder.write(&format!("flowers/light/{i}.png"), grey(5, 200 + i));
-    }
-    let data = folder.load(IMAGES).unwrap();
-    assert_eq!((data.train.len(), data.test.len()), (15, 5));
-    assert_eq!(data.train.shape(), [1, 5, 5]);
-    let config = format!(
-        "rounds = 10\nclients = 2\n[data]\n{IMAGES}flip = true\ncrop = 1\n[model]\nkind = \"cnn\"\n\
-         [protocol]\nkind = \"ideal\"\n"
-    );
-    let path = folder.write("flowers.toml", config);
-    let out = folder.path("run");
-    let args = ["train", path.to_str().unwrap(), "--out", out.to_str().unwrap(), "--csv", "--quiet"];
-    let output = seccogc(&args);
-    let table = String::from_utf8(output.stdout).unwrap();
-    let last: seccogc::record::Row =
-        csv::Reader::from_reader(table.as_bytes()).deserialize().last().unwrap().unwrap();
-    assert_eq!(last.test_accuracy, Some(1.0), "{table}");
-}
-
-#[test]
-fn every_damage_of_an_image_folder_is_one_line() {
-    let refusal_after = |change: &dyn Fn(&Folder)| {
-        let folder = Folder::new();
-        folder.write("flowers/rose/a.png", rgb(4, [1, 2, 3]));
-        folder.write("flowers/tulip/b.png", rgb(4, [4, 5, 6]));
-        change(&folder);
-        folder.refusal(IMAGES)
-    };
-    let remove = |folder: &Folder, name: &str| fs::remove_dir_all(folder.path(name)).unwrap();
-    assert_eq!(
-        refusal_after(&|folder| drop(folder.write("flowers/tulip/c.png", grey(3, 1)))),
-        "flowers/tulip/c.png: 3×3 pixels, but 4×4 in flowers/rose/a.png; bring all images to one size, for example with `mogrify -resize 4x4!`"
-    );
-    assert_eq!(
-        refusal_after(&|folder| drop(folder.write("flowers/rose/notes.txt", "about roses"))),
-        "flowers/rose/notes.txt: not a .png, .jpg or .jpeg file; remove it from the folder"
-    );
-    assert_eq!(
-        refusal_after(&|folder| drop(folder.write("flowers/readme", "about flowers"))),
-        "flowers/readme: not a folder; put every image into the folder of its class"
-    );
-    assert_eq!(
-        refusal_after(&|folder| remove(folder, "flowers/rose")),
-        "flowers: 1 class folders; a classification needs at least two, each with images"
-    );
-    assert_eq!(
-        refusal_after(&|folder| {
-            remove(folder, "flowers/rose");
-            remove(folder, "flowers/tulip");
-            fs::create_dir_all(folder.path("flowers/rose")).unwrap();
-            fs::create_dir_all(folder.path("flowers/tulip")).unwrap();
-        }),
-        "flowers: no image; put PNG or JPEG files into the folders of the classes"
-    );
-    assert_eq!(
-        refusal_after(&|folder| remove(folder, "flowers")),
-        "flowers: cannot read: No such file or directory (os error 2)"
-    );
-    for (name, bytes) in [("x.png", &rgb(4, [1, 2, 3])[..]), ("x.jpg", ORANGE)] {
-        for damaged in [&bytes[..bytes.len() / 2], &bytes[..bytes.len() - 20], b"no image at all", b""] {
-            let line = refusal_after(&|folder| drop(folder.write(&format!("flowers/rose/{name}"), damaged)));
-            let start = format!("flowers/rose/{name}: damaged image (");
-            assert!(line.starts_with(&start) && line.lines().count() == 1, "{line}");
-        }
-    }
-}
-
-#[test]
-fn a_test_folder_must_fit_the_training_folder() {
-    let folder = Folder::new();
-    folder.write("flowers/rose/a.png", rgb(4, [1, 2, 3]));
-    folder.write("flowers/tulip/b.png", rgb(4, [4, 5, 6]));
-    folder.write("test/lily/a.png", rgb(4, [1, 2, 3]));
-    let section = "name = \"image-folder\"\ntrain = \"flowers\"\ntest = \"test\"";
-    assert_eq!(
-        folder.refusal(section),
-        "test/lily: no training images are of this class; name it like a training folder"
-    );
-    fs::remove_dir_all(folder.path("test/lily")).unwrap();
-    folder.write("test/rose/a.png", rgb(5, [1, 2, 3]));
-    assert_eq!(
-        folder.refusal(section),
-        "test/rose/a.png: 5×5 pixels, but 4×4 in flowers/rose/a.png; bring all images to one size, for example with `mogrify -resize 4x4!`"
-    );
 }
 
 #[test]
@@ -317,6 +269,12 @@ fn keys_that_a_dataset_has_no_use_for_are_refused() {
             "delimiter: 'é' cannot separate fields; take one ASCII character such as \";\"",
         ),
         (&format!("{table}flip = true"), "flip: a table's rows cannot be mirrored; remove it"),
+        (&format!("{table}bits = 12"), "bits: is for name = \"image-folder\", not table; remove it"),
+        ("name = \"image-folder\"\ntrain = \"t\"\nbits = 7", "bits: 7 is out of range; give 8 to 16"),
+        (
+            "name = \"image-folder\"\ntrain = \"t\"\nignore = [1]",
+            "ignore: is for name = \"table\", not image-folder; remove it",
+        ),
         (&format!("{table}crop = 1"), "crop: a table's rows cannot be cropped; remove it"),
     ] {
         assert_eq!(folder.refusal(section), format!("run.toml: data.{want}"), "{section}");
