@@ -28,6 +28,10 @@ impl Partition for TimeZones {
         Ok(())
     }
 
+    fn least(&self) -> Option<usize> {
+        None
+    }
+
     fn remedy(&self) -> (&'static str, &'static str) {
         ("width", "raise width or use fewer clients")
     }

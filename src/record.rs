@@ -44,7 +44,6 @@ pub use write::{make_parent, write_atomically, write_new};
 pub use write::{write_durably, write_secretly};
 
 use crate::bounds;
-use crate::bounds;
 use crate::error::{Diverged, Error, Result};
 use crate::message::Reason;
 use tensorboard::Events;

@@ -21,7 +21,7 @@ use rand::seq::SliceRandom;
 use rand_distr::{Distribution, Gamma, OpenClosed01};
 
 use crate::choice::choice;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count, plain};
 use crate::seed::{Rng, Seed};
 pub use classes_per_client::ClassesPerClient;
 pub use iid::Iid;
@@ -42,6 +42,10 @@ pub trait Partition: Send + Sync {
     /// # Errors
     /// [`Error::Config`] with a key relative to the section, where the data does not allow it.
     fn divide(&self, labels: &[u8], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()>;
+
+    /// Examples that every client has to get: draws that give one fewer are thrown away, up to a bound. `None`
+    /// for one draw, which gives everybody something or fails.
+    fn least(&self) -> Option<usize>;
 
     /// Key and advice for who would leave a client without examples.
     fn remedy(&self) -> (&'static str, &'static str);
@@ -67,6 +71,9 @@ impl Default for PartitionConfig {
     }
 }
 
+/// Most draws for [`Partition::least`].
+const DRAWS: u64 = 1000;
+
 /// The examples of every client: `clients` lists of ascending indices into `labels`.
 ///
 /// `classes` is the number of classes of the dataset; every label is smaller. The result depends on nothing
@@ -74,8 +81,9 @@ impl Default for PartitionConfig {
 ///
 /// # Errors
 /// [`Error::Config`], relative to the section of the partition: from [`Partition::check`]; at `classes`
-/// when more are asked for than exist; at `alpha` or `classes` when a client would get no example; at the
-/// section itself when `clients` is 0 or exceeds the number of examples.
+/// when more are asked for than exist; at `alpha` or `classes` when a client would get no example; at `least`
+/// when no draw gives every client as many; at the section itself when `clients` is 0 or exceeds the number of
+/// examples.
 pub fn split(
     partition: &dyn Partition,
     labels: &[u8],
@@ -83,23 +91,63 @@ pub fn split(
     clients: usize,
     seed: Seed,
 ) -> Result<Vec<Vec<usize>>> {
+    split_by(partition, labels, classes, clients, seed, "")
+}
+
+/// [`split`], with words for the seed in what depends on it.
+pub(crate) fn split_by(
+    partition: &dyn Partition,
+    labels: &[u8],
+    classes: usize,
+    clients: usize,
+    seed: Seed,
+    words: &str,
+) -> Result<Vec<Vec<usize>>> {
     partition.check()?;
+    let all = count(labels.len(), "example");
     if clients == 0 || clients > labels.len() {
-        return Err(Error::config(
-            "",
-            format!("{} examples cannot be divided among {clients} clients; use 1 to {0}", labels.len()),
-        ));
+        let rule =
+            format!("{all} cannot be divided among {}; use 1 to {}", count(clients, "client"), labels.len());
+        return Err(Error::config("", rule));
     }
-    let mut parts = vec![Vec::new(); clients];
-    partition.divide(labels, classes, &mut parts, &mut seed.child("partition", 0).rng())?;
-    if let Some(empty) = parts.iter().position(Vec::is_empty) {
-        let (key, remedy) = partition.remedy();
-        return Err(Error::config(key, format!("client {empty} would get no example; {remedy}")));
+    let least = partition.least();
+    let wanted = least.unwrap_or(1);
+    if wanted > labels.len() / clients {
+        let most = labels.len() / clients;
+        let each = count(clients, "client");
+        let rule = format!("{wanted} for each of {each} are more than {all}; give at most {most}");
+        return Err(Error::config("least", rule));
     }
-    for part in &mut parts {
-        part.sort_unstable();
+    let mut best = 0;
+    for draw in 0..if least.is_some() { DRAWS } else { 1 } {
+        let mut parts = vec![Vec::new(); clients];
+        partition.divide(labels, classes, &mut parts, &mut seed.child("partition", draw).rng())?;
+        let smallest = parts.iter().map(Vec::len).min().unwrap_or_default();
+        if smallest >= wanted {
+            parts.iter_mut().for_each(|part| part.sort_unstable());
+            return Ok(parts);
+        }
+        best = best.max(smallest);
+        if let (None, Some(empty)) = (least, parts.iter().position(Vec::is_empty)) {
+            let (key, remedy) = partition.remedy();
+            let rule = format!("client {} would get no example{words}; {remedy}", empty + 1);
+            return Err(Error::config(key, rule));
+        }
     }
-    Ok(parts)
+    let (key, remedy) = partition.remedy();
+    let wanted = count(wanted, "example");
+    let rule = format!(
+        "none of {DRAWS} draws{words} gives every client {wanted}, the best one {best}; lower it, or at {key}: {remedy}"
+    );
+    Err(Error::config("least", rule))
+}
+
+/// Whether as many examples as `least` can be asked for.
+fn check_least(least: Option<usize>) -> Result<()> {
+    match least {
+        Some(0) => Err(Error::config("least", "must be at least 1, not 0")),
+        _ => Ok(()),
+    }
 }
 
 /// Divides `examples` at random into those that stay and the `share` that is held out, both ascending: the
@@ -195,7 +243,9 @@ pub fn class_table(labels: &[u8], class_names: &[String], parts: &[Vec<usize>]) 
         }
         counts
     };
-    ClassTable { counts: parts.iter().map(count).collect(), class_names: class_names.to_vec() }
+    // Names may come from files.
+    let class_names = class_names.iter().map(|name| plain(name).to_string()).collect();
+    ClassTable { counts: parts.iter().map(count).collect(), class_names }
 }
 
 /// The result of [`class_table`].

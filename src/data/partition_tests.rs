@@ -15,15 +15,15 @@ fn classes_per_client(classes: usize) -> PartitionConfig {
 }
 
 fn dirichlet_of(alpha: f64) -> PartitionConfig {
-    PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: false })
+    PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: false, least: None })
 }
 
 fn balanced(alpha: f64) -> PartitionConfig {
-    PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: true })
+    PartitionConfig::Dirichlet(Dirichlet { alpha, balanced: true, least: None })
 }
 
 fn quantity(alpha: f64) -> PartitionConfig {
-    PartitionConfig::Quantity(Quantity { alpha })
+    PartitionConfig::Quantity(Quantity { alpha, least: None })
 }
 
 fn refusal(config: &PartitionConfig, n: usize, clients: usize) -> String {
@@ -202,9 +202,77 @@ fn impossible_partitions_are_refused_in_one_line() {
         "partition: 100 examples cannot be divided among 101 clients; use 1 to 100"
     );
     let empty = refusal(&dirichlet_of(0.001), 100, 50);
-    let rule = " would get no example; raise alpha, use fewer clients or another seed";
+    let rule =
+        " would get no example; raise alpha, use fewer clients or another seed, or draw again with least = 1";
     assert!(empty.starts_with("partition.alpha: client ") && empty.ends_with(rule), "{empty}");
     assert!(refusal(&quantity(0.001), 100, 50).ends_with(rule));
+}
+
+#[test]
+fn draws_are_repeated_until_every_client_has_enough() {
+    let labels = labels(400, 10);
+    let divide = |least, seed| {
+        let partition = Dirichlet { alpha: 0.3, balanced: false, least };
+        split(&partition, &labels, 10, 10, Seed::new(seed))
+    };
+    let smallest = |parts: &[Vec<usize>]| parts.iter().map(Vec::len).min().unwrap();
+    let mut repeated = 0;
+    for seed in 0..20 {
+        let first = divide(None, seed).ok().filter(|parts| smallest(parts) >= 8);
+        let parts = divide(Some(8), seed).unwrap();
+        assert!(smallest(&parts) >= 8);
+        assert_eq!(divide(Some(8), seed).unwrap(), parts);
+        // A first draw that is good enough is the one without the key.
+        match first {
+            Some(first) => assert_eq!(first, parts),
+            None => repeated += 1,
+        }
+    }
+    assert!((1..20).contains(&repeated), "{repeated}");
+    let refusal = |partition: &dyn Partition| {
+        split_by(partition, &labels, 10, 10, Seed::new(1), " with seed 1")
+            .unwrap_err()
+            .within("partition")
+            .to_string()
+    };
+    assert_eq!(
+        refusal(&Dirichlet { least: Some(41), ..Dirichlet::default() }),
+        "partition.least: 41 for each of 10 clients are more than 400 examples; give at most 40"
+    );
+    let never = refusal(&Quantity { alpha: 0.01, least: Some(30) });
+    let start =
+        "partition.least: none of 1000 draws with seed 1 gives every client 30 examples, the best one ";
+    let end = "; lower it, or at alpha: raise alpha, use fewer clients or another seed";
+    assert!(never.starts_with(start) && never.ends_with(end), "{never}");
+    let none = refusal(&Quantity { least: Some(0), ..Quantity::default() });
+    assert_eq!(none, "partition.least: must be at least 1, not 0");
+    let empty = refusal(&Quantity { alpha: 0.001, least: None });
+    assert!(empty.contains(" would get no example with seed 1; "), "{empty}");
+}
+
+/// Clients are counted from 1, as in tables: of two, one gets everything.
+#[test]
+fn the_client_without_examples_is_named_by_its_number() {
+    let labels = labels(50, 10);
+    let mut named = std::collections::BTreeSet::new();
+    for seed in 0..20 {
+        let partition = Quantity { alpha: 1e-6, least: None };
+        let error = split(&partition, &labels, 10, 2, Seed::new(seed)).unwrap_err().to_string();
+        named.insert(error.split_once(" would").unwrap().0.to_owned());
+    }
+    assert_eq!(named.into_iter().collect::<Vec<_>>(), ["alpha: client 1", "alpha: client 2"]);
+}
+
+#[test]
+fn balanced_clients_take_what_is_left_when_classes_run_out() {
+    let labels = labels(1000, 10);
+    let parts = split(balanced(0.001).partition(), &labels, 10, 10, Seed::new(1)).unwrap();
+    let held: Vec<usize> = class_table(&labels, &names(10), &parts)
+        .counts
+        .iter()
+        .map(|row| row.iter().filter(|n| **n > 0).count())
+        .collect();
+    assert!(held.iter().any(|&classes| classes > 1), "{held:?}");
 }
 
 #[test]

@@ -26,12 +26,13 @@ pub(crate) fn divide(config: &Config, dataset: &Dataset) -> Result<Division> {
 /// The same by a partition of one's own.
 pub(super) fn divided(config: &Config, partition: &dyn Partition, dataset: &Dataset) -> Result<Division> {
     let seed = Seed::new(config.seed);
-    let shards = partition::split(
+    let shards = partition::split_by(
         partition,
         dataset.train.labels(),
         dataset.classes,
         config.clients,
         seed.child("partition", 0),
+        &format!(" with seed {}", config.seed),
     )
     .map_err(|error| error.within("partition"))?;
     hold_out(config, shards)

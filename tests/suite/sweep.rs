@@ -5,6 +5,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use seccogc::data::DataConfig;
+use seccogc::data::partition::{Dirichlet, split};
+use seccogc::seed::Seed;
+
 /// Four points with two seeds; three rounds of a softmax model each.
 const CONFIG: &str = r#"
 rounds = 3
@@ -233,6 +237,28 @@ fn wrong_sweeps_are_refused_before_anything_is_written() {
             folder.path("out")
         )
     );
+}
+
+#[test]
+fn seeds_whose_partition_fails_are_named() {
+    let seeds: Vec<u64> = (1..=8).collect();
+    let partition = Dirichlet { alpha: 0.01, ..Dirichlet::default() };
+    let labels: Vec<u8> = DataConfig::default().load().unwrap().train.labels().to_vec();
+    let fails =
+        |seed: &u64| split(&partition, &labels, 10, 5, Seed::new(*seed).child("partition", 0)).is_err();
+    let failing: Vec<String> = seeds.iter().copied().filter(fails).map(|seed| seed.to_string()).collect();
+    assert!((2..8).contains(&failing.len()), "{failing:?}");
+    let sweep = "clients = 5\nrounds = 1\n[model]\nkind = \"softmax\"\n[partition]\nkind = \"dirichlet\"\nalpha = 0.01\n\
+        [protocol]\nkind = \"ideal\"\n[sweep]\n";
+    let folder = Folder::new(&format!("{sweep}seeds = {seeds:?}\n"));
+    let args = ["sweep", &folder.path("sweep.toml"), "--out", &folder.path("out")];
+    let line = refusal(&args);
+    let named = format!(" would get no example with seed {}; ", failing[0]);
+    let all = format!("; runs fail with seeds {}", failing.join(", "));
+    assert!(line.contains(&named) && line.ends_with(&all), "{line}");
+    // Drawing again mends it.
+    let mended = [&args[..], &["--set", "partition.least=1", "--quiet", "--jobs", "1"]].concat();
+    succeed(&mended);
 }
 
 #[test]

@@ -53,6 +53,10 @@ impl Partition for ClassesPerClient {
         Ok(())
     }
 
+    fn least(&self) -> Option<usize> {
+        None
+    }
+
     fn remedy(&self) -> (&'static str, &'static str) {
         ("classes", "raise classes or use fewer clients")
     }

@@ -22,6 +22,10 @@ impl Partition for Iid {
         Ok(())
     }
 
+    fn least(&self) -> Option<usize> {
+        None
+    }
+
     fn remedy(&self) -> (&'static str, &'static str) {
         ("", "use fewer clients")
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Partition, check_alpha, deal, dirichlet, shuffled};
+use super::{Partition, check_alpha, check_least, deal, dirichlet, shuffled};
 use crate::error::Result;
 use crate::seed::Rng;
 
@@ -13,17 +13,23 @@ pub struct Quantity {
     /// Concentration, positive, without unit: small values give few clients most examples. Default 1.
     #[schemars(range(min = 0.0))]
     pub alpha: f64,
+    /// Examples that every client gets at least: a draw that gives one fewer is thrown away, up to a thousand
+    /// times. When left out, the first draw counts, and has to give every client one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub least: Option<usize>,
 }
 
 impl Default for Quantity {
     fn default() -> Self {
-        Self { alpha: 1.0 }
+        Self { alpha: 1.0, least: None }
     }
 }
 
 impl Partition for Quantity {
     fn check(&self) -> Result<()> {
-        check_alpha(self.alpha)
+        check_alpha(self.alpha)?;
+        check_least(self.least)
     }
 
     fn divide(&self, labels: &[u8], _: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
@@ -32,7 +38,14 @@ impl Partition for Quantity {
         Ok(())
     }
 
+    fn least(&self) -> Option<usize> {
+        self.least
+    }
+
     fn remedy(&self) -> (&'static str, &'static str) {
-        ("alpha", "raise alpha, use fewer clients or another seed")
+        match self.least {
+            None => ("alpha", "raise alpha, use fewer clients or another seed, or draw again with least = 1"),
+            Some(_) => ("alpha", "raise alpha, use fewer clients or another seed"),
+        }
     }
 }

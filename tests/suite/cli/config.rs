@@ -123,7 +123,7 @@ fn the_memory_of_a_check_is_that_of_the_run() {
         let text = shown(&[&["config", "check", "configs/mnist.toml"][..], &sets].concat());
         let line = text.lines().find_map(|line| line.strip_prefix("memory: ")).unwrap();
         let (number, unit) = (line.split(' ').next().unwrap(), line.split(' ').nth(1).unwrap());
-        let said = number.parse::<f64>().unwrap() * if unit == "GB" { 1e9 } else { 1e6 };
+        let said = number.parse::<f64>().unwrap() * if unit == "GiB" { 1073741824.0 } else { 1048576.0 };
         let train = [&["train", "configs/mnist.toml", "--quiet", "--out", &out][..], &sets].concat();
         assert!(seccogc(&train).status.success());
         let info: serde_json::Value =
