@@ -49,8 +49,10 @@
 mod device;
 pub mod kernels;
 mod model;
+pub mod onnx;
 mod schedule;
 pub mod solver;
+pub mod state_dict;
 mod trainer;
 
 use std::sync::Arc;
@@ -156,6 +158,13 @@ pub trait Learner: Send + Sync {
     fn train(&self, start: &[f32], data: &Examples, shard: &[usize], seed: Seed) -> LocalUpdate {
         self.solve(&Task::new(start), data, shard, seed)
     }
+
+    /// The scores that `params` (length d) give every class for all of `data`, example by example, on rayon's
+    /// threads.
+    ///
+    /// # Panics
+    /// When `params` is not d long, or the shape of `data` is not the dataset's.
+    fn logits(&self, params: &[f32], data: &Examples) -> Vec<f32>;
 
     /// Loss and accuracy of `params` (length d) on all of `data`, on rayon's threads.
     ///

@@ -34,7 +34,9 @@ pub use softmax::{Softmax, SoftmaxConfig};
 
 use std::sync::Arc;
 
+use super::onnx::{self, Graph};
 use super::solver::Solver;
+use super::state_dict::StateDict;
 use super::{Learner, Parameter, learner_of, survey};
 use crate::{
     choice::choice,
@@ -75,6 +77,9 @@ pub trait Architecture {
 
     /// The model for examples of `shape`, once they are checked.
     fn init(&self, shape: [usize; 3], classes: usize, device: &Device) -> Self::Model;
+
+    /// Draws the model for examples of `shape`: what [`Classifier::forward`] computes, layer by layer.
+    fn draw(&self, shape: [usize; 3], graph: &mut Graph<'_>);
 }
 
 /// Declares [`ModelConfig`] and what is done with every model.
@@ -112,6 +117,19 @@ macro_rules! models {
             pub fn layers(&self, shape: [usize; 3], classes: usize, device: &super::Device) -> Result<Vec<Parameter>> {
                 self.check(shape)?;
                 match self { $(Self::$variant(config) => survey(&config.init(shape, classes, &device.plain()))),+ }
+            }
+
+            /// The model with these weights as an ONNX file.
+            ///
+            /// # Errors
+            /// Weights that do not say what they were made for; a model beyond the format's 2 GB.
+            pub fn onnx(&self, weights: &StateDict) -> Result<Vec<u8>> {
+                let about = weights.about.as_ref().ok_or_else(onnx::unknown)?;
+                match self {
+                    $(Self::$variant(config) => {
+                        onnx::model(weights, about, |graph| config.draw(about.shape, graph))
+                    }),+
+                }
             }
 
             /// The learner of the model, once it is checked.

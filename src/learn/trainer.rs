@@ -226,6 +226,25 @@ impl<M: Classifier> Trainer<M> {
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
+    /// What `of` makes of the logits of every batch of `data`, in order.
+    fn batches<T: Send>(
+        &self,
+        params: &[f32],
+        data: &Examples,
+        of: impl Fn(&[usize], &[f32]) -> T + Sync,
+    ) -> Vec<T> {
+        let device = self.device.plain();
+        let model = self.load(vec![params], device.clone());
+        let indices: Vec<usize> = (0..data.len()).collect();
+        let batches = indices.par_chunks(EVALUATION_BATCH);
+        batches
+            .map(|batch| {
+                let logits = model.forward(self.examples(data, &[(batch, None)], &device)).into_data();
+                of(batch, logits.as_slice::<f32>().expect("logits are f32"))
+            })
+            .collect()
+    }
+
     /// Local training of clients whose tasks have the same rate; of one, or of a model that stacks.
     fn run(&self, jobs: &[Job<'_>], data: &Examples) -> Vec<LocalUpdate> {
         let device = self.device.autodiff();
@@ -318,31 +337,32 @@ impl<M: Classifier> Learner for Trainer<M> {
         (PATCHES / each.max(1)).clamp(1, TOGETHER)
     }
 
+    fn logits(&self, params: &[f32], data: &Examples) -> Vec<f32> {
+        self.batches(params, data, |_, logits| logits.to_vec()).concat()
+    }
+
     fn evaluate(&self, params: &[f32], data: &Examples) -> Evaluation {
-        let device = self.device.plain();
-        let model = self.load(vec![params], device.clone());
-        let indices: Vec<usize> = (0..data.len()).collect();
-        let parts: Vec<(f64, usize)> = indices
-            .par_chunks(EVALUATION_BATCH)
-            .map(|batch| {
-                let logits = model.forward(self.examples(data, &[(batch, None)], &device)).into_data();
-                let logits = logits.as_slice::<f32>().expect("logits are f32");
-                score(logits, batch.iter().map(|&i| data.labels()[i].into()))
-            })
-            .collect();
+        let parts = self.batches(params, data, |batch, logits| {
+            score(logits, batch.iter().map(|&i| data.labels()[i].into()))
+        });
         let (loss, correct) = parts.iter().fold((0.0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
         let examples = data.len();
         Evaluation { loss: loss / examples as f64, accuracy: correct as f64 / examples as f64, examples }
     }
 }
 
+/// The class of the highest score, the first of equal ones; none where a score is NaN.
+pub(crate) fn predicted(scores: &[f32]) -> Option<usize> {
+    scores.iter().position(|x| scores.iter().all(|y| x >= y))
+}
+
 /// Summed cross-entropy and number of hits of logits `[batch, classes]`. The first of equal scores counts as
 /// the highest; a row with NaN is a miss.
-fn score(logits: &[f32], labels: impl ExactSizeIterator<Item = usize>) -> (f64, usize) {
+pub(crate) fn score(logits: &[f32], labels: impl ExactSizeIterator<Item = usize>) -> (f64, usize) {
     let classes = logits.len() / labels.len().max(1);
     let (mut loss, mut hits) = (0.0, 0);
     for (row, label) in logits.chunks_exact(classes.max(1)).zip(labels) {
-        let best = row.iter().position(|x| row.iter().all(|y| x >= y));
+        let best = predicted(row);
         hits += usize::from(best == Some(label));
         let top = best.map_or(f64::NAN, |best| f64::from(row[best]));
         let sum: f64 = row.iter().map(|&x| (f64::from(x) - top).exp()).sum();

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{Architecture, Classifier, at_least, dense};
 use crate::error::Result;
 use crate::learn::kernels::{conv2d, linear, linear_relu, max_pool2d_relu};
+use crate::learn::onnx::Graph;
 
 /// The CIFAR-10 network of McMahan et al. (2017). It has no options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +68,12 @@ impl Architecture for CifarCnnConfig {
             hidden2: LinearConfig::new(384, 192).init(device),
             output: LinearConfig::new(192, classes).init(device),
         }
+    }
+
+    fn draw(&self, _: [usize; 3], graph: &mut Graph<'_>) {
+        graph.conv("conv1", [2, 2], 1).max_pool(3, 2, 1).relu();
+        graph.conv("conv2", [2, 2], 1).max_pool(3, 2, 1).relu();
+        graph.flatten().linear("hidden1").relu().linear("hidden2").relu().linear("output");
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Architecture, Classifier, at_least, dense};
 use crate::error::Result;
 use crate::learn::kernels::{conv2d, linear, linear_relu, max_pool2d_relu};
+use crate::learn::onnx::Graph;
 
 /// The convolutional network of McMahan et al. (2017). It has no options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +56,12 @@ impl Architecture for CnnConfig {
             hidden: LinearConfig::new(64 * (height / 4) * (width / 4), 512).init(device),
             output: LinearConfig::new(512, classes).init(device),
         }
+    }
+
+    fn draw(&self, _: [usize; 3], graph: &mut Graph<'_>) {
+        graph.conv("conv1", [2, 2], 1).max_pool(2, 2, 0).relu();
+        graph.conv("conv2", [2, 2], 1).max_pool(2, 2, 0).relu();
+        graph.flatten().linear("hidden").relu().linear("output");
     }
 }
 

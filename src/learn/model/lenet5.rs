@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Architecture, Classifier, at_least, dense};
 use crate::error::Result;
 use crate::learn::kernels::{avg_pool2d, conv2d, linear, tanh};
+use crate::learn::onnx::Graph;
 
 /// LeNet-5. It has no options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -70,6 +71,12 @@ impl Architecture for LeNet5Config {
             f6: LinearConfig::new(120, 84).init(device),
             output: LinearConfig::new(84, classes).init(device),
         }
+    }
+
+    fn draw(&self, [_, height, width]: [usize; 3], graph: &mut Graph<'_>) {
+        graph.conv("c1", [padding(height), padding(width)], 1).tanh().avg_pool(2, 2);
+        graph.conv("c3", [0, 0], 1).tanh().avg_pool(2, 2);
+        graph.flatten().linear("c5").tanh().linear("f6").tanh().linear("output");
     }
 }
 

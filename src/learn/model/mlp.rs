@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Architecture, Classifier, dense};
 use crate::error::{Error, Result};
 use crate::learn::kernels::{linear, linear_relu};
+use crate::learn::onnx::Graph;
 
 /// Most parameters of the hidden layers.
 const MOST: usize = 1 << 28;
@@ -122,6 +123,14 @@ impl Architecture for MlpConfig {
             hidden: self.hidden.units().iter().map(|&units| linear(units)).collect(),
             output: linear(classes),
         }
+    }
+
+    fn draw(&self, _: [usize; 3], graph: &mut Graph<'_>) {
+        graph.flatten();
+        for layer in 0..self.hidden.units().len() {
+            graph.linear(&format!("hidden.{layer}")).relu();
+        }
+        graph.linear("output");
     }
 }
 

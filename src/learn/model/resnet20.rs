@@ -18,6 +18,13 @@ use serde::{Deserialize, Serialize};
 use super::{Architecture, Classifier, at_least, dense};
 use crate::error::{Error, Result};
 use crate::learn::kernels::{add_relu, avg_pool2d, conv2d, group_norm, group_norm_relu, linear};
+use crate::learn::onnx::Graph;
+
+/// Channels of the unit at the beginning and of every block.
+const WIDTHS: [usize; 10] = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64];
+
+/// Of every normalisation.
+const EPSILON: f32 = 1e-5;
 
 /// ResNet-20 with group normalisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,7 +57,7 @@ impl Unit {
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                 .with_bias(false)
                 .init(device),
-            norm: GroupNormConfig::new(groups, to).init(device),
+            norm: GroupNormConfig::new(groups, to).with_epsilon(EPSILON.into()).init(device),
         }
     }
 
@@ -136,6 +143,28 @@ impl Architecture for ResNet20Config {
             blocks: WIDTHS.windows(2).map(|w| Block::new(w[0], w[1], self.groups, device)).collect(),
             output: LinearConfig::new(64, classes).init(device),
         }
+    }
+
+    fn draw(&self, _: [usize; 3], graph: &mut Graph<'_>) {
+        let unit = |graph: &mut Graph<'_>, name: &str, stride: usize| {
+            graph.conv(&format!("{name}.conv"), [1, 1], stride);
+            graph.group_norm(&format!("{name}.norm"), self.groups, EPSILON);
+        };
+        unit(graph, "stem", 1);
+        graph.relu();
+        for (block, widths) in WIDTHS.windows(2).enumerate() {
+            let (start, stride) = (graph.now(), widths[1] / widths[0]);
+            unit(graph, &format!("blocks.{block}.first"), stride);
+            graph.relu();
+            unit(graph, &format!("blocks.{block}.second"), 1);
+            let end = graph.now();
+            graph.back_to(start);
+            if stride == 2 {
+                graph.avg_pool(1, 2).pad_channels(widths[1]);
+            }
+            graph.add(&end).relu();
+        }
+        graph.global_avg_pool().flatten().linear("output");
     }
 }
 

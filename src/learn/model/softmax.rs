@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Architecture, Classifier, dense};
 use crate::error::Result;
 use crate::learn::kernels::linear;
+use crate::learn::onnx::Graph;
 
 /// Multinomial logistic regression. It has no options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +37,10 @@ impl Architecture for SoftmaxConfig {
 
     fn init(&self, shape: [usize; 3], classes: usize, device: &Device) -> Softmax {
         Softmax { output: LinearConfig::new(shape.iter().product(), classes).init(device) }
+    }
+
+    fn draw(&self, _: [usize; 3], graph: &mut Graph<'_>) {
+        graph.flatten().linear("output");
     }
 }
 
