@@ -14,7 +14,7 @@ mod sweep;
 mod template;
 mod tools;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,11 @@ pub struct Config {
     /// Number of clients M, 1 to 65535; schemes with keys need at least 2.
     #[schemars(range(min = 1, max = 65535))]
     pub clients: usize,
+    /// The model that training starts from, instead of one that is drawn: a run folder, whose last model it
+    /// is, or a safetensors file with the same tensors (`seccogc export`). Relative to the configuration
+    /// file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<PathBuf>,
     /// The examples.
     pub data: DataConfig,
     /// How the training examples are divided over the clients.
@@ -102,6 +107,7 @@ impl Default for Config {
             seed: 1,
             rounds: 100,
             clients: 10,
+            start: None,
             data: DataConfig::default(),
             partition: PartitionConfig::default(),
             model: ModelConfig::default(),
@@ -190,6 +196,10 @@ impl Config {
         self.network.resolve_paths(folder);
         self.data.resolve_paths(folder);
         self.deploy.resolve_paths(folder);
+        if let Some(start) = self.start.take() {
+            let joined = folder.join(start);
+            self.start = Some(std::path::absolute(&joined).unwrap_or(joined));
+        }
     }
 
     /// The configuration that a table says, and what in it has another name now. Messages about a key begin
@@ -298,7 +308,7 @@ impl Config {
             return toml::to_string(self).map_err(no_form);
         };
         let resolved = toml::Table::try_from(self).map_err(no_form)?;
-        for section in ["data", "network", "deploy"] {
+        for section in ["start", "data", "network", "deploy"] {
             if let (Some(own), Some(now)) = (written.get_mut(section), resolved.get(section)) {
                 sets::refresh(own, now);
             }

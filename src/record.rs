@@ -9,6 +9,8 @@
 //! | `clients.csv` | one [`ClientRow`] per round and client |
 //! | `leakage.csv` | one [`Entry`](crate::audit::Entry) per adversary layer and client, when nothing is lost |
 //! | `checkpoint.bin` | the state after a round, see [`Checkpoint`] |
+//! | `start.safetensors` | with `start`, the model before the first round |
+//! | `best.safetensors` | with `record.best`, the model of the highest test accuracy so far |
 //! | `events.out.tfevents.seccogc` | with `record.tensorboard`, the numbers of `rounds.csv` for TensorBoard |
 //! | `accuracy.svg`, `accuracy.png` | the figure |
 
@@ -18,6 +20,7 @@ mod folder;
 mod measures;
 mod played;
 mod seeds;
+mod stop;
 mod target;
 pub mod tensorboard;
 mod write;
@@ -37,6 +40,7 @@ pub use measures::Measures;
 pub use played::Played;
 pub(crate) use played::{kept, mark};
 pub use seeds::{keep_seeds, kept_seeds};
+pub use stop::{Exhausted, Stop, best};
 pub use target::{End, Reached, Target};
 pub(crate) use write::TEMPORARY;
 pub use write::{make_parent, write_atomically, write_new};
@@ -385,18 +389,18 @@ impl RunDir {
         read_rows(&self.path.join("rounds.csv"))
     }
 
-    /// Writes down that the run is over, when it reached the accuracy `target`, if it has one, and whether it
-    /// diverged.
+    /// Writes down that the run is over, when it reached its target, if it has one, and whether `stop` or
+    /// divergence ended it.
     ///
     /// # Errors
     /// Tables that are missing or damaged, a folder that cannot be written.
-    pub fn finish(&mut self, target: Option<f64>, diverged: Option<Diverged>) -> Result<End> {
+    pub fn finish(&mut self, stop: &Stop, diverged: Option<Diverged>) -> Result<End> {
         let rows = self.rows()?;
         if let (Some(diverged), Some(events)) = (&diverged, &mut self.events) {
             events.mark(diverged)?;
         }
-        let target = target.map(|accuracy| Target::of(accuracy, &rows));
-        let end = End { rounds: rows.len() as u64, target, diverged };
+        let target = stop.target.map(|accuracy| Target::of(accuracy, &rows));
+        let end = End { rounds: rows.len() as u64, target, exhausted: stop.exhausted(&rows), diverged };
         let path = self.path.join("run.json");
         RunInfo { end: Some(end.clone()), memory: bounds::peak(), ..RunInfo::load(&path)? }.save(&path)?;
         Ok(end)

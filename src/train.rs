@@ -8,6 +8,7 @@ mod experiment;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;
 mod row;
+mod start;
 mod step;
 
 use std::collections::BTreeSet;
@@ -24,10 +25,12 @@ use crate::record::{Checkpoint, ClientRow, Outcome, Row};
 pub(crate) use clients::divide;
 pub(crate) use clients::{LocalRound, mean_count};
 pub use crew::{Alone, Crew, Trained};
+pub use directory::BEST;
 #[cfg(feature = "deploy")]
 pub(crate) use divergence::not_finite;
 pub use experiment::{Experiment, Setting};
 use row::{Stopwatch, mean_loss};
+pub use start::{last_weights, weights};
 pub(crate) use step::relative_error;
 
 /// The state between two rounds.
@@ -89,8 +92,9 @@ impl Run<'_> {
     /// The state before the first round.
     #[must_use]
     pub fn start(&self) -> State {
-        let Setting { config, learner, solver, server, seed, .. } = self.setting;
-        let parameters = learner.init(seed.child("model", 0));
+        let Setting { config, learner, solver, server, start, seed, .. } = self.setting;
+        let drawn = || learner.init(seed.child("model", 0));
+        let parameters = start.clone().unwrap_or_else(drawn);
         let controls = if solver.has_controls() { parameters.len() } else { 0 };
         State {
             round: 0,

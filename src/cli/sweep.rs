@@ -145,7 +145,8 @@ impl Watch for Drawing {
         let _guard = self.line.lock();
         let n = self.over.fetch_add(1, Ordering::Relaxed) + 1;
         let end = message(&how.played.rows, how.end.diverged.as_ref());
-        let text = format!("{n}/{} {}: {end}, {:.1} s", self.all, run.folder.display(), how.seconds);
+        let early = how.end.exhausted.map_or_else(String::new, |exhausted| format!(", {exhausted}"));
+        let text = format!("{n}/{} {}: {end}{early}, {:.1} s", self.all, run.folder.display(), how.seconds);
         match &self.bar {
             Some(bar) => bar.println(text),
             None => say!("{text}"),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::record::Stop;
 
 /// Testing of the global model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -23,15 +24,25 @@ pub struct EvaluationConfig {
     pub target: Option<f64>,
     /// Whether a run ends with the round that reaches `target`.
     pub stop_at_target: bool,
+    /// Tests in a row without a better test accuracy after which a run ends, at least 1; by default it plays
+    /// all its rounds. With `record.best` the best model is kept.
+    #[schemars(range(min = 1))]
+    pub patience: Option<u64>,
 }
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { every: 5, client_share: 0.0, target: None, stop_at_target: true }
+        Self { every: 5, client_share: 0.0, target: None, stop_at_target: true, patience: None }
     }
 }
 
 impl EvaluationConfig {
+    /// What ends a run before its last round.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        Stop { target: self.target, at_target: self.stop_at_target, patience: self.patience }
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         if self.every == 0 {
             return Err(Error::config("every", "0 is too small; give at least 1"));
@@ -40,6 +51,10 @@ impl EvaluationConfig {
             let rule =
                 format!("{} must be at least 0 and below 1; try 0.2, or 0 for no test", self.client_share);
             return Err(Error::config("client_share", rule));
+        }
+        if self.patience == Some(0) {
+            let rule = "0 is too small; give at least 1, or leave the key out to play all rounds";
+            return Err(Error::config("patience", rule));
         }
         match self.target {
             Some(target) if !(target > 0.0 && target <= 1.0) => {
@@ -106,6 +121,10 @@ pub struct RecordConfig {
     /// A checkpoint is written every this many rounds and after the last one; at least 1.
     #[schemars(range(min = 1))]
     pub checkpoint_every: u64,
+    /// Whether the model of the highest test accuracy, the first of equal ones, is kept as
+    /// `best.safetensors`; a checkpoint is then written with it. The tests that choose it also measure it:
+    /// its accuracy is a little too high.
+    pub best: bool,
     /// Whether the numbers of every round also go into an event file, which TensorBoard shows:
     /// `tensorboard --logdir runs`.
     pub tensorboard: bool,
@@ -113,7 +132,7 @@ pub struct RecordConfig {
 
 impl Default for RecordConfig {
     fn default() -> Self {
-        Self { checkpoint_every: 10, tensorboard: false }
+        Self { checkpoint_every: 10, best: false, tensorboard: false }
     }
 }
 

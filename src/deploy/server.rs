@@ -259,20 +259,21 @@ impl Exchange {
 
 impl Server<'_> {
     fn rounds(&mut self, mut state: State, observe: &mut dyn FnMut(&Row)) -> Result<End> {
-        let stop = self.config.evaluation.target.filter(|_| self.config.evaluation.stop_at_target);
-        let reached = |row: &Row| stop.is_some_and(|accuracy| row.reaches(accuracy));
+        let stop = self.config.evaluation.stop();
+        let mut rows = self.directory.rows()?;
         self.hub.page.update(|status| status.round = state.round);
-        for row in self.directory.rows()? {
-            self.hub.page.update(|status| status.row(row));
+        for row in &rows {
+            self.hub.page.update(|status| status.row(row.clone()));
         }
         // A round that was announced and not finished is lost: it is never announced again.
         while state.round < self.journal.announced {
             state.round += 1;
             tracing::warn!("round {} was interrupted: an outage", state.round);
             let row = self.row(&state, 0, None, (Outcome::Outage, Some(Reason::Links)), 0.0);
-            self.keep(&state, &row, observe)?;
+            rows.push(row);
+            self.keep(&state, &rows, observe)?;
         }
-        let mut over = state.round >= self.config.rounds || self.directory.rows()?.iter().any(reached);
+        let mut over = state.round >= self.config.rounds || stop.ends(&rows);
         let mut first = state.round == 0;
         while !over {
             let before = state.of_server();
@@ -284,22 +285,26 @@ impl Server<'_> {
                 played => played?,
             };
             first = false;
-            over = state.round >= self.config.rounds || reached(&row);
-            self.keep(&state, &row, observe)?;
+            rows.push(row);
+            over = state.round >= self.config.rounds || stop.ends(&rows);
+            self.keep(&state, &rows, observe)?;
         }
-        self.directory.finish(self.config.evaluation.target, None)
+        self.directory.finish(&stop, None)
     }
 
     /// Ends the run with the state before the round that diverged.
     fn diverge(&mut self, state: &State, diverged: Diverged) -> Result<End> {
         state.save(&self.directory.path().join("checkpoint.bin"), &self.run.fingerprint())?;
         self.hub.page.update(|status| status.diverged = Some(diverged.to_string()));
-        self.directory.finish(self.config.evaluation.target, Some(diverged))
+        self.directory.finish(&self.config.evaluation.stop(), Some(diverged))
     }
 
-    fn keep(&mut self, state: &State, row: &Row, observe: &mut dyn FnMut(&Row)) -> Result<()> {
+    /// Keeps the last of the rows, and the state after it.
+    fn keep(&mut self, state: &State, rows: &[Row], observe: &mut dyn FnMut(&Row)) -> Result<()> {
+        let Some(row) = rows.last() else { return Ok(()) };
         self.directory.append(row, &[])?;
         state.save(&self.directory.path().join("checkpoint.bin"), &self.run.fingerprint())?;
+        self.run.keep_best(state, rows, &self.directory)?;
         self.hub.page.update(|status| status.row(row.clone()));
         observe(row);
         Ok(())

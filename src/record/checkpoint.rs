@@ -161,6 +161,37 @@ impl Checkpoint {
     /// # Errors
     /// A damaged file, or a checkpoint of another model or another number of clients.
     pub fn load(path: &Path, expected: &Fingerprint) -> Result<Self> {
+        let (found, checkpoint) = Self::read(path)?;
+        if (&found.solver, &found.server) != (&expected.solver, &expected.server) {
+            return Err(Error::file(
+                path,
+                format!(
+                    "the checkpoint belongs to solver `{}` and server `{}`, this run has solver `{}` and server `{}`; resume with its own configuration",
+                    found.solver, found.server, expected.solver, expected.server
+                ),
+            ));
+        }
+        if found != *expected {
+            return Err(Error::file(
+                path,
+                format!(
+                    "the checkpoint belongs to model `{}` with {} parameters and {} clients, this run has model `{}` with {} clients; resume with its own configuration",
+                    found.model,
+                    checkpoint.parameters.len(),
+                    found.clients,
+                    expected.model,
+                    expected.clients
+                ),
+            ));
+        }
+        Ok(checkpoint)
+    }
+
+    /// Reads a checkpoint, of whatever run.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn read(path: &Path) -> Result<(Fingerprint, Self)> {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         let damaged = |what: &str| {
             Error::file(path, format!("damaged checkpoint ({what}); delete it to start from round 1"))
@@ -179,25 +210,6 @@ impl Checkpoint {
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| damaged("header"))?;
         let (header, mut payload) = rest.split_at_checked(length).ok_or_else(|| damaged("header"))?;
         let header: Header = serde_json::from_slice(header).map_err(|_| damaged("header"))?;
-        let found = &header.fingerprint;
-        if (&found.solver, &found.server) != (&expected.solver, &expected.server) {
-            return Err(Error::file(
-                path,
-                format!(
-                    "the checkpoint belongs to solver `{}` and server `{}`, this run has solver `{}` and server `{}`; resume with its own configuration",
-                    found.solver, found.server, expected.solver, expected.server
-                ),
-            ));
-        }
-        if found != expected {
-            return Err(Error::file(
-                path,
-                format!(
-                    "the checkpoint belongs to model `{}` with {} parameters and {} clients, this run has model `{}` with {} clients; resume with its own configuration",
-                    found.model, header.parameters, found.clients, expected.model, expected.clients
-                ),
-            ));
-        }
         let mut vector = |length: usize| -> Result<Vec<f32>> {
             let bytes = length.checked_mul(4).ok_or_else(|| damaged("header"))?;
             let (head, tail) = payload.split_at_checked(bytes).ok_or_else(|| damaged("payload"))?;
@@ -208,7 +220,7 @@ impl Checkpoint {
         let (parameters, control) = (vector(header.parameters)?, vector(header.control)?);
         let carried = (0..header.carried).map(|_| vector(header.parameters)).collect::<Result<_>>()?;
         let mut group = |lengths: Vec<usize>| lengths.into_iter().map(&mut vector).collect::<Result<_>>();
-        Ok(Self {
+        let checkpoint = Self {
             round: header.round,
             parameters,
             carried,
@@ -217,7 +229,8 @@ impl Checkpoint {
             moments: group(header.moments)?,
             memory: group(header.memory)?,
             misses: header.misses,
-        })
+        };
+        Ok((header.fingerprint, checkpoint))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Diverged, Row};
+use super::{Diverged, Exhausted, Row};
 
 /// What `run.json` receives when the last round is over, or one has diverged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct End {
     pub rounds: u64,
     /// Its target, if it had one.
     pub target: Option<Target>,
+    /// The patience that was at its end, if it had one that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exhausted: Option<Exhausted>,
     /// Why there is no further round, if the run diverged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverged: Option<Diverged>,

@@ -264,6 +264,9 @@ fn details(groups: &[Group]) -> Result<String> {
             let end = match (&run.info.end, run.target()) {
                 (None, _) => format!("interrupted after {}", count(run.played.rows.len(), "round")),
                 (Some(End { diverged: Some(diverged), .. }), _) => diverged.to_string(),
+                (Some(End { exhausted: Some(exhausted), rounds, .. }), _) => {
+                    format!("{}, {exhausted}", count(*rounds, "round"))
+                }
                 (Some(end), None) => count(end.rounds, "round"),
                 (Some(end), Some(target)) => {
                     format!("{}, {}", count(end.rounds, "round"), Target::of(target, &run.played.rows))

@@ -7,9 +7,34 @@ use super::{Run, Setting, State};
 use crate::audit::lossless;
 use crate::config::{Config, SweepConfig};
 use crate::error::{Error, Result};
+use crate::learn::state_dict::{About, StateDict};
 use crate::record::{
-    self, Checkpoint, End, Fingerprint, Row, RunDir, RunInfo, TEMPORARY, to_csv, write_atomically,
+    self, Checkpoint, End, Fingerprint, Row, RunDir, RunInfo, TEMPORARY, best, to_csv, write_atomically,
 };
+
+/// The model of the highest test accuracy, in a run directory.
+pub const BEST: &str = "best.safetensors";
+
+/// The model before the first round, where it was not drawn.
+const START: &str = "start.safetensors";
+
+impl Setting {
+    /// The weights of a model of this setting after `round` rounds, as PyTorch names them, and what they are
+    /// for. Panics when they are not as many as the model has.
+    #[must_use]
+    pub fn state_dict(&self, parameters: &[f32], round: u64) -> StateDict {
+        let Self { config, dataset, learner, .. } = self;
+        StateDict::of(&learner.layers(), parameters).about(About {
+            model: self.name_of("model", config.model.kind()),
+            round,
+            data: dataset.name.into(),
+            shape: dataset.train.shape(),
+            classes: dataset.class_names.clone(),
+            mean: dataset.normalisation.mean.clone(),
+            std: dataset.normalisation.std.clone(),
+        })
+    }
+}
 
 impl Run<'_> {
     /// The description that goes into `run.json`.
@@ -42,7 +67,7 @@ impl Run<'_> {
     }
 
     /// Runs the remaining rounds into a run directory, up to the last one, the one that reaches the target or
-    /// the one that diverges, of which nothing is kept; `observe` sees every row.
+    /// exhausts the patience, or the one that diverges, of which nothing is kept; `observe` sees every row.
     ///
     /// # Errors
     /// A run directory that cannot be written.
@@ -54,27 +79,49 @@ impl Run<'_> {
     ) -> Result<(State, End)> {
         let config = &self.setting.config;
         let checkpoint = directory.path().join("checkpoint.bin");
-        let stop = config.evaluation.target.filter(|_| config.evaluation.stop_at_target);
-        let reached = |row: &Row| stop.is_some_and(|accuracy| row.reaches(accuracy));
-        let mut over = state.round >= config.rounds || directory.rows()?.iter().any(reached);
+        let stop = config.evaluation.stop();
+        let mut rows = directory.rows()?;
+        // The last call may have been cut off between the checkpoint and the best model.
+        self.keep_best(&state, &rows, directory)?;
+        let mut over = state.round >= config.rounds || stop.ends(&rows);
         while !over {
             let (row, clients) = match self.round(&mut state) {
                 Err(Error::Diverged { diverged, .. }) => {
                     state.save(&checkpoint, &self.fingerprint())?;
-                    let end = directory.finish(config.evaluation.target, Some(diverged))?;
+                    let end = directory.finish(&stop, Some(diverged))?;
                     return Ok((state, end));
                 }
                 played => played?,
             };
-            over = state.round == config.rounds || reached(&row);
             directory.append(&row, &clients)?;
-            if state.round.is_multiple_of(config.record.checkpoint_every) || over {
+            rows.push(row);
+            over = state.round == config.rounds || stop.ends(&rows);
+            if state.round.is_multiple_of(config.record.checkpoint_every)
+                || over
+                || self.is_best(&state, &rows)
+            {
                 state.save(&checkpoint, &self.fingerprint())?;
             }
-            observe(&row);
+            self.keep_best(&state, &rows, directory)?;
+            rows.last().into_iter().for_each(&mut *observe);
         }
-        let end = directory.finish(config.evaluation.target, None)?;
+        let end = directory.finish(&stop, None)?;
         Ok((state, end))
+    }
+
+    /// Whether the best model is kept, and is that of this state.
+    fn is_best(&self, state: &State, rows: &[Row]) -> bool {
+        self.setting.config.record.best && best(rows).is_some_and(|row| row.round == state.round)
+    }
+
+    /// Keeps the model of a state as the best one, where it is. A checkpoint was written before, so that no
+    /// best model is of a round that an interruption undoes.
+    pub(crate) fn keep_best(&self, state: &State, rows: &[Row], directory: &RunDir) -> Result<()> {
+        if !self.is_best(state, rows) {
+            return Ok(());
+        }
+        let weights = self.setting.state_dict(&state.parameters, state.round);
+        write_atomically(&directory.path().join(BEST), &weights.to_safetensors()?)
     }
 
     /// The configuration of this run alone, which goes into `config.toml`.
@@ -84,6 +131,7 @@ impl Run<'_> {
         Config {
             protocol: self.protocol.clone().unwrap_or_else(|| config.protocol.clone()),
             participation: self.participation.clone().unwrap_or_else(|| config.participation.clone()),
+            start: self.setting.start.as_ref().map(|_| START.into()),
             sweep: SweepConfig::default(),
             compare: Vec::new(),
             ..config
@@ -100,6 +148,10 @@ impl Run<'_> {
         let data = Some(self.setting.data_digest());
         let info = RunInfo { data, config: Some(text.clone()), ..self.info() };
         let directory = RunDir::create(path, &text, &info, config.record.tensorboard)?;
+        if let Some(start) = &self.setting.start {
+            let weights = self.setting.state_dict(start, 0);
+            write_atomically(&path.join(START), &weights.to_safetensors()?)?;
+        }
         if config.privacy.measure {
             let assumptions = self.setting.assumptions();
             let table = lossless(&self.name, &*self.aggregator, config.outage.attempts(), &assumptions)?;
@@ -131,8 +183,10 @@ impl Run<'_> {
             return Ok(None);
         }
         let config = self.config();
-        // `[deploy]` names files where the configuration lies; a simulated run reads none of them.
-        let held = Config { deploy: config.deploy.clone(), ..Config::load(&file, &[])? };
+        // `[deploy]` names files where the configuration lies; a simulated run reads none of them. A run's
+        // folder holds the model that it starts from.
+        let (deploy, start) = (config.deploy.clone(), config.start.clone());
+        let held = Config { deploy, start, ..Config::load(&file, &[])? };
         if held != config {
             let problem = "holds a run of another configuration; name another folder with --out";
             return Err(Error::file(path, problem));

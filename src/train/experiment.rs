@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::Run;
 use super::clients::{Division, divided, hold_out, weights_of};
 use super::crew::Alone;
+use super::start;
 use crate::algebra::grid::Public;
 use crate::audit::Assumptions;
 use crate::cohort::Schemes;
@@ -14,6 +15,7 @@ use crate::config::{Config, Contender, PrivacyConfig};
 use crate::data::partition::{self, Partition};
 use crate::data::{Dataset, Examples};
 use crate::error::{Error, Result, count};
+use crate::learn::state_dict::StateDict;
 use crate::learn::{Classifier, Device, Learner, Solver, learner_of};
 use crate::network::LinkModel;
 use crate::participation::{Participation, check_shown};
@@ -57,6 +59,7 @@ pub struct Experiment {
     server: Option<Arc<dyn ServerRule>>,
     participation: Option<Arc<dyn Participation>>,
     links: Option<Box<dyn LinkModel>>,
+    start: Option<StateDict>,
 }
 
 impl Experiment {
@@ -74,6 +77,7 @@ impl Experiment {
             server: None,
             participation: None,
             links: None,
+            start: None,
         }
     }
 
@@ -140,13 +144,18 @@ impl Experiment {
         Self { links: Some(Box::new(links)), ..self }
     }
 
+    /// From these weights instead of `start`, or of ones that are drawn.
+    pub fn start(self, weights: StateDict) -> Self {
+        Self { start: Some(weights), ..self }
+    }
+
     /// Loads what is to be loaded, divides the data and checks how the parts go together.
     ///
     /// # Errors
     /// A value that breaks a rule, by its key; a dataset file that is missing or damaged.
     pub fn build(self) -> Result<Setting> {
         let Self { config, device, dataset, loaded, shards, partition, .. } = self;
-        let Self { learner, solver, server, participation, links, .. } = self;
+        let Self { learner, solver, server, participation, links, start, .. } = self;
         config.check()?;
         let own = [
             ("data", dataset.is_some() && !loaded),
@@ -187,6 +196,7 @@ impl Experiment {
                 config.model.learner(Arc::clone(&solver), &dataset, device)?
             }
         };
+        let start = start::parameters(start, config.start.as_deref(), &*learner)?;
         let Division { shards, held_out, weights } = match shards {
             Some(shards) => hold_out(&config, checked(shards, &config, &dataset)?)?,
             None => {
@@ -210,6 +220,7 @@ impl Experiment {
             held_out,
             weights,
             links,
+            start,
             seed,
         })
     }
@@ -255,6 +266,8 @@ pub struct Setting {
     /// n_k · M / N for each client.
     pub(super) weights: Vec<f64>,
     pub(super) links: Box<dyn LinkModel>,
+    /// The model before the first round, where it is not drawn.
+    pub(super) start: Option<Vec<f32>>,
     pub(super) seed: Seed,
 }
 

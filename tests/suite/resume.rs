@@ -27,6 +27,7 @@ fn start_with(out: &Path, policy: &str, threads: &str, more: &[&str]) -> Command
         rounds.as_str(),
         &policy,
         "record.checkpoint_every=5",
+        "record.best=true",
         "evaluation.client_share=0.1",
         "data.flip=true",
         "data.crop=2",
@@ -54,7 +55,9 @@ fn assert_same(a: &Path, b: &Path) {
     assert!(rounds[0].ends_with("seconds_simulated"), "only timings are left out: {}", rounds[0]);
     assert_eq!(rounds, table(&b.join("rounds.csv"), 3));
     assert_eq!(table(&a.join("clients.csv"), 0), table(&b.join("clients.csv"), 0));
-    assert_eq!(fs::read(a.join("checkpoint.bin")).unwrap(), fs::read(b.join("checkpoint.bin")).unwrap());
+    for file in ["checkpoint.bin", "best.safetensors"] {
+        assert_eq!(fs::read(a.join(file)).unwrap(), fs::read(b.join(file)).unwrap(), "{file}");
+    }
 }
 
 #[test]

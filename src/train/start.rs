@@ -1,0 +1,56 @@
+//! Models that training starts from.
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::learn::Learner;
+use crate::learn::state_dict::StateDict;
+use crate::record::Checkpoint;
+
+/// The last model of a run folder, and the rounds that it was trained for.
+///
+/// # Errors
+/// A folder without a checkpoint, a damaged checkpoint.
+pub fn last_weights(run: &Path) -> Result<(u64, StateDict)> {
+    let checkpoint = run.join("checkpoint.bin");
+    if !checkpoint.is_file() {
+        return Err(Error::file(run, "holds no checkpoint; name a run folder that has one"));
+    }
+    let (fingerprint, state) = Checkpoint::read(&checkpoint)?;
+    let size: usize = fingerprint.layers.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    if size != state.parameters.len() {
+        return Err(Error::file(checkpoint, "damaged checkpoint (its layers have another size)"));
+    }
+    Ok((state.round, StateDict::of(&fingerprint.layers, &state.parameters)))
+}
+
+/// The weights that a path names: of a run folder the last model, else a safetensors file.
+///
+/// # Errors
+/// A file that is missing, damaged or of another kind; a run folder without a checkpoint.
+pub fn weights(path: &Path) -> Result<StateDict> {
+    if path.is_dir() {
+        return last_weights(path).map(|(_, weights)| weights);
+    }
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    StateDict::from_safetensors(&bytes).map_err(|problem| Error::file(path, problem))
+}
+
+/// The flat vector that training starts from, if it is not drawn: the given weights, or those at a path.
+pub(super) fn parameters(
+    given: Option<StateDict>,
+    path: Option<&Path>,
+    learner: &dyn Learner,
+) -> Result<Option<Vec<f32>>> {
+    let wrong = |problem: String| match path {
+        Some(path) => Error::file(path, problem),
+        None => Error::config("start", problem),
+    };
+    let weights = match (given, path) {
+        (Some(weights), _) => weights,
+        (None, Some(path)) => self::weights(path)?,
+        (None, None) => return Ok(None),
+    };
+    weights.flat(&learner.layers()).map(Some).map_err(wrong)
+}
