@@ -6,9 +6,11 @@ mod audit;
 mod compare;
 mod config;
 mod dashboard;
+mod data;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod experiment;
+mod inference;
 mod job;
 mod model;
 mod plan;
@@ -27,7 +29,6 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, slug};
-use crate::data::{DatasetName, data_dir, fetch};
 use crate::error::{Error, Result, plain};
 use crate::learn::Device;
 use crate::record::Played;
@@ -54,6 +55,7 @@ const LONG_ABOUT: &str = "Federated learning that stays exact and private when l
 const TOP_EXAMPLES: &str = "Examples:\n  \
     seccogc compare configs/mnist_compare.toml           the main comparison, offline, on real MNIST\n  \
     seccogc train configs/mnist.toml --seed 3            one run\n  \
+    seccogc export runs/s5 --format onnx                 the model of a run, for other programs\n  \
     seccogc sweep configs/sweep.toml                     a grid of runs with several seeds\n  \
     seccogc audit configs/mnist.toml                     what everybody can learn about an update\n  \
     seccogc recover configs/mnist.toml                   how often rounds are recovered\n  \
@@ -80,8 +82,8 @@ enum Verb {
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::Plan),
     /// List, fetch and check datasets
-    #[command(subcommand, after_help = DATA_EXAMPLES)]
-    Data(Data),
+    #[command(subcommand, after_help = data::EXAMPLES)]
+    Data(data::Data),
     /// Draw accuracy over rounds for run, comparison and sweep folders (SVG and PNG)
     #[command(after_help = plot::EXAMPLES)]
     Plot(plot::Args),
@@ -115,6 +117,8 @@ enum Verb {
     #[cfg(feature = "deploy")]
     #[command(subcommand, after_help = deploy::PKI_EXAMPLES)]
     Pki(deploy::Pki),
+    #[command(flatten)]
+    Inference(inference::Verb),
     /// List the models, and show the layers of one
     #[command(subcommand, after_help = model::EXAMPLES)]
     Model(model::Model),
@@ -132,6 +136,7 @@ const TRAIN_EXAMPLES: &str = "Examples:\n  \
     seccogc train configs/mnist.toml\n  \
     seccogc train configs/mnist.toml --set protocol.stragglers=5 --set rounds=30 --out runs/s5\n  \
     seccogc train configs/mnist.toml --set protocol.kind=fedavg --csv --quiet > rounds.csv\n  \
+    seccogc train configs/mnist.toml --start runs/s5     from the model of another run\n  \
     seccogc train --resume runs/s5                       go on after an interruption\n  \
     seccogc train --resume runs/s5 --set rounds=300      or with more rounds";
 
@@ -140,17 +145,6 @@ fn train_examples() -> String {
         mpirun -n 4 seccogc train configs/mnist.toml         the same tables, the clients divided over four processes";
     format!("{TRAIN_EXAMPLES}{}", if cfg!(feature = "mpi") { ranks } else { "" })
 }
-
-const DATA_EXAMPLES: &str = "Examples:\n  \
-    seccogc data list\n  \
-    seccogc data fetch mnist\n  \
-    seccogc data check cifar10 --data-dir /data";
-
-const OWN_DATA: &str = "\
-table              –      –      –  yours     [data] name = \"table\", train = \"FILE.csv\"\n              \
-    numbers and a column with the class, one example a line\n\
-image-folder       –      –      –  yours     [data] name = \"image-folder\", train = \"FOLDER\"\n              \
-    a subfolder of PNG or JPEG files per class; all keys: `seccogc config explain data`\n";
 
 #[derive(Args)]
 struct Common {
@@ -164,6 +158,9 @@ struct Common {
     /// [default: cpu, or the run's own with --resume]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
+    /// Model to start from: a run folder, whose last model is taken, or a safetensors file
+    #[arg(long, value_name = "MODEL")]
+    start: Option<PathBuf>,
     /// Seed of every random stream, instead of the configuration's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -196,41 +193,13 @@ struct Train {
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Go on with a run folder: an interrupted run, or with --set rounds=N one that is to be longer
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "seed"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "seed", "start"])]
     resume: Option<PathBuf>,
     /// Show a dashboard on the terminal: accuracy, loss, recovery, leakage and traffic so far
     #[arg(long, conflicts_with = "quiet")]
     dashboard: bool,
     #[command(flatten)]
     common: Common,
-}
-
-#[derive(Subcommand)]
-enum Data {
-    /// List the known datasets and where they are
-    List(DataDir),
-    /// Bring a complete dataset into the data folder, checked and whole
-    Fetch(NamedData),
-    /// Check the files of a dataset against their known checksums
-    Check(NamedData),
-}
-
-#[derive(Args)]
-struct DataDir {
-    /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-}
-
-#[derive(Args)]
-struct NamedData {
-    /// The dataset
-    name: DatasetName,
-    #[command(flatten)]
-    dir: DataDir,
-    /// Print nothing but errors
-    #[arg(long, short)]
-    quiet: bool,
 }
 
 /// Runs the program on the process's arguments.
@@ -305,8 +274,9 @@ fn run(cli: Cli, crew: &dyn Crew) -> Result<ExitCode> {
         Verb::Join(args) => deploy::join(&args)?,
         #[cfg(feature = "deploy")]
         Verb::Pki(verb) => deploy::pki(&verb)?,
-        Verb::Data(verb) => data(&verb)?,
+        Verb::Data(verb) => data::run(&verb)?,
         Verb::Model(verb) => model::run(&verb)?,
+        Verb::Inference(verb) => inference::run(&verb)?,
         Verb::Plot(args) => plot::run(&args)?,
         Verb::Sweep(args) => sweep::run(&args)?,
         Verb::Table(args) => table::run(&args)?,
@@ -318,51 +288,6 @@ fn run(cli: Cli, crew: &dyn Crew) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn data(verb: &Data) -> Result<()> {
-    match verb {
-        Data::List(args) => {
-            let mut table = String::from("name           train   test     MB  state     where\n");
-            for row in fetch::list(&data_dir(args.data_dir.as_deref()))? {
-                let place =
-                    row.folder.map_or_else(|| "in the program".into(), |folder| folder.display().to_string());
-                let megabytes = row.bytes as f64 / 1e6;
-                let (name, state) = (row.name.as_str(), row.state);
-                table += &format!(
-                    "{name:<13} {:>6} {:>6} {megabytes:>6.1}  {state:<9} {place}\n",
-                    row.train, row.test
-                );
-                table += &format!("              {}\n", row.description);
-            }
-            table += OWN_DATA;
-            print(&table)
-        }
-        Data::Fetch(args) => {
-            let report = fetch::fetch(args.name, &data_dir(args.dir.data_dir.as_deref()), args.quiet)?;
-            if !args.quiet {
-                say!("{report}");
-            }
-            Ok(())
-        }
-        Data::Check(args) => {
-            let files = fetch::check(args.name, &data_dir(args.dir.data_dir.as_deref()))?;
-            let table: String = files
-                .iter()
-                .map(|file| format!("{:<8} {}\n", file.state.to_string(), file.path.display()))
-                .collect();
-            if !args.quiet {
-                print(&table)?;
-            }
-            match files.iter().find(|file| file.state != fetch::FileState::Ok) {
-                None => Ok(()),
-                Some(file) => Err(Error::file(
-                    &file.path,
-                    format!("{}; run `seccogc data fetch {}`", file.state, args.name),
-                )),
-            }
-        }
-    }
 }
 
 /// Writes to standard output; a closed pipe is not an error.
@@ -384,6 +309,9 @@ fn load(path: &Path, common: &Common) -> Result<Config> {
     }
     if let Some(dir) = &common.data_dir {
         config.data.dir = Some(dir.clone());
+    }
+    if let Some(start) = &common.start {
+        config.start = Some(std::path::absolute(start).unwrap_or_else(|_| start.clone()));
     }
     Ok(config)
 }

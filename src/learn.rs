@@ -75,6 +75,8 @@ use crate::{
     error::{Error, Result},
     seed::Seed,
 };
+pub(crate) use trainer::{predicted, score};
+
 use trainer::Trainer;
 
 /// What a client returns from one round of local training.

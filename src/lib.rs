@@ -8,6 +8,7 @@
 //! | know who learns what | [`audits::Subject`] of a configuration, [`audit::audit`] of a scheme; [`privacy`] says what each number promises |
 //! | write a scheme | [`protocol::Protocol`], and [`conformance`] to check it |
 //! | read what runs left behind | [`record`], [`report`] |
+//! | use a trained model | [`inference::TrainedModel`] |
 //! | run clients and server apart | `deploy`, with the feature of that name |
 //!
 //! Without the feature `cli` there is no command line, no figure and no download. The rooms of the crate
@@ -37,6 +38,7 @@ pub mod deploy;
 pub mod error;
 #[doc(hidden)]
 pub mod experiment;
+pub mod inference;
 pub mod keys;
 pub mod learn;
 pub mod message;

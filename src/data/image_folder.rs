@@ -129,6 +129,40 @@ impl Pictures {
         Ok(pictures)
     }
 
+    /// Images of no class and of one shape (channels, height, width), with their paths: a file, or all of a
+    /// folder and its subfolders.
+    pub fn unlabelled(path: &Path, [_, height, width]: [usize; 3]) -> Result<(Vec<PathBuf>, Self)> {
+        let inside = |path: PathBuf| if path.is_dir() { entries(&path) } else { Ok(vec![path]) };
+        let mut files = Vec::new();
+        for entry in inside(path.to_owned())? {
+            files.extend(inside(entry)?);
+        }
+        let Some(first) = files.first().cloned() else {
+            return Err(Error::file(path, "no image; put PNG or JPEG files into it"));
+        };
+        let fits = |file: &Path, shape: &Shape| match (shape.width, shape.height) == (width, height) {
+            true => check_memory(path, files.len(), shape),
+            false => {
+                let Shape { width: w, height: h, .. } = shape;
+                let problem = format!("{w}×{h} pixels, but the model takes {width}×{height}");
+                Err(Error::file(file, problem))
+            }
+        };
+        let read = |file: &PathBuf| decode(file, &|shape| fits(file, shape));
+        let pictures = files.par_iter().map(read).collect::<Result<Vec<_>>>()?;
+        let pictures = Self { labels: vec![0; pictures.len()], pictures, first };
+        Ok((files, pictures))
+    }
+
+    /// Refuses images with colours, for a model that learns from grey ones.
+    pub fn check_grey(&self) -> Result<()> {
+        if self.are_grey() {
+            return Ok(());
+        }
+        let problem = "not all images are grey, as those are that the model learnt from; convert them";
+        Err(Error::file(&self.first, problem))
+    }
+
     fn shape(&self) -> Shape {
         self.pictures[0].shape
     }

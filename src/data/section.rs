@@ -253,6 +253,79 @@ impl DataConfig {
         Err(Error::file(path, format!("examples of {own}, but the run learns from examples of {wanted}")))
     }
 
+    /// All examples in `path`, a CSV file like the training table, else a folder with a subfolder of images
+    /// per class; with these classes and of this shape.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged or of another form, a class that is not among these.
+    pub fn labelled(&self, path: &Path, classes: &[String], shape: [usize; 3]) -> Result<Examples> {
+        let examples = if self.name == DatasetName::Table {
+            let format = self.format();
+            let (training, means) = self.training_table(&format)?;
+            let mut table = Table::read(path, &format)?;
+            table.check_beside(&training, path)?;
+            table.fill(&means);
+            table.examples(path, classes)?
+        } else {
+            let pictures = Pictures::read(path, classes, None)?;
+            let bits = self.bits_of_training(&pictures)?;
+            if shape[0] == 1 {
+                pictures.check_grey()?;
+            }
+            pictures.examples(shape[0] == 1, bits)?
+        };
+        if examples.shape() == shape {
+            return Ok(examples);
+        }
+        let text = |[channels, height, width]: [usize; 3]| format!("{channels}×{height}×{width}");
+        let (own, wanted) = (text(examples.shape()), text(shape));
+        Err(Error::file(path, format!("examples of {own}, but the run learns from examples of {wanted}")))
+    }
+
+    /// Examples of this shape without a class, and what each is called: the rows of a CSV file by their
+    /// number from 1, for a table; else images, a file or all of a folder and its subfolders, by their paths.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged or of another form.
+    pub fn unlabelled(&self, path: &Path, shape: [usize; 3]) -> Result<(Vec<String>, Examples)> {
+        if self.name == DatasetName::Table {
+            let format = self.format();
+            let (training, means) = self.training_table(&format)?;
+            let examples = training.unlabelled(path, &format, &means)?;
+            return Ok(((1..=examples.len()).map(|row| row.to_string()).collect(), examples));
+        }
+        let (paths, pictures) = Pictures::unlabelled(path, shape)?;
+        let bits = self.bits_of_training(&pictures)?;
+        if shape[0] == 1 {
+            pictures.check_grey()?;
+        }
+        let names = paths.iter().map(|path| path.display().to_string()).collect();
+        Ok((names, pictures.examples(shape[0] == 1, bits)?))
+    }
+
+    /// The training table, and the means of its features over the examples to train on; without missing
+    /// values nobody asks for them.
+    fn training_table(&self, format: &Format) -> Result<(Table, Vec<f64>)> {
+        let path = self.own();
+        let mut table = Table::read(path, format)?;
+        let rows = match &self.test {
+            Some(_) => (0..table.len()).collect(),
+            None => self.set_aside(table.len())?.0,
+        };
+        let means = table.fill_by(&rows, path)?;
+        Ok((table, means))
+    }
+
+    /// Bits that 16-bit values among these images are scaled by: those that the training images use.
+    fn bits_of_training(&self, pictures: &Pictures) -> Result<u32> {
+        if self.bits.is_some() || pictures.bits().is_none() || self.name != DatasetName::ImageFolder {
+            return Ok(self.bits.or(pictures.bits()).unwrap_or(u16::BITS));
+        }
+        let path = self.own();
+        let training = Pictures::read(path, &image_folder::classes(path)?, None)?;
+        Ok(self.bits(&training, path))
+    }
+
     fn format(&self) -> Format<'_> {
         Format {
             header: self.header,

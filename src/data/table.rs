@@ -176,6 +176,54 @@ impl Table {
         Ok(())
     }
 
+    /// The rows of a file as examples of no class, with the columns of `self`, the training table, of which
+    /// that of the class may be missing; `means` stand where values are missing, if they may.
+    pub fn unlabelled(&self, path: &Path, format: &Format, means: &[f64]) -> Result<Examples> {
+        let refuse = |problem: String| Error::file(path, problem);
+        let (file, length) = bounds::open(path)?;
+        bounds::check_memory(length.saturating_mul(4)).map_err(|free| {
+            refuse(format!("{} of text; as a table they would take {free}", bounds::size(length)))
+        })?;
+        let mut lines = csv::ReaderBuilder::new()
+            .has_headers(!self.layout.names.is_empty())
+            .delimiter(format.delimiter)
+            .flexible(true)
+            .trim(csv::Trim::All)
+            .from_reader(Lines { file, length: 0 });
+        let unreadable = |error: csv::Error| refuse(readable(&error));
+        let header = lines.headers().map_err(unreadable)?.clone();
+        let columns = self.layout.places(header.len()).map_err(refuse)?;
+        if !self.layout.names.is_empty() {
+            self.layout.check_names(&header, &columns).map_err(refuse)?;
+        }
+        let (mut features, mut rows, mut record) = (Vec::new(), 0, StringRecord::new());
+        while lines.read_record(&mut record).map_err(unreadable)? {
+            let line = record.position().map_or(0, csv::Position::line);
+            if record.len() != header.len() {
+                let found = count(record.len(), "field");
+                return Err(refuse(format!("line {line} has {found} where {} belong", header.len())));
+            }
+            for (feature, &column) in columns.iter().enumerate() {
+                let field = &record[column];
+                let at = || format!("line {line}, column {}", column + 1);
+                let value = match (format.is_missing(field), format.on_missing) {
+                    (true, OnMissing::Mean) => means[feature],
+                    (true, _) => return Err(refuse(format!("{}: no value (`{field}`)", at()))),
+                    (false, _) => {
+                        let value = field.parse().ok().filter(|x: &f64| (*x as f32).is_finite());
+                        value.ok_or_else(|| refuse(format!("{}: {}", at(), no_number(field))))?
+                    }
+                };
+                features.push(value);
+            }
+            rows += 1;
+        }
+        match rows {
+            0 => Err(refuse("no example; give one a line".into())),
+            rows => Examples::of_features(features, vec![0; rows], columns.len()),
+        }
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.labels.len()

@@ -308,6 +308,11 @@ impl Setting {
         &self.shards
     }
 
+    /// The examples of each client that are kept out of training; empty when no client is tested.
+    pub(crate) fn held_out(&self) -> &[Examples] {
+        &self.held_out
+    }
+
     pub(crate) fn learner(&self) -> &dyn Learner {
         &*self.learner
     }

@@ -4,6 +4,7 @@
 mod attack;
 mod config;
 mod going_on;
+mod inference;
 mod listeners;
 mod model;
 mod sets;

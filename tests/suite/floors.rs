@@ -21,7 +21,7 @@ const FLOORS: [&[&str]; 20] = [
     &["conformance", "recover"],
     &["plan"],
     &["train"],
-    &["attack", "audits", "experiment", "privacy_levels", "sweep"],
+    &["attack", "audits", "experiment", "inference", "privacy_levels", "sweep"],
     &["report"],
     &["compare", "deploy"],
     &["cli"],

@@ -99,6 +99,30 @@ impl Layout {
         (0..self.width).filter(is_feature).nth(feature).unwrap_or_default()
     }
 
+    /// Where the features stand in a table of so many columns, with or without that of the class.
+    pub fn places(&self, width: usize) -> Result<Vec<usize>, String> {
+        let features = (0..self.width).filter(|&column| column != self.label && !self.ignored[column]);
+        match self.width - width.min(self.width) {
+            0 if width == self.width => Ok(features.collect()),
+            1 => Ok(features.map(|column| column - usize::from(column > self.label)).collect()),
+            _ => {
+                let found = count(width, "column");
+                Err(format!("{found}; give the {} of the training table, with or without the class", self.width))
+            }
+        }
+    }
+
+    /// Whether a header names the features as this one, whose places are these.
+    pub fn check_names(&self, header: &StringRecord, places: &[usize]) -> Result<(), String> {
+        for (feature, &place) in places.iter().enumerate() {
+            let (own, wanted) = (&header[place], &self.names[self.of_feature(feature)]);
+            if own != wanted {
+                return Err(format!("a column `{own}` where the training table has `{wanted}`"));
+            }
+        }
+        Ok(())
+    }
+
     /// A column in words.
     pub fn column(&self, column: usize) -> String {
         match self.names.get(column) {
