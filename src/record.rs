@@ -25,7 +25,7 @@ mod target;
 pub mod tensorboard;
 mod write;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 

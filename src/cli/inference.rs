@@ -161,7 +161,9 @@ fn evaluate(args: &Evaluate) -> Result<()> {
         format!("accuracy {} % and loss {loss:.4} nats on {examples} test examples", percent(test))
     });
     let whole: String = whole.collect();
-    print(&format!("{} after {} rounds on {}: {whole}\n\n", about.model, about.round, about.data))?;
+    let plural = if about.round == 1 { "" } else { "s" };
+    let model = format!("{} after {} round{plural} on {}", about.model, about.round, about.data);
+    print(&format!("{model}: {whole}\n\n"))?;
     print(&classes(&evaluated))?;
     let clients = clients(&evaluated);
     if clients.is_empty() { Ok(()) } else { print(&format!("\n{clients}")) }

@@ -132,6 +132,7 @@ impl Pictures {
     /// Images of no class and of one shape (channels, height, width), with their paths: a file, or all of a
     /// folder and its subfolders.
     pub fn unlabelled(path: &Path, [_, height, width]: [usize; 3]) -> Result<(Vec<PathBuf>, Self)> {
+        fs::metadata(path).map_err(Error::io("read", path))?;
         let inside = |path: PathBuf| if path.is_dir() { entries(&path) } else { Ok(vec![path]) };
         let mut files = Vec::new();
         for entry in inside(path.to_owned())? {

@@ -261,6 +261,8 @@ impl Server<'_> {
     fn rounds(&mut self, mut state: State, observe: &mut dyn FnMut(&Row)) -> Result<End> {
         let stop = self.config.evaluation.stop();
         let mut rows = self.directory.rows()?;
+        // The last process may have been killed between the checkpoint and the best model.
+        self.run.keep_best(&state, &rows, &self.directory)?;
         self.hub.page.update(|status| status.round = state.round);
         for row in &rows {
             self.hub.page.update(|status| status.row(row.clone()));

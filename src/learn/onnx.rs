@@ -265,7 +265,9 @@ pub(super) fn model(
     let mut graph = Graph { weights, nodes: Vec::new(), tensors: Vec::new(), now };
     for (operator, name, values) in [("Sub", "mean", mean), ("Div", "std", std)] {
         let along: &[usize] = if of_table { &[values.len()] } else { &[values.len(), 1, 1] };
-        graph.tensors.push(floats(name, along, values));
+        // The graph takes examples in single precision, and standardises them so.
+        let single: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        graph.tensors.push(floats(name, along, &single));
         graph.node(operator, &[name], &[]);
     }
     draw(&mut graph);

@@ -40,9 +40,9 @@ pub struct About {
     pub classes: Vec<String>,
     /// The model sees (x − mean)/std, x being a pixel in [0, 1] or a feature: one mean per channel or
     /// feature.
-    pub mean: Vec<f32>,
+    pub mean: Vec<f64>,
     /// One deviation per channel or feature.
-    pub std: Vec<f32>,
+    pub std: Vec<f64>,
 }
 
 /// One tensor.

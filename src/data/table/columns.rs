@@ -107,7 +107,10 @@ impl Layout {
             1 => Ok(features.map(|column| column - usize::from(column > self.label)).collect()),
             _ => {
                 let found = count(width, "column");
-                Err(format!("{found}; give the {} of the training table, with or without the class", self.width))
+                Err(format!(
+                    "{found}; give the {} of the training table, with or without the class",
+                    self.width
+                ))
             }
         }
     }

@@ -116,9 +116,6 @@ pub struct ResNet20 {
     output: Linear,
 }
 
-/// Channels of the stem and of each block.
-const WIDTHS: [usize; 10] = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64];
-
 impl Architecture for ResNet20Config {
     type Model = ResNet20;
 

@@ -331,8 +331,11 @@ fn every_model_computes_the_same_from_its_file() {
     }
     let difference = check("kind = \"resnet20\"\ngroups = 8", &images, &raw);
     assert!(difference < 2e-4, "{difference}");
-    let rows = vec![1.0, -5e5, 2.0, 3.0, 4e5, 1.0];
-    let table = dataset(Examples::of_features(rows.clone(), vec![0, 1], 3).unwrap(), 2);
+    let rows = vec![1.0f32, -5e5, 2.0, 3.0, 4e5, 1.0];
+    let table = dataset(
+        Examples::of_features(rows.iter().copied().map(f64::from).collect(), vec![0, 1], 3).unwrap(),
+        2,
+    );
     for kind in ["kind = \"softmax\"", "kind = \"mlp\"\nhidden = [5, 4]"] {
         let difference = check(kind, &table, &rows);
         assert!(difference < 1e-5, "{kind}: {difference}");

@@ -102,6 +102,11 @@ fn a_model_is_exported_once_asked_and_measured() {
         fs::read_to_string(&out).unwrap().lines().collect::<Vec<_>>(),
         all.lines().collect::<Vec<_>>()[..2]
     );
+    let nowhere = folder.path("nowhere");
+    assert_eq!(
+        refusal(&["predict", &run, &nowhere]),
+        format!("error: {nowhere}: cannot read: No such file or directory (os error 2)")
+    );
     let coloured = folder.path("coloured.png");
     fs::write(&coloured, digit(png::ColorType::Rgb)).unwrap();
     assert_eq!(
