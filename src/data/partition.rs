@@ -43,8 +43,8 @@ pub trait Partition: Send + Sync {
     /// [`Error::Config`] with a key relative to the section, where the data does not allow it.
     fn divide(&self, labels: &[u8], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()>;
 
-    /// Examples that every client has to get: draws that give one fewer are thrown away, up to a bound. `None`
-    /// for one draw, which gives everybody something or fails.
+    /// Examples that every client has to get: draws that give one fewer are thrown away, up to a bound.
+    /// `None` for one draw, which gives everybody something or fails.
     fn least(&self) -> Option<usize>;
 
     /// Key and advice for who would leave a client without examples.
@@ -81,9 +81,9 @@ const DRAWS: u64 = 1000;
 ///
 /// # Errors
 /// [`Error::Config`], relative to the section of the partition: from [`Partition::check`]; at `classes`
-/// when more are asked for than exist; at `alpha` or `classes` when a client would get no example; at `least`
-/// when no draw gives every client as many; at the section itself when `clients` is 0 or exceeds the number of
-/// examples.
+/// when more are asked for than exist; at `alpha` or `classes` when a client would get no example; at
+/// `least` when no draw gives every client as many; at the section itself when `clients` is 0 or exceeds the
+/// number of examples.
 pub fn split(
     partition: &dyn Partition,
     labels: &[u8],

@@ -229,8 +229,8 @@ impl Table {
         self.labels.len()
     }
 
-    /// The names of all classes, in order: by value when all are numbers, else by letters. Warns of what looks
-    /// like a mistake.
+    /// The names of all classes, in order: by value when all are numbers, else by letters. Warns of what
+    /// looks like a mistake.
     pub fn classes(&self, path: &Path) -> Result<Vec<String>> {
         let refuse = |problem: String| Error::file(path, problem);
         let mut names = self.classes.clone();

@@ -244,12 +244,17 @@ fn seeds_whose_partition_fails_are_named() {
     let seeds: Vec<u64> = (1..=8).collect();
     let partition = Dirichlet { alpha: 0.01, ..Dirichlet::default() };
     let labels: Vec<u8> = DataConfig::default().load().unwrap().train.labels().to_vec();
-    let fails =
-        |seed: &u64| split(&partition, &labels, 10, 5, Seed::new(*seed).child("partition", 0)).is_err();
-    let failing: Vec<String> = seeds.iter().copied().filter(fails).map(|seed| seed.to_string()).collect();
-    assert!((2..8).contains(&failing.len()), "{failing:?}");
-    let sweep = "clients = 5\nrounds = 1\n[model]\nkind = \"softmax\"\n[partition]\nkind = \"dirichlet\"\nalpha = 0.01\n\
-        [protocol]\nkind = \"ideal\"\n[sweep]\n";
+    let failing = |clients: usize| -> Vec<String> {
+        let divide = |seed| split(&partition, &labels, 10, clients, Seed::new(seed).child("partition", 0));
+        seeds.iter().filter(|seed| divide(**seed).is_err()).map(u64::to_string).collect()
+    };
+    let several = |clients: &usize| (2..8).contains(&failing(*clients).len());
+    let clients = (4..12).find(several).unwrap();
+    let failing = failing(clients);
+    let sweep = format!(
+        "clients = {clients}\nrounds = 1\n[model]\nkind = \"softmax\"\n[partition]\nkind = \"dirichlet\"\nalpha = 0.01\n\
+         [protocol]\nkind = \"ideal\"\n[sweep]\n"
+    );
     let folder = Folder::new(&format!("{sweep}seeds = {seeds:?}\n"));
     let args = ["sweep", &folder.path("sweep.toml"), "--out", &folder.path("out")];
     let line = refusal(&args);

@@ -9,11 +9,11 @@ use crate::seed::Rng;
 /// Clients differ in the classes they hold, as draws from a symmetric Dirichlet distribution do.
 ///
 /// Every class is divided among the clients in proportions drawn from it (Yurochkin et al. 2019), so that
-/// client sizes differ too: from a single owner of every class (alpha → 0) to IID (alpha → ∞). With `balanced`
-/// all clients hold equally many examples, each client's classes in proportions drawn from it (Hsu et al.
-/// 2019) until classes run out. Every example is used, so that clients which want the same class end with what
-/// nobody wants: even for alpha → 0 most of them hold several classes, and a warning tells how many examples
-/// that are. `classes-per-client` gives everybody exactly as many classes as it says.
+/// client sizes differ too: from a single owner of every class (alpha → 0) to IID (alpha → ∞). With
+/// `balanced` all clients hold equally many examples, each client's classes in proportions drawn from it (Hsu
+/// et al. 2019) until classes run out. Every example is used, so that clients which want the same class end
+/// with what nobody wants: even for alpha → 0 most of them hold several classes, and a warning tells how many
+/// examples that are. `classes-per-client` gives everybody exactly as many classes as it says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dirichlet {
