@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::inference::{Evaluated, Format, Group, Part, TrainedModel, Which};
 use crate::record::write_atomically;
 use crate::report::markdown;
+use crate::say::say;
 
 const EXPORT_EXAMPLES: &str = "Examples:\n  \
     seccogc export runs/s5 --format safetensors\n  \
@@ -134,7 +135,7 @@ fn export(args: &Export) -> Result<()> {
     let path = out.clone().unwrap_or_else(beside);
     check_free(&path, *force)?;
     write_atomically(&path, &model.load()?.export(*format)?)?;
-    eprintln!("model in {}", path.display());
+    say!("model in {}", path.display());
     Ok(())
 }
 

@@ -73,6 +73,11 @@ fn privacy_numbers() {
 }
 
 #[test]
+fn the_model() {
+    run("the-model", "sh");
+}
+
+#[test]
 fn sweeps_and_figures() {
     run("sweeps-and-figures", "sh");
 }
