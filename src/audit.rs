@@ -5,8 +5,9 @@ pub mod calibrate;
 mod entry;
 pub mod erasures;
 mod learned;
+mod rotation;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -26,12 +27,81 @@ pub use assumptions::{Assumptions, Weights};
 pub use entry::Entry;
 use erasures::Lost;
 use learned::Learned;
+pub(crate) use rotation::Rotation;
 
 /// What a coalition learned as a party to arithmetic over the reals, and, on a grid, from the bits that are
 /// sent.
+#[derive(Clone)]
 struct Coalitions {
     ideal: Learned,
     floating: Option<Learned>,
+}
+
+impl Coalitions {
+    fn see(
+        &mut self,
+        views: &Formal,
+        masked: Option<&Formal>,
+        assumptions: &Assumptions,
+        repeated: bool,
+    ) -> Result<()> {
+        self.ideal.see(views, assumptions, repeated)?;
+        match (&mut self.floating, masked) {
+            (Some(floating), Some(masked)) => floating.see(masked, assumptions, repeated),
+            // No claim about one round, no claim about the run.
+            (floating, _) => {
+                *floating = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// What this coalition learned when `first` learned that, before `times` rotations; `None` where
+    /// something is seen without keys, whose smallest form is to be named.
+    fn moved(
+        &self,
+        first: &Self,
+        (views, masked): (&Formal, Option<&Formal>),
+        (rotation, times): (Rotation, usize),
+    ) -> Option<Self> {
+        let moved = |own: &Learned, first: &Learned, views| {
+            (first.symbols == 0).then(|| own.moved(first, views, rotation, times))
+        };
+        let floating = match (&self.floating, &first.floating, masked) {
+            (Some(own), Some(first), Some(views)) => Some(moved(own, first, views)?),
+            _ => None,
+        };
+        Some(Self { ideal: moved(&self.ideal, &first.ideal, views)?, floating })
+    }
+}
+
+/// Lets everybody see one round; whom rotations map on each other, only the first of them.
+fn see_alike(
+    learned: &mut [(usize, Coalitions)],
+    (views, masked): (&Formal, Option<&Formal>),
+    rotation: Rotation,
+    assumptions: &Assumptions,
+) -> Result<()> {
+    let coalitions: Vec<&Coalition> = learned.iter().map(|(_, one)| &one.ideal.coalition).collect();
+    let first = rotation.first_alike(&coalitions);
+    let is_first = |place: usize| first[place].0 == place;
+    learned.par_iter_mut().enumerate().try_for_each(|(place, (_, one))| {
+        if is_first(place) { one.see(views, masked, assumptions, true) } else { Ok(()) }
+    })?;
+    let seen: HashMap<usize, Coalitions> = (0..learned.len())
+        .filter(|&place| is_first(place))
+        .map(|place| (place, learned[place].1.clone()))
+        .collect();
+    learned.par_iter_mut().enumerate().filter(|(place, _)| !is_first(*place)).try_for_each(
+        |(place, (_, one))| {
+            let (first, times) = first[place];
+            match one.moved(&seen[&first], (views, masked), (rotation, times)) {
+                Some(moved) => *one = moved,
+                None => one.see(views, masked, assumptions, true)?,
+            }
+            Ok(())
+        },
+    )
 }
 
 /// [`floating::masked`] of any views.
@@ -61,12 +131,19 @@ fn sampler(scheme: &dyn Aggregator, assumptions: &Assumptions) -> Option<Sampler
     Some(Sampler::new(&grid, clients, std, draws))
 }
 
+/// Clients of an audit: the time grows with their third power.
+const CLIENTS: usize = 200;
+
 /// Rounds whose views are held at once.
 const BLOCK: usize = 64;
 
 /// What an audit of agreed keys takes for granted: formal symbols have no cryptography.
 const AGREED: &str = "agreed keys, what is expanded from them and ciphertexts count as independent uniform symbols: X25519, \
                       HKDF-SHA-256, ChaCha20 and ChaCha20-Poly1305 are taken for perfect";
+
+/// Clients from which on coalitions that look alike are examined once: with fewer an audit is fast, and every
+/// number keeps its own rounding.
+const ALIKE: usize = 24;
 
 /// Coalitions of one layer that an audit examines at most.
 const COALITIONS: usize = 20_000;
@@ -128,8 +205,13 @@ pub struct Audit {
 
 /// Runs the scheme's own party code with formal symbols and measures every layer.
 ///
+/// From 24 clients on, coalitions that a rotation of the clients maps on each other are measured once, where
+/// it leaves the formal messages, keys and weights as they are: the numbers are the same but for their
+/// rounding. Losses after which nobody sees what the round without losses does not show are looked at no
+/// further.
+///
 /// # Errors
-/// Too many coalitions to examine; more formal coordinates than
+/// Too many clients or coalitions to examine; more formal coordinates than
 /// [`AUDITABLE`](crate::protocol::exchange::AUDITABLE); assumptions about other clients than the scheme's, or
 /// a number that is not finite.
 pub fn audit(
@@ -140,7 +222,20 @@ pub fn audit(
     adversaries: &Adversaries,
     assumptions: &Assumptions,
 ) -> Result<Audit> {
+    audit_from(ALIKE, name, (scheme, attempts), erasures, adversaries, assumptions)
+}
+
+/// [`audit`] that looks for coalitions that are alike from so many clients on.
+fn audit_from(
+    alike: usize,
+    name: &str,
+    (scheme, attempts): (&dyn Aggregator, u32),
+    erasures: Erasures,
+    adversaries: &Adversaries,
+    assumptions: &Assumptions,
+) -> Result<Audit> {
     assumptions.check()?;
+    check_size(assumptions.weights.clients())?;
     let lossless = scheme.formal(1, &Perfect, attempts)?;
     let (clients, weighted) = (lossless.clients(), assumptions.weights.clients());
     if clients != weighted {
@@ -160,27 +255,23 @@ pub fn audit(
         }));
     }
     let mut findings: Vec<Finding> = Vec::new();
-    let mut see = |views: &[Formal], repeated: bool| -> Result<()> {
-        let masked: Vec<Option<Formal>> =
-            views.iter().map(|views| on_grid.then(|| masked(views)).flatten()).collect();
-        learned.par_iter_mut().try_for_each(|(_, learned)| {
-            views.iter().zip(&masked).try_for_each(|(views, masked)| {
-                learned.ideal.see(views, assumptions, repeated)?;
-                match (&mut learned.floating, masked) {
-                    (Some(floating), Some(masked)) => floating.see(masked, assumptions, repeated),
-                    // No claim about one round, no claim about the run.
-                    (floating, _) => {
-                        *floating = None;
-                        Ok(())
-                    }
-                }
-            })
-        })?;
-        findings.extend(views.iter().flat_map(defect::of_formal));
-        findings.extend(
-            views.windows(2).filter(|_| !repeated).filter_map(|two| defect::of_rounds(&two[0], &two[1])),
-        );
-        Ok(())
+    let of_bits = |views: &Formal| on_grid.then(|| masked(views)).flatten();
+    let see = |learned: &mut [(usize, Coalitions)], views: &[Formal], repeated: bool| -> Result<()> {
+        let masked: Vec<Option<Formal>> = views.iter().map(of_bits).collect();
+        if let ([views], [masked], true) = (views, &masked[..], repeated && clients >= alike)
+            && assumptions.weights.are_alike()
+            && learned.iter().all(|(_, one)| one.ideal.is_new())
+            && let Some(rotation) = Rotation::of(views)
+            && masked.as_ref().is_none_or(|masked| rotation.is_one_of(masked))
+        {
+            return see_alike(learned, (views, masked.as_ref()), rotation, assumptions);
+        }
+        learned.par_iter_mut().try_for_each(|(_, one)| {
+            views
+                .iter()
+                .zip(&masked)
+                .try_for_each(|(views, masked)| one.see(views, masked.as_ref(), assumptions, repeated))
+        })
     };
     let rounds: Vec<u64> = (1..=assumptions.rounds).collect();
     let erasures = match erasures {
@@ -188,12 +279,17 @@ pub fn audit(
             for block in rounds.chunks(BLOCK) {
                 let views: Result<Vec<Formal>> =
                     block.par_iter().map(|&round| scheme.formal(round, links, attempts)).collect();
-                see(&views?, false)?;
+                let views = views?;
+                see(&mut learned, &views, false)?;
+                findings.extend(views.iter().flat_map(defect::of_formal));
+                findings.extend(views.windows(2).filter_map(|two| defect::of_rounds(&two[0], &two[1])));
             }
             format!("the links' own erasures in {} rounds", rounds.len())
         }
         Erasures::These(lost) => {
-            see(&[scheme.formal(1, lost, attempts)?], true)?;
+            let views = scheme.formal(1, lost, attempts)?;
+            findings.extend(defect::of_formal(&views));
+            see(&mut learned, &[views], true)?;
             format!("{} given erasures in every round", lost.0.len())
         }
         Erasures::Worst(seed) => {
@@ -201,10 +297,21 @@ pub fn audit(
             if !all {
                 patterns.extend(erasures::smallest(scheme, &lossless, attempts, seed)?);
             }
-            for block in patterns.chunks(BLOCK) {
-                let views: Result<Vec<Formal>> =
-                    block.par_iter().map(|lost| scheme.formal(1, lost, attempts)).collect();
-                see(&views?, true)?;
+            // The first loses nothing.
+            see(&mut learned, std::slice::from_ref(&lossless), true)?;
+            findings.extend(defect::of_formal(&lossless));
+            for block in patterns[1..].chunks(BLOCK) {
+                let play = |lost: &Lost| -> Result<(Option<Formal>, Vec<Finding>)> {
+                    let views = scheme.formal(1, lost, attempts)?;
+                    // Whoever sees less than without losses learns nothing more.
+                    let known = views.is_within(&lossless);
+                    let found = if known { defect::of_sum(&views) } else { defect::of_formal(&views) };
+                    Ok(((!known).then_some(views), found))
+                };
+                let played: Result<Vec<_>> = block.par_iter().map(play).collect();
+                let (views, found): (Vec<_>, Vec<_>) = played?.into_iter().unzip();
+                see(&mut learned, &views.into_iter().flatten().collect::<Vec<_>>(), true)?;
+                findings.extend(found.into_iter().flatten());
             }
             let which = if all { "all" } else { "no loss, the smallest sums and seeded patterns, together" };
             format!("the worst case over erasures ({which} {})", patterns.len())
@@ -234,6 +341,18 @@ pub fn audit(
         findings,
         entries,
     })
+}
+
+/// Refuses what would not end.
+pub(crate) fn check_size(clients: usize) -> Result<()> {
+    if clients <= CLIENTS {
+        return Ok(());
+    }
+    let rule = format!(
+        "an audit takes apart what every one of {clients} clients sees of all others, and at most {CLIENTS} are computed with; \
+         audit the same configuration with fewer (--set clients={CLIENTS}), or cohorts of that size (cohort.sample)"
+    );
+    Err(Error::config("clients", rule))
 }
 
 /// The lines of an audit in which nothing is lost, without coalitions: a run's `leakage.csv`.

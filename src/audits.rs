@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::audit::calibrate::{Bounds, Calibrated, calibrate};
 use crate::audit::erasures::Lost;
-use crate::audit::{Adversaries, Assumptions, Audit, Erasures, audit};
+use crate::audit::{Adversaries, Assumptions, Audit, Erasures, audit, check_size};
 use crate::config::{Config, Contender};
 use crate::error::{Error, Result};
 use crate::network::Network;
@@ -64,8 +64,10 @@ impl<'a> Subject<'a> {
     /// length of an update ([`Config::coordinates`]).
     ///
     /// # Errors
-    /// Data that cannot be read or divided; `stragglers = "auto"` over a network on which nothing recovers.
+    /// More clients in a round than an audit examines; data that cannot be read or divided; `stragglers =
+    /// "auto"` over a network on which nothing recovers.
     pub fn new(config: &'a Config, coordinates: usize) -> Result<Self> {
+        check_size(config.cohort.sample.unwrap_or(config.clients))?;
         let weights = if config.deploy.names.is_empty() {
             let dataset = config.data.load().map_err(|error| error.within("data"))?;
             divide(config, &dataset)?.weights

@@ -89,6 +89,7 @@
 pub mod defect;
 pub mod exact;
 pub mod floating;
+mod keyless;
 pub mod ldp;
 pub mod rank;
 pub(crate) mod split;
@@ -194,6 +195,17 @@ impl Formal {
         match self {
             Self::Real(views) => views.decoded.is_sum(),
             Self::Field(views) => views.has_sum(),
+        }
+    }
+
+    /// Whether nobody who looks on sees anything that the `other` round does not show: every message is one
+    /// of the other's that arrives there too if it arrives here, and the same sum is allowed to be known.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Real(views), Self::Real(other)) => view::is_within(views, other),
+            (Self::Field(views), Self::Field(other)) => views.is_within(&**other),
+            _ => false,
         }
     }
 

@@ -36,6 +36,13 @@ impl Weights {
         self.least == self.most
     }
 
+    /// Whether the same is known of all clients.
+    #[must_use]
+    pub fn are_alike(&self) -> bool {
+        let alike = |weights: &[f64]| weights.windows(2).all(|two| two[0] == two[1]);
+        alike(&self.least) && alike(&self.most)
+    }
+
     /// The smallest and the largest weight of all clients.
     #[must_use]
     pub fn range(&self) -> [f64; 2] {

@@ -1,6 +1,7 @@
 //! What a coalition learned in the rounds so far.
 
 use super::Assumptions;
+use super::rotation::Rotation;
 use crate::error::Result;
 use crate::message::Views;
 use crate::privacy::Formal;
@@ -58,6 +59,22 @@ impl Learned {
         }
     }
 
+    /// Whether it saw no round that others are compared with.
+    pub(super) fn is_new(&self) -> bool {
+        self.largest.is_none()
+    }
+
+    /// What this coalition learned of the first round when the one that `times` rotations map on it learned
+    /// that of its own, and nothing without keys.
+    pub(super) fn moved(&self, first: &Self, formal: &Formal, rotation: Rotation, times: usize) -> Self {
+        let view = match formal {
+            Formal::Real(views) if first.largest.is_some() => Some(View::of(views, self.coalition.clone())),
+            _ => None,
+        };
+        let clients = rotation.moved(&first.clients, times);
+        Self { clients, sum: first.sum, largest: view, ..self.clone() }
+    }
+
     pub(super) fn see(
         &mut self,
         formal: &Formal,
@@ -110,6 +127,7 @@ impl Learned {
         let Assumptions { weights, input_std, .. } = assumptions;
         let known = assumptions.stds().map(|stds| split.lmip(&stds)).transpose()?;
         let (summed, honest): (Vec<usize>, Vec<usize>) = (view.summed(), view.honest().collect());
+        let between = split.between();
         let about = |k: usize| {
             let lmip = match &known {
                 Some(leak) => leak[k],
@@ -128,8 +146,7 @@ impl Learned {
                 alone
             } else {
                 let others = paired.iter().filter(|&&j| j != k && weights.share(k, j) > 0.0);
-                let moved =
-                    others.map(|&j| weights.share(k, j) * split.keys.distance(&(&x - split.a.column(j))));
+                let moved = others.map(|&j| weights.share(k, j) * between(k, j));
                 moved.fold(0.0, f64::max)
             };
             // Whatever shows the sum tells at least what the sum tells.

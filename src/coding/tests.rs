@@ -4,6 +4,7 @@ use crate::algebra::field::M61;
 use nalgebra::DVector;
 use proptest::prelude::*;
 use rand::RngExt;
+use rand_distr::{Distribution, StandardNormal};
 use std::collections::HashMap;
 
 fn build(kind: CodeKind, clients: usize, stragglers: usize) -> GradientCode {
@@ -363,4 +364,29 @@ fn codes_of_a_thousand_clients() {
     let a = code.decode(&rows).unwrap();
     assert!(residual(&code, &rows, &a) <= RESIDUAL_TOLERANCE);
     assert_eq!(code.solved.get(&rows, || unreachable!("remembered")), Some(a));
+}
+
+/// Large matrices are made triangular first: the factors are those of the matrix, also of a lower rank.
+#[test]
+fn singular_triples_of_large_matrices() {
+    let mut rng = Seed::new(12).rng();
+    for (rows, columns, rank) in [(40, 60, 40), (60, 40, 40), (50, 50, 3), (70, 45, 20)] {
+        let mut random = |n, m| DMatrix::from_fn(n, m, |_, _| StandardNormal.sample(&mut rng));
+        let (left, right): (DMatrix<f64>, DMatrix<f64>) = (random(rows, rank), random(rank, columns));
+        let matrix = left * right;
+        let triples = singular_triples(&matrix);
+        assert_eq!(triples.len(), rank);
+        assert!(triples.windows(2).all(|two| two[0].0 >= two[1].0));
+        let mut rest = matrix.clone();
+        for (i, (sigma, left, right)) in triples.iter().enumerate() {
+            rest -= left * right.transpose() * *sigma;
+            for (j, (_, other_left, other_right)) in triples.iter().enumerate() {
+                let want = f64::from(u8::from(i == j));
+                assert!((left.dot(other_left) - want).abs() < 1e-12);
+                assert!((right.dot(other_right) - want).abs() < 1e-12);
+            }
+        }
+        assert!(rest.norm() < 1e-12 * matrix.norm(), "{}", rest.norm());
+    }
+    assert!(singular_triples(&DMatrix::zeros(40, 40)).is_empty());
 }

@@ -71,6 +71,15 @@ pub fn of_formal(formal: &Formal) -> Vec<Finding> {
     }
 }
 
+/// Examines one round of which [`Formal::is_within`] another, examined one: what it decodes is its own.
+#[must_use]
+pub fn of_sum(formal: &Formal) -> Vec<Finding> {
+    match formal {
+        Formal::Real(views) => decoded(views).into_iter().collect(),
+        Formal::Field(views) => views.findings_of_sum(),
+    }
+}
+
 /// Examines one round.
 #[must_use]
 pub fn of_round(views: &Views) -> Vec<Finding> {

@@ -11,12 +11,14 @@
 //! inputs. 0 is perfect privacy, no matter how much computing the adversary can do. Nothing is rounded here,
 //! and no tolerance is chosen.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 
 use nalgebra::DMatrix;
 
 use super::defect::{Defect, Finding};
-use super::view::{Coalition, View};
+use super::keyless::keyless;
+use super::view::{Coalition, View, is_within};
 use crate::algebra::field::Field;
 use crate::algebra::linear::{Echelon, rank};
 use crate::algebra::{LinearForm, Unknown};
@@ -67,6 +69,15 @@ pub trait ExactViews: Send + Sync {
     /// What is wrong with the scheme.
     fn findings(&self) -> Vec<Finding>;
 
+    /// What is wrong with the decoded sum.
+    fn findings_of_sum(&self) -> Vec<Finding>;
+
+    /// As [`Formal::is_within`](super::Formal::is_within); views over another field are not.
+    fn is_within(&self, other: &dyn ExactViews) -> bool;
+
+    /// The views themselves.
+    fn as_any(&self) -> &dyn Any;
+
     /// The key draws that mask messages.
     fn keys(&self) -> BTreeSet<Unknown>;
 }
@@ -94,20 +105,14 @@ fn stacked<F: Field>(rows: &[Vec<F>], columns: usize) -> DMatrix<F> {
     DMatrix::from_fn(rows.len(), columns, |i, j| rows[i][j])
 }
 
-/// A basis of the combinations of inputs that [A, B] shows without any key.
-fn bare<F: Field>(a: &DMatrix<F>, b: &DMatrix<F>) -> Vec<Vec<F>> {
-    let keys = b.ncols();
-    let both =
-        DMatrix::from_fn(
-            a.nrows(),
-            keys + a.ncols(),
-            |i, j| {
-                if j < keys { b[(i, j)] } else { a[(i, j - keys)] }
-            },
-        );
-    let echelon = Echelon::of(&both);
-    let free = echelon.pivots.iter().position(|&pivot| pivot >= keys).unwrap_or(echelon.rank());
-    (free..echelon.rank()).map(|i| echelon.rows.row(i).iter().skip(keys).copied().collect()).collect()
+/// Symbols that a view whose combinations without keys are `bare` tells about each client alone, per
+/// coordinate of its input: the ranks with and without the columns of a client differ.
+fn about<F: Field>(bare: &[Vec<F>], clients: usize, len: usize) -> Vec<f64> {
+    let without = |k: usize| {
+        let kept: Vec<usize> = (0..clients * len).filter(|j| j / len != k).collect();
+        rank(&DMatrix::from_fn(bare.len(), kept.len(), |i, j| bare[i][kept[j]]))
+    };
+    (0..clients).map(|k| (bare.len() - without(k)) as f64 / len as f64).collect()
 }
 
 impl<F: Field> ExactViews for Views<F> {
@@ -132,34 +137,23 @@ impl<F: Field> ExactViews for Views<F> {
     }
 
     fn about(&self, coalition: &Coalition) -> Vec<f64> {
-        let (len, columns) = (self.len, self.clients * self.len);
-        let (a, b) = View::of(self, coalition.clone()).matrices();
-        // The ranks of [A, B] with and without the columns of a client differ as those of what it shows
-        // without any key.
-        let bare = bare(&a, &b);
-        let without = |k: usize| {
-            let kept: Vec<usize> = (0..columns).filter(|j| j / len != k).collect();
-            rank(&DMatrix::from_fn(bare.len(), kept.len(), |i, j| bare[i][kept[j]]))
-        };
-        (0..self.clients).map(|k| (bare.len() - without(k)) as f64 / len as f64).collect()
+        let view = View::of(self, coalition.clone());
+        about(&keyless(&view.rows, self.clients, self.len), self.clients, self.len)
     }
 
     fn exposed(&self, coalition: &Coalition) -> Exact {
         let (len, columns) = (self.len, self.clients * self.len);
         let view = View::of(self, coalition.clone());
-        let (a, b) = view.matrices();
+        let bare = keyless(&view.rows, self.clients, len);
         let honest: Vec<usize> = view.honest().collect();
         let of = |k: usize| k * len..(k + 1) * len;
 
-        let reached = Echelon::of(&b.transpose());
-        let unseen = |shift: Vec<F>| reached.reduce(&shift).iter().all(|&x| x == F::ZERO);
-        let column = |j: usize| a.column(j).iter().copied().collect::<Vec<F>>();
-        let alone = |k: usize| of(k).all(|j| unseen(column(j)));
+        // Keys reach what moves, and so hide it, where no combination without keys moves.
+        let alone = |k: usize| of(k).all(|j| bare.iter().all(|row| row[j] == F::ZERO));
         let hidden: Vec<bool> = (0..self.clients).map(alone).collect();
         let included = Self::included(self);
         let of_sum = |k: usize| included.contains(&(k as u16));
-        let difference =
-            |j: usize, l: usize| column(j).into_iter().zip(column(l)).map(|(x, y)| x - y).collect::<Vec<F>>();
+        let together = |j: usize, l: usize| bare.iter().all(|row| row[j] == row[l]);
         let hidden_beyond_sum = (0..self.clients)
             .map(|k| {
                 let mut others = honest.iter().copied().filter(|&l| l != k && of_sum(l));
@@ -167,7 +161,7 @@ impl<F: Field> ExactViews for Views<F> {
                 let alone = view.summed() == [k];
                 match of_sum(k) && !alone {
                     false => hidden[k],
-                    true => others.all(|l| of(k).zip(of(l)).all(|(j, l)| unseen(difference(j, l)))),
+                    true => others.all(|l| of(k).zip(of(l)).all(|(j, l)| together(j, l))),
                 }
             })
             .collect();
@@ -178,7 +172,7 @@ impl<F: Field> ExactViews for Views<F> {
             row
         });
         let own: Vec<Vec<F>> = own.collect();
-        let known = Echelon::of(&stacked(&[bare(&a, &b), own.clone()].concat(), columns));
+        let known = Echelon::of(&stacked(&[bare.clone(), own.clone()].concat(), columns));
         let sum = self.sums().iter().all(|row| known.reduce(row).iter().all(|&x| x == F::ZERO));
         let allowed = if coalition.parties.is_empty() { own } else { [own, self.sums()].concat() };
         let allowed = Echelon::of(&stacked(&allowed, columns));
@@ -199,7 +193,7 @@ impl<F: Field> ExactViews for Views<F> {
             }
         });
         Exact {
-            about: self.about(coalition),
+            about: about(&bare, self.clients, len),
             hidden,
             hidden_beyond_sum,
             symbols: beyond.rank(),
@@ -209,7 +203,7 @@ impl<F: Field> ExactViews for Views<F> {
         }
     }
 
-    fn findings(&self) -> Vec<Finding> {
+    fn findings_of_sum(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         if let Decoded::Sum { sum, included, .. } = &self.decoded {
             for (i, form) in sum.iter().enumerate() {
@@ -228,6 +222,19 @@ impl<F: Field> ExactViews for Views<F> {
                 }
             }
         }
+        findings
+    }
+
+    fn is_within(&self, other: &dyn ExactViews) -> bool {
+        other.as_any().downcast_ref().is_some_and(|other| is_within(self, other))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings = self.findings_of_sum();
         let server = Coalition::of([PartyId::Server]);
         if let Some(found) = self.exposed(&server).counterexample {
             let attempts: BTreeSet<u32> = self.messages.iter().map(|message| message.link.attempt).collect();

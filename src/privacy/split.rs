@@ -23,6 +23,9 @@ const RANK_ROUNDING: f64 = 1e-13;
 /// Standard deviations of inputs this many times apart are not computed with at once.
 const APART: f64 = 1e5;
 
+/// Among more clients what differs between two of them is taken from what is known of each.
+const MANY: usize = 32;
+
 /// Something did not stay a finite number.
 pub(crate) fn not_finite(what: &str) -> Error {
     Error::config(
@@ -70,6 +73,15 @@ impl KeySpace {
             }
         }
         rest
+    }
+
+    /// B⁺ of every column, times the scale.
+    fn along(&self, columns: &DMatrix<f64>) -> DMatrix<f64> {
+        let mut along = DMatrix::zeros(self.directions.len(), columns.ncols());
+        for (i, (sigma, left)) in self.directions.iter().enumerate() {
+            along.set_row(i, &(left.transpose() * columns).unscale(*sigma));
+        }
+        along
     }
 
     /// ‖B⁺ shift‖₂; infinite when the keys do not reach `shift`.
@@ -171,6 +183,20 @@ impl Split {
             bare.set_column(k, &keys.unhidden(&a.column(k).into_owned()));
         }
         Ok(Self { rows, a, keys, bare })
+    }
+
+    /// [`KeySpace::distance`] of x_k − x_j.
+    pub(crate) fn between(&self) -> impl Fn(usize, usize) -> f64 + '_ {
+        let along = (self.a.ncols() > MANY).then(|| self.keys.along(&self.a));
+        move |k, j| {
+            let shift = self.a.column(k) - self.a.column(j);
+            let Some(along) = &along else { return self.keys.distance(&shift) };
+            let rest = self.bare.column(k) - self.bare.column(j);
+            if rest.norm() > SHIFT_TOLERANCE * shift.norm() {
+                return f64::INFINITY;
+            }
+            (along.column(k) - along.column(j)).norm() / self.keys.scale
+        }
     }
 
     /// The same view of inputs of which those of deviation 0 are known.

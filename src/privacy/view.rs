@@ -1,5 +1,6 @@
 //! What a coalition sees: a matrix [A, B] over the clients' inputs and the key draws.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use nalgebra::DMatrix;
@@ -194,6 +195,20 @@ impl View {
         }
         view
     }
+}
+
+/// [`Formal::is_within`](super::Formal::is_within); whichever attempt a message is of.
+pub(super) fn is_within<K: Scalar>(views: &Views<K>, other: &Views<K>) -> bool {
+    let link = |message: &Observed<K>| (message.link.from, message.link.to, message.link.transfer);
+    let mut there: HashMap<_, Vec<&Observed<K>>> = HashMap::new();
+    other.messages.iter().for_each(|message| there.entry(link(message)).or_default().push(message));
+    let is_known = |message: &Observed<K>| {
+        let alike = there.get(&link(message)).into_iter().flatten();
+        alike.into_iter().any(|known| (known.delivered || !message.delivered) && known.forms == message.forms)
+    };
+    views.included() == other.included()
+        && (&views.holds, &views.keys) == (&other.holds, &other.keys)
+        && views.messages.iter().all(is_known)
 }
 
 /// [`View::matrices`] for bare rows.
