@@ -35,9 +35,12 @@ mod construct;
 mod memory;
 pub mod outage;
 pub mod shamir;
+mod size;
 mod solve;
 
 pub(crate) use memory::Memory;
+pub(crate) use size::check_pairs;
+pub use size::{DENSE_CLIENTS, PAIRED_CLIENTS};
 pub(crate) use solve::singular_triples;
 pub use solve::{RESIDUAL_TOLERANCE, solve_ones};
 
@@ -168,6 +171,12 @@ pub trait Code: fmt::Debug + Send + Sync {
     /// Whether the sums of `rows` determine the sum of all updates.
     fn decodes(&self, rows: &[usize]) -> bool;
 
+    /// Whether fewer than M−s rows count as too few, whatever they span: then [`Code::decodes`] is a bound
+    /// for codes that decode from some smaller sets.
+    fn is_outlined(&self) -> bool {
+        false
+    }
+
     /// Whether incomplete sums are sent and decoded from, too (`gc-plus`).
     fn takes_incomplete(&self) -> bool {
         false
@@ -212,9 +221,11 @@ impl GradientCode {
     /// # Errors
     ///
     /// [`Error::Config`] at `clients` or `stragglers` if s ≥ M; [`Error::NoCode`] if the code does not exist
-    /// for (M, s), or if every draw of it is too badly conditioned for double precision.
+    /// for (M, s), if it is larger than [`DENSE_CLIENTS`] allow, or if every draw of it is too badly
+    /// conditioned for double precision.
     pub fn build(kind: CodeKind, clients: usize, stragglers: usize, seed: Seed) -> Result<Self> {
         check(kind, clients, stragglers)?;
+        let kind = size::buildable(kind, clients, stragglers)?;
         let mut best: Option<(f64, Self)> = None;
         for family in CodeKind::FAMILIES {
             if !matches!(kind, CodeKind::Auto) && family != kind || !family.exists(clients, stragglers) {
@@ -247,7 +258,7 @@ impl<F: Prime> GradientCode<F> {
     /// As [`GradientCode::build`]; `cyclic-mds` is a code over the reals.
     pub fn over_field(kind: CodeKind, clients: usize, stragglers: usize, seed: Seed) -> Result<Self> {
         check(kind, clients, stragglers)?;
-        let kind = match kind {
+        let kind = match size::buildable(kind, clients, stragglers)? {
             CodeKind::CyclicMds => {
                 let rule = "cyclic-mds is made of real roots of unity; with arithmetic = \"field\" take \
                             cyclic-random, which has the same supports";
@@ -400,12 +411,12 @@ impl<K: Coefficient> Code for GradientCode<K> {
 }
 
 /// The number of sets that are tried for a code of M clients: each costs about M³.
-fn affordable(clients: usize) -> usize {
+pub(crate) fn affordable(clients: usize) -> usize {
     (TRIED_WORK / clients.pow(3).max(1)).clamp(3, TRIED_SETS)
 }
 
 /// Whether there are clients and the code exists for (M, s).
-fn check(kind: CodeKind, clients: usize, stragglers: usize) -> Result<()> {
+pub(crate) fn check(kind: CodeKind, clients: usize, stragglers: usize) -> Result<()> {
     if clients == 0 {
         return Err(Error::config("clients", "must be at least 1; add clients"));
     }

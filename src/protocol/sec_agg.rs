@@ -72,6 +72,7 @@ use super::{Deployable, Expects, Input, OverField, PartyId, Phase, Protocol, Sec
 use crate::algebra::Symbol;
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
+use crate::coding::check_pairs;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::seed::{Rng, Seed};
@@ -338,7 +339,8 @@ impl<C> SecAgg<C> {
     /// round.
     ///
     /// # Errors
-    /// A degree for which there is no graph; a threshold above the number of holders of a secret or below 2.
+    /// A degree for which there is no graph; more clients than can all share with each other; a threshold
+    /// above the number of holders of a secret or below 2.
     pub fn new(
         clients: usize,
         degree: Option<usize>,
@@ -359,6 +361,9 @@ impl<C> SecAgg<C> {
                 );
                 return Err(Error::config("neighbours", rule));
             }
+        }
+        if degree.is_none() {
+            check_pairs("sec-agg", clients, "sec-agg-plus, where each has some neighbours, or ")?;
         }
         let (holders, whose) = degree.map_or((clients, "clients"), |k| (k, "neighbours"));
         let threshold = threshold.unwrap_or((2 * holders).div_ceil(3));

@@ -33,8 +33,8 @@ use super::{Clock, Decoded, Envelope, Expects, Input, OverField, Party, PartyId,
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Symbol};
-use crate::coding::Memory;
 use crate::coding::assignment::{AssignmentKind, ReplicatedCode};
+use crate::coding::{Memory, check_pairs};
 use crate::error::Result;
 use crate::keys::KeySource;
 use crate::parallel;
@@ -85,6 +85,7 @@ impl OverField for SecureGcConfig {
         seed: Seed,
     ) -> Result<Box<dyn Aggregator>> {
         let Self { assignment, responders, reduction, .. } = *self;
+        check_pairs("secure-gc", clients, "sec-cogc with code = \"fractional-repetition\", or ")?;
         let (code, _) = ReplicatedCode::<F>::build(assignment, clients, responders, reduction, seed)?;
         let scheme = Scheme {
             code: assignment.name().into(),

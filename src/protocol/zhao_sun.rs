@@ -30,6 +30,7 @@ use crate::algebra::field::Prime;
 use crate::algebra::linear::{cauchy, inverse};
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Scalar, Symbol};
+use crate::coding::check_pairs;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
 use crate::parallel;
@@ -116,7 +117,8 @@ impl<F: Prime> ZhaoSun<F> {
     /// The scheme among `clients` clients.
     ///
     /// # Errors
-    /// U outside 1..=K, U ≤ T (Theorem 1: infeasible), p < K + U.
+    /// U outside 1..=K, U ≤ T (Theorem 1: infeasible), more clients than can all share with each other, p < K
+    /// + U.
     pub fn new(clients: usize, survivors: usize, colluders: usize) -> Result<Self> {
         check_survivors(clients, survivors)?;
         if survivors <= colluders {
@@ -126,6 +128,7 @@ impl<F: Prime> ZhaoSun<F> {
             );
             return Err(Error::config("colluders", rule));
         }
+        check_pairs("zhao-sun and light-sec-agg", clients, "sec-agg-plus, or ")?;
         let sharing = cauchy(clients, survivors).ok_or_else(|| {
             let rule = format!(
                 "a field of {} elements has no {clients} + {survivors} distinct points; take a larger modulus",
