@@ -54,6 +54,7 @@ pub mod protocol;
 pub mod record;
 pub mod recover;
 pub mod report;
+#[cfg(feature = "cli")]
 mod say;
 pub mod seed;
 pub mod server_rule;

@@ -5,21 +5,30 @@
 //! client, so neither end is best. [`candidates`] tabulates all, with the Pareto front; [`resolve`] replaces
 //! `stragglers = "auto"` by the candidate with the fewest bytes per recovered round.
 //!
+//! Among more than [`SOLVED_CLIENTS`] clients outage and bytes are those of [`Outline`]s, for some tolerances
+//! and the standard decoder; conditioning and leakage are computed for the cheapest, and beyond 256 clients
+//! for none.
+//!
 //! Clients count as equally large: data is not looked at. Outage, bytes and time do not depend on that, the
 //! leakage does, and an audit ([`crate::audits`]) takes the sizes of the partition.
 
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::audit::Rotation;
 use crate::audit::erasures::{Lost, worst};
-use crate::coding::{Code, CodeKind, outage};
+use crate::coding::{Code, CodeKind, affordable, outage};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::network::{LinkModel, Network, Perfect};
-use crate::privacy::Leakage;
+use crate::privacy::view::{Coalition, View};
+use crate::privacy::{Formal, Leakage, lmip};
 use crate::protocol::cogc::DecoderKind;
 use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Stragglers};
-use crate::recover::{Estimate, Sizes, closed_form, coding, estimate, where_it_exists, with_code};
+use crate::recover::{
+    Estimate, Outline, SOLVED_CLIENTS, Sizes, affordable_rounds, check_clients, closed_form, coding,
+    estimate, tolerances, where_it_exists, with_code,
+};
 use crate::seed::Seed;
 
 /// Sets of rows in which the decoding amplification is measured.
@@ -30,6 +39,10 @@ const ROUNDS: u64 = 10_000;
 
 /// ... and with `gc-plus`, which solves a system for most of them.
 const STACKED_ROUNDS: u64 = 2_000;
+
+/// Codes among many clients of which conditioning and leakage are computed, and up to how many clients.
+const JUDGED: usize = 8;
+const JUDGED_CLIENTS: usize = 256;
 
 /// One way to run the coded protocol of a configuration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,7 +58,9 @@ pub struct Candidate {
     pub attempts: u32,
     /// Probability that a round is not recovered: computed where there is a closed form, otherwise measured.
     pub outage: f64,
-    /// Whether `outage` and `bytes` are computed rather than measured.
+    /// Whether `outage` and `bytes` are computed rather than measured. Among many clients what is computed
+    /// for
+    /// `cyclic-mds` is an upper bound, see [`Outline`].
     pub exact: bool,
     /// Expected bytes per recovered round, those of lost rounds included; infinite when no round is
     /// recovered.
@@ -53,15 +68,19 @@ pub struct Candidate {
     /// Simulated seconds per recovered round, measured; empty where messages take no time or no round was
     /// recovered.
     pub seconds: Option<f64>,
-    /// Worst factor ‖a‖₂ by which decoding from M − s rows amplifies errors ([`Code::amplification`]).
+    /// Worst factor ‖a‖₂ by which decoding from M − s rows amplifies errors ([`Code::amplification`]); NaN,
+    /// like what leaks, and empty in tables where it is not computed.
+    #[serde(serialize_with = "known")]
     pub amplification: f64,
     /// Worst client's leakage to another client, nats per coordinate, among clients of equal size: when no
     /// message is lost, or with `gc-plus` over seeded patterns of losses.
+    #[serde(serialize_with = "known")]
     pub leakage_neighbour: f64,
     /// The same to the server.
+    #[serde(serialize_with = "known")]
     pub leakage_server: f64,
     /// Whether no other candidate is at least as good in outage, bytes, amplification and leakage, and better
-    /// in one.
+    /// in one; of those of which all is known, if there are any.
     pub pareto: bool,
 }
 
@@ -69,10 +88,18 @@ fn code_name<S: serde::Serializer>(code: &CodeKind, serializer: S) -> Result<S::
     serializer.serialize_str(code.name())
 }
 
+fn known<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.is_nan() { serializer.serialize_none() } else { serializer.serialize_f64(*value) }
+}
+
 impl Candidate {
     /// What is to be small.
     fn costs(&self) -> [f64; 5] {
         [self.outage, self.bytes, self.amplification, self.leakage_neighbour, self.leakage_server]
+    }
+
+    fn is_judged(&self) -> bool {
+        !self.costs().iter().any(|cost| cost.is_nan())
     }
 }
 
@@ -94,14 +121,27 @@ fn network(config: &Config) -> Result<Network> {
 fn codes(config: &Config, all: bool) -> Result<Vec<(CodeKind, usize)>> {
     let clients = config.clients;
     let (family, stragglers, _) = coding(&config.protocol)?;
-    let families = if family == CodeKind::Auto { CodeKind::FAMILIES.to_vec() } else { vec![family] };
-    let tolerances = match stragglers.count(clients) {
+    let families = match family {
+        // Of an outline no random code differs from a cyclic one.
+        CodeKind::Auto if clients > SOLVED_CLIENTS => {
+            vec![CodeKind::FractionalRepetition, CodeKind::CyclicMds]
+        }
+        CodeKind::Auto => CodeKind::FAMILIES.to_vec(),
+        family => vec![family],
+    };
+    let range = match stragglers.count(clients) {
         Ok(s) if !all => s..s + 1,
         _ => 0..clients,
     };
+    let of_family: Vec<(CodeKind, Vec<usize>)> =
+        families.iter().map(|&family| (family, tolerances(family, clients))).collect();
+    let some = |family: CodeKind| {
+        of_family.iter().find(|(of, _)| *of == family).map_or(&[][..], |(_, some)| some.as_slice())
+    };
     let mut codes = Vec::new();
-    for s in tolerances {
-        let existing = families.iter().copied().filter(|family| family.exists(clients, s));
+    for s in range {
+        let looked_at = |family: &CodeKind| family.exists(clients, s) && some(*family).contains(&s);
+        let existing = families.iter().copied().filter(looked_at);
         let most = if s == 0 || s + 1 == clients { 1 } else { usize::MAX };
         codes.extend(existing.take(most).map(|family| (family, s)));
     }
@@ -171,25 +211,164 @@ fn leakage(scheme: &dyn Aggregator, attempts: u32, config: &Config) -> Result<[f
     Ok(each.into_iter().fold([0.0; 2], |most, one| [most[0].max(one[0]), most[1].max(one[1])]))
 }
 
+/// The same of one of many clients, when nothing is lost; clients that a rotation maps on each other learn
+/// the same.
+fn leakage_among_many(scheme: &dyn Aggregator, attempts: u32, config: &Config) -> Result<[f64; 2]> {
+    let formal = scheme.formal(1, &Perfect, attempts)?;
+    let Formal::Real(views) = &formal else { return leakage(scheme, attempts, config) };
+    let stds = vec![config.privacy.update_std; config.clients];
+    let different = Rotation::of(&formal).map_or(config.clients, |rotation| rotation.step);
+    let neighbour = |m: usize| {
+        let view = View::of(views, Coalition::of([PartyId::Client(m as u16)]));
+        let leaks = lmip(&view.rows, &stds)?.into_iter().enumerate();
+        Ok(leaks.filter(|(k, _)| *k != m).map(|(_, leak)| leak).fold(0.0, f64::max))
+    };
+    let neighbours = (0..different).into_par_iter().map(neighbour).collect::<Result<Vec<f64>>>()?;
+    let server = lmip(&View::with_result(views, Coalition::of([PartyId::Server])).rows, &stds)?;
+    let largest = |leaks: Vec<f64>| leaks.into_iter().fold(0.0, f64::max);
+    Ok([largest(neighbours), largest(server)])
+}
+
+/// What hears of a candidate when it is found: its place, how many there are, and the candidate.
+pub type Found<'a> = &'a mut dyn FnMut(usize, usize, &Candidate);
+
+/// Whether messages take time.
+fn is_timed(links: &Network, clients: usize) -> bool {
+    links.deadline(PartyId::Client(0), PartyId::Server).is_some()
+        || links.deadline(PartyId::Client(0), PartyId::Client(clients as u16 - 1)).is_some()
+}
+
 /// Tabulates every code, tolerance and decoder for the configured network with each of the numbers of
-/// `attempts`, by ascending bytes. `coordinates` is the length of an update; `rounds` are played where
-/// something must be measured.
+/// `attempts`, by ascending bytes; among many clients some of them, see the [module](self). `coordinates` is
+/// the length of an update; `rounds` are played where something must be measured.
 ///
 /// # Errors
-/// A protocol without a gradient code, or a value that breaks a rule of the protocol or the network.
+/// A protocol without a gradient code, a value that breaks a rule of the protocol or the network, or more
+/// clients than [`DENSE_CLIENTS`](crate::coding::DENSE_CLIENTS).
 pub fn candidates(
     config: &Config,
     coordinates: usize,
     attempts: &[u32],
     rounds: u64,
 ) -> Result<Vec<Candidate>> {
+    candidates_as_found(config, coordinates, attempts, rounds, &mut |_, _, _| {})
+}
+
+/// [`candidates`], of which `found` hears one by one.
+///
+/// # Errors
+/// As there.
+pub fn candidates_as_found(
+    config: &Config,
+    coordinates: usize,
+    attempts: &[u32],
+    rounds: u64,
+    found: Found<'_>,
+) -> Result<Vec<Candidate>> {
+    check_clients(config.clients)?;
+    let mut all = if config.clients > SOLVED_CLIENTS {
+        outlined(config, coordinates, attempts, rounds, found)?
+    } else {
+        solved(config, coordinates, attempts, rounds, found)?
+    };
+    let judged = all.iter().any(Candidate::is_judged);
+    let costs: Vec<_> = all
+        .iter()
+        .filter(|one| !judged || one.is_judged())
+        .map(|one| one.costs().map(|c| if c.is_nan() { 0.0 } else { c }))
+        .collect();
+    for candidate in &mut all {
+        let own = candidate.costs().map(|c| if c.is_nan() { 0.0 } else { c });
+        candidate.pareto =
+            (!judged || candidate.is_judged()) && !costs.iter().any(|other| dominates(other, &own));
+    }
+    all.sort_by(|a, b| a.bytes.total_cmp(&b.bytes).then(a.outage.total_cmp(&b.outage)));
+    Ok(all)
+}
+
+/// Candidates among many clients.
+fn outlined(
+    config: &Config,
+    coordinates: usize,
+    attempts: &[u32],
+    rounds: u64,
+    found: Found<'_>,
+) -> Result<Vec<Candidate>> {
+    let links = network(config)?;
+    let timed = is_timed(&links, config.clients);
+    let sizes = Sizes::of_complete_sums(&config.protocol, coordinates)?;
+    let codes = codes(config, true)?;
+    let mut all = Vec::new();
+    for &(family, stragglers) in &codes {
+        let code = Outline::of(family, config.clients, stragglers);
+        let rounds = affordable_rounds(&code, rounds);
+        for &attempts in attempts {
+            let measure = || estimate(&code, &links, sizes, attempts, rounds);
+            let (outage, bytes, exact) = reliability(&code, &links, sizes, attempts, measure);
+            let timing = timed.then(measure).filter(|estimate| estimate.recovered > 0);
+            all.push(Candidate {
+                code: family,
+                stragglers,
+                decoder: DecoderKind::Standard.name(),
+                attempts,
+                outage,
+                exact,
+                bytes,
+                seconds: timing.and_then(|t| Some(t.seconds? / t.recovered as f64)),
+                amplification: f64::NAN,
+                leakage_neighbour: f64::NAN,
+                leakage_server: f64::NAN,
+                pareto: false,
+            });
+        }
+    }
+    all.sort_by(|a, b| a.bytes.total_cmp(&b.bytes));
+    if config.clients <= JUDGED_CLIENTS {
+        judge(config, &mut all, found)?;
+    }
+    Ok(all)
+}
+
+/// Computes conditioning and leakage of the cheapest candidates, and takes out those that are conditioned too
+/// badly to be built.
+fn judge(config: &Config, all: &mut Vec<Candidate>, found: Found<'_>) -> Result<()> {
+    let seed = Seed::new(config.seed);
+    let (mut place, mut judged) = (0, 0);
+    while judged < JUDGED && place < all.len() {
+        let candidate = &mut all[place];
+        let (code, stragglers) = (candidate.code, candidate.stragglers);
+        let protocol = with_code(&config.protocol, code, stragglers, DecoderKind::Standard)?;
+        let scheme = where_it_exists(&protocol, config.clients, seed.child("protocol", 0))?;
+        let Some((scheme, code)) = scheme.as_ref().and_then(|scheme| Some((scheme, scheme.code()?))) else {
+            all.remove(place);
+            continue;
+        };
+        candidate.amplification = code.amplification(affordable(config.clients), seed.child("plan", 0));
+        let [neighbour, server] = leakage_among_many(&**scheme, candidate.attempts, config)?;
+        (candidate.leakage_neighbour, candidate.leakage_server) = (neighbour, server);
+        (place, judged) = (place + 1, judged + 1);
+        found(judged, JUDGED.min(all.len()), &all[place - 1]);
+    }
+    Ok(())
+}
+
+/// Candidates among few clients: all of them, with everything.
+fn solved(
+    config: &Config,
+    coordinates: usize,
+    attempts: &[u32],
+    rounds: u64,
+    report: Found<'_>,
+) -> Result<Vec<Candidate>> {
     let links = network(config)?;
     let seed = Seed::new(config.seed);
-    let timed = links.deadline(PartyId::Client(0), PartyId::Server).is_some()
-        || links.deadline(PartyId::Client(0), PartyId::Client(config.clients as u16 - 1)).is_some();
+    let timed = is_timed(&links, config.clients);
+    let (codes, decoders) = (codes(config, true)?, decoders(&config.protocol));
+    let of_code = decoders.len() * attempts.len();
+    let total = codes.len() * of_code;
     let mut found = Vec::new();
-    for (family, stragglers) in codes(config, true)? {
-        for decoder in decoders(&config.protocol) {
+    for (place, (family, stragglers)) in codes.into_iter().enumerate() {
+        for &decoder in &decoders {
             let protocol = with_code(&config.protocol, family, stragglers, decoder)?;
             let scheme = where_it_exists(&protocol, config.clients, seed.child("protocol", 0))?;
             let Some(scheme) = scheme else { continue };
@@ -215,18 +394,15 @@ pub fn candidates(
                     leakage_server: server,
                     pareto: false,
                 });
+                found.last().into_iter().for_each(|one| report((place + 1) * of_code, total, one));
             }
         }
     }
-    let costs: Vec<_> = found.iter().map(Candidate::costs).collect();
-    for (candidate, own) in found.iter_mut().zip(&costs) {
-        candidate.pareto = !costs.iter().any(|other| dominates(other, own));
-    }
-    found.sort_by(|a, b| a.bytes.total_cmp(&b.bytes).then(a.outage.total_cmp(&b.outage)));
     Ok(found)
 }
 
-/// Replaces `stragglers = "default"` by its number, and `stragglers = "auto"` by the tolerance, and `code = "auto"` beside it by the code, that need the
+/// Replaces `stragglers = "default"` by its number, and `stragglers = "auto"` by the tolerance, and `code =
+/// "auto"` beside it by the code, that need the
 /// fewest expected bytes per recovered round over the configured network with the configured attempts; among
 /// equals the first in the order of tolerance. `protocol` replaces the configuration's own; any other
 /// protocol is returned as it is.
@@ -243,8 +419,12 @@ pub fn resolve(protocol: &ProtocolConfig, config: &Config, coordinates: usize) -
         _ => return Ok(protocol.clone()),
     }
     let config = Config { protocol: protocol.clone(), ..config.clone() };
+    check_clients(config.clients)?;
     let links = network(&config)?;
     let attempts = config.outage.attempts();
+    if config.clients > SOLVED_CLIENTS && coding(protocol)?.2 == DecoderKind::Standard {
+        return resolve_outlined(&config, &links, coordinates);
+    }
     let mut best: Option<(f64, ProtocolConfig)> = None;
     let (_, _, decoder) = coding(protocol)?;
     for (family, stragglers) in codes(&config, false)? {
@@ -253,17 +433,42 @@ pub fn resolve(protocol: &ProtocolConfig, config: &Config, coordinates: usize) -
         let Some(scheme) = where_it_exists(&candidate, config.clients, seed)? else { continue };
         let Some(code) = scheme.code() else { continue };
         let sizes = Sizes::of(&*scheme, config.clients, coordinates)?;
-        let rounds = if code.takes_incomplete() { STACKED_ROUNDS } else { ROUNDS };
+        let rounds = affordable_rounds(code, if code.takes_incomplete() { STACKED_ROUNDS } else { ROUNDS });
         let measure = || estimate(code, &links, sizes, attempts, rounds);
         let (_, bytes, _) = reliability(code, &links, sizes, attempts, measure);
         if bytes < best.as_ref().map_or(f64::INFINITY, |(least, _)| *least) {
             best = Some((bytes, candidate));
         }
     }
-    best.map(|(_, protocol)| protocol).ok_or_else(|| {
-        let rule = "\"auto\" finds no code that recovers a round over this network; make the links better";
-        Error::config("protocol.stragglers", rule)
-    })
+    best.map(|(_, protocol)| protocol).ok_or_else(nothing_recovers)
+}
+
+fn nothing_recovers() -> Error {
+    let rule = "\"auto\" finds no code that recovers a round over this network; make the links better";
+    Error::config("protocol.stragglers", rule)
+}
+
+/// [`resolve`] among many clients: of the outlines the cheapest whose code can be built.
+fn resolve_outlined(config: &Config, links: &Network, coordinates: usize) -> Result<ProtocolConfig> {
+    let sizes = Sizes::of_complete_sums(&config.protocol, coordinates)?;
+    let attempts = config.outage.attempts();
+    let mut all: Vec<(f64, CodeKind, usize)> = Vec::new();
+    for (family, stragglers) in codes(config, false)? {
+        let code = Outline::of(family, config.clients, stragglers);
+        let rounds = affordable_rounds(&code, ROUNDS);
+        let measure = || estimate(&code, links, sizes, attempts, rounds);
+        let (_, bytes, _) = reliability(&code, links, sizes, attempts, measure);
+        all.push((bytes, family, stragglers));
+    }
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (_, family, stragglers) in all.into_iter().filter(|(bytes, ..)| *bytes < f64::INFINITY) {
+        let candidate = with_code(&config.protocol, family, stragglers, DecoderKind::Standard)?;
+        let seed = Seed::new(config.seed).child("protocol", 0);
+        if where_it_exists(&candidate, config.clients, seed)?.is_some() {
+            return Ok(candidate);
+        }
+    }
+    Err(nothing_recovers())
 }
 
 #[cfg(test)]

@@ -119,7 +119,8 @@ fn grid(config: &Config) -> Vec<(usize, ProtocolConfig)> {
 }
 
 /// Trains every protocol of `[[compare]]` at every σ and seed, paired in everything but the protocol, and
-/// audits it. `observe` sees every line when its run ends; runs that have one among `known` are not played again.
+/// audits it. `observe` sees every line when its run ends; runs that have one among `known` are not played
+/// again.
 ///
 /// # Errors
 /// A configuration value that breaks a rule.

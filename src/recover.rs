@@ -5,18 +5,36 @@
 //! the server decode or, with `gc-plus`, all rows of the round so far. The events are those that a training
 //! run with the same seed meets. [`closed_form`] is the law where there is one ([`crate::coding::outage`]).
 
+mod outline;
+
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::coding::{Code, CodeKind, Received, outage};
+use crate::coding::{Code, CodeKind, DENSE_CLIENTS, Received, outage};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::network::{Dependence, LinkModel, LinkUse, Perfect, round_seconds};
+use crate::network::{Dependence, LinkModel, LinkUse, round_seconds};
 use crate::protocol::cogc::{self, DecoderKind};
 use crate::protocol::{Aggregator, Coding, PartyId, ProtocolConfig, Stragglers, Update};
 use crate::seed::Seed;
+pub use outline::{Outline, SOLVED_CLIENTS, tolerances};
+
+/// Rounds that are played at a point where no number is asked for.
+pub const ROUNDS: u64 = 100_000;
+
+/// Uses of links that this takes among more than [`SOLVED_CLIENTS`] clients, about.
+const USES: u64 = 20_000_000;
+
+/// Rounds that are played at least.
+const LEAST_ROUNDS: u64 = 200;
+
+/// Clients up to which `gc-plus`, which solves a system for most rounds, is played.
+const STACKED_CLIENTS: usize = 128;
+
+/// Rounds · M³ that this takes, about.
+const STACKED_WORK: u64 = 1_000_000_000;
 
 /// Rounds that one thread plays at a time; the result does not depend on it but for the rounding of seconds.
 const BLOCK: u64 = 4096;
@@ -30,7 +48,31 @@ pub struct Sizes {
     pub upload: u64,
 }
 
+/// Links on which nothing reaches the server, which then has nothing to solve.
+struct Unanswered;
+
+impl LinkModel for Unanswered {
+    fn delivers(&self, link: LinkUse) -> bool {
+        link.to != PartyId::Server
+    }
+
+    fn erasure(&self, _: PartyId, to: PartyId, _: u64) -> f64 {
+        f64::from(u8::from(to == PartyId::Server))
+    }
+}
+
 impl Sizes {
+    /// Those of the coded protocol among any number of clients: the messages of complete sums do not depend
+    /// on it.
+    ///
+    /// # Errors
+    /// A rule that the section breaks.
+    pub(crate) fn of_complete_sums(protocol: &ProtocolConfig, coordinates: usize) -> Result<Self> {
+        let two = with_code(protocol, CodeKind::FractionalRepetition, 1, DecoderKind::Standard)?;
+        let scheme = two.build(2, Seed::new(0)).map_err(|error| error.within("protocol"))?;
+        Self::of(&*scheme, 2, coordinates)
+    }
+
     /// Measures the messages of `scheme` for updates of `coordinates` coordinates: their size is a header and
     /// a fixed number of bytes per coordinate, so that two short rounds tell it.
     ///
@@ -40,7 +82,7 @@ impl Sizes {
         let measure = |len: usize| -> Result<[u64; 2]> {
             let updates: Vec<Update> =
                 (0..clients).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.0; len]) }).collect();
-            let sent = scheme.aggregate(1, &updates, &Perfect, 1)?.sent;
+            let sent = scheme.aggregate(1, &updates, &Unanswered, 1)?.sent;
             let largest = |to_server: bool| {
                 let of_kind = sent.iter().filter(|(link, _)| (link.to == PartyId::Server) == to_server);
                 of_kind.map(|(link, _)| link.bytes).max().unwrap_or(0)
@@ -183,7 +225,8 @@ fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, rou
 
 /// The exact probability that a round is recovered within `attempts` attempts, where a closed form holds:
 /// when distinct links are independent, and with several attempts only when these are too. `None` otherwise,
-/// and for a `cyclic-mds` code of more than [`outage::EXACT_CLIENTS`] clients, nor for `gc-plus`.
+/// and for a `cyclic-mds` code of more than [`outage::EXACT_CLIENTS`] clients, nor for `gc-plus`. Of an
+/// [`Outline`] what it counts.
 #[must_use]
 pub fn closed_form(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32) -> Option<f64> {
     let holds = match links.dependence() {
@@ -193,7 +236,7 @@ pub fn closed_form(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempt
     };
     if !holds
         || code.takes_incomplete()
-        || code.kind() == CodeKind::CyclicMds && code.clients() > outage::EXACT_CLIENTS
+        || code.kind() == CodeKind::CyclicMds && code.clients() > outage::EXACT_CLIENTS && !code.is_outlined()
     {
         return None;
     }
@@ -256,41 +299,96 @@ pub(crate) fn where_it_exists(
     }
 }
 
+/// Refuses more clients than can be looked at in some minutes.
+pub(crate) fn check_clients(clients: usize) -> Result<()> {
+    if clients <= DENSE_CLIENTS {
+        return Ok(());
+    }
+    let rule = format!(
+        "codes are compared among at most {DENSE_CLIENTS} clients, and these are {clients}; give fewer, as many as a cohort has"
+    );
+    Err(Error::config("clients", rule))
+}
+
+/// Rounds that are played with a code where no number is asked for.
+pub(crate) fn affordable_rounds(code: &dyn Code, most: u64) -> u64 {
+    let clients = code.clients() as u64;
+    if code.clients() <= SOLVED_CLIENTS {
+        return most;
+    }
+    let uses = clients * (code.stragglers() as u64 + 1);
+    let solved = if code.takes_incomplete() { STACKED_WORK / clients.pow(3) } else { u64::MAX };
+    (USES / uses).min(solved).max(LEAST_ROUNDS).min(most)
+}
+
+/// What is known of a point of a grid when it is found: its place, how many there are, and its row.
+pub type Found<'a> = &'a mut dyn FnMut(usize, usize, &RecoveryRow);
+
 /// How often the configured protocol recovers a round of the configured network: `rounds` rounds for each of
-/// `tolerances`, or for every tolerance for which the configured code exists. Messages have the size that
-/// updates of `coordinates` coordinates need; the configuration's own rounds are not used.
+/// `tolerances`, or for every tolerance for which the configured code exists, among more than
+/// [`SOLVED_CLIENTS`] for some of them. Messages have the size that updates of `coordinates` coordinates
+/// need; the configuration's own rounds are not used. Without `rounds` they are [`ROUNDS`], and among many
+/// clients as many as 20 million uses of links make. `found` hears of every row.
+///
+/// Among many clients a code is an [`Outline`]: whether its numbers are conditioned well enough is not looked
+/// at, and a `cyclic-mds` code counts as decoding from M − s sums or more only.
 ///
 /// # Errors
 /// A protocol without a gradient code, a code that does not exist for one of `tolerances`, cohorts that are
-/// drawn, or a network that cannot be built.
+/// drawn, a network that cannot be built, more clients than [`DENSE_CLIENTS`], or with `gc-plus` than 128.
 pub fn recover(
     config: &Config,
     coordinates: usize,
     tolerances: Option<&[usize]>,
-    rounds: u64,
+    rounds: Option<u64>,
+    found: Found<'_>,
 ) -> Result<Vec<RecoveryRow>> {
     config.cohort.is_not_drawn()?;
     let (family, _, decoder) = coding(&config.protocol)?;
     let (clients, seed, attempts) = (config.clients, Seed::new(config.seed), config.outage.attempts());
-    let network = config.network.build(clients, rounds, seed.child("links", 0));
+    check_clients(clients)?;
+    if decoder == DecoderKind::GcPlus && clients > STACKED_CLIENTS {
+        let rule = format!(
+            "gc-plus solves a system of {clients} columns in every round, and at most {STACKED_CLIENTS} clients are played; take \
+             \"standard\", which recovers less"
+        );
+        return Err(Error::config("protocol.decoder", rule));
+    }
+    let most = rounds.unwrap_or(ROUNDS);
+    let network = config.network.build(clients, most, seed.child("links", 0));
     let network = network.map_err(|error| error.within("network"))?;
-    let asked = tolerances.map(<[usize]>::to_vec);
+    let asked = tolerances.map_or_else(|| outline::tolerances(family, clients), <[usize]>::to_vec);
     let mut rows = Vec::new();
-    for stragglers in asked.unwrap_or_else(|| (0..clients).collect()) {
-        let protocol = with_code(&config.protocol, family, stragglers, decoder)?;
-        let seed = seed.child("protocol", 0);
-        let scheme = match tolerances {
-            None => where_it_exists(&protocol, clients, seed)?,
-            Some(_) => Some(protocol.build(clients, seed).map_err(|error| error.within("protocol"))?),
+    for (place, &stragglers) in asked.iter().enumerate() {
+        let point = |code: &dyn Code, sizes: Sizes| {
+            let rounds = rounds.unwrap_or_else(|| affordable_rounds(code, ROUNDS));
+            let estimate = estimate(code, &network, sizes, attempts, rounds);
+            RecoveryRow::new(code, attempts, &estimate, closed_form(code, &network, sizes, attempts))
         };
-        let Some(scheme) = scheme else { continue };
-        let Some(code) = scheme.code() else { continue };
-        let sizes = Sizes::of(&*scheme, clients, coordinates)?;
-        let estimate = estimate(code, &network, sizes, attempts, rounds);
-        let law = closed_form(code, &network, sizes, attempts);
-        rows.push(RecoveryRow::new(code, attempts, &estimate, law));
+        let row = if clients > SOLVED_CLIENTS && decoder == DecoderKind::Standard {
+            exists(family, clients, stragglers)?;
+            let sizes = Sizes::of_complete_sums(&config.protocol, coordinates)?;
+            point(&Outline::of(family, clients, stragglers), sizes)
+        } else {
+            let protocol = with_code(&config.protocol, family, stragglers, decoder)?;
+            let seed = seed.child("protocol", 0);
+            let scheme = match tolerances {
+                None => where_it_exists(&protocol, clients, seed)?,
+                Some(_) => Some(protocol.build(clients, seed).map_err(|error| error.within("protocol"))?),
+            };
+            let Some(scheme) = scheme else { continue };
+            let Some(code) = scheme.code() else { continue };
+            point(code, Sizes::of(&*scheme, clients, coordinates)?)
+        };
+        found(place + 1, asked.len(), &row);
+        rows.push(row);
     }
     Ok(rows)
+}
+
+/// Whether a family exists for (M, s).
+fn exists(family: CodeKind, clients: usize, stragglers: usize) -> Result<()> {
+    crate::coding::check(family, clients, stragglers).map_err(|error| error.within("protocol"))
 }
 
 /// One point of a grid: a line of `recover.csv`.

@@ -16,14 +16,11 @@ pub(crate) fn line(text: Arguments<'_>) {
 }
 
 /// Standard error for writers that take a refusal badly: it takes everything.
-#[cfg(feature = "cli")]
 pub(crate) struct Stderr;
 
 /// Standard output, likewise.
-#[cfg(feature = "cli")]
 pub(crate) struct Stdout;
 
-#[cfg(feature = "cli")]
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _ = io::stderr().write_all(bytes);
@@ -35,7 +32,6 @@ impl Write for Stderr {
     }
 }
 
-#[cfg(feature = "cli")]
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _ = io::stdout().write_all(bytes);

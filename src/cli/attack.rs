@@ -62,9 +62,8 @@ fn into(config: &Config, setting: &Setting, directory: &Path, args: &Args) -> Re
         }
     };
     let file = |name: &str| directory.join(name);
-    if args.resume.is_none() {
+    if args.resume.is_none() && directory.exists() {
         claim(directory)?;
-        write_atomically(&file("config.toml"), config.to_toml()?.as_bytes())?;
     }
     // Written last, so that where it is the pictures are, too.
     let first = file("inversion.csv");
@@ -73,6 +72,10 @@ fn into(config: &Config, setting: &Setting, directory: &Path, args: &Args) -> Re
     } else {
         say("inverting the updates of one image each");
         let (inverted, strips) = invert(config, setting)?;
+        if args.resume.is_none() {
+            claim(directory)?;
+            write_atomically(&file("config.toml"), config.to_toml()?.as_bytes())?;
+        }
         let [channels, height, width] = setting.dataset().train.shape();
         report::plot_images(&strips, (channels, height, width), &file("images.png"))?;
         write_atomically(&first, &to_csv(&inverted)?)?;

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::progress::Points;
 use super::recover::Dimension;
 use super::{Count, print};
 use crate::config::Config;
 use crate::error::Result;
-use crate::plan::{Candidate, candidates};
+use crate::plan::{Candidate, candidates_as_found};
 use crate::record::to_csv;
+use crate::recover::SOLVED_CLIENTS;
 use crate::report::markdown;
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
@@ -40,6 +42,9 @@ pub(super) struct Plan {
     /// Print the table as CSV
     #[arg(long)]
     csv: bool,
+    /// Print no progress
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 pub(super) fn plan(args: &Plan) -> Result<()> {
@@ -48,11 +53,21 @@ pub(super) fn plan(args: &Plan) -> Result<()> {
     let coordinates = Dimension::default().of(&config, &args.count)?;
     let configured = [config.outage.attempts()];
     let attempts = if args.attempts.is_empty() { &configured[..] } else { &args.attempts };
-    let found = candidates(&config, coordinates, attempts, args.rounds)?;
-    if args.csv { print(&String::from_utf8_lossy(&to_csv(&found)?)) } else { print(&table(&found)) }
+    let mut progress = Points::new("plan", args.quiet);
+    let found = candidates_as_found(&config, coordinates, attempts, args.rounds, &mut |place, total, one| {
+        let (code, s, outage) = (one.code.name(), one.stragglers, 100.0 * one.outage);
+        progress.found(place, total, &format!("{code} s = {s}, {}: outage {outage:.3} %", one.decoder));
+    });
+    progress.finish();
+    let found = found?;
+    if args.csv {
+        print(&String::from_utf8_lossy(&to_csv(&found)?))
+    } else {
+        print(&table(&found, config.clients))
+    }
 }
 
-fn table(found: &[Candidate]) -> String {
+fn table(found: &[Candidate], clients: usize) -> String {
     let header = [
         "code",
         "s",
@@ -70,8 +85,10 @@ fn table(found: &[Candidate]) -> String {
         .iter()
         .map(|candidate| {
             let about = if candidate.exact { "" } else { "≈ " };
-            let real = |x: f64, decimals: usize| {
-                if x.is_finite() { format!("{x:.decimals$}") } else { "∞".into() }
+            let real = |x: f64, decimals: usize| match x {
+                _ if x.is_nan() => "–".into(),
+                _ if x.is_finite() => format!("{x:.decimals$}"),
+                _ => "∞".into(),
             };
             [
                 candidate.code.name().into(),
@@ -88,8 +105,15 @@ fn table(found: &[Candidate]) -> String {
             ]
         })
         .collect();
-    format!(
+    let mut text = format!(
         "{}\n≈ and time measured, all else computed; leakage in nats per coordinate among clients of equal size, without losses for standard, over tried losses for gc-plus\n",
         markdown(&header, &[0, 2, 10], &lines)
-    )
+    );
+    if clients > SOLVED_CLIENTS {
+        text += &format!(
+            "among more than {SOLVED_CLIENTS} clients: some tolerances, the standard decoder, and amplification and leakage of the \
+             cheapest codes only; the outage of cyclic-mds is an upper bound, as smaller sets that decode are not counted\n"
+        );
+    }
+    text
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -50,6 +50,53 @@ enum Display {
     Dashboard(ProgressBar),
     Lines { tenth: u64 },
     Quiet,
+}
+
+/// Shows the points of a table on standard error while they are computed, once that takes a while: an
+/// interrupted user keeps what was shown.
+pub struct Points {
+    label: &'static str,
+    start: Instant,
+    shown: Instant,
+    quiet: bool,
+    bar: Option<ProgressBar>,
+}
+
+/// What is found sooner is not shown, and lines are this far apart.
+const SOON: Duration = Duration::from_secs(2);
+
+impl Points {
+    /// Starts to show.
+    pub fn new(label: &'static str, quiet: bool) -> Self {
+        let terminal = !quiet && std::io::stderr().is_terminal();
+        let bar = terminal.then(|| bar(0, "{prefix:12} {bar:24} {pos}/{len} {elapsed}"));
+        bar.iter().for_each(|bar| bar.set_prefix(label));
+        Self { label, start: Instant::now(), shown: Instant::now(), quiet, bar }
+    }
+
+    /// Takes note of a point, in words.
+    pub fn found(&mut self, place: usize, total: usize, what: &str) {
+        if self.quiet || self.start.elapsed() < SOON {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(total as u64);
+                bar.set_position(place as u64);
+                bar.println(what);
+            }
+            None if self.shown.elapsed() >= SOON => {
+                self.shown = Instant::now();
+                say!("{}: {place}/{total}, {what}", self.label);
+            }
+            None => {}
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+    }
 }
 
 /// A bar with this template.

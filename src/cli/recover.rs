@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::progress::Points;
 use super::{Count, in_folder, print, stem};
+use crate::coding::CodeKind;
 use crate::config::Config;
 use crate::data::DataConfig;
 use crate::error::{Error, Result, count};
 use crate::learn::ModelConfig;
 use crate::record::{claim, to_csv, write_atomically};
-use crate::recover::{self, RecoveryRow};
+use crate::recover::{self, RecoveryRow, SOLVED_CLIENTS};
 use crate::report::{HeatMap, markdown};
 use crate::say::say;
 
@@ -30,12 +32,13 @@ pub(super) struct Recover {
     /// Columns of the grid: one key of the configuration and its values
     #[arg(long, value_name = "KEY=V1,V2,…")]
     sweep: Option<String>,
-    /// Rows of the grid: straggler tolerances [default: all for which the configured code exists]
+    /// Rows of the grid: straggler tolerances [default: all for which the configured code exists, 24 of them
+    /// among more than 32 clients]
     #[arg(long, value_name = "S1,S2,…", value_delimiter = ',')]
     stragglers: Vec<usize>,
-    /// Rounds played at every point
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
-    rounds: u64,
+    /// Rounds played at every point [default: 100000, fewer among more than 32 clients]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: Option<u64>,
     #[command(flatten)]
     count: Count,
     /// Seed of every random stream, instead of the configuration's
@@ -110,11 +113,18 @@ pub(super) fn recover(args: &Recover) -> Result<()> {
     let tolerances = (!args.stragglers.is_empty()).then_some(&args.stragglers[..]);
     let mut rows = Vec::new();
     let mut dimension = Dimension::default();
+    let mut progress = Points::new("recover", args.quiet);
     for (value, config) in values.iter().zip(&configs) {
         let coordinates = dimension.of(config, &args.count)?;
-        let column = recover::recover(config, coordinates, tolerances, args.rounds)?;
+        let mut found = |place, total, row: &RecoveryRow| {
+            let (code, s, percent) = (&row.code, row.stragglers, 100.0 * row.probability);
+            let at = if value.is_empty() { String::new() } else { format!("{key} = {value}, ") };
+            progress.found(place, total, &format!("{at}{code} s = {s}: recovered {percent:.3} %"));
+        };
+        let column = recover::recover(config, coordinates, tolerances, args.rounds, &mut found)?;
         rows.extend(column.into_iter().map(|row| RecoveryRow { value: value.clone(), ..row }));
     }
+    progress.finish();
 
     let name = format!("{}-recover", stem(&args.config));
     in_folder(args.out.as_deref(), &name, |directory| {
@@ -122,7 +132,7 @@ pub(super) fn recover(args: &Recover) -> Result<()> {
         write_atomically(&directory.join("config.toml"), configs[0].to_toml()?.as_bytes())?;
         let csv = to_csv(&rows)?;
         write_atomically(&directory.join("recover.csv"), &csv)?;
-        let table = table(&key, &rows);
+        let table = table(&key, &rows, configs[0].clients);
         write_atomically(&directory.join("recover.md"), table.as_bytes())?;
         heat_map(&stem(&args.config), &key, &values, &rows).write(&directory.join("recovery"))?;
         if args.csv {
@@ -137,7 +147,7 @@ pub(super) fn recover(args: &Recover) -> Result<()> {
     })
 }
 
-fn table(key: &str, rows: &[RecoveryRow]) -> String {
+fn table(key: &str, rows: &[RecoveryRow], clients: usize) -> String {
     let header = [
         if key.is_empty() { "sweep" } else { key },
         "code",
@@ -168,12 +178,18 @@ fn table(key: &str, rows: &[RecoveryRow]) -> String {
             ]
         })
         .collect();
-    let rounds = rows.first().map_or(0, |row| row.rounds);
-    format!(
-        "{}\n{} a line, ± one standard error; the last four columns per recovered round\n",
-        markdown(&header, &[0, 1], &lines),
-        count(rounds, "round")
-    )
+    let (least, most) =
+        rows.iter().fold((u64::MAX, 0), |(least, most), row| (least.min(row.rounds), most.max(row.rounds)));
+    let rounds = if least < most { format!("{least} to {most} rounds") } else { count(most, "round") };
+    let mut text = format!(
+        "{}\n{rounds} a line, ± one standard error; the last four columns per recovered round\n",
+        markdown(&header, &[0, 1], &lines)
+    );
+    if clients > SOLVED_CLIENTS && rows.iter().any(|row| row.code == CodeKind::CyclicMds.name()) {
+        text +=
+            "cyclic-mds counts as decoding from M − s sums or more: at least so many rounds are recovered\n";
+    }
+    text
 }
 
 fn heat_map(name: &str, key: &str, values: &[String], rows: &[RecoveryRow]) -> HeatMap {

@@ -33,7 +33,7 @@ pub struct Args {
 /// Writes the report.
 pub fn run(args: &Args) -> Result<()> {
     let out = report_path(&args.runs, args.out.as_deref())?;
-    make_parent(&out)?;
+    args.out.as_deref().map_or(Ok(()), make_parent)?;
     let names = || args.runs.iter().map(|path| super::stem(path)).collect::<Vec<_>>().join(", ");
     let title = args.title.clone().unwrap_or_else(names);
     write_report(&args.runs, &title, args.spread, &out)?;

@@ -34,18 +34,22 @@ pub(super) fn schema() -> Value {
 /// Of the reference of a section the lines of one key, with the heads that they stand under.
 fn only(reference: &str, section: &str, key: &str) -> String {
     let mut out = String::new();
-    let (mut head, mut kind) = (None, None);
+    let (mut head, mut kind, mut own) = (None, None, None);
     let mut lines = reference.lines();
     while let Some(line) = lines.next() {
         let inner = line.trim_start();
         if line.starts_with('[') {
             (head, kind) = (Some(line), None);
         }
-        let of_section = match head {
-            None => section.is_empty() && inner == line,
-            Some(head) => head.starts_with(&format!("[{section}]")),
-        };
+        let is_own = |head: &str| head.starts_with(&format!("[{section}]"));
         let chooses = super::TAGS.iter().any(|tag| inner.starts_with(&format!("{tag} = ")));
+        match head {
+            // The next kind, after a section within the one before.
+            Some(inside) if chooses && own.is_some() && !is_own(inside) => head = own,
+            Some(of_kind) if chooses && is_own(of_kind) => own = head,
+            _ => {}
+        }
+        let of_section = head.map_or(section.is_empty() && inner == line, is_own);
         if of_section && chooses {
             kind = Some(line);
         }

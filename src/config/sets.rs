@@ -60,13 +60,19 @@ pub(crate) fn with(base: &Table, assignments: &[Assignment]) -> Result<Changed, 
             Ok((config, former)) => return Ok(Changed { config, table, former, fallen }),
             Err(problem) => readable(&problem),
         };
+        // The key of a section with another kind that the new kind does not have, or not with this value.
         let (path, rule) = problem.split_once(": ").unwrap_or_default();
-        let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
-        let assigned = assignments.iter().any(|(own, _)| lies_in(own, path));
-        let kind = renewed.iter().find(|(own, _)| own == section && !assigned);
-        let (Some((_, kind)), true) = (kind, rule.starts_with("unknown key")) else { return Err(problem) };
-        let Some(old) = enter(&mut table, section)?.remove(key) else { return Err(problem) };
-        fallen.push(format!("{path} = {old} falls away: kind = {kind} has no such key"));
+        let of_section = |(section, kind): &(String, &Value)| {
+            let rest = path.strip_prefix(section.as_str())?.trim_start_matches('.');
+            let key = rest.split(['.', '[']).next().unwrap_or_default();
+            let path = if section.is_empty() { key.into() } else { format!("{section}.{key}") };
+            let assigned = assignments.iter().any(|(own, _)| lies_in(own, &path));
+            (!assigned).then(|| (section.clone(), key.to_owned(), kind.to_string()))
+        };
+        let Some((section, key, kind)) = renewed.iter().find_map(of_section) else { return Err(problem) };
+        let Some(old) = enter(&mut table, &section)?.remove(&key) else { return Err(problem) };
+        let why = if rule.starts_with("unknown key") { "has no such key" } else { "takes others" };
+        fallen.push(format!("{section}.{key} = {old} falls away: kind = {kind} {why}"));
     }
 }
 
@@ -150,6 +156,14 @@ mod tests {
         }
         let text = first.config.to_toml().unwrap();
         assert!(text.contains("stragglers = 1") && text.contains("learning_rate = 0.3"), "{text}");
+    }
+
+    #[test]
+    fn values_that_the_new_kind_does_not_take_fall_away() {
+        let base = "[protocol]\nkind = \"sec-cogc\"\nkeys = \"fair\"\n";
+        let fallen = changed(base, &["protocol.kind=sec-agg"]).unwrap().fallen;
+        assert_eq!(fallen, ["protocol.keys = \"fair\" falls away: kind = \"sec-agg\" takes others"]);
+        assert!(changed(base, &["protocol.kind=sec-agg", "protocol.keys=fair"]).is_err());
     }
 
     #[test]

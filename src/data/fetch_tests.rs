@@ -206,7 +206,7 @@ fn complete_datasets_are_fetched_verified_and_loaded() {
         let config = super::super::DataConfig { name, dir: Some(dir.path().into()), ..Default::default() };
         let start = std::time::Instant::now();
         let data = config.load().unwrap();
-        eprintln!("{report}; loaded in {:?}; {:?}", start.elapsed(), data.normalisation);
+        crate::say::line(format_args!("{report}; loaded in {:?}", start.elapsed()));
         assert_eq!((data.train.len(), data.test.len()), name.entry().unwrap().counts);
     }
 }

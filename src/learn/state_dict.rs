@@ -6,9 +6,9 @@
 //!
 //! | layer | tensors here | in the flat vector |
 //! |---|---|---|
-//! | `Linear` | `weight` [out, in], `bias` [out] | `weight` [in, out] |
-//! | `Conv1d`, `Conv2d` | `weight` [out, in, height, width], `bias` [out] | the same |
-//! | `GroupNorm`, `LayerNorm` | `weight`, `bias` [channels] | called `gamma`, `beta` |
+//! | `Linear` | `weight` \[out, in\], `bias` \[out\] | `weight` \[in, out\] |
+//! | `Conv1d`, `Conv2d` | `weight` \[out, in, height, width\], `bias` \[out\] | the same |
+//! | `GroupNorm`, `LayerNorm` | `weight`, `bias` \[channels\] | called `gamma`, `beta` |
 //!
 //! No model keeps running statistics.
 

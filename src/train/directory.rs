@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::{Run, Setting, State};
 use crate::audit::lossless;
 use crate::config::{Config, SweepConfig};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::learn::state_dict::{About, StateDict};
 use crate::record::{
@@ -19,6 +22,19 @@ pub const BEST: &str = "best.safetensors";
 const START: &str = "start.safetensors";
 
 impl Setting {
+    /// SHA-256 of the examples and of their division over the clients, in hexadecimal.
+    pub(super) fn data_digest(&self) -> String {
+        let Dataset { train, test, .. } = &*self.dataset;
+        let mut all = Sha256::new();
+        all.update(train.digest());
+        all.update(test.digest());
+        for shard in &self.shards {
+            all.update((shard.len() as u64).to_le_bytes());
+            shard.iter().for_each(|&i| all.update((i as u64).to_le_bytes()));
+        }
+        all.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The weights of a model of this setting after `round` rounds, as PyTorch names them, and what they are
     /// for. Panics when they are not as many as the model has.
     #[must_use]

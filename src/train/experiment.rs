@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use sha2::{Digest, Sha256};
-
 use super::Run;
 use super::clients::{Division, divided, hold_out, weights_of};
 use super::crew::Alone;
@@ -322,19 +320,6 @@ impl Setting {
     pub fn class_table(&self) -> String {
         let Dataset { train, class_names, .. } = &*self.dataset;
         partition::class_table(train.labels(), class_names, &self.shards).to_string()
-    }
-
-    /// SHA-256 of the examples and of their division over the clients, in hexadecimal.
-    pub(super) fn data_digest(&self) -> String {
-        let Dataset { train, test, .. } = &*self.dataset;
-        let mut all = Sha256::new();
-        all.update(train.digest());
-        all.update(test.digest());
-        for shard in &self.shards {
-            all.update((shard.len() as u64).to_le_bytes());
-            shard.iter().for_each(|&i| all.update((i as u64).to_le_bytes()));
-        }
-        all.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Numbers of examples to train and to test on.

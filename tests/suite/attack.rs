@@ -96,10 +96,10 @@ fn what_cannot_be_attacked_is_refused_in_one_line() {
     );
     assert_eq!(
         refusal("attack.iterations=0"),
-        "error: configs/attack.toml: attack.iterations: 0 is too small; give at least 1"
+        "error: --set attack.iterations=0: attack.iterations: 0 is too small; give at least 1"
     );
     assert_eq!(
         refusal("attack.key_stds=[0.0]"),
-        "error: configs/attack.toml: attack.key_stds: give finite standard deviations greater than 0"
+        "error: --set attack.key_stds=[0.0]: attack.key_stds: give finite standard deviations greater than 0"
     );
 }

@@ -337,11 +337,11 @@ fn an_exceeded_bound_is_exit_code_1_after_the_table() {
         (["--coalition", "11"], "error: coalition `11`: `11` is not a client; they are numbered 1 to 10\n"),
         (
             ["--set", "privacy.ldp_delta=1"],
-            "error: configs/mnist.toml: privacy.ldp_delta: 1 must be greater than 0 and below 1\n",
+            "error: --set privacy.ldp_delta=1: privacy.ldp_delta: 1 must be greater than 0 and below 1\n",
         ),
         (
             ["--set", "privacy.max_ldp_epsilon=0"],
-            "error: configs/mnist.toml: privacy.max_ldp_epsilon: 0 must be a finite number greater than 0\n",
+            "error: --set privacy.max_ldp_epsilon=0: privacy.max_ldp_epsilon: 0 must be a finite number greater than 0\n",
         ),
     ] {
         assert_eq!(with(&wrong), (2, String::new(), line.into()));
@@ -461,6 +461,9 @@ fn a_rule_of_participation_learns_nothing_beyond_the_view_of_the_server() {
     assert_eq!(
         err,
         " WARN configs/mnist.toml: protocol.kind: \"fedau\" is a rule of participation now; write protocol.kind = \"fedavg\" and \
-         participation = { kind = \"fedau\" }\n"
+         participation = { kind = \"fedau\" }\n \
+         WARN configs/mnist.toml: protocol.keys = \"fair\" falls away: kind = \"fedau\" has no such key\n \
+         WARN configs/mnist.toml: protocol.key_std = 0.1 falls away: kind = \"fedau\" has no such key\n \
+         WARN configs/mnist.toml: protocol.stragglers = 7 falls away: kind = \"fedau\" has no such key\n"
     );
 }

@@ -495,7 +495,7 @@ fn what_cannot_be_served_is_refused_in_one_line() {
     );
     assert_eq!(
         set("deploy.upload_deadline=4"),
-        "error: run.toml: deploy.upload_deadline: 4 must be greater than share_deadline, 4: sums are sent when the shares are there"
+        "error: --set deploy.upload_deadline=4: deploy.upload_deadline: 4 must be greater than share_deadline, 4: sums are sent when the shares are there"
     );
     let missing = set("deploy.pki=nowhere");
     assert!(missing.contains("server.crt: there is no such file; `seccogc pki"), "{missing}");

@@ -25,6 +25,7 @@ mod guide;
 mod hierarchical;
 mod kit;
 mod links;
+mod many_clients;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod never_below;

@@ -151,9 +151,9 @@ fn wrong_requests_end_with_one_line() {
     let path = path.to_str().unwrap();
     let set = |set: &str| fails(&["plan", path, "--parameters", "10", "--set", set]);
     let word = set("protocol.stragglers=many");
-    assert!(word.contains("expected a number of stragglers from 0 on, or \"auto\""), "{word}");
+    assert!(word.contains("expected a whole number from 0 on, \"default\" or \"auto\""), "{word}");
     let negative = set("protocol.stragglers=-1");
-    assert!(negative.contains("expected a number of stragglers from 0 on"), "{negative}");
+    assert!(negative.contains("expected a whole number from 0 on"), "{negative}");
     assert!(set("protocol.kind=ideal").contains("`ideal` has no gradient code"));
     let dead = lossy(4, "kind = \"cogc\"\nstragglers = \"auto\"");
     let dead = Config {

@@ -93,7 +93,9 @@ fn a_wrong_grid_is_refused_in_one_line() {
         let error = Config::load("configs/privacy.toml".as_ref(), &sets).unwrap_err().to_string();
         assert_eq!(
             error,
-            "configs/privacy.toml: study.key_stds: give at least one standard deviation, each finite and greater than 0, ascending"
+            format!(
+                "--set study.key_stds={grid}: study.key_stds: give at least one standard deviation, each finite and greater than 0, ascending"
+            )
         );
     }
 }

@@ -210,7 +210,7 @@ fn wrong_sweeps_are_refused_before_anything_is_written() {
         ),
         (
             "evaluation.target=95",
-            "error: sweep.toml: evaluation.target: 95 is not an accuracy; give a fraction greater than 0 and at most 1",
+            "error: --set evaluation.target=95: evaluation.target: 95 is not an accuracy; give a fraction greater than 0 and at most 1",
         ),
     ] {
         let sets = ["--set", "sweep.variants=[]", "--set", "protocol.kind=sec-cogc", "--set", set];

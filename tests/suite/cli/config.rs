@@ -67,6 +67,9 @@ fn single_keys_are_explained() {
     let lines = text.lines().filter(|line| line.trim_start().starts_with("momentum = ")).count();
     let kinds = text.lines().filter(|line| line.trim_start().starts_with("kind = ")).count();
     assert!(lines > 1 && lines == kinds && text.lines().count() == 1 + 3 * lines, "{text}");
+    // Also where a kind before has sections of its own.
+    let text = shown(&["config", "explain", "protocol.stragglers"]);
+    assert_eq!(text.matches("stragglers = \"default\"").count(), 2, "{text}");
     let text = shown(&["config", "explain", "solver.kind"]);
     assert!(
         text.contains("kind = \"sgd\"") && text.contains("kind = \"fedprox\"") && !text.contains("rate = "),
@@ -117,7 +120,7 @@ fn a_check_says_what_would_run() {
 #[test]
 fn the_memory_of_a_check_is_that_of_the_run() {
     let folder = Folder::new();
-    for sets in [["model.kind=mlp", "clients=10"], ["model.kind=cnn", "clients=20"]] {
+    for sets in [["model.kind=mlp", "clients=10"], ["model.kind=cnn", "seed=7"]] {
         let sets = ["--set", sets[0], "--set", sets[1], "--set", "partition.kind=iid", "--set", "rounds=2"];
         let out = folder.path(sets[1]);
         let text = shown(&[&["config", "check", "configs/mnist.toml"][..], &sets].concat());

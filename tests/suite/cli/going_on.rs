@@ -78,7 +78,7 @@ fn another_configuration_is_refused_by_its_key() {
     let path = run(&folder, "run", 2, &[]);
     for (key, value, was) in [
         ("seed", "2", "1"),
-        ("clients", "9", "10"),
+        ("partition.classes", "2", "1"),
         ("model.hidden", "9", "8"),
         ("protocol.key_std", "2.5", "1.0"),
     ] {

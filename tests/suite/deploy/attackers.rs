@@ -173,7 +173,7 @@ fn a_downgrade_is_refused() {
     policy("least_key_ratio = 0.0\nmost_rounds = 7\n");
     assert_eq!(with("rounds = 9", "rounds = 8"), forbidden("8 rounds, and `most_rounds` is 7"));
     let long = with("share_deadline = 4.0", "share_deadline = 1e20");
-    assert!(long.contains("deploy.share_deadline: 100000000000000000000 is too long"), "{long}");
+    assert!(long.contains("deploy.share_deadline: 1e20 is too long"), "{long}");
 }
 
 #[test]
