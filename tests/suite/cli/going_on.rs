@@ -80,7 +80,7 @@ fn another_configuration_is_refused_by_its_key() {
         ("seed", "2", "1"),
         ("partition.classes", "2", "1"),
         ("model.hidden", "9", "8"),
-        ("protocol.key_std", "2.5", "1.0"),
+        ("protocol.key_std", "2.5", "0.1"),
     ] {
         let line = refusal(&["train", "--resume", &path, "--set", &format!("{key}={value}")]);
         let problem = format!(
