@@ -4,6 +4,7 @@ mod columns;
 mod labels;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -82,17 +83,7 @@ impl Table {
     /// Reads a file.
     pub fn read(path: &Path, format: &Format) -> Result<Self> {
         let refuse = |problem: String| Error::file(path, problem);
-        let (file, length) = bounds::open(path)?;
-        // A number takes eight bytes, and rarely fewer than four in the file; its example is copied once.
-        bounds::check_memory(length.saturating_mul(4)).map_err(|free| {
-            refuse(format!("{} of text; as a table they would take {free}", bounds::size(length)))
-        })?;
-        let mut lines = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .delimiter(format.delimiter)
-            .flexible(true)
-            .trim(csv::Trim::All)
-            .from_reader(Lines { file, length: 0 });
+        let mut lines = lines_of(path, format, false)?;
         let unreadable = |error: csv::Error| refuse(readable(&error));
         let mut record = StringRecord::new();
         if !lines.read_record(&mut record).map_err(unreadable)? {
@@ -180,16 +171,7 @@ impl Table {
     /// that of the class may be missing; `means` stand where values are missing, if they may.
     pub fn unlabelled(&self, path: &Path, format: &Format, means: &[f64]) -> Result<Examples> {
         let refuse = |problem: String| Error::file(path, problem);
-        let (file, length) = bounds::open(path)?;
-        bounds::check_memory(length.saturating_mul(4)).map_err(|free| {
-            refuse(format!("{} of text; as a table they would take {free}", bounds::size(length)))
-        })?;
-        let mut lines = csv::ReaderBuilder::new()
-            .has_headers(!self.layout.names.is_empty())
-            .delimiter(format.delimiter)
-            .flexible(true)
-            .trim(csv::Trim::All)
-            .from_reader(Lines { file, length: 0 });
+        let mut lines = lines_of(path, format, !self.layout.names.is_empty())?;
         let unreadable = |error: csv::Error| refuse(readable(&error));
         let header = lines.headers().map_err(unreadable)?.clone();
         let columns = self.layout.places(header.len()).map_err(refuse)?;
@@ -319,6 +301,19 @@ impl Table {
             }
         }
     }
+}
+
+/// The lines of a file that fits into the memory as a table.
+fn lines_of(path: &Path, format: &Format, headed: bool) -> Result<csv::Reader<Lines<File>>> {
+    let (file, length) = bounds::open(path)?;
+    // A number takes eight bytes, and rarely fewer than four in the file; its example is copied once.
+    bounds::check_memory(length.saturating_mul(4)).map_err(|free| {
+        let text = bounds::size(length);
+        Error::file(path, format!("{text} of text; as a table they would take {free}"))
+    })?;
+    let mut reader = csv::ReaderBuilder::new();
+    reader.has_headers(headed).delimiter(format.delimiter).flexible(true).trim(csv::Trim::All);
+    Ok(reader.from_reader(Lines { file, length: 0 }))
 }
 
 /// Tells what about a file is in doubt.
