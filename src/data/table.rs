@@ -187,7 +187,9 @@ impl Table {
             }
             for (feature, &column) in columns.iter().enumerate() {
                 let field = &record[column];
-                let at = || format!("line {line}, column {}", column + 1);
+                let name = self.layout.names.get(self.layout.of_feature(feature));
+                let name = name.map_or_else(String::new, |name| format!(" (`{name}`)"));
+                let at = || format!("line {line}, column {}{name}", column + 1);
                 let value = match (format.is_missing(field), format.on_missing) {
                     (true, OnMissing::Mean) => means[feature],
                     (true, _) => return Err(refuse(format!("{}: no value (`{field}`)", at()))),

@@ -154,12 +154,12 @@ fn new_rows_need_the_columns_of_the_training_table() {
     let refusal = |text: &str| predict(text).unwrap_err().replace(&path.display().to_string(), "new.csv");
     assert_eq!(
         refusal("x\n1\n"),
-        "new.csv: 1 columns; give the 2 of the features, with or without the class"
+        "new.csv: 1 column; give the 2 of the training table without that of the class, or with it"
     );
     assert_eq!(refusal("x,z\n1,2\n"), "new.csv: a column `z` where the training table has `y`");
     assert_eq!(
         refusal("x,y\n1,many\n"),
-        "new.csv: line 2, column 2 (`y`): `many` is not a finite number; features must be numbers"
+        "new.csv: line 2, column 2 (`y`): `many` is not a finite number; features must be numbers, and other columns named in data.ignore"
     );
 }
 

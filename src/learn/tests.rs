@@ -106,7 +106,9 @@ fn parameter_counts_are_those_of_the_literature() {
         let evaluation = learner.evaluate(&learner.init(Seed::new(0)), &data.test);
         assert!(evaluation.loss.is_finite() && evaluation.examples == 4);
     }
-    assert_eq!(mlp(usize::MAX).size([1, 28, 28], 10).unwrap(), usize::MAX);
+    let refused = mlp(usize::MAX).size([1, 28, 28], 10).unwrap_err().to_string();
+    assert!(refused.starts_with("hidden: 18446744073709551615 parameters are too many"), "{refused}");
+    assert!(mlp(340_000).size([1, 28, 28], 10).is_ok() && mlp(342_000).size([1, 28, 28], 10).is_err());
 }
 
 #[test]

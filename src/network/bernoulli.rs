@@ -140,7 +140,7 @@ mod tests {
         );
         assert_eq!(
             message(PerLink::PerClient(vec![0.1]), Shape::Star),
-            "erasure: the list has 1 numbers for 4 clients; give one per client, or one number for all"
+            "erasure: the list has 1 number for 4 clients; give one per client, or one number for all"
         );
     }
 }

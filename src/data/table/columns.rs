@@ -108,8 +108,8 @@ impl Layout {
             _ => {
                 let found = count(width, "column");
                 Err(format!(
-                    "{found}; give the {} of the training table, with or without the class",
-                    self.width
+                    "{found}; give the {} of the training table without that of the class, or with it",
+                    self.width - 1
                 ))
             }
         }
