@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{Common, device, load, print, show_warnings};
 use crate::bounds::{self, size};
-use crate::config::{self, Config};
+use crate::config::{self, Config, EvaluationConfig};
 use crate::error::{Error, Result};
 use crate::record::write_new;
 use crate::sweep::Sweep;
@@ -72,7 +72,9 @@ fn check(args: &Check) -> Result<()> {
         let sweep = Sweep::of(&config, args.config.parent().unwrap_or(Path::new("")))?;
         lines.push(format!("sweep: {} runs of {:?}", sweep.runs.len(), sweep.keys));
     }
-    let setting = Setting::build(&config, device)?;
+    // The round that is played is tested, as the one is that takes most.
+    let evaluation = EvaluationConfig { every: 1, ..config.evaluation.clone() };
+    let setting = Setting::build(&Config { evaluation, ..config.clone() }, device)?;
     lines.push(setting.class_table());
     lines.extend(of_setting(&config, &setting));
     let mut runs = Vec::new();
@@ -106,7 +108,8 @@ fn of_run(config: &Config, name: &str, run: &Run<'_>) -> Result<String> {
         Some(s) => format!(", code {} with s = {s}", scheme.code),
         None => String::new(),
     };
-    let seconds = row.seconds();
+    let tests = config.evaluation.every.max(1) as f64;
+    let seconds = row.seconds_local + row.seconds_coding + row.seconds_evaluation / tests;
     Ok(format!(
         "{name}: a round sends {} between clients and {} to the server and takes {seconds:.2} s here, {} rounds about {}{code}",
         size(row.bytes_between()),

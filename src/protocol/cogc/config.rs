@@ -49,9 +49,9 @@ pub struct CoGcConfig {
     /// "fractional-repetition".
     pub code: CodeKind,
     /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s
-    /// shares a round. "default" is 7, or clients − 2 with fewer than nine clients. "auto" takes the tolerance
-    /// (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
-    /// configured network.
+    /// shares a round. "default" is 7, or clients − 2 with fewer than nine clients. "auto" takes the
+    /// tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over
+    /// the configured network.
     pub stragglers: Stragglers,
     /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts
     /// of the round; every client then uploads in every attempt, with the list of the shares in its sum).
@@ -85,9 +85,9 @@ pub struct SecCoGcConfig {
     /// "fractional-repetition".
     pub code: CodeKind,
     /// Straggler tolerance s, 0 ≤ s < clients: any clients − s complete sums suffice; every client sends s
-    /// shares a round. "default" is 7, or clients − 2 with fewer than nine clients. "auto" takes the tolerance
-    /// (and with code = "auto" the code) with the fewest expected bytes per recovered round over the
-    /// configured network.
+    /// shares a round. "default" is 7, or clients − 2 with fewer than nine clients. "auto" takes the
+    /// tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over
+    /// the configured network.
     pub stragglers: Stragglers,
     /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts
     /// of the round; every client then uploads in every attempt, with the list of the shares in its sum).
