@@ -1,13 +1,22 @@
 //! Curves that lie on each other: one line, and one entry in the legend that names them all.
 
-use super::draw::Curve;
+use super::draw::{Axis, Curve, LEGEND_PITCH, Panel};
 
 /// Fewest points of curves that are said to be one; a common point alone is chance.
 const LEAST: usize = 2;
 
+impl Panel {
+    /// As high as asked, or higher where the legend needs it.
+    pub(super) fn of_curves(height: i32, y: Axis, curves: Vec<Curve>) -> Self {
+        let curves = merged(curves);
+        let legend = LEGEND_PITCH * curves.len() as i32;
+        Self { height: height.max(legend), x: None, y, curves, fills: vec![] }
+    }
+}
+
 /// The curves, those that are the same in every point and band drawn once, as the first of them, and called
 /// by all their names.
-pub(super) fn merged(curves: Vec<Curve>) -> Vec<Curve> {
+fn merged(curves: Vec<Curve>) -> Vec<Curve> {
     let mut kept: Vec<(Curve, Vec<String>)> = Vec::new();
     for curve in curves {
         let twin = kept.iter_mut().find(|(other, _)| curve.points.len() >= LEAST && same(other, &curve));

@@ -11,7 +11,6 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::coincide::merged;
 use super::raster::png;
 use crate::error::{Error, Result};
 use crate::record::write_atomically;
@@ -39,7 +38,7 @@ const PANEL_GAP: i32 = 45;
 const LEADER: i32 = 70;
 const SWATCH: i32 = 60;
 const SWATCH_GAP: i32 = 16;
-const LEGEND_PITCH: i32 = 46;
+pub(super) const LEGEND_PITCH: i32 = 46;
 /// Longer names end in `…`.
 const LEGEND_CHARACTERS: usize = 48;
 
@@ -181,15 +180,6 @@ impl Curve {
         let Some(mark) = mark else { return self };
         let most = LEGEND_CHARACTERS.saturating_sub(2 + mark.chars().count());
         Self { label: format!("{}, {mark}", shorten(name, most)), ..self }
-    }
-}
-
-impl Panel {
-    /// As high as asked, or higher where the legend needs it.
-    pub(super) fn of_curves(height: i32, y: Axis, curves: Vec<Curve>) -> Self {
-        let curves = merged(curves);
-        let legend = LEGEND_PITCH * curves.len() as i32;
-        Self { height: height.max(legend), x: None, y, curves, fills: vec![] }
     }
 }
 
