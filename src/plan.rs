@@ -272,18 +272,46 @@ pub fn candidates_as_found(
         solved(config, coordinates, attempts, rounds, found)?
     };
     let judged = all.iter().any(Candidate::is_judged);
-    let costs: Vec<_> = all
-        .iter()
-        .filter(|one| !judged || one.is_judged())
-        .map(|one| one.costs().map(|c| if c.is_nan() { 0.0 } else { c }))
-        .collect();
+    // What is known of none counts for none.
+    let known = |one: &Candidate| one.costs().map(|cost| if cost.is_nan() { 0.0 } else { cost });
+    let competes = |one: &Candidate| !judged || one.is_judged();
+    let costs: Vec<_> = all.iter().filter(|one| competes(one)).map(known).collect();
     for candidate in &mut all {
-        let own = candidate.costs().map(|c| if c.is_nan() { 0.0 } else { c });
-        candidate.pareto =
-            (!judged || candidate.is_judged()) && !costs.iter().any(|other| dominates(other, &own));
+        let own = known(candidate);
+        candidate.pareto = competes(candidate) && !costs.iter().any(|other| dominates(other, &own));
     }
     all.sort_by(|a, b| a.bytes.total_cmp(&b.bytes).then(a.outage.total_cmp(&b.outage)));
     Ok(all)
+}
+
+/// A candidate of which nothing is known yet.
+fn unjudged((code, stragglers): (CodeKind, usize), decoder: DecoderKind, attempts: u32) -> Candidate {
+    Candidate {
+        code,
+        stragglers,
+        decoder: decoder.name(),
+        attempts,
+        outage: f64::NAN,
+        exact: false,
+        bytes: f64::NAN,
+        seconds: None,
+        amplification: f64::NAN,
+        leakage_neighbour: f64::NAN,
+        leakage_server: f64::NAN,
+        pareto: false,
+    }
+}
+
+impl Candidate {
+    /// With its outage, bytes and time over these links; `rounds` are played where one must be measured.
+    fn over(self, code: &dyn Code, links: &Network, sizes: Sizes, rounds: u64) -> Self {
+        let measure = || estimate(code, links, sizes, self.attempts, rounds);
+        let (outage, bytes, exact) = reliability(code, links, sizes, self.attempts, measure);
+        let timed = is_timed(links, code.clients());
+        let timing = timed.then(measure).filter(|estimate| estimate.recovered > 0);
+        let seconds = timing.and_then(|t| Some(t.seconds? / t.recovered as f64));
+        Self { outage, bytes, exact, seconds, ..self }
+    }
 }
 
 /// Candidates among many clients.
@@ -295,32 +323,17 @@ fn outlined(
     found: Found<'_>,
 ) -> Result<Vec<Candidate>> {
     let links = network(config)?;
-    let timed = is_timed(&links, config.clients);
     let sizes = Sizes::of_complete_sums(&config.protocol, coordinates)?;
     let codes = codes(config, true)?;
     let mut all = Vec::new();
     for &(family, stragglers) in &codes {
         let code = Outline::of(family, config.clients, stragglers);
         let rounds = affordable_rounds(&code, rounds);
-        for &attempts in attempts {
-            let measure = || estimate(&code, &links, sizes, attempts, rounds);
-            let (outage, bytes, exact) = reliability(&code, &links, sizes, attempts, measure);
-            let timing = timed.then(measure).filter(|estimate| estimate.recovered > 0);
-            all.push(Candidate {
-                code: family,
-                stragglers,
-                decoder: DecoderKind::Standard.name(),
-                attempts,
-                outage,
-                exact,
-                bytes,
-                seconds: timing.and_then(|t| Some(t.seconds? / t.recovered as f64)),
-                amplification: f64::NAN,
-                leakage_neighbour: f64::NAN,
-                leakage_server: f64::NAN,
-                pareto: false,
-            });
-        }
+        let of = |&attempts: &u32| {
+            let candidate = unjudged((family, stragglers), DecoderKind::Standard, attempts);
+            candidate.over(&code, &links, sizes, rounds)
+        };
+        all.extend(attempts.iter().map(of));
     }
     all.sort_by(|a, b| a.bytes.total_cmp(&b.bytes));
     if config.clients <= JUDGED_CLIENTS {
@@ -362,7 +375,6 @@ fn solved(
 ) -> Result<Vec<Candidate>> {
     let links = network(config)?;
     let seed = Seed::new(config.seed);
-    let timed = is_timed(&links, config.clients);
     let (codes, decoders) = (codes(config, true)?, decoders(&config.protocol));
     let of_code = decoders.len() * attempts.len();
     let total = codes.len() * of_code;
@@ -376,25 +388,16 @@ fn solved(
             let sizes = Sizes::of(&*scheme, config.clients, coordinates)?;
             let amplification = code.amplification(TRIED_SETS, seed.child("plan", 0));
             for &attempts in attempts {
-                let measure = || estimate(code, &links, sizes, attempts, rounds);
-                let (outage, bytes, exact) = reliability(code, &links, sizes, attempts, measure);
-                let timing = timed.then(measure).filter(|estimate| estimate.recovered > 0);
-                let [neighbour, server] = leakage(&*scheme, attempts, config)?;
-                found.push(Candidate {
-                    code: family,
-                    stragglers,
-                    decoder: decoder.name(),
-                    attempts,
-                    outage,
-                    exact,
-                    bytes,
-                    seconds: timing.and_then(|t| Some(t.seconds? / t.recovered as f64)),
+                let candidate = unjudged((family, stragglers), decoder, attempts);
+                let [leakage_neighbour, leakage_server] = leakage(&*scheme, attempts, config)?;
+                let candidate = Candidate {
                     amplification,
-                    leakage_neighbour: neighbour,
-                    leakage_server: server,
-                    pareto: false,
-                });
-                found.last().into_iter().for_each(|one| report((place + 1) * of_code, total, one));
+                    leakage_neighbour,
+                    leakage_server,
+                    ..candidate.over(code, &links, sizes, rounds)
+                };
+                report((place + 1) * of_code, total, &candidate);
+                found.push(candidate);
             }
         }
     }
@@ -402,10 +405,9 @@ fn solved(
 }
 
 /// Replaces `stragglers = "default"` by its number, and `stragglers = "auto"` by the tolerance, and `code =
-/// "auto"` beside it by the code, that need the
-/// fewest expected bytes per recovered round over the configured network with the configured attempts; among
-/// equals the first in the order of tolerance. `protocol` replaces the configuration's own; any other
-/// protocol is returned as it is.
+/// "auto"` beside it by the code, that need the fewest expected bytes per recovered round over the configured
+/// network with the configured attempts; among equals the first in the order of tolerance. `protocol`
+/// replaces the configuration's own; any other protocol is returned as it is.
 ///
 /// # Errors
 /// A network over which no candidate recovers a round.
