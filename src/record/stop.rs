@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Row;
+use crate::error::count;
 
 /// What ends a run before its last round.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -22,18 +23,19 @@ impl Stop {
     #[must_use]
     pub fn ends(&self, rows: &[Row]) -> bool {
         let target = self.target.filter(|_| self.at_target);
-        let reached = |row: &Row| target.is_some_and(|accuracy| row.reaches(accuracy));
-        rows.iter().any(reached) || self.exhausted(rows).is_some()
+        let reached = target.is_some_and(|accuracy| rows.iter().any(|row| row.reaches(accuracy)));
+        reached || self.exhausted(rows).is_some()
     }
 
     /// The patience of a run with these rounds, where it is at its end.
     #[must_use]
     pub fn exhausted(&self, rows: &[Row]) -> Option<Exhausted> {
+        // Asked after every round: without a patience the rounds before are not looked through.
+        let patience = self.patience?;
         let best = best(rows)?;
         let later = rows.iter().filter(|row| row.round > best.round && row.test_accuracy.is_some()).count();
-        let over = self.patience.is_some_and(|patience| later as u64 >= patience);
         let accuracy = best.test_accuracy?;
-        over.then_some(Exhausted { tests: later as u64, round: best.round, accuracy })
+        (later as u64 >= patience).then_some(Exhausted { tests: later as u64, round: best.round, accuracy })
     }
 }
 
@@ -58,9 +60,8 @@ pub struct Exhausted {
 impl fmt::Display for Exhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { tests, round, accuracy } = self;
-        let plural = if *tests == 1 { "" } else { "s" };
-        let percent = 100.0 * accuracy;
-        write!(f, "patience exhausted by {tests} test{plural} no better than {percent:.2} % in round {round}")
+        let (tests, percent) = (count(tests, "test"), 100.0 * accuracy);
+        write!(f, "patience exhausted by {tests} no better than {percent:.2} % in round {round}")
     }
 }
 
