@@ -16,12 +16,9 @@ pub fn explain(prefix: &str) -> String {
     let defaults = serde_json::to_value(Config::default()).unwrap_or(Value::Null);
     let mut out = String::new();
     describe(&mut out, "", &schema(), &defaults, prefix);
-    if out.is_empty() && !prefix.is_empty() {
-        let (section, key) = prefix.rsplit_once('.').unwrap_or(("", prefix));
-        describe(&mut out, "", &schema(), &defaults, section);
-        out = only(&out, section, key);
-    }
-    out
+    // A key's section needs no distance from one before.
+    let of_key = !out.contains(&format!("[{prefix}"));
+    if of_key { out.trim_start().to_owned() } else { out }
 }
 
 /// The schema of all keys.
@@ -29,44 +26,6 @@ pub(super) fn schema() -> Value {
     let generator =
         schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     generator.into_generator().into_root_schema_for::<Config>().to_value()
-}
-
-/// Of the reference of a section the lines of one key, with the heads that they stand under.
-fn only(reference: &str, section: &str, key: &str) -> String {
-    let mut out = String::new();
-    let (mut head, mut kind, mut own) = (None, None, None);
-    let mut lines = reference.lines();
-    while let Some(line) = lines.next() {
-        let inner = line.trim_start();
-        if line.starts_with('[') {
-            (head, kind) = (Some(line), None);
-        }
-        let is_own = |head: &str| head.starts_with(&format!("[{section}]"));
-        let chooses = super::TAGS.iter().any(|tag| inner.starts_with(&format!("{tag} = ")));
-        match head {
-            // The next kind, after a section within the one before.
-            Some(inside) if chooses && own.is_some() && !is_own(inside) => head = own,
-            Some(of_kind) if chooses && is_own(of_kind) => own = head,
-            _ => {}
-        }
-        let of_section = head.map_or(section.is_empty() && inner == line, is_own);
-        if of_section && chooses {
-            kind = Some(line);
-        }
-        if !of_section || !inner.starts_with(&format!("{key} = ")) {
-            continue;
-        }
-        if out.is_empty() {
-            head.into_iter().for_each(|head| out += &format!("{head}\n"));
-        }
-        if chooses {
-            out += &format!("{line}\n");
-            continue;
-        }
-        kind.take().into_iter().for_each(|kind| out += &format!("{kind}\n"));
-        out += &format!("{line}\n{}\n", lines.next().unwrap_or_default());
-    }
-    out
 }
 
 pub(super) fn text<'a>(schema: &'a Value, key: &str) -> &'a str {
@@ -81,11 +40,12 @@ fn describe(out: &mut String, path: &str, schema: &Value, defaults: &Value, pref
         let default = defaults.get(key).unwrap_or(&Value::Null);
         let variants = variants(property);
         if let Some((tag, variants)) = variants {
-            section(out, &path, property, prefix);
+            let asked = |variant: &Value| names(&path, variant, prefix);
+            section(out, &path, property, prefix, variants.iter().any(asked));
             for variant in variants {
                 let kind = variant["properties"][tag]["const"].as_str().unwrap_or_default();
                 let chosen = default.get(tag).and_then(Value::as_str) == Some(kind);
-                if shown(&path, prefix) {
+                if shown(&path, prefix) || asked(variant) {
                     let mark = if chosen { "  (default)" } else { "" };
                     let _ = writeln!(
                         out,
@@ -101,10 +61,10 @@ fn describe(out: &mut String, path: &str, schema: &Value, defaults: &Value, pref
                 describe_values(out, "      ", &path, &inner, &own, prefix);
             }
         } else if property.get("properties").is_some() {
-            section(out, &path, property, prefix);
+            section(out, &path, property, prefix, names(&path, property, prefix));
             describe_values(out, "  ", &path, property, default, prefix);
         } else if let Some(items) = property.get("items").filter(|items| items.get("properties").is_some()) {
-            section(out, &format!("[{path}]"), property, prefix);
+            section(out, &format!("[{path}]"), property, prefix, false);
             for (name, item) in items["properties"].as_object().into_iter().flatten() {
                 if shown(&path, prefix) {
                     let _ = writeln!(out, "  {name}: {}", one_line(text(item, "description")));
@@ -127,11 +87,10 @@ fn describe_values(
 ) {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     for (key, property) in properties {
-        let items = property.get("items").and_then(|items| items.get("properties"));
-        if variants(property).is_some() || property.get("properties").is_some() || items.is_some() {
+        if is_section(property) {
             let nested = serde_json::json!({ "properties": { key: property } });
             describe(out, path, &nested, defaults, prefix);
-        } else if shown(path, prefix) {
+        } else if shown(path, prefix) || prefix == format!("{path}.{key}") {
             value(out, indent, key, property, defaults.get(key).unwrap_or(&Value::Null));
         }
     }
@@ -141,8 +100,21 @@ fn shown(path: &str, prefix: &str) -> bool {
     prefix.is_empty() || path == prefix || path.starts_with(&format!("{prefix}."))
 }
 
-fn section(out: &mut String, path: &str, schema: &Value, prefix: &str) {
-    if shown(path.trim_matches(['[', ']']), prefix) {
+/// Whether `prefix` is that of a value which stands directly in the section at `path`.
+fn names(path: &str, section: &Value, prefix: &str) -> bool {
+    let key = prefix.strip_prefix(path).and_then(|rest| rest.strip_prefix('.'));
+    let property = key.and_then(|key| section.get("properties")?.get(key));
+    property.is_some_and(|property| !is_section(property))
+}
+
+fn is_section(property: &Value) -> bool {
+    let items = property.get("items").and_then(|items| items.get("properties"));
+    variants(property).is_some() || property.get("properties").is_some() || items.is_some()
+}
+
+/// The head of a section that is shown, or of which a key is `asked` for.
+fn section(out: &mut String, path: &str, schema: &Value, prefix: &str, asked: bool) {
+    if asked || shown(path.trim_matches(['[', ']']), prefix) {
         let _ = writeln!(out, "\n[{path}]  {}", one_line(text(schema, "description")));
     }
 }
