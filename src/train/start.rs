@@ -1,12 +1,15 @@
 //! Models that training starts from.
 
-use std::fs;
 use std::path::Path;
 
+use crate::bounds;
 use crate::error::{Error, Result};
 use crate::learn::Learner;
 use crate::learn::state_dict::StateDict;
 use crate::record::Checkpoint;
+
+/// Most bytes of a model's file.
+const MOST_BYTES: u64 = 8 << 30;
 
 /// The last model of a run folder, and the rounds that it was trained for.
 ///
@@ -33,7 +36,7 @@ pub fn weights(path: &Path) -> Result<StateDict> {
     if path.is_dir() {
         return last_weights(path).map(|(_, weights)| weights);
     }
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = bounds::read(path, MOST_BYTES, "a model")?;
     StateDict::from_safetensors(&bytes).map_err(|problem| Error::file(path, problem))
 }
 
