@@ -5,6 +5,11 @@ use crate::error::short;
 /// Marks the start of a path inside an error message, so that outer levels can prepend theirs.
 const PATH_MARK: char = '\u{1}';
 
+/// Whether a dotted key is that of a section or value, or lies in it.
+pub(crate) fn lies_in(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// A message of the deserialiser in the words of the configuration.
 pub(crate) fn readable(problem: &str) -> String {
     let problem =

@@ -34,7 +34,7 @@ use crate::learn::Device;
 use crate::record::Played;
 use crate::record::{End, free_folder, to_csv};
 use crate::report::plot_run;
-use crate::say::{Stderr, Stdout, say};
+use crate::say::{Patient, say};
 use crate::train::{Alone, Crew, Setting};
 use progress::{Progress, View};
 
@@ -230,10 +230,10 @@ fn answer(cli: Result<Cli, clap::Error>, crew: &dyn Crew) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            let mut line = error.to_string().replace('\n', " ");
+            let mut line = error.to_string();
             let mut source = std::error::Error::source(&error);
             while let Some(cause) = source {
-                let text = cause.to_string().replace('\n', " ");
+                let text = plain(cause).to_string();
                 if !line.contains(&text) {
                     line = format!("{line}: {text}");
                 }
@@ -284,7 +284,7 @@ fn run(cli: Cli, crew: &dyn Crew) -> Result<ExitCode> {
         Verb::Experiment(args) => experiment::run(&args)?,
         Verb::Config(verb) => self::config::run(&verb)?,
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "seccogc", &mut Stdout);
+            clap_complete::generate(shell, &mut Cli::command(), "seccogc", &mut Patient(std::io::stdout()));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -341,18 +341,34 @@ fn in_folder<T>(out: Option<&Path>, name: &str, work: impl FnOnce(&Path) -> Resu
     done
 }
 
-/// Configuration of one run, and the name of its folder where none is given: of a new run, or of the one to
-/// go on with.
-fn begin(config: Option<&Path>, resume: Option<&Path>, common: &Common) -> Result<(Config, String)> {
+/// The configuration's file: of something new, or in the folder to go on with.
+fn source(config: Option<&Path>, resume: Option<&Path>) -> Result<PathBuf> {
     match (resume, config) {
-        (Some(run), _) => Ok((load(&run.join("config.toml"), common)?, stem(run))),
-        (None, Some(path)) => {
-            let config = load(path, common)?;
-            let name = format!("{}-{}-seed{}", stem(path), slug(&label(&config)), config.seed);
-            Ok((config, name))
-        }
-        (None, None) => Err(Error::Refused("give a configuration, or --resume with a run folder".into())),
+        (Some(folder), _) => Ok(folder.join("config.toml")),
+        (None, Some(path)) => Ok(path.to_owned()),
+        (None, None) => Err(Error::Refused("give a configuration, or --resume with a folder".into())),
     }
+}
+
+/// Configuration of one run, and the name of its folder where none is given.
+fn begin(config: Option<&Path>, resume: Option<&Path>, common: &Common) -> Result<(Config, String)> {
+    let path = source(config, resume)?;
+    let config = load(&path, common)?;
+    let name = format!("{}-{}-seed{}", stem(&path), slug(&label(&config)), config.seed);
+    Ok((config, name))
+}
+
+/// Prints what a verb found, as CSV where that is asked for, and where the rest lies.
+fn tell((csv, quiet): (bool, bool), as_csv: &[u8], table: &str, folder: &Path) -> Result<()> {
+    if csv {
+        print(&String::from_utf8_lossy(as_csv))?;
+    } else if !quiet {
+        print(&table)?;
+    }
+    if !quiet {
+        say!("results in {}", folder.display());
+    }
+    Ok(())
 }
 
 /// The device that is asked for, or else that of the run to go on with.
@@ -388,7 +404,10 @@ fn finish(verb: &str, directory: &Path, end: &End, common: &Common) -> Result<()
 /// Shows warnings on standard error.
 fn show_warnings(quiet: bool) {
     let level = if quiet { "error" } else { "seccogc=warn,error" };
-    let log = tracing_subscriber::fmt().with_env_filter(level).with_writer(|| Stderr).with_ansi(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(|| Patient(std::io::stderr()))
+        .with_ansi(false);
     // A second call in one process keeps the first log.
     let _ = log.without_time().with_target(false).try_init();
 }

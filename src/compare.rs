@@ -91,17 +91,19 @@ pub fn compare(
             let label = if seeds.len() == 1 { name.clone() } else { format!("{name} (seed {seed})") };
             let path = path_of(folder, name, seed);
             let clock = Instant::now();
+            // Of how many rounds this call has not taken the time.
             let (end, before) = match run.ended(&path)? {
-                Some(end) => (end, Played::read(&path)?.rows),
+                Some(end) => (end, usize::MAX),
                 None => {
                     let (state, mut recording) = run.go_on(&path)?;
                     let before = recording.rows()?;
                     watch.run(&label, &before);
-                    (run.record(state, &mut recording, &mut |row| watch.round(row))?.1, before)
+                    (run.record(state, &mut recording, &mut |row| watch.round(row))?.1, before.len())
                 }
             };
-            let seconds = clock.elapsed().as_secs_f64() + before.iter().map(Row::seconds).sum::<f64>();
+            let now = clock.elapsed().as_secs_f64();
             let played = Played::read(&path)?;
+            let seconds = now + played.rows.iter().take(before).map(Row::seconds).sum::<f64>();
             watch.over(&Over { label: &label, played: &played, end: &end, folder: &path })?;
             let scheme = run.aggregator().scheme();
             let summary = summarise(name, scheme, seed, &played, seconds, config.evaluation.target);

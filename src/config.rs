@@ -169,8 +169,10 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         let assignments: Vec<Assignment> =
             sets.iter().map(|set| sets::assignment(set)).collect::<Result<_>>()?;
-        // What is wrong with the file alone is not laid at a flag's door.
-        Self::read(table.clone()).map_err(|problem| Error::file(path, readable(&problem)))?;
+        if !assignments.is_empty() {
+            // What is wrong with the file alone is not laid at a flag's door.
+            Self::read(table.clone()).map_err(|problem| Error::file(path, readable(&problem)))?;
+        }
         let with = |some: &[Assignment]| -> Result<Changed, String> {
             let mut changed = sets::with(&table, some)?;
             changed.config.resolve_paths(folder);

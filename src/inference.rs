@@ -16,7 +16,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::learn::state_dict::StateDict;
 use crate::learn::{Device, predicted};
-use crate::record::RunInfo;
+use crate::record::{RunInfo, csv_of};
 use crate::train::{BEST, Setting, last_weights, weights};
 
 /// The files that a model can be exported to.
@@ -189,16 +189,6 @@ impl Predictions {
         let scores = self.logits.chunks_exact(self.classes.len());
         csv_of(std::iter::once(header).chain(self.names.iter().zip(scores).map(line)))
     }
-}
-
-/// Lines of equal length as CSV.
-fn csv_of(lines: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<u8>> {
-    let refuse = |error: String| Error::Refused(format!("cannot write CSV: {error}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for line in lines {
-        writer.write_record(&line).map_err(|error| refuse(error.to_string()))?;
-    }
-    writer.into_inner().map_err(|error| refuse(error.to_string()))
 }
 
 #[cfg(test)]

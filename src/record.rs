@@ -242,6 +242,19 @@ pub fn to_csv<T: Serialize>(rows: &[T]) -> Result<Vec<u8>> {
     writer.into_inner().map_err(|error| Error::Refused(format!("cannot write CSV: {error}")))
 }
 
+/// Lines of equal length as CSV.
+///
+/// # Errors
+/// Lines of unequal length.
+pub(crate) fn csv_of(lines: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<u8>> {
+    let refuse = |error: String| Error::Refused(format!("cannot write CSV: {error}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for line in lines {
+        writer.write_record(&line).map_err(|error| refuse(error.to_string()))?;
+    }
+    writer.into_inner().map_err(|error| refuse(error.to_string()))
+}
+
 /// `run.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunInfo {

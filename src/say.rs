@@ -15,31 +15,17 @@ pub(crate) fn line(text: Arguments<'_>) {
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
-/// Standard error for writers that take a refusal badly: it takes everything.
-pub(crate) struct Stderr;
+/// A stream for writers that take a refusal badly: it takes everything.
+pub(crate) struct Patient<W>(pub W);
 
-/// Standard output, likewise.
-pub(crate) struct Stdout;
-
-impl Write for Stderr {
+impl<W: Write> Write for Patient<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
+        let _ = self.0.write_all(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Write for Stdout {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stdout().write_all(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let _ = io::stdout().flush();
+        let _ = self.0.flush();
         Ok(())
     }
 }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Common, device, in_folder, load, print, stem};
+use super::{Common, device, in_folder, load, source, stem, tell};
 use crate::attack::{InversionRow, MembershipRow, invert, membership, proportion_interval};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::{claim, read_rows, to_csv, write_atomically};
 use crate::report;
 use crate::say::say;
@@ -43,15 +43,12 @@ struct RocRow<'a> {
 pub fn run(args: &Args) -> Result<()> {
     let common = &args.common;
     super::show_warnings(common.quiet);
-    let (config, name) = match (&args.resume, &args.config) {
-        (Some(folder), _) => (load(&folder.join("config.toml"), common)?, stem(folder)),
-        (None, Some(path)) => (load(path, common)?, stem(path)),
-        (None, None) => return Err(Error::Refused("give a configuration, or --resume with a folder".into())),
-    };
+    let path = source(args.config.as_deref(), args.resume.as_deref())?;
+    let config = load(&path, common)?;
     let mut setting = Setting::build(&config, device(common, None)?)?;
     setting.truncate(config.attack.examples);
     let out = args.resume.as_deref().or(common.out.as_deref());
-    in_folder(out, &name, |folder| into(&config, &setting, folder, args))
+    in_folder(out, &stem(&path), |folder| into(&config, &setting, folder, args))
 }
 
 fn into(config: &Config, setting: &Setting, directory: &Path, args: &Args) -> Result<()> {
@@ -62,6 +59,7 @@ fn into(config: &Config, setting: &Setting, directory: &Path, args: &Args) -> Re
         }
     };
     let file = |name: &str| directory.join(name);
+    // Before the work, which takes minutes, and leaves no folder where it is refused.
     if args.resume.is_none() && directory.exists() {
         claim(directory)?;
     }
@@ -100,13 +98,7 @@ fn into(config: &Config, setting: &Setting, directory: &Path, args: &Args) -> Re
     report::plot_roc(&named, "Membership inference", &file("roc"))?;
     let table = summary(&inverted, &tested);
     write_atomically(&file("summary.md"), table.as_bytes())?;
-    if common.csv {
-        print(&String::from_utf8_lossy(&csv))?;
-    } else if !common.quiet {
-        print(&table)?;
-    }
-    say(&format!("results in {}", directory.display()));
-    Ok(())
+    tell((common.csv, common.quiet), &csv, &table, directory)
 }
 
 fn keys(key_std: Option<f64>) -> String {

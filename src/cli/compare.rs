@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::job::Job;
 use super::progress::{Progress, View};
-use super::{Common, device, in_folder, print, show_warnings};
+use super::{Common, device, in_folder, show_warnings, tell};
 use crate::compare::{Comparison, Over, Watch, compare};
 use crate::error::{Error, Result};
 use crate::learn::Device;
@@ -86,14 +86,8 @@ fn into(job: &Job, folder: &Path, args: &Args, device: &Device) -> Result<()> {
     let found = compare(config, seeds, device, folder, args.resume.is_some(), &mut show)?;
     let Comparison { summaries, series, diverged } = found;
     plot_accuracy(&series, Spread::Deviation, name, &folder.join("comparison"))?;
-    if common.csv {
-        print(&String::from_utf8_lossy(&to_csv(&summaries)?))?;
-    } else if !common.quiet {
-        print(&report::table(&summaries))?;
-    }
-    if !common.quiet {
-        say!("results in {}", folder.display());
-    }
+    let told = (common.csv, common.quiet);
+    tell(told, &to_csv(&summaries)?, &report::table(&summaries), folder)?;
     match diverged[..] {
         [first, ..] if diverged.len() == summaries.len() => {
             let remedy = format!("so did every run of the comparison; {}", first.what.remedy());

@@ -119,8 +119,10 @@ fn log(quiet: bool) {
         "seccogc=info,zenoh=error,zenoh_link_commons::quic=warn,usvg=error,warn"
     };
     let filter = EnvFilter::try_from_env("SECCOGC_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| crate::say::Stderr).with_ansi(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| crate::say::Patient(std::io::stderr()))
+        .with_ansi(false);
     // A second call in one process keeps the first log.
     let _ = log.try_init();
 }

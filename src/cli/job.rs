@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Common, load, stem};
+use super::{Common, load, source, stem};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::record::kept_seeds;
@@ -22,25 +22,18 @@ impl Job {
     /// The job of a configuration with `[[compare]]` sections and that many seeds, or the one that a folder
     /// was left with.
     pub fn of(config: Option<&Path>, resume: Option<&Path>, seeds: u64, common: &Common) -> Result<Self> {
-        let path = match (config, resume) {
-            (_, Some(folder)) => folder.join("config.toml"),
-            (Some(path), None) => path.to_owned(),
-            (None, None) => {
-                return Err(Error::Refused("give a configuration, or --resume with a folder".into()));
-            }
-        };
+        let path = source(config, resume)?;
         let config = load(&path, common)?;
         if config.compare.is_empty() {
             let problem = "nothing to compare; add [[compare]] sections, each with a name and a protocol";
             return Err(Error::file(path, problem));
         }
         let out = resume.map(Path::to_owned).or_else(|| common.out.clone());
-        match resume {
-            Some(folder) => Ok(Self { config, seeds: kept_seeds(folder)?, out, name: stem(folder) }),
-            None => {
-                let seeds = (0..seeds).map(|n| config.seed.wrapping_add(n)).collect();
-                Ok(Self { config, seeds, out, name: stem(&path) })
-            }
-        }
+        let seeds = match resume {
+            Some(folder) => kept_seeds(folder)?,
+            None => (0..seeds).map(|n| config.seed.wrapping_add(n)).collect(),
+        };
+        let name = stem(resume.unwrap_or(&path));
+        Ok(Self { config, seeds, out, name })
     }
 }

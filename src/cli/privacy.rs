@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::job::Job;
-use super::{Common, device, in_folder, print};
+use super::{Common, device, in_folder, tell};
 use crate::error::Result;
 use crate::learn::Device;
 use crate::privacy_levels::{self, AccuracyRow};
@@ -77,15 +77,7 @@ fn into(job: &Job, directory: &Path, args: &Args, device: &Device) -> Result<()>
     let table = report::accuracy_table(&rows);
     write_atomically(&file("accuracy_privacy.md"), table.as_bytes())?;
     report::plot_privacy(&rows, "Accuracy against the level of privacy", &file("accuracy_privacy"))?;
-    if common.csv {
-        print(&String::from_utf8_lossy(&csv))?;
-    } else if !common.quiet {
-        print(&table)?;
-    }
-    if !common.quiet {
-        say!("results in {}", directory.display());
-    }
-    Ok(())
+    tell((common.csv, common.quiet), &csv, &table, directory)
 }
 
 fn line(row: &AccuracyRow) -> String {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::progress::Points;
-use super::{Count, in_folder, print, stem};
+use super::{Count, in_folder, stem, tell};
 use crate::coding::CodeKind;
 use crate::config::Config;
 use crate::data::DataConfig;
@@ -14,7 +14,6 @@ use crate::learn::ModelConfig;
 use crate::record::{claim, to_csv, write_atomically};
 use crate::recover::{self, RecoveryRow, SOLVED_CLIENTS};
 use crate::report::{HeatMap, markdown};
-use crate::say::say;
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     seccogc recover configs/mnist.toml\n  \
@@ -135,15 +134,7 @@ pub(super) fn recover(args: &Recover) -> Result<()> {
         let table = table(&key, &rows, configs[0].clients);
         write_atomically(&directory.join("recover.md"), table.as_bytes())?;
         heat_map(&stem(&args.config), &key, &values, &rows).write(&directory.join("recovery"))?;
-        if args.csv {
-            print(&String::from_utf8_lossy(&csv))?;
-        } else if !args.quiet {
-            print(&table)?;
-        }
-        if !args.quiet {
-            say!("results in {}", directory.display());
-        }
-        Ok(())
+        tell((args.csv, args.quiet), &csv, &table, directory)
     })
 }
 

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::Config;
-use crate::choice::readable;
+use crate::choice::{lies_in, readable};
 use crate::error::{Error, Result};
 
 /// Keys that choose the kind of their section.
@@ -63,10 +63,9 @@ pub(crate) fn with(base: &Table, assignments: &[Assignment]) -> Result<Changed, 
         // The key of a section with another kind that the new kind does not have, or not with this value.
         let (path, rule) = problem.split_once(": ").unwrap_or_default();
         let of_section = |(section, kind): &(String, &Value)| {
-            let rest = path.strip_prefix(section.as_str())?.trim_start_matches('.');
+            let rest = path.strip_prefix(section.as_str())?.strip_prefix('.')?;
             let key = rest.split(['.', '[']).next().unwrap_or_default();
-            let path = if section.is_empty() { key.into() } else { format!("{section}.{key}") };
-            let assigned = assignments.iter().any(|(own, _)| lies_in(own, &path));
+            let assigned = assignments.iter().any(|(own, _)| lies_in(own, &format!("{section}.{key}")));
             (!assigned).then(|| (section.clone(), key.to_owned(), kind.to_string()))
         };
         let Some((section, key, kind)) = renewed.iter().find_map(of_section) else { return Err(problem) };
@@ -74,11 +73,6 @@ pub(crate) fn with(base: &Table, assignments: &[Assignment]) -> Result<Changed, 
         let why = if rule.starts_with("unknown key") { "has no such key" } else { "takes others" };
         fallen.push(format!("{section}.{key} = {old} falls away: kind = {kind} {why}"));
     }
-}
-
-/// Whether a key is that of a section or value, or lies in it.
-fn lies_in(key: &str, path: &str) -> bool {
-    key == path || key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Gives what is written in a section the values that it has in another.

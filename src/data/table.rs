@@ -144,8 +144,8 @@ impl Table {
                 (true, OnMissing::Mean) => self.features.push(f64::NAN),
                 (false, _) if column == label => {}
                 (false, _) => {
-                    let value = field.parse().ok().filter(|x: &f64| (*x as f32).is_finite());
-                    self.features.push(value.ok_or_else(|| format!("{}: {}", at(), no_number(field)))?);
+                    let value = number(field).map_err(|problem| format!("{}: {problem}", at()));
+                    self.features.push(value?);
                 }
             }
         }
@@ -193,10 +193,7 @@ impl Table {
                 let value = match (format.is_missing(field), format.on_missing) {
                     (true, OnMissing::Mean) => means[feature],
                     (true, _) => return Err(refuse(format!("{}: no value (`{field}`)", at()))),
-                    (false, _) => {
-                        let value = field.parse().ok().filter(|x: &f64| (*x as f32).is_finite());
-                        value.ok_or_else(|| refuse(format!("{}: {}", at(), no_number(field))))?
-                    }
+                    (false, _) => number(field).map_err(|problem| refuse(format!("{}: {problem}", at())))?,
                 };
                 features.push(value);
             }
@@ -321,6 +318,12 @@ fn lines_of(path: &Path, format: &Format, headed: bool) -> Result<csv::Reader<Li
 /// Tells what about a file is in doubt.
 pub(super) fn warn(path: &Path, doubt: String) {
     tracing::warn!("{}", Error::file(path, doubt));
+}
+
+/// A field as a feature.
+fn number(field: &str) -> Result<f64, String> {
+    let value = field.parse().ok().filter(|x: &f64| (*x as f32).is_finite());
+    value.ok_or_else(|| no_number(field))
 }
 
 /// Why a field is no feature.

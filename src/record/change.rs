@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::choice::lies_in;
+
 /// What rounds that were played before depend on, as later ones do: with another value the tables would mix
 /// two runs.
 const FIXED: [&str; 12] = [
@@ -38,10 +40,6 @@ pub struct Change {
     pub is: Option<Value>,
 }
 
-fn within(key: &str, section: &str) -> bool {
-    key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
 /// The keys in which two configurations differ, TOML both; nothing where one is none.
 #[must_use]
 pub fn changes(was: &str, is: &str) -> Vec<Change> {
@@ -71,7 +69,7 @@ fn compare(section: &str, was: &Table, is: &Table, found: &mut Vec<Change>) {
 #[must_use]
 pub fn refused(changes: &[Change]) -> Option<String> {
     let fixed = |key: &str| {
-        FIXED.iter().any(|section| within(key, section)) && !PLACES.iter().any(|place| within(key, place))
+        FIXED.iter().any(|section| lies_in(key, section)) && !PLACES.iter().any(|place| lies_in(key, place))
     };
     let Change { key, was, is, .. } = changes.iter().find(|change| fixed(&change.key))?;
     let say = |value: &Option<Value>| value.as_ref().map_or_else(|| "unset".into(), Value::to_string);
@@ -86,13 +84,9 @@ pub fn refused(changes: &[Change]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn between(was: &str, is: &str) -> Vec<Change> {
-        changes(was, is)
-    }
-
     #[test]
     fn differences_are_named_by_key() {
-        let found = between(
+        let found = changes(
             "rounds = 3\n[solver]\nkind = \"sgd\"\nclip_norm = 1.0\n[data]\ndir = \"a\"",
             "rounds = 9\n[solver]\nkind = \"sgd\"\nmomentum = 0.5\n[data]\ndir = \"b\"",
         );
@@ -113,10 +107,10 @@ mod tests {
             ),
             ("[solver]\nkind = \"sgd\"", "[solver]\nkind = \"scaffold\"", "solver.kind"),
         ] {
-            let line = refused(&between(was, is)).unwrap();
+            let line = refused(&changes(was, is)).unwrap();
             assert!(line.starts_with(&format!("{key}: the run was played with ")), "{line}");
         }
         // A key that only begins alike.
-        assert_eq!(refused(&between("datum = 1", "datum = 2")), None);
+        assert_eq!(refused(&changes("datum = 1", "datum = 2")), None);
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::make_parent;
 use crate::error::{Error, Result};
 
 /// The file in a run directory that the process which writes it holds locked.
@@ -54,9 +55,7 @@ fn names(base: &Path) -> impl Iterator<Item = PathBuf> {
 /// # Errors
 /// A folder that cannot be created.
 pub fn free_folder(base: &Path) -> Result<PathBuf> {
-    if let Some(parent) = base.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-    }
+    make_parent(base)?;
     for path in names(base) {
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Sweep, SweepRun};
 use crate::error::{Error, Result};
-use crate::record::{Measures, Played, Row, RunInfo, to_csv, write_atomically};
+use crate::record::{Measures, Played, Row, RunInfo, csv_of, to_csv, write_atomically};
 
 /// One run of a sweep, as `runs.csv` has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,16 +44,6 @@ fn fields(row: &impl Serialize) -> Result<(StringRecord, StringRecord)> {
     let header = reader.headers().map_err(refuse)?.clone();
     let record = reader.records().next().transpose().map_err(refuse)?.unwrap_or_default();
     Ok((header, record))
-}
-
-/// Lines of equal length as CSV.
-fn csv_of(lines: impl IntoIterator<Item = Vec<String>>) -> Result<Vec<u8>> {
-    let refuse = |error: String| Error::Refused(format!("cannot write CSV: {error}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for line in lines {
-        writer.write_record(&line).map_err(|error| refuse(error.to_string()))?;
-    }
-    writer.into_inner().map_err(|error| refuse(error.to_string()))
 }
 
 /// The runs of a sweep whose run directories below `folder` are finished, and those that are not.
