@@ -74,6 +74,12 @@ pub enum Error {
         /// What it did.
         what: String,
     },
+    /// The user, or the program around this one, asked for an end.
+    #[error("stopped")]
+    Stopped,
+    /// A part of one's own failed, such as a learner or whoever watches a run.
+    #[error("{}", plain(.0))]
+    Own(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Anything else that the user asked for and cannot have.
     #[error("{}", plain(.0))]
     Refused(String),
@@ -95,11 +101,13 @@ impl Error {
         Self::File { path: path.as_ref().to_owned(), problem: problem.into() }
     }
 
-    /// The exit code of a program that ends with this: 3 for divergence, 2 for the rest.
+    /// The exit code of a program that ends with this: 3 for divergence, 130 where it was stopped, as shells
+    /// have it, 2 for the rest.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Diverged { .. } => 3,
+            Self::Stopped => 130,
             _ => 2,
         }
     }
