@@ -32,7 +32,7 @@ use crate::config::{Config, slug};
 use crate::error::{Error, Result, plain};
 use crate::learn::Device;
 use crate::record::Played;
-use crate::record::{End, free_folder, to_csv};
+use crate::record::{End, free_folder, rounds_csv};
 use crate::report::plot_run;
 use crate::say::{Patient, say};
 use crate::train::{Alone, Crew, Setting};
@@ -389,7 +389,7 @@ fn finish(verb: &str, directory: &Path, end: &End, common: &Common) -> Result<()
         say!("results in {}", directory.display());
     }
     if common.csv {
-        print(&String::from_utf8_lossy(&to_csv(&played.rows)?))?;
+        print(&String::from_utf8_lossy(&rounds_csv(&played.rows)?))?;
     }
     match end.diverged {
         None => Ok(()),
@@ -437,7 +437,10 @@ fn train(args: &Train, crew: &dyn Crew) -> Result<()> {
         let view = View::of(common.quiet, args.dashboard);
         let mut progress = Progress::new(&label(&config), config.rounds, view);
         progress.after(recording.rows()?);
-        let (_, end) = run.record(state, &mut recording, &mut |row| progress.row(row))?;
+        let (_, end) = run.record(state, &mut recording, &mut |row| {
+            progress.row(row);
+            Ok(())
+        })?;
         progress.finish(&end);
         finish("train", folder, &end, common)
     })

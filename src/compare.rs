@@ -1,14 +1,14 @@
 //! The main job: several protocols over the same data, batches, initial models and link failures.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::config::{Config, slug};
 use crate::error::{Diverged, Result};
-use crate::learn::Device;
 use crate::record::{End, Played, Row, claim, keep_seeds, to_csv, write_atomically};
 use crate::report::{self, Series, Summary, summarise};
-use crate::train::Setting;
+use crate::train::{Crew, Setting};
 
 /// Sees what [`compare`] does.
 pub trait Watch {
@@ -19,13 +19,26 @@ pub trait Watch {
     fn run(&mut self, label: &str, before: &[Row]);
 
     /// A round of it is over.
-    fn round(&mut self, row: &Row);
+    ///
+    /// # Errors
+    /// Whatever ends the comparison.
+    fn round(&mut self, row: &Row) -> Result<()>;
 
     /// A run is over.
     ///
     /// # Errors
     /// Whatever ends the comparison.
     fn over(&mut self, how: &Over<'_>) -> Result<()>;
+}
+
+/// Who plays the runs of a comparison.
+pub struct Players<'a> {
+    /// Makes the setting of a configuration; the configurations of a comparison differ in their seeds.
+    pub setting: &'a dyn Fn(&Config) -> Result<Setting>,
+    /// Trains and tests the clients.
+    pub crew: &'a dyn Crew,
+    /// Set when the comparison is to end before its next client, with [`Error::Stopped`](crate::Error).
+    pub stop: Option<&'a AtomicBool>,
 }
 
 /// A run that is over, or has diverged.
@@ -62,12 +75,12 @@ pub struct Comparison {
 pub fn compare(
     config: &Config,
     seeds: &[u64],
-    device: &Device,
+    players: &Players<'_>,
     folder: &Path,
     resume: bool,
     watch: &mut dyn Watch,
 ) -> Result<Comparison> {
-    let setting_of = |seed| Setting::build(&Config { seed, ..config.clone() }, device.clone());
+    let setting_of = |seed| (players.setting)(&Config { seed, ..config.clone() });
     let first = setting_of(seeds.first().copied().unwrap_or(config.seed))?;
     for (i, contender) in config.compare.iter().enumerate() {
         first.contender(contender).map_err(|error| error.within(&format!("compare[{i}]")))?;
@@ -86,7 +99,7 @@ pub fn compare(
     for &seed in seeds {
         let setting = next.take().map_or_else(|| setting_of(seed), Ok)?;
         for (i, contender) in config.compare.iter().enumerate() {
-            let run = setting.contender(contender)?;
+            let run = setting.contender(contender)?.with_crew(players.crew).with_stop(players.stop);
             let name = &contender.name;
             let label = if seeds.len() == 1 { name.clone() } else { format!("{name} (seed {seed})") };
             let path = path_of(folder, name, seed);

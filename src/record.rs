@@ -19,6 +19,7 @@ mod checkpoint;
 mod folder;
 mod measures;
 mod played;
+mod rounds;
 mod seeds;
 mod stop;
 mod target;
@@ -39,6 +40,8 @@ pub use folder::{claim, free_folder, last_name};
 pub use measures::Measures;
 pub use played::Played;
 pub(crate) use played::{kept, mark};
+pub use rounds::{Metrics, column, read_rounds, rounds_csv};
+use rounds::{Rounds, keep_up_to};
 pub use seeds::{keep_seeds, kept_seeds};
 pub use stop::{Exhausted, Stop, best};
 pub use target::{End, Reached, Target};
@@ -135,6 +138,10 @@ pub struct Row {
     pub seconds_coding: f64,
     /// Seconds of testing.
     pub seconds_evaluation: f64,
+    /// What a learner of one's own measured beside these, by column: `train_…`, the mean over the examples of
+    /// the clients that tell it, and `test_…` of the global model.
+    #[serde(skip)]
+    pub metrics: Metrics,
 }
 
 impl Row {
@@ -214,6 +221,7 @@ impl Row {
             seconds_local: 0.0,
             seconds_coding: 0.0,
             seconds_evaluation: 0.0,
+            metrics: Vec::new(),
         }
     }
 }
@@ -352,7 +360,7 @@ pub struct RunDir {
     path: PathBuf,
     /// Held as long as this lives.
     _lock: File,
-    rounds: csv::Writer<File>,
+    rounds: Rounds,
     clients: csv::Writer<File>,
     events: Option<Events>,
 }
@@ -377,7 +385,7 @@ impl RunDir {
     /// Tables that are missing or damaged; a folder in which another process writes.
     pub fn resume(path: &Path, round: u64, config: &str, info: &RunInfo, tensorboard: bool) -> Result<Self> {
         let lock = lock(path)?;
-        keep::<Row>(&path.join("rounds.csv"), |row| row.round <= round)?;
+        keep_up_to(round, &path.join("rounds.csv"))?;
         keep::<ClientRow>(&path.join("clients.csv"), |row| row.round <= round)?;
         write_atomically(&path.join("config.toml"), config.as_bytes())?;
         RunInfo { end: None, ..info.clone() }.save(&path.join("run.json"))?;
@@ -388,7 +396,7 @@ impl RunDir {
         Ok(Self {
             path: path.to_owned(),
             _lock: lock,
-            rounds: appender(&path.join("rounds.csv"))?,
+            rounds: Rounds::open(&path.join("rounds.csv"))?,
             clients: appender(&path.join("clients.csv"))?,
             events: tensorboard.then(|| Events::open(path, round)).transpose()?,
         })
@@ -399,7 +407,7 @@ impl RunDir {
     /// # Errors
     /// A table that is missing or damaged.
     pub fn rows(&self) -> Result<Vec<Row>> {
-        read_rows(&self.path.join("rounds.csv"))
+        read_rounds(&self.path.join("rounds.csv"))
     }
 
     /// Writes down that the run is over, when it reached its target, if it has one, and whether `stop` or
@@ -435,9 +443,8 @@ impl RunDir {
         for client in clients {
             self.clients.serialize(client).map_err(refuse)?;
         }
-        self.rounds.serialize(row).map_err(refuse)?;
         self.clients.flush().map_err(Error::io("write", self.path.join("clients.csv")))?;
-        self.rounds.flush().map_err(Error::io("write", self.path.join("rounds.csv")))?;
+        self.rounds.append(row)?;
         self.events.as_mut().map_or(Ok(()), |events| events.append(row))
     }
 }

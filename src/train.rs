@@ -10,13 +10,14 @@ pub(crate) mod ranks;
 mod row;
 mod start;
 mod step;
+mod work;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::cohort::{CohortLinks, Schemes, Silence};
 use crate::error::{Diverged, Result};
-use crate::learn::LocalUpdate;
 use crate::network::Replay;
 use crate::participation::{Participation, ParticipationConfig};
 use crate::privacy::Leakage;
@@ -24,7 +25,7 @@ use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
 use crate::record::{Checkpoint, ClientRow, Outcome, Row};
 pub(crate) use clients::divide;
 pub(crate) use clients::{LocalRound, mean_count};
-pub use crew::{Alone, Crew, Trained};
+pub use crew::{Alone, Crew, Tested, Trained};
 pub use directory::BEST;
 #[cfg(feature = "deploy")]
 pub(crate) use divergence::not_finite;
@@ -32,6 +33,7 @@ pub use experiment::{Experiment, Setting};
 use row::{Stopwatch, mean_loss};
 pub use start::{last_weights, weights};
 pub(crate) use step::relative_error;
+pub use work::Elsewhere;
 
 /// The state between two rounds.
 pub type State = Checkpoint;
@@ -56,6 +58,8 @@ pub struct Run<'a> {
     schemes: Schemes,
     aggregator: Arc<dyn Aggregator>,
     crew: &'a dyn Crew,
+    /// Set when the run is to end before its next client.
+    stop: Option<&'a AtomicBool>,
     /// The clients that were named because they diverged.
     warned: Mutex<BTreeSet<u16>>,
 }
@@ -65,6 +69,13 @@ impl<'a> Run<'a> {
     #[must_use]
     pub fn with_crew(self, crew: &'a dyn Crew) -> Self {
         Self { crew, ..self }
+    }
+
+    /// The run as one that ends before its next client once `stop` is set, with [`crate::Error::Stopped`] and the
+    /// state of the last whole round.
+    #[must_use]
+    pub fn with_stop(self, stop: impl Into<Option<&'a AtomicBool>>) -> Self {
+        Self { stop: stop.into(), ..self }
     }
 }
 
@@ -92,9 +103,8 @@ impl Run<'_> {
     /// The state before the first round.
     #[must_use]
     pub fn start(&self) -> State {
-        let Setting { config, learner, solver, server, start, seed, .. } = self.setting;
-        let drawn = || learner.init(seed.child("model", 0));
-        let parameters = start.clone().unwrap_or_else(drawn);
+        let Setting { config, solver, server, .. } = self.setting;
+        let parameters = self.setting.first_model();
         let controls = if solver.has_controls() { parameters.len() } else { 0 };
         State {
             round: 0,
@@ -114,8 +124,10 @@ impl Run<'_> {
     /// One communication round: local training, aggregation over failing links, server step, test.
     ///
     /// # Errors
-    /// [`crate::Error::Diverged`] when the round brings what is not finite; `state` is then that before the
-    /// round. Beside that only defects; an outage is a [`Row`].
+    /// [`crate::Error::Diverged`] when the round brings what is not finite, [`crate::Error::Stopped`] and
+    /// [`crate::Error::Own`] as
+    /// the crew says; `state` is then that before the round. Beside that only defects; an outage is a
+    /// [`Row`].
     pub fn round(&self, state: &mut State) -> Result<(Row, Vec<ClientRow>)> {
         let before = state.of_server();
         let played = self.play(state);
@@ -134,7 +146,7 @@ impl Run<'_> {
 
         let mut clock = Stopwatch::start();
         let cohort = self.cohort(state);
-        let (mut updates, trained) = self.train_clients(state, &cohort.members);
+        let (mut updates, trained) = self.train_clients(state, &cohort.members)?;
         let silent = self.silence(round, &cohort.members, &mut updates, &trained)?;
         let seconds_local = clock.lap();
 
@@ -154,7 +166,7 @@ impl Run<'_> {
         let (outcome, recovery_error) =
             self.apply(state, &cohort.members, &updates, &silent, &aggregate, singles).map_err(diverged)?;
         clock.lap();
-        let tested = self.test(state).map_err(diverged)?;
+        let tested = self.test(state)?;
         let seconds_evaluation = clock.lap();
 
         let leakage = self.leakage(&cohort, round, &aggregate, &silent.clients)?;
@@ -167,6 +179,7 @@ impl Run<'_> {
             recovery_error,
             bytes_client_server: aggregate.traffic.client_server + signs_of_life,
             train_loss: mean_loss(silent.others(&trained)),
+            metrics: self.metrics(&cohort.members, &trained, &tested)?,
             seconds_local,
             seconds_coding,
             seconds_evaluation,
@@ -190,13 +203,14 @@ impl Run<'_> {
     }
 
     /// Local training of the round's clients. Returns what they send, and how it went.
-    fn train_clients(&self, state: &State, members: &[u16]) -> (Vec<Update>, Vec<LocalUpdate>) {
+    fn train_clients(&self, state: &State, members: &[u16]) -> Result<(Vec<Update>, Vec<Trained>)> {
         let weights = members.iter().map(|&k| self.setting.weights[usize::from(k)]);
-        let trained = self.crew.train(self, state, members).into_iter();
-        weights
-            .zip(trained)
-            .map(|(weight, (sent, how))| (Update { weight, delta: Arc::new(sent) }, how))
-            .unzip()
+        let trained = self.crew.train(self, state, members)?.into_iter();
+        let sent = weights.zip(trained).map(|(weight, mut trained)| {
+            let delta = Arc::new(std::mem::take(&mut trained.sent));
+            (Update { weight, delta }, trained)
+        });
+        Ok(sent.unzip())
     }
 
     #[cfg(feature = "deploy")]

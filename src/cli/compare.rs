@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use super::job::Job;
 use super::progress::{Progress, View};
 use super::{Common, device, in_folder, show_warnings, tell};
-use crate::compare::{Comparison, Over, Watch, compare};
+use crate::compare::{Comparison, Over, Players, Watch, compare};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::learn::Device;
 use crate::record::{Row, to_csv};
 use crate::report::{self, Spread, plot_accuracy, plot_run};
 use crate::say::say;
-use crate::train::Setting;
+use crate::train::{Alone, Setting};
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc compare configs/mnist_compare.toml\n  \
@@ -56,10 +57,11 @@ impl Watch for Show {
         progress.after(before.to_vec());
     }
 
-    fn round(&mut self, row: &Row) {
+    fn round(&mut self, row: &Row) -> Result<()> {
         if let Some(progress) = &mut self.progress {
             progress.row(row);
         }
+        Ok(())
     }
 
     fn over(&mut self, how: &Over<'_>) -> Result<()> {
@@ -83,7 +85,9 @@ fn into(job: &Job, folder: &Path, args: &Args, device: &Device) -> Result<()> {
     let (common, Job { config, name, seeds, .. }) = (&args.common, job);
     let view = View::of(common.quiet, args.dashboard);
     let mut show = Show { view, quiet: common.quiet, rounds: config.rounds, progress: None };
-    let found = compare(config, seeds, device, folder, args.resume.is_some(), &mut show)?;
+    let setting = |config: &Config| Setting::build(config, device.clone());
+    let players = Players { setting: &setting, crew: &Alone, stop: None };
+    let found = compare(config, seeds, &players, folder, args.resume.is_some(), &mut show)?;
     let Comparison { summaries, series, diverged } = found;
     plot_accuracy(&series, Spread::Deviation, name, &folder.join("comparison"))?;
     let told = (common.csv, common.quiet);

@@ -410,7 +410,7 @@ impl<'a> Participant<'a> {
             mean_count: mean_count(solver, examples, &weights),
             copies: 1,
         };
-        let (sent, how) = work.train();
+        let Trained { sent, how, .. } = work.train();
         (Update { weight: weights[usize::from(own)], delta: Arc::new(sent) }, how)
     }
 }

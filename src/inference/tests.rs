@@ -27,7 +27,7 @@ fn run(folder: &Path, name: &str, more: &str) -> std::path::PathBuf {
     let run = setting.run(&config.protocol).unwrap();
     let out = folder.join(name);
     let (state, mut directory) = run.create(&out).unwrap();
-    run.record(state, &mut directory, &mut |_| {}).unwrap();
+    run.record(state, &mut directory, &mut |_| Ok(())).unwrap();
     out
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Row, RunInfo, read_rows};
+use super::{Row, RunInfo, read_rounds};
 use crate::error::{Error, Result};
 
 /// The rounds of a run, and where it diverged.
@@ -27,7 +27,7 @@ impl Played {
     /// A table that is missing, damaged or without a row, unless the first round diverged.
     pub fn read(run: &Path) -> Result<Self> {
         let path = run.join("rounds.csv");
-        let rows = read_rows::<Row>(&path)?;
+        let rows = read_rounds(&path)?;
         let info = run.join("run.json");
         let end = if info.is_file() { RunInfo::load(&info)?.end } else { None };
         let diverged = end.and_then(|end| end.diverged).map(|diverged| diverged.round);

@@ -50,7 +50,8 @@ impl Events {
     /// # Errors
     /// A full or vanished disk.
     pub fn append(&mut self, row: &Row) -> Result<()> {
-        self.write(&event(row.round, &scalars(row)))
+        let own = row.metrics.iter().map(|(name, value)| (name.as_str(), Some(*value)));
+        self.write(&event(row.round, &scalars(row).into_iter().chain(own).collect::<Vec<_>>()))
     }
 
     /// Marks the round in which the run diverged.

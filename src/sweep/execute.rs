@@ -165,7 +165,10 @@ impl<'a> Plan<'a> {
         let built = setting.run(&run.config.protocol)?;
         let (state, mut directory) = built.go_on(path)?;
         watch.rounds(run, state.round);
-        let (_, end) = built.record(state, &mut directory, &mut |_| watch.rounds(run, 1))?;
+        let (_, end) = built.record(state, &mut directory, &mut |_| {
+            watch.rounds(run, 1);
+            Ok(())
+        })?;
         watch.rounds(run, run.config.rounds - end.rounds);
         let played = Played::read(path)?;
         let seconds = clock.elapsed().as_secs_f64();

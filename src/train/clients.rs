@@ -6,6 +6,7 @@ use crate::data::partition::{self, Partition};
 use crate::data::{Dataset, Examples};
 use crate::error::{Error, Result};
 use crate::learn::{Job, Learner, LocalUpdate, Solver, Task, Work};
+use crate::record::Metrics;
 use crate::seed::Seed;
 
 /// What every client holds: indices into the training set.
@@ -57,14 +58,14 @@ pub(super) fn hold_out(config: &Config, mut shards: Vec<Vec<usize>>) -> Result<D
             held_out.push(held);
         }
     }
-    let weights = weights_of(&shards);
+    let weights = weights_of(shards.iter().map(Vec::len));
     Ok(Division { shards, held_out, weights })
 }
 
 /// n_k · M / N for each client.
-pub(super) fn weights_of(shards: &[Vec<usize>]) -> Vec<f64> {
-    let (clients, examples) = (shards.len() as f64, shards.iter().map(Vec::len).sum::<usize>() as f64);
-    shards.iter().map(|shard| shard.len() as f64 * clients / examples).collect()
+pub(super) fn weights_of(counts: impl ExactSizeIterator<Item = usize> + Clone) -> Vec<f64> {
+    let (clients, examples) = (counts.len() as f64, counts.clone().sum::<usize>() as f64);
+    counts.map(|count| count as f64 * clients / examples).collect()
 }
 
 /// The clients' learning rate in `round`.
@@ -138,7 +139,8 @@ impl LocalRound<'_> {
             delta.iter_mut().zip(own.carried.into_iter().flatten()).for_each(|(delta, c)| *delta += c);
             let rate = self::rate(config, *solver, *round);
             let work = Work { steps: trained.steps, rate, mean_count: own.mean_count };
-            (solver.encode(delta, work, own.control), trained)
+            let sent = solver.encode(delta, work, own.control);
+            Trained { sent, how: trained, metrics: Metrics::new() }
         };
         rounds.iter().zip(learner.solve_together(&jobs, examples)).map(finish).collect()
     }

@@ -1,16 +1,40 @@
 //! Who trains and tests the clients of a run.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
 
+use super::work::{Here, Work};
 use super::{LocalRound, Run, Setting, State, mean_count};
 use crate::config::Config;
-use crate::error::Result;
-use crate::learn::{Device, LocalUpdate};
+use crate::error::{Error, Result};
+use crate::learn::{Device, Evaluation, LocalUpdate};
+use crate::record::Metrics;
 
 /// What a client sends, and how its training went.
-pub type Trained = (Vec<f32>, LocalUpdate);
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// The update, [`Setting::coordinates`] of them.
+    pub sent: Vec<f32>,
+    /// How the training went; its difference is moved into what is sent.
+    pub how: LocalUpdate,
+    /// Whatever else a learner of one's own measured, by its name: a column `train_NAME` of `rounds.csv`.
+    pub metrics: Metrics,
+}
+
+/// How a global model does. Nothing where it is not tested.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tested {
+    /// Mean loss on the test examples.
+    pub loss: Option<f64>,
+    /// Share of the test examples that are classified rightly.
+    pub accuracy: Option<f64>,
+    /// Whatever else a learner of one's own measured, by its name: a column `test_NAME` of `rounds.csv`.
+    pub metrics: Metrics,
+    /// The accuracy on what every client keeps out of its training; nothing when no client is tested.
+    pub accuracies: Vec<f64>,
+}
 
 /// The processes over which the clients of a run are divided. None of them decides anything: every crew gives
 /// the same results, on a GPU up to rounding.
@@ -37,32 +61,43 @@ pub trait Crew: Sync {
         Ok(())
     }
 
-    /// Local training of `members` in the round of `state`, in their order.
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Vec<Trained>;
+    /// Local training of `members` in the round of `state`, in their order, on the calling thread or threads
+    /// of the crew's own.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where the run is to end, [`Error::Own`] where a learner of one's own fails. The
+    /// round has then not been played.
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>>;
 
-    /// The accuracy of a global model on what every client keeps out of its training; nothing when no client
-    /// is tested.
-    fn test(&self, run: &Run<'_>, parameters: &[f32]) -> Vec<f64>;
+    /// How a global model (d parameters) does after `round`.
+    ///
+    /// # Errors
+    /// As [`Crew::train`].
+    fn test(&self, run: &Run<'_>, round: u64, parameters: &[f32]) -> Result<Tested>;
 }
 
 /// This process alone.
 pub struct Alone;
 
 impl Crew for Alone {
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Vec<Trained> {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
         run.train_here(state, members)
     }
 
-    fn test(&self, run: &Run<'_>, parameters: &[f32]) -> Vec<f64> {
-        run.test_here(parameters, &run.tested())
+    fn test(&self, run: &Run<'_>, _round: u64, parameters: &[f32]) -> Result<Tested> {
+        Ok(Tested { accuracies: run.test_here(parameters, &run.tested()), ..run.evaluate(parameters)? })
     }
 }
 
 impl Run<'_> {
     /// Local training of `members` in this process: one per thread, or as many in one program as the device
     /// likes. Of `state` only the round, what the server sends and the members' own vectors are looked at.
-    pub(super) fn train_here(&self, state: &State, members: &[u16]) -> Vec<Trained> {
-        let Setting { learner, solver, dataset, shards, weights, config, .. } = self.setting;
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] before a client, where the run is to end.
+    pub(super) fn train_here(&self, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
+        let Setting { solver, weights, config, .. } = self.setting;
+        let Here { learner, dataset, shards, .. } = self.own_work()?;
         let mean_count = mean_count(&**solver, shards.iter().map(Vec::len), weights);
         let round = |&k: &u16| {
             let k = usize::from(k);
@@ -83,13 +118,16 @@ impl Run<'_> {
             }
         };
         match learner.together() {
-            1 => members.par_iter().map(|k| round(k).train()).collect(),
-            together => members
-                .chunks(together)
-                .flat_map(|members| {
-                    LocalRound::train_together(&members.iter().map(round).collect::<Vec<_>>())
-                })
-                .collect(),
+            1 => members.par_iter().map(|k| self.unless_stopped().map(|()| round(k).train())).collect(),
+            together => {
+                let train = |members: &[u16]| {
+                    self.unless_stopped()?;
+                    Ok(LocalRound::train_together(&members.iter().map(round).collect::<Vec<_>>()))
+                };
+                let trained: Vec<Vec<Trained>> =
+                    members.chunks(together).map(train).collect::<Result<_>>()?;
+                Ok(trained.into_iter().flatten().collect())
+            }
         }
     }
 
@@ -99,14 +137,42 @@ impl Run<'_> {
         self.aggregator.holders().map_or(1, |holders| holders[k].len())
     }
 
+    /// What there is to do in this process.
+    fn own_work(&self) -> Result<&Here> {
+        match &self.setting.work {
+            Work::Here(here) => Ok(here),
+            Work::Elsewhere(_) => {
+                let rule =
+                    "the clients of this run are trained by another program; give it that program's crew";
+                Err(Error::Refused(rule.into()))
+            }
+        }
+    }
+
+    /// How a global model does on the test examples.
+    pub(super) fn evaluate(&self, parameters: &[f32]) -> Result<Tested> {
+        let Here { learner, dataset, .. } = self.own_work()?;
+        let Evaluation { loss, accuracy, .. } = learner.evaluate(parameters, &dataset.test);
+        Ok(Tested { loss: Some(loss), accuracy: Some(accuracy), ..Tested::default() })
+    }
+
+    /// An error where the run is to end.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub fn unless_stopped(&self) -> Result<()> {
+        let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        if stopped { Err(Error::Stopped) } else { Ok(()) }
+    }
+
     /// The clients that keep examples out of their training.
     pub(super) fn tested(&self) -> Vec<u16> {
-        (0..self.setting.held_out.len()).map(|k| k as u16).collect()
+        (0..self.setting.held_out().len()).map(|k| k as u16).collect()
     }
 
     /// The accuracy of a global model on what some clients keep out of their training, in this process.
     pub(super) fn test_here(&self, parameters: &[f32], clients: &[u16]) -> Vec<f64> {
-        let Setting { learner, held_out, .. } = self.setting;
+        let Here { learner, held_out, .. } = self.setting.here();
         let accuracy = |k: &u16| learner.evaluate(parameters, &held_out[usize::from(*k)]).accuracy;
         clients.par_iter().map(accuracy).collect()
     }

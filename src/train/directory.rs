@@ -3,14 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::{Run, Setting, State};
 use crate::audit::lossless;
 use crate::config::{Config, SweepConfig};
-use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::learn::state_dict::{About, StateDict};
 use crate::record::{
     self, Checkpoint, End, Fingerprint, Row, RunDir, RunInfo, TEMPORARY, best, to_csv, write_atomically,
 };
@@ -18,39 +14,11 @@ use crate::record::{
 /// The model of the highest test accuracy, in a run directory.
 pub const BEST: &str = "best.safetensors";
 
+/// The state after the last round that was saved.
+const CHECKPOINT: &str = "checkpoint.bin";
+
 /// The model before the first round, where it was not drawn.
 const START: &str = "start.safetensors";
-
-impl Setting {
-    /// SHA-256 of the examples and of their division over the clients, in hexadecimal.
-    pub(super) fn data_digest(&self) -> String {
-        let Dataset { train, test, .. } = &*self.dataset;
-        let mut all = Sha256::new();
-        all.update(train.digest());
-        all.update(test.digest());
-        for shard in &self.shards {
-            all.update((shard.len() as u64).to_le_bytes());
-            shard.iter().for_each(|&i| all.update((i as u64).to_le_bytes()));
-        }
-        all.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// The weights of a model of this setting after `round` rounds, as PyTorch names them, and what they are
-    /// for. Panics when they are not as many as the model has.
-    #[must_use]
-    pub fn state_dict(&self, parameters: &[f32], round: u64) -> StateDict {
-        let Self { config, dataset, learner, .. } = self;
-        StateDict::of(&learner.layers(), parameters).about(About {
-            model: self.name_of("model", config.model.kind()),
-            round,
-            data: dataset.name.into(),
-            shape: dataset.train.shape(),
-            classes: dataset.class_names.clone(),
-            mean: dataset.normalisation.mean.clone(),
-            std: dataset.normalisation.std.clone(),
-        })
-    }
-}
 
 impl Run<'_> {
     /// The description that goes into `run.json`.
@@ -72,10 +40,10 @@ impl Run<'_> {
     /// What a checkpoint of this run must agree with.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let Setting { config, learner, .. } = self.setting;
+        let Setting { config, .. } = self.setting;
         Fingerprint {
             model: self.setting.name_of("model", config.model.kind()),
-            layers: learner.layers(),
+            layers: self.setting.layers(),
             clients: config.clients,
             solver: self.setting.name_of("solver", config.solver.kind()),
             server: self.setting.name_of("server", config.server.kind()),
@@ -86,26 +54,42 @@ impl Run<'_> {
     /// exhausts the patience, or the one that diverges, of which nothing is kept; `observe` sees every row.
     ///
     /// # Errors
-    /// A run directory that cannot be written.
+    /// A run directory that cannot be written; a crew that fails or is stopped, and whatever `observe` says:
+    /// the run goes on after the last whole round.
     pub fn record(
         &self,
         mut state: State,
         directory: &mut RunDir,
-        observe: &mut dyn FnMut(&Row),
+        observe: &mut dyn FnMut(&Row) -> Result<()>,
     ) -> Result<(State, End)> {
+        let mut saved = state.round;
+        let end = self.record_from(&mut state, &mut saved, directory, observe);
+        if end.is_err() && state.round > saved {
+            state.save(&directory.path().join(CHECKPOINT), &self.fingerprint())?;
+        }
+        end.map(|end| (state, end))
+    }
+
+    /// `saved` is the round of the last checkpoint.
+    fn record_from(
+        &self,
+        state: &mut State,
+        saved: &mut u64,
+        directory: &mut RunDir,
+        observe: &mut dyn FnMut(&Row) -> Result<()>,
+    ) -> Result<End> {
         let config = &self.setting.config;
-        let checkpoint = directory.path().join("checkpoint.bin");
+        let checkpoint = directory.path().join(CHECKPOINT);
         let stop = config.evaluation.stop();
         let mut rows = directory.rows()?;
         // The last call may have been cut off between the checkpoint and the best model.
-        self.keep_best(&state, &rows, directory)?;
+        self.keep_best(state, &rows, directory)?;
         let mut over = state.round >= config.rounds || stop.ends(&rows);
         while !over {
-            let (row, clients) = match self.round(&mut state) {
+            let (row, clients) = match self.round(state) {
                 Err(Error::Diverged { diverged, .. }) => {
                     state.save(&checkpoint, &self.fingerprint())?;
-                    let end = directory.finish(&stop, Some(diverged))?;
-                    return Ok((state, end));
+                    return directory.finish(&stop, Some(diverged));
                 }
                 played => played?,
             };
@@ -114,15 +98,15 @@ impl Run<'_> {
             over = state.round == config.rounds || stop.ends(&rows);
             if state.round.is_multiple_of(config.record.checkpoint_every)
                 || over
-                || self.is_best(&state, &rows)
+                || self.is_best(state, &rows)
             {
                 state.save(&checkpoint, &self.fingerprint())?;
+                *saved = state.round;
             }
-            self.keep_best(&state, &rows, directory)?;
-            rows.last().into_iter().for_each(&mut *observe);
+            self.keep_best(state, &rows, directory)?;
+            rows.last().map_or(Ok(()), &mut *observe)?;
         }
-        let end = directory.finish(&stop, None)?;
-        Ok((state, end))
+        directory.finish(&stop, None)
     }
 
     /// Whether the best model is kept, and is that of this state.
@@ -182,7 +166,7 @@ impl Run<'_> {
     /// # Errors
     /// As [`Run::create`] and [`Run::resume`].
     pub fn go_on(&self, path: &Path) -> Result<(State, RunDir)> {
-        if path.join("checkpoint.bin").exists() {
+        if path.join(CHECKPOINT).exists() {
             return self.resume(path);
         }
         discard(path)?;
@@ -236,7 +220,7 @@ impl Run<'_> {
         if let Some(problem) = record::refused(&changes) {
             return Err(Error::file(path.join("config.toml"), problem));
         }
-        let checkpoint = path.join("checkpoint.bin");
+        let checkpoint = path.join(CHECKPOINT);
         let state = if checkpoint.exists() {
             let state = Checkpoint::load(&checkpoint, &self.fingerprint())?;
             if !state.same_shape(&self.start()) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{Run, Setting};
+use super::{Run, Setting, Trained};
 use crate::algebra::is_finite;
 use crate::config::OnDivergence;
 use crate::error::{Diverged, NotFinite};
@@ -46,11 +46,12 @@ impl Run<'_> {
         round: u64,
         members: &[u16],
         updates: &mut [Update],
-        trained: &[LocalUpdate],
+        trained: &[Trained],
     ) -> Result<Silent, Diverged> {
         let works = updates.par_iter().zip(trained).enumerate();
-        let found: Vec<(usize, NotFinite)> =
-            works.filter_map(|(i, (update, how))| Some((i, not_finite(&update.delta, how)?))).collect();
+        let found: Vec<(usize, NotFinite)> = works
+            .filter_map(|(i, (update, trained))| Some((i, not_finite(&update.delta, &trained.how)?)))
+            .collect();
         let Some(&(first, what)) = found.first() else { return Ok(Silent::default()) };
         let mut clients: Vec<u16> = match self.aggregator.holders() {
             Some(holders) => found.iter().flat_map(|&(i, _)| &holders[i]).map(|&k| k as u16).collect(),

@@ -6,13 +6,14 @@ use super::Run;
 use super::clients::{Division, divided, hold_out, weights_of};
 use super::crew::Alone;
 use super::start;
+use super::work::{Elsewhere, Here, Work, checked};
 use crate::algebra::grid::Public;
 use crate::audit::Assumptions;
 use crate::cohort::Schemes;
 use crate::config::{Config, Contender, PrivacyConfig};
-use crate::data::partition::{self, Partition};
-use crate::data::{Dataset, Examples};
-use crate::error::{Error, Result, count};
+use crate::data::Dataset;
+use crate::data::partition::Partition;
+use crate::error::{Error, Result};
 use crate::learn::state_dict::StateDict;
 use crate::learn::{Classifier, Device, Learner, Solver, learner_of};
 use crate::network::LinkModel;
@@ -58,6 +59,7 @@ pub struct Experiment {
     participation: Option<Arc<dyn Participation>>,
     links: Option<Box<dyn LinkModel>>,
     start: Option<StateDict>,
+    elsewhere: Option<Elsewhere>,
 }
 
 impl Experiment {
@@ -76,6 +78,7 @@ impl Experiment {
             participation: None,
             links: None,
             start: None,
+            elsewhere: None,
         }
     }
 
@@ -147,19 +150,27 @@ impl Experiment {
         Self { start: Some(weights), ..self }
     }
 
+    /// With a model that another program trains on examples of its own: a [`Crew`](super::Crew) carries out
+    /// the runs. Instead of `[data]`, `[partition]`, `[model]` and the local steps of `[solver]`, of which
+    /// `clip_norm` and `learning_rate` hold.
+    pub fn elsewhere(self, elsewhere: Elsewhere) -> Self {
+        Self { elsewhere: Some(elsewhere), ..self }
+    }
+
     /// Loads what is to be loaded, divides the data and checks how the parts go together.
     ///
     /// # Errors
     /// A value that breaks a rule, by its key; a dataset file that is missing or damaged.
     pub fn build(self) -> Result<Setting> {
         let Self { config, device, dataset, loaded, shards, partition, .. } = self;
-        let Self { learner, solver, server, participation, links, start, .. } = self;
+        let Self { learner, solver, server, participation, links, start, elsewhere, .. } = self;
         config.check()?;
+        let away = elsewhere.is_some();
         let own = [
-            ("data", dataset.is_some() && !loaded),
-            ("partition", shards.is_some() || partition.is_some()),
-            ("model", learner.is_some()),
-            ("solver", solver.is_some()),
+            ("data", away || dataset.is_some() && !loaded),
+            ("partition", away || shards.is_some() || partition.is_some()),
+            ("model", away || learner.is_some()),
+            ("solver", away || solver.is_some()),
             ("server", server.is_some()),
             ("participation", participation.is_some()),
             ("network", links.is_some()),
@@ -181,67 +192,39 @@ impl Experiment {
             let rule = "accumulate goes on from local models, but this solver starts every round from the global model; take skip or retry";
             return Err(Error::config("outage.policy", rule));
         }
-        let dataset = match dataset {
-            Some(dataset) => dataset,
-            None => Arc::new(config.data.load().map_err(|error| error.within("data"))?),
-        };
         let device = device.map_or_else(|| "cpu".parse(), Ok)?;
         let name = device.name();
-        let learner = match learner {
-            Some(make) => make(&dataset, device, Arc::clone(&solver))?,
-            None => {
-                config.model.check(dataset.train.shape()).map_err(|error| error.within("model"))?;
-                config.model.learner(Arc::clone(&solver), &dataset, device)?
-            }
+        let (work, weights) = if let Some(elsewhere) = elsewhere {
+            elsewhere.check(&config)?;
+            let weights = weights_of(elsewhere.examples.iter().copied());
+            (Work::Elsewhere(elsewhere), weights)
+        } else {
+            let dataset = match dataset {
+                Some(dataset) => dataset,
+                None => Arc::new(config.data.load().map_err(|error| error.within("data"))?),
+            };
+            let learner = match learner {
+                Some(make) => make(&dataset, device, Arc::clone(&solver))?,
+                None => {
+                    config.model.check(dataset.train.shape()).map_err(|error| error.within("model"))?;
+                    config.model.learner(Arc::clone(&solver), &dataset, device)?
+                }
+            };
+            let Division { shards, held_out, weights } = match shards {
+                Some(shards) => hold_out(&config, checked(shards, &config, &dataset)?)?,
+                None => {
+                    let partition = partition.as_deref().unwrap_or_else(|| config.partition.partition());
+                    divided(&config, partition, &dataset)?
+                }
+            };
+            let held_out = held_out.iter().map(|examples| dataset.train.subset(examples)).collect();
+            (Work::Here(Here { dataset, learner, shards, held_out }), weights)
         };
-        let start = start::parameters(start, config.start.as_deref(), &*learner)?;
-        let Division { shards, held_out, weights } = match shards {
-            Some(shards) => hold_out(&config, checked(shards, &config, &dataset)?)?,
-            None => {
-                let partition = partition.as_deref().unwrap_or_else(|| config.partition.partition());
-                divided(&config, partition, &dataset)?
-            }
-        };
-        let held_out = held_out.iter().map(|examples| dataset.train.subset(examples)).collect();
+        let start = start::parameters(start, config.start.as_deref(), || work.layers())?;
         let seed = Seed::new(config.seed);
         let device = name.into();
-        Ok(Setting {
-            config,
-            device,
-            own,
-            dataset,
-            learner,
-            solver,
-            server,
-            rule,
-            shards,
-            held_out,
-            weights,
-            links,
-            start,
-            seed,
-        })
+        Ok(Setting { config, device, own, work, solver, server, rule, weights, links, start, seed })
     }
-}
-
-/// Shards of one's own: one for each client, of examples that there are.
-fn checked(shards: Vec<Vec<usize>>, config: &Config, dataset: &Dataset) -> Result<Vec<Vec<usize>>> {
-    let (clients, examples) = (config.clients, dataset.train.len());
-    let refuse = |rule: String| Err(Error::config("partition", rule));
-    if shards.len() != clients {
-        return refuse(format!(
-            "{} for {}; give one to each",
-            count(shards.len(), "shard"),
-            count(clients, "client")
-        ));
-    }
-    if let Some(k) = shards.iter().position(Vec::is_empty) {
-        return refuse(format!("client {} has no example; give each at least one", k + 1));
-    }
-    if let Some(i) = shards.iter().flatten().find(|i| **i >= examples) {
-        return refuse(format!("example {i} of {examples}; indices begin with 0"));
-    }
-    Ok(shards)
 }
 
 /// Everything of an experiment but the protocol: runs that share it are paired in partition, batches, initial
@@ -251,16 +234,11 @@ pub struct Setting {
     pub(super) device: String,
     /// Sections whose part is not the configured one.
     pub(super) own: Vec<&'static str>,
-    pub(super) dataset: Arc<Dataset>,
-    pub(super) learner: Box<dyn Learner>,
+    pub(super) work: Work,
     pub(super) solver: Arc<dyn Solver>,
     pub(super) server: Arc<dyn ServerRule>,
     /// The rule of participation, if there is one.
     pub(super) rule: Option<Arc<dyn Participation>>,
-    /// Training examples of each client, indices into the training set.
-    pub(super) shards: Vec<Vec<usize>>,
-    /// The examples of each client that are kept out of training; empty when no client is tested.
-    pub(super) held_out: Vec<Examples>,
     /// n_k · M / N for each client.
     pub(super) weights: Vec<f64>,
     pub(super) links: Box<dyn LinkModel>,
@@ -290,48 +268,6 @@ impl Setting {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// Leaves every client its first `examples` training examples.
-    pub fn truncate(&mut self, examples: usize) {
-        self.shards.iter_mut().for_each(|shard| shard.truncate(examples));
-        self.weights = weights_of(&self.shards);
-    }
-
-    pub(crate) fn dataset(&self) -> &Dataset {
-        &self.dataset
-    }
-
-    pub(crate) fn shards(&self) -> &[Vec<usize>] {
-        &self.shards
-    }
-
-    /// The examples of each client that are kept out of training; empty when no client is tested.
-    pub(crate) fn held_out(&self) -> &[Examples] {
-        &self.held_out
-    }
-
-    pub(crate) fn learner(&self) -> &dyn Learner {
-        &*self.learner
-    }
-
-    /// The class-by-client table of the partition.
-    #[must_use]
-    pub fn class_table(&self) -> String {
-        let Dataset { train, class_names, .. } = &*self.dataset;
-        partition::class_table(train.labels(), class_names, &self.shards).to_string()
-    }
-
-    /// Numbers of examples to train and to test on.
-    #[must_use]
-    pub fn examples(&self) -> (usize, usize) {
-        (self.shards.iter().map(Vec::len).sum(), self.dataset.test.len())
-    }
-
-    /// Number of model parameters d.
-    #[must_use]
-    pub fn parameters(&self) -> usize {
-        self.learner.parameters()
     }
 
     /// Coordinates of the vector that a client sends.
@@ -434,6 +370,12 @@ impl Setting {
             let rule = format!("{name} replicates data among all clients; remove sample and drop_after");
             return Err(Error::config("cohort", rule));
         }
+        if aggregator.holders().is_some() && matches!(self.work, Work::Elsewhere(_)) {
+            let rule = format!(
+                "{name} replicates the clients' examples, which are with another program here; take another protocol"
+            );
+            return Err(Error::config("protocol.kind", rule));
+        }
         let coordinates = aggregator.formal_coordinates();
         if self.config.privacy.measure && coordinates > AUDITABLE {
             let rule = format!(
@@ -457,6 +399,7 @@ impl Setting {
             schemes,
             aggregator,
             crew: &Alone,
+            stop: None,
             warned: Mutex::default(),
         })
     }

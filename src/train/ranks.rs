@@ -43,7 +43,8 @@ use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::exit;
 
-use super::crew::{Crew, Trained};
+use super::crew::{Crew, Tested, Trained};
+use super::work::Here;
 use super::{Run, Setting, State};
 use crate::config::Config;
 use crate::error::{Error, Result, count};
@@ -132,14 +133,19 @@ impl Ranks {
             match (self.next_order(), &run) {
                 (Order::Train { round, clients, carried, controls }, Ok(run)) => {
                     let state = self.receive_state(run, round, &clients, carried, controls);
-                    let (sent, how): (Vec<_>, Vec<_>) = run.train_here(&state, &clients).into_iter().unzip();
-                    let figures = |how: &LocalUpdate| [how.loss, how.examples as f64, how.steps as f64];
-                    self.answer(&how.iter().flat_map(figures).collect::<Vec<f64>>(), &sent);
+                    // Nothing stops the clients of this rank but its end.
+                    let trained = run.train_here(&state, &clients).unwrap_or_default();
+                    let figures = |trained: &Trained| {
+                        let LocalUpdate { loss, examples, steps, .. } = trained.how;
+                        [loss, examples as f64, steps as f64]
+                    };
+                    let all: Vec<f64> = trained.iter().flat_map(figures).collect();
+                    self.answer(&all, trained.iter().map(|trained| &trained.sent[..]));
                 }
                 (Order::Test { clients }, Ok(run)) => {
                     let mut parameters = vec![0.0; run.setting.parameters()];
                     self.broadcast(&mut parameters);
-                    self.answer(&run.test_here(&parameters, &clients), &[]);
+                    self.answer(&run.test_here(&parameters, &clients), std::iter::empty());
                 }
                 _ => return,
             }
@@ -193,7 +199,7 @@ impl Ranks {
     }
 
     /// Offers rank 0 an answer about every client of this rank's share, and sends it when its turn has come.
-    fn answer(&self, figures: &[f64], vectors: &[Vec<f32>]) {
+    fn answer<'v>(&self, figures: &[f64], vectors: impl Iterator<Item = &'v [f32]>) {
         if figures.is_empty() {
             return;
         }
@@ -203,7 +209,7 @@ impl Ranks {
         wait(&leader, TURN);
         leader.receive_vec_with_tag::<u8>(TURN);
         leader.send_with_tag(figures, ANSWER);
-        vectors.iter().for_each(|vector| send(&leader, ANSWER, vector));
+        vectors.for_each(|vector| send(&leader, ANSWER, vector));
     }
 
     /// Gives all ranks the vector of rank 0.
@@ -269,9 +275,9 @@ impl Crew for Ranks {
         self.problems().into_iter().next().map_or(Ok(()), |problem| Err(Error::Refused(problem)))
     }
 
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Vec<Trained> {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
         self.rounds.store(state.round - 1, Ordering::Relaxed);
-        let Setting { config, shards, .. } = run.setting;
+        let shards = run.setting.shards();
         let steps = |k: usize| run.copies(k) * run.setting.solver.steps(shards[k].len());
         let shares = divide(members, |k| steps(k.into()), self.size());
         let (carried, controls) = (!state.carried.is_empty(), !state.controls.is_empty());
@@ -290,24 +296,25 @@ impl Crew for Ranks {
             }
         }
 
-        let own = run.train_here(state, &shares[0]);
+        let own = run.train_here(state, &shares[0])?;
         let mut trained: BTreeMap<u16, Trained> = shares[0].iter().copied().zip(own).collect();
         self.collect(&shares, |clients, figures, process| {
             for (&k, &[loss, examples, steps]) in clients.iter().zip(figures.as_chunks().0) {
                 let (examples, steps) = (examples as usize, steps as usize);
                 let how = LocalUpdate { delta: Vec::new(), loss, examples, steps };
-                trained.insert(k, (receive(process, ANSWER, run.setting.coordinates()), how));
+                let sent = receive(process, ANSWER, run.setting.coordinates());
+                trained.insert(k, Trained { sent, how, metrics: Vec::new() });
             }
         });
-        trained.into_values().collect()
+        Ok(trained.into_values().collect())
     }
 
-    fn test(&self, run: &Run<'_>, parameters: &[f32]) -> Vec<f64> {
-        let tested = run.tested();
+    fn test(&self, run: &Run<'_>, _round: u64, parameters: &[f32]) -> Result<Tested> {
+        let (whole, tested) = (run.evaluate(parameters)?, run.tested());
         if tested.is_empty() {
-            return Vec::new();
+            return Ok(whole);
         }
-        let shares = divide(&tested, |k| run.setting.held_out[usize::from(k)].len(), self.size());
+        let shares = divide(&tested, |k| run.setting.held_out()[usize::from(k)].len(), self.size());
         for (rank, clients) in (0..).zip(&shares).skip(1) {
             self.order(rank, &Order::Test { clients: clients.clone() });
         }
@@ -315,7 +322,7 @@ impl Crew for Ranks {
         let own = run.test_here(parameters, &shares[0]);
         let mut accuracies: BTreeMap<u16, f64> = shares[0].iter().copied().zip(own).collect();
         self.collect(&shares, |clients, figures, _| accuracies.extend(clients.iter().copied().zip(figures)));
-        accuracies.into_values().collect()
+        Ok(Tested { accuracies: accuracies.into_values().collect(), ..whole })
     }
 }
 

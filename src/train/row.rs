@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::clients::Spread;
+use super::crew::{Tested, Trained};
 use super::{Run, Setting, State};
-use crate::error::NotFinite;
-use crate::learn::{Evaluation, LocalUpdate};
+use crate::error::{Diverged, NotFinite, Result};
 use crate::privacy::Leakage;
 use crate::protocol::{Aggregate, Update};
-use crate::record::{ClientRow, Row};
+use crate::record::{ClientRow, Metrics, Row, column};
 
 /// Takes the times of what follows each other.
 pub(super) struct Stopwatch(Instant);
@@ -23,14 +23,6 @@ impl Stopwatch {
         let before = std::mem::replace(&mut self.0, Instant::now());
         (self.0 - before).as_secs_f64()
     }
-}
-
-/// How the global model does after a round; nothing where it is not tested.
-#[derive(Default)]
-pub(super) struct Tested {
-    test: Option<Evaluation>,
-    /// By client.
-    pub accuracies: Vec<f64>,
 }
 
 /// The columns that follow from the messages, the tests and the leakage of a round.
@@ -48,8 +40,8 @@ pub(super) fn of(round: u64, aggregate: &Aggregate, tested: &Tested, leakage: Op
         bytes_client_helper: helpers.then_some(traffic.client_helper),
         bytes_helper_helper: helpers.then_some(traffic.helper_helper),
         bytes_helper_server: helpers.then_some(traffic.helper_server),
-        test_loss: tested.test.as_ref().map(|test| test.loss),
-        test_accuracy: tested.test.as_ref().map(|test| test.accuracy),
+        test_loss: tested.loss,
+        test_accuracy: tested.accuracy,
         client_accuracy_worst: spread.as_ref().map(|spread| spread.worst),
         client_accuracy_best: spread.as_ref().map(|spread| spread.best),
         client_accuracy_std: spread.as_ref().map(|spread| spread.std),
@@ -63,16 +55,34 @@ pub(super) fn of(round: u64, aggregate: &Aggregate, tested: &Tested, leakage: Op
 
 impl Run<'_> {
     /// Tests the model, where it is due after this round. An error where its loss is not finite.
-    pub(super) fn test(&self, state: &State) -> Result<Tested, NotFinite> {
-        let Setting { config, learner, dataset, .. } = self.setting;
+    pub(super) fn test(&self, state: &State) -> Result<Tested> {
+        let Setting { config, .. } = self.setting;
         if !state.round.is_multiple_of(config.evaluation.every) && state.round != config.rounds {
             return Ok(Tested::default());
         }
-        let test = learner.evaluate(&state.parameters, &dataset.test);
-        if !test.loss.is_finite() {
-            return Err(NotFinite::TestLoss);
+        let tested = self.crew.test(self, state.round, &state.parameters)?;
+        if tested.loss.is_some_and(|loss| !loss.is_finite()) {
+            return Err(Diverged { round: state.round, client: None, what: NotFinite::TestLoss }.into());
         }
-        Ok(Tested { test: Some(test), accuracies: self.crew.test(self, &state.parameters) })
+        Ok(tested)
+    }
+
+    /// The columns of what a learner of one's own measured in a round of `members`, who trained like this.
+    pub(super) fn metrics(&self, members: &[u16], trained: &[Trained], tested: &Tested) -> Result<Metrics> {
+        let counts = self.setting.counts();
+        let mut means: Vec<(&str, f64, f64)> = Vec::new();
+        for (k, own) in members.iter().zip(trained) {
+            let weight = counts[usize::from(*k)] as f64;
+            for (name, value) in &own.metrics {
+                match means.iter_mut().find(|(known, ..)| known == name) {
+                    Some((_, sum, all)) => (*sum, *all) = (*sum + weight * value, *all + weight),
+                    None => means.push((name, weight * value, weight)),
+                }
+            }
+        }
+        let trained = means.into_iter().map(|(name, sum, all)| Ok((column("train", name)?, sum / all)));
+        let tested = tested.metrics.iter().map(|(name, value)| Ok((column("test", name)?, *value)));
+        trained.chain(tested).collect()
     }
 
     pub(super) fn client_rows(
@@ -80,17 +90,17 @@ impl Run<'_> {
         round: u64,
         members: &[u16],
         updates: &[Update],
-        trained: &[LocalUpdate],
+        trained: &[Trained],
         accuracies: &[f64],
         leakage: Option<&Leakage>,
     ) -> Vec<ClientRow> {
         let rows = updates.iter().zip(trained).enumerate();
-        let d = self.setting.parameters();
+        let (d, counts) = (self.setting.parameters(), self.setting.counts());
         rows.map(|(k, (update, trained))| ClientRow {
             round,
             client: usize::from(members[k]) + 1,
-            examples: self.setting.shards[usize::from(members[k])].len(),
-            train_loss: trained.loss,
+            examples: counts[usize::from(members[k])],
+            train_loss: trained.how.loss,
             test_accuracy: accuracies.get(usize::from(members[k])).copied(),
             update_norm: update.delta[..d].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt(),
             leakage_link: leakage.map(|l| l.link[k]),
@@ -102,8 +112,9 @@ impl Run<'_> {
 }
 
 /// Over the examples on which the clients trained; who had none has no loss.
-pub(super) fn mean_loss<'a>(trained: impl Iterator<Item = &'a LocalUpdate>) -> f64 {
+pub(super) fn mean_loss<'a>(trained: impl Iterator<Item = &'a Trained>) -> f64 {
     let (sum, examples) = trained
+        .map(|trained| &trained.how)
         .filter(|update| update.examples > 0)
         .fold((0.0, 0), |(sum, n), update| (sum + update.loss * update.examples as f64, n + update.examples));
     sum / examples as f64

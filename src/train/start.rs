@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::bounds;
 use crate::error::{Error, Result};
-use crate::learn::Learner;
 use crate::learn::state_dict::StateDict;
 use crate::record::Checkpoint;
 
@@ -44,7 +43,7 @@ pub fn weights(path: &Path) -> Result<StateDict> {
 pub(super) fn parameters(
     given: Option<StateDict>,
     path: Option<&Path>,
-    learner: &dyn Learner,
+    layers: impl FnOnce() -> Vec<(String, Vec<usize>)>,
 ) -> Result<Option<Vec<f32>>> {
     let wrong = |problem: String| match path {
         Some(path) => Error::file(path, problem),
@@ -55,5 +54,5 @@ pub(super) fn parameters(
         (None, Some(path)) => self::weights(path)?,
         (None, None) => return Ok(None),
     };
-    weights.flat(&learner.layers()).map(Some).map_err(wrong)
+    weights.flat(&layers()).map(Some).map_err(wrong)
 }

@@ -14,6 +14,7 @@ mod defects;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod divergence;
+mod elsewhere;
 mod examples;
 mod exhaustive;
 mod experiment;

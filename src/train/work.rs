@@ -1,0 +1,278 @@
+//! Where the clients' examples are: in this program, or with a program around it that trains on them.
+
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+use super::clients::{rate, weights_of};
+use super::{Run, Setting, State};
+use crate::config::Config;
+use crate::data::partition::class_table;
+use crate::data::{Dataset, Examples};
+use crate::error::{Error, Result, count};
+use crate::learn::Learner;
+use crate::learn::state_dict::{About, StateDict};
+use crate::seed::Seed;
+
+/// Examples of this program, and its learner.
+pub(crate) struct Here {
+    pub dataset: Arc<Dataset>,
+    pub learner: Box<dyn Learner>,
+    /// Training examples of each client, indices into the training set.
+    pub shards: Vec<Vec<usize>>,
+    /// The examples of each client that are kept out of training; empty when no client is tested.
+    pub held_out: Vec<Examples>,
+}
+
+/// A model that another program trains on examples of its own, for which it brings a [`Crew`](super::Crew).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Elsewhere {
+    /// Names and shapes of the parameters, in the order in which the flat vector holds them.
+    pub layers: Vec<(String, Vec<usize>)>,
+    /// The model before the first round, d parameters.
+    pub start: Vec<f32>,
+    /// Training examples n_k of each client.
+    pub examples: Vec<usize>,
+}
+
+/// Who trains on what.
+pub(crate) enum Work {
+    Here(Here),
+    Elsewhere(Elsewhere),
+}
+
+impl Work {
+    /// Names and shapes of the parameters.
+    pub fn layers(&self) -> Vec<(String, Vec<usize>)> {
+        match self {
+            Self::Here(here) => here.learner.layers(),
+            Self::Elsewhere(own) => own.layers.clone(),
+        }
+    }
+}
+
+impl Elsewhere {
+    /// Checks that the parts fit each other and the configuration.
+    pub(super) fn check(&self, config: &Config) -> Result<()> {
+        let Self { layers, start, examples } = self;
+        let (clients, solver) = (config.clients, config.solver.kind());
+        let refuse = |key: &str, rule: String| Err(Error::config(key, rule));
+        let parameters = sizes(layers).try_fold(0usize, |all, size| all.checked_add(size?));
+        if parameters != Some(start.len()) || start.is_empty() {
+            let rule = format!("layers of other sizes than the {} given", count(start.len(), "parameter"));
+            return refuse("model", rule);
+        }
+        if let Some(i) = start.iter().position(|x| !x.is_finite()) {
+            return refuse("model", format!("parameter {i} is not a finite number before the first round"));
+        }
+        if solver != "sgd" {
+            let rule = format!(
+                "{solver} makes steps that another program makes here; take sgd, of which learning_rate and clip_norm hold"
+            );
+            return refuse("solver.kind", rule);
+        }
+        if examples.len() != clients {
+            let given = count(examples.len(), "client");
+            return refuse("clients", format!("{clients}, but the learner has {given}; make them equal"));
+        }
+        match examples.iter().position(|&n| n == 0) {
+            Some(k) => {
+                refuse("partition", format!("client {} has no example; give each at least one", k + 1))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Shards of one's own: one for each client, of examples that there are.
+pub(super) fn checked(
+    shards: Vec<Vec<usize>>,
+    config: &Config,
+    dataset: &Dataset,
+) -> Result<Vec<Vec<usize>>> {
+    let (clients, examples) = (config.clients, dataset.train.len());
+    let refuse = |rule: String| Err(Error::config("partition", rule));
+    if shards.len() != clients {
+        return refuse(format!(
+            "{} for {}; give one to each",
+            count(shards.len(), "shard"),
+            count(clients, "client")
+        ));
+    }
+    if let Some(k) = shards.iter().position(Vec::is_empty) {
+        return refuse(format!("client {} has no example; give each at least one", k + 1));
+    }
+    if let Some(i) = shards.iter().flatten().find(|i| **i >= examples) {
+        return refuse(format!("example {i} of {examples}; indices begin with 0"));
+    }
+    Ok(shards)
+}
+
+fn sizes(layers: &[(String, Vec<usize>)]) -> impl Iterator<Item = Option<usize>> {
+    layers.iter().map(|(_, shape)| shape.iter().try_fold(1usize, |size, &n| size.checked_mul(n)))
+}
+
+impl Setting {
+    /// The examples of this program. Panics where the clients train elsewhere: whoever asks builds settings
+    /// of configurations alone.
+    pub(crate) fn here(&self) -> &Here {
+        match &self.work {
+            Work::Here(here) => here,
+            Work::Elsewhere(_) => panic!("the clients' examples are with another program"),
+        }
+    }
+
+    pub(crate) fn dataset(&self) -> &Dataset {
+        &self.here().dataset
+    }
+
+    pub(crate) fn shards(&self) -> &[Vec<usize>] {
+        &self.here().shards
+    }
+
+    /// The examples of each client that are kept out of training; empty when no client is tested.
+    pub(crate) fn held_out(&self) -> &[Examples] {
+        &self.here().held_out
+    }
+
+    pub(crate) fn learner(&self) -> &dyn Learner {
+        &*self.here().learner
+    }
+
+    /// Leaves every client its first `examples` training examples.
+    pub fn truncate(&mut self, examples: usize) {
+        match &mut self.work {
+            Work::Here(here) => here.shards.iter_mut().for_each(|shard| shard.truncate(examples)),
+            Work::Elsewhere(own) => own.examples.iter_mut().for_each(|n| *n = examples.min(*n)),
+        }
+        self.weights = weights_of(self.counts().into_iter());
+    }
+
+    /// Training examples n_k of each client.
+    #[must_use]
+    pub fn counts(&self) -> Vec<usize> {
+        match &self.work {
+            Work::Here(here) => here.shards.iter().map(Vec::len).collect(),
+            Work::Elsewhere(own) => own.examples.clone(),
+        }
+    }
+
+    /// The class-by-client table of the partition; without classes the clients' numbers of examples.
+    #[must_use]
+    pub fn class_table(&self) -> String {
+        match &self.work {
+            Work::Here(Here { dataset, shards, .. }) => {
+                class_table(dataset.train.labels(), &dataset.class_names, shards).to_string()
+            }
+            Work::Elsewhere(own) => {
+                let each: Vec<String> = own.examples.iter().map(ToString::to_string).collect();
+                format!("examples of the clients: {}", each.join(", "))
+            }
+        }
+    }
+
+    /// Numbers of examples to train and to test on; how many another program tests on it does not tell.
+    #[must_use]
+    pub fn examples(&self) -> (usize, usize) {
+        let tested = match &self.work {
+            Work::Here(here) => here.dataset.test.len(),
+            Work::Elsewhere(_) => 0,
+        };
+        (self.counts().iter().sum(), tested)
+    }
+
+    /// Names and shapes of the parameters, in the order in which the flat vector holds them.
+    #[must_use]
+    pub fn layers(&self) -> Vec<(String, Vec<usize>)> {
+        self.work.layers()
+    }
+
+    /// Number of model parameters d.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        match &self.work {
+            Work::Here(here) => here.learner.parameters(),
+            Work::Elsewhere(own) => own.start.len(),
+        }
+    }
+
+    /// The model before the first round.
+    pub(super) fn first_model(&self) -> Vec<f32> {
+        match (&self.start, &self.work) {
+            (Some(start), _) => start.clone(),
+            (None, Work::Here(here)) => here.learner.init(self.seed.child("model", 0)),
+            (None, Work::Elsewhere(own)) => own.start.clone(),
+        }
+    }
+
+    /// SHA-256 of the examples and of their division over the clients, in hexadecimal; of another program's
+    /// examples only their numbers are known.
+    pub(super) fn data_digest(&self) -> String {
+        let mut all = Sha256::new();
+        match &self.work {
+            Work::Here(Here { dataset, shards, .. }) => {
+                all.update(dataset.train.digest());
+                all.update(dataset.test.digest());
+                for shard in shards {
+                    all.update((shard.len() as u64).to_le_bytes());
+                    shard.iter().for_each(|&i| all.update((i as u64).to_le_bytes()));
+                }
+            }
+            Work::Elsewhere(own) => {
+                own.examples.iter().for_each(|&n| all.update((n as u64).to_le_bytes()));
+            }
+        }
+        all.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The weights of a model of this setting after `round` rounds, as PyTorch names them, and what they are
+    /// for, where this program knows. Panics when they are not as many as the model has.
+    #[must_use]
+    pub fn state_dict(&self, parameters: &[f32], round: u64) -> StateDict {
+        let weights = StateDict::of(&self.layers(), parameters);
+        let Work::Here(Here { dataset, .. }) = &self.work else { return weights };
+        weights.about(About {
+            model: self.name_of("model", self.config.model.kind()),
+            round,
+            data: dataset.name.into(),
+            shape: dataset.train.shape(),
+            classes: dataset.class_names.clone(),
+            mean: dataset.normalisation.mean.clone(),
+            std: dataset.normalisation.std.clone(),
+        })
+    }
+}
+
+/// What a [`Crew`](super::Crew) of another program needs to know of the work of one client in a round.
+impl Run<'_> {
+    /// The weights from which a client trains in the round of `state`, d of them: the global model, or with
+    /// `outage.policy = "accumulate"` its own after an outage.
+    #[must_use]
+    pub fn local_start(&self, state: &State, client: u16) -> Vec<f32> {
+        let mut start = state.parameters.clone();
+        let carried = state.carried.get(usize::from(client)).into_iter().flatten();
+        start.iter_mut().zip(carried).for_each(|(x, carried)| *x += carried);
+        start
+    }
+
+    /// What the client sends for its local model `trained` (d parameters): the difference from the global
+    /// model of `state`, clipped as `[solver]` says, in the memory of `trained`.
+    #[must_use]
+    pub fn update(&self, state: &State, mut trained: Vec<f32>) -> Vec<f32> {
+        trained.iter_mut().zip(&state.parameters).for_each(|(x, global)| *x -= global);
+        self.setting.solver.shared().clip(&mut trained);
+        trained
+    }
+
+    /// The factor of `[schedule]` on the learning rate, and the learning rate of `[solver]` times this.
+    #[must_use]
+    pub fn rates(&self, round: u64) -> (f64, f64) {
+        let Setting { config, solver, .. } = self.setting;
+        (config.schedule.factor(round, config.rounds), rate(config, &**solver, round))
+    }
+
+    /// The seed of a client's work in a round, which depends on nothing but the configured seed and the two.
+    #[must_use]
+    pub fn seed_of(&self, round: u64, client: u16) -> Seed {
+        Seed::new(self.setting.config.seed).child("batches", round).child("client", u64::from(client))
+    }
+}
