@@ -17,6 +17,7 @@ pub mod inversion;
 pub mod roc;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,7 @@ use crate::data::{Augmentation, Dataset, Examples};
 use crate::error::{Error, Result, count};
 use crate::learn::{Device, ModelConfig, SgdConfig, SolverConfig, learner};
 use crate::network::Perfect;
+use crate::parallel::goes_on;
 use crate::privacy::{best_estimate, lmip};
 use crate::protocol::cogc::{CoGcConfig, SecCoGcConfig};
 use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Update, Views};
@@ -163,8 +165,12 @@ fn adversaries(scheme: &dyn Aggregator, victim: usize) -> Vec<(&'static str, Par
 ///
 /// # Errors
 /// A protocol without keys, another model than `mlp` with one hidden layer, or examples that are no images or
-/// are randomly changed.
-pub fn invert(config: &Config, setting: &Setting) -> Result<(Vec<InversionRow>, Vec<Strip>)> {
+/// are randomly changed. [`Error::Stopped`] once `stop` is set.
+pub fn invert(
+    config: &Config,
+    setting: &Setting,
+    stop: &AtomicBool,
+) -> Result<(Vec<InversionRow>, Vec<Strip>)> {
     let ModelConfig::Mlp(mlp) = &config.model else {
         let rule =
             format!("the inversion is for mlp, not {}; take model.kind = \"mlp\"", config.model.kind());
@@ -229,6 +235,7 @@ pub fn invert(config: &Config, setting: &Setting) -> Result<(Vec<InversionRow>, 
             let found: Vec<Found> = (0..config.clients)
                 .into_par_iter()
                 .map(|victim| {
+                    goes_on(stop)?;
                     let who = adversaries(scheme, victim).into_iter().find(|(known, _)| *known == name);
                     let Some((_, who)) = who else {
                         return Err(Error::config(
@@ -314,8 +321,12 @@ fn check_augmentation(dataset: &Dataset) -> Result<()> {
 /// seen, not that there is none.
 ///
 /// # Errors
-/// A protocol without keys, or randomly changed images.
-pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipRow>, Vec<Roc>)> {
+/// A protocol without keys, or randomly changed images. [`Error::Stopped`] once `stop` is set.
+pub fn membership(
+    config: &Config,
+    setting: &Setting,
+    stop: &AtomicBool,
+) -> Result<(Vec<MembershipRow>, Vec<Roc>)> {
     let dataset = setting.dataset();
     check_augmentation(dataset)?;
     let learner = setting.learner();
@@ -350,7 +361,8 @@ pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipR
                 .into_par_iter()
                 .filter_map(|victim| {
                     let who = adversaries(scheme, victim).into_iter().find(|(known, _)| *known == name)?.1;
-                    Some(guess(config, target, &updates, who, victim).map(|(guess, leak)| {
+                    let guessed = goes_on(stop).and_then(|()| guess(config, target, &updates, who, victim));
+                    Some(guessed.map(|(guess, leak)| {
                         let along = |data, example: usize| {
                             let trained = learner.train(&start, data, &[example], seed);
                             cosine(&guess, &trained.delta)
@@ -374,6 +386,7 @@ pub fn membership(config: &Config, setting: &Setting) -> Result<(Vec<MembershipR
     let run = setting.run(&config.protocol)?;
     let mut state = run.start();
     while state.round < config.rounds {
+        goes_on(stop)?;
         run.round(&mut state)?;
     }
     let score = |data: &Examples, i: usize| -learner.evaluate(&state.parameters, &data.subset(&[i])).loss;

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::audit::calibrate::{Bounds, Calibrated, calibrate};
 use crate::audit::erasures::Lost;
 use crate::audit::{Adversaries, Assumptions, Audit, Erasures, audit, check_size};
 use crate::config::{Config, Contender};
 use crate::error::{Error, Result};
+use crate::keys::KeyKind;
 use crate::network::Network;
 use crate::participation::{ParticipationConfig, check_shown};
 use crate::plan;
@@ -24,6 +27,18 @@ pub enum Losses {
     Actual,
     /// Those of a CSV file, in every round; see [`Lost::load`].
     File(PathBuf),
+}
+
+impl Losses {
+    /// Those that the flag `--erasures` names: `worst`, `actual` or a file.
+    #[must_use]
+    pub fn named(which: &str) -> Self {
+        match which {
+            "worst" => Self::Worst,
+            "actual" => Self::Actual,
+            file => Self::File(file.into()),
+        }
+    }
 }
 
 /// A configuration to be audited.
@@ -56,6 +71,23 @@ struct One {
     participation: ParticipationConfig,
     /// Which of `[[compare]]` it is.
     contender: Option<usize>,
+}
+
+/// The weakest sufficient keys of one construction: a line of `seccogc audit --calibrate`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sufficient {
+    /// Name of the protocol.
+    pub protocol: String,
+    /// Construction, `noise` for independent noise.
+    pub keys: String,
+    /// Smallest sufficient σ; empty when no σ suffices.
+    pub key_std: Option<f64>,
+    /// Σ_k Var(u_k) per coordinate.
+    pub total_power: Option<f64>,
+    /// Its ratio to the first construction's of the same protocol.
+    pub power_ratio: Option<f64>,
+    /// Why no σ suffices.
+    pub obstacle: Option<String>,
 }
 
 impl<'a> Subject<'a> {
@@ -196,6 +228,15 @@ impl<'a> Subject<'a> {
             .collect()
     }
 
+    /// [`Subject::calibrations`] as lines of one table.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sufficient(&self, adversaries: &Adversaries) -> Result<Vec<Sufficient>> {
+        let found = self.calibrations(adversaries)?.into_iter();
+        Ok(found.flat_map(|(name, found)| sufficient(name, found)).collect())
+    }
+
     /// A line for every audit in which a bound of `[privacy]` is exceeded.
     #[must_use]
     pub fn exceeded(&self, audits: &[Audit]) -> Vec<String> {
@@ -206,4 +247,19 @@ impl<'a> Subject<'a> {
         };
         audits.iter().filter_map(line).collect()
     }
+}
+
+fn sufficient(protocol: &str, found: Vec<Calibrated>) -> Vec<Sufficient> {
+    let first = found.first().and_then(|one| one.total_power);
+    found
+        .into_iter()
+        .map(|one| Sufficient {
+            protocol: protocol.to_owned(),
+            keys: one.keys.map_or("noise", KeyKind::name).to_owned(),
+            key_std: one.key_std,
+            total_power: one.total_power,
+            power_ratio: one.total_power.zip(first).map(|(power, first)| power / first),
+            obstacle: one.obstacle,
+        })
+        .collect()
 }

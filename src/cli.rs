@@ -22,6 +22,7 @@ mod report;
 mod sweep;
 mod table;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,13 +30,14 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, slug};
-use crate::error::{Error, Result, plain};
+use crate::error::{Error, Result};
 use crate::learn::Device;
 use crate::record::Played;
 use crate::record::{End, free_folder, rounds_csv};
 use crate::report::plot_run;
 use crate::say::{Patient, say};
 use crate::train::{Alone, Crew, Setting};
+use crate::verbs::Size;
 use progress::{Progress, View};
 
 #[derive(Parser)]
@@ -187,6 +189,12 @@ struct Count {
     data_dir: Option<PathBuf>,
 }
 
+impl Count {
+    fn size(&self) -> Size {
+        Size::new(self.parameters.map(|parameters| parameters as usize), self.data_dir.clone())
+    }
+}
+
 #[derive(Args)]
 struct Train {
     /// The configuration, a TOML file
@@ -205,7 +213,19 @@ struct Train {
 /// Runs the program on the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse();
+    ExitCode::from(main_from(std::env::args_os()))
+}
+
+/// Runs the program on these arguments, of which the first is its own name, and returns the exit code.
+#[must_use]
+pub fn main_from<T: Into<OsString> + Clone>(args: impl IntoIterator<Item = T>) -> u8 {
+    let code = start(Cli::try_parse_from(args));
+    // Rust does it at the end of its own programs only. Whoever reads may have gone.
+    let _ = std::io::stdout().flush();
+    code
+}
+
+fn start(cli: Result<Cli, clap::Error>) -> u8 {
     #[cfg(feature = "mpi")]
     if let Some(ranks) = crate::train::ranks::Ranks::join() {
         if ranks.leads() {
@@ -213,45 +233,34 @@ pub fn main() -> ExitCode {
         }
         // What is wrong with the arguments is rank 0's to say.
         ranks.serve(cli.map_or(Ok(()), |cli| take_threads(&cli)));
-        return ExitCode::SUCCESS;
+        return 0;
     }
     answer(cli, &Alone)
 }
 
-fn answer(cli: Result<Cli, clap::Error>, crew: &dyn Crew) -> ExitCode {
+fn answer(cli: Result<Cli, clap::Error>, crew: &dyn Crew) -> u8 {
     let result = match cli {
         Ok(cli) => run(cli, crew),
         Err(other) => {
             // Help, or wrong arguments; a closed pipe is not an error.
             let _ = other.print();
-            return ExitCode::from(other.exit_code() as u8);
+            return other.exit_code() as u8;
         }
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            let mut line = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                let text = plain(cause).to_string();
-                if !line.contains(&text) {
-                    line = format!("{line}: {text}");
-                }
-                source = cause.source();
-            }
-            say!("error: {}", plain(line));
-            ExitCode::from(error.exit_code())
+            say!("error: {}", error.line());
+            error.exit_code()
         }
     }
 }
 
 fn take_threads(cli: &Cli) -> Result<()> {
-    let Some(threads) = cli.threads else { return Ok(()) };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize);
-    pool.build_global().map_err(|error| Error::Refused(format!("--threads {threads}: {error}")))
+    cli.threads.map_or(Ok(()), |threads| crate::parallel::set_threads(threads as usize))
 }
 
-fn run(cli: Cli, crew: &dyn Crew) -> Result<ExitCode> {
+fn run(cli: Cli, crew: &dyn Crew) -> Result<u8> {
     take_threads(&cli)?;
     if crew.size() > 1 && !matches!(cli.verb, Verb::Train(_)) {
         let instead = match cli.verb {
@@ -287,7 +296,7 @@ fn run(cli: Cli, crew: &dyn Crew) -> Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "seccogc", &mut Patient(std::io::stdout()));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// Writes to standard output; a closed pipe is not an error.

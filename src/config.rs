@@ -13,22 +13,23 @@ mod sets;
 mod sweep;
 mod template;
 mod tools;
+mod written;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub use deploy::{DeployConfig, is_name};
-pub use explain::explain;
+pub use explain::{explain, schema};
 pub use sections::{EvaluationConfig, OnDivergence, OutageConfig, OutagePolicy, PrivacyConfig, RecordConfig};
-pub(crate) use sets::{Assignment, Changed, TAGS, with};
+pub(crate) use sets::{Changed, TAGS, with};
 pub(crate) use sweep::{Axis, axes, leaves};
 pub use sweep::{SweepConfig, Variant};
 pub use template::template;
 pub use tools::{AttackConfig, StudyConfig};
+pub use written::{Set, Written, Wrong};
 
-use crate::bounds;
-use crate::choice::{readable, typed};
+use crate::choice::typed;
 use crate::cohort::CohortConfig;
 use crate::data::DataConfig;
 use crate::data::partition::PartitionConfig;
@@ -164,33 +165,9 @@ impl Config {
     /// # Errors
     /// One line with the file or the one of `sets`, the key and the rule.
     pub fn load(path: &Path, sets: &[String]) -> Result<Self> {
-        let text = bounds::read_text(path, MOST_BYTES, "a configuration")?;
-        let table = parse(&text).map_err(|problem| Error::file(path, problem))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let assignments: Vec<Assignment> =
-            sets.iter().map(|set| sets::assignment(set)).collect::<Result<_>>()?;
-        if !assignments.is_empty() {
-            // What is wrong with the file alone is not laid at a flag's door.
-            Self::read(table.clone()).map_err(|problem| Error::file(path, readable(&problem)))?;
-        }
-        let with = |some: &[Assignment]| -> Result<Changed, String> {
-            let mut changed = sets::with(&table, some)?;
-            changed.config.resolve_paths(folder);
-            changed.config.check().map_err(|error| error.to_string())?;
-            Ok(changed)
-        };
-        let Changed { mut config, table: written, former, fallen } =
-            with(&assignments).map_err(|problem| {
-                match sets::culprit(&assignments, &problem, |some| with(some).map(|_| ())) {
-                    Some(i) => Error::Refused(format!("--set {}: {problem}", sets[i])),
-                    None => Error::file(path, problem),
-                }
-            })?;
-        former.iter().chain(&fallen).for_each(|note| tracing::warn!("{}: {note}", path.display()));
-        if !config.sweep.is_empty() {
-            config.sweep.written = Some(written);
-        }
-        Ok(config)
+        let written = Written::load(path)?;
+        let sets = sets.iter().map(|set| Set::parse(set)).collect::<Result<Vec<_>>>()?;
+        Ok(written.read(&sets)?.0)
     }
 
     /// Paths of the configuration's file are relative to its `folder`.
@@ -305,7 +282,6 @@ impl Config {
     /// # Errors
     /// A value that TOML cannot express, such as an integer above 2⁶³ − 1.
     pub fn to_toml(&self) -> Result<String> {
-        let no_form = |error| Error::Refused(format!("the configuration has no TOML form: {error}"));
         let Some(mut written) = self.sweep.written.clone() else {
             return toml::to_string(self).map_err(no_form);
         };
@@ -329,6 +305,10 @@ pub fn slug(name: &str) -> String {
     let lower = name.to_lowercase();
     let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-")
+}
+
+fn no_form(error: toml::ser::Error) -> Error {
+    Error::Refused(format!("the configuration has no TOML form: {error}"))
 }
 
 fn parse(text: &str) -> Result<toml::Table, String> {

@@ -101,6 +101,21 @@ impl Error {
         Self::File { path: path.as_ref().to_owned(), problem: problem.into() }
     }
 
+    /// The one line that a program prints of this: with its causes, and without what a terminal would obey.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let text = plain(cause).to_string();
+            if !line.contains(&text) {
+                line = format!("{line}: {text}");
+            }
+            source = cause.source();
+        }
+        plain(line).to_string()
+    }
+
     /// The exit code of a program that ends with this: 3 for divergence, 130 where it was stopped, as shells
     /// have it, 2 for the rest.
     #[must_use]

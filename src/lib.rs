@@ -60,6 +60,8 @@ pub mod seed;
 pub mod server_rule;
 pub mod sweep;
 pub mod train;
+#[cfg(feature = "cli")]
+pub mod verbs;
 pub mod wire;
 
 pub use error::{Error, Result};

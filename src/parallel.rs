@@ -4,9 +4,32 @@
 //! each combination; here is one loop for all. Its results are in the order of its items, whatever the number
 //! of threads.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// Gives the work of this process so many threads, before it begins.
+///
+/// # Errors
+/// Work has begun.
+pub fn set_threads(threads: usize) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().map_err(|error| Error::Refused(format!("{threads} threads: {error}")))
+}
+
+/// What nobody sets: the end of work that no one wants to stop.
+pub static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// To be asked between the parts of long work.
+///
+/// # Errors
+/// [`Error::Stopped`] once `stop` is set.
+pub fn goes_on(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
+}
 
 /// `work` of every item.
 pub fn map<T: Send, R: Send>(

@@ -12,6 +12,8 @@
 //! Clients count as equally large: data is not looked at. Outage, bytes and time do not depend on that, the
 //! leakage does, and an audit ([`crate::audits`]) takes the sizes of the partition.
 
+use std::sync::atomic::AtomicBool;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -21,13 +23,14 @@ use crate::coding::{Code, CodeKind, affordable, outage};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::network::{LinkModel, Network, Perfect};
+use crate::parallel::{NEVER, goes_on};
 use crate::privacy::view::{Coalition, View};
 use crate::privacy::{Formal, Leakage, lmip};
 use crate::protocol::cogc::DecoderKind;
 use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Stragglers};
 use crate::recover::{
     Estimate, Outline, SOLVED_CLIENTS, Sizes, affordable_rounds, check_clients, closed_form, coding,
-    estimate, tolerances, where_it_exists, with_code,
+    estimate, estimate_until, tolerances, where_it_exists, with_code,
 };
 use crate::seed::Seed;
 
@@ -165,18 +168,18 @@ fn reliability(
     links: &dyn LinkModel,
     sizes: Sizes,
     attempts: u32,
-    measure: impl Fn() -> Estimate,
-) -> (f64, f64, bool) {
-    match (closed_form(code, links, sizes, attempts), closed_form(code, links, sizes, 1)) {
+    measure: impl Fn() -> Result<Estimate>,
+) -> Result<(f64, f64, bool)> {
+    Ok(match (closed_form(code, links, sizes, attempts), closed_form(code, links, sizes, 1)) {
         (Some(recovered), Some(once)) => {
             (1.0 - recovered, bytes_per_attempt(code, links, sizes) / once, true)
         }
         _ => {
-            let estimate = measure();
+            let estimate = measure()?;
             let bytes = (estimate.bytes_client_client + estimate.bytes_client_server) as f64;
             (1.0 - estimate.probability(), bytes / estimate.recovered as f64, false)
         }
-    }
+    })
 }
 
 /// The decoders that the protocol can use; link keys exclude `gc-plus`.
@@ -229,8 +232,9 @@ fn leakage_among_many(scheme: &dyn Aggregator, attempts: u32, config: &Config) -
     Ok([largest(neighbours), largest(server)])
 }
 
-/// What hears of a candidate when it is found: its place, how many there are, and the candidate.
-pub type Found<'a> = &'a mut dyn FnMut(usize, usize, &Candidate);
+/// Hears of a candidate when it is found: its place, how many there are, and the candidate. An error ends the
+/// search.
+pub type Found<'a> = &'a mut dyn FnMut(usize, usize, &Candidate) -> Result<()>;
 
 /// Whether messages take time.
 fn is_timed(links: &Network, clients: usize) -> bool {
@@ -251,25 +255,26 @@ pub fn candidates(
     attempts: &[u32],
     rounds: u64,
 ) -> Result<Vec<Candidate>> {
-    candidates_as_found(config, coordinates, attempts, rounds, &mut |_, _, _| {})
+    candidates_as_found(config, coordinates, attempts, rounds, &NEVER, &mut |_, _, _| Ok(()))
 }
 
-/// [`candidates`], of which `found` hears one by one.
+/// [`candidates`], of which `found` hears one by one, until `stop` is set.
 ///
 /// # Errors
-/// As there.
+/// As there; [`Error::Stopped`], and an error of `found`.
 pub fn candidates_as_found(
     config: &Config,
     coordinates: usize,
     attempts: &[u32],
     rounds: u64,
+    stop: &AtomicBool,
     found: Found<'_>,
 ) -> Result<Vec<Candidate>> {
     check_clients(config.clients)?;
     let mut all = if config.clients > SOLVED_CLIENTS {
-        outlined(config, coordinates, attempts, rounds, found)?
+        outlined(config, coordinates, attempts, rounds, stop, found)?
     } else {
-        solved(config, coordinates, attempts, rounds, found)?
+        solved(config, coordinates, attempts, rounds, stop, found)?
     };
     let judged = all.iter().any(Candidate::is_judged);
     // What is known of none counts for none.
@@ -304,13 +309,21 @@ fn unjudged((code, stragglers): (CodeKind, usize), decoder: DecoderKind, attempt
 
 impl Candidate {
     /// With its outage, bytes and time over these links; `rounds` are played where one must be measured.
-    fn over(self, code: &dyn Code, links: &Network, sizes: Sizes, rounds: u64) -> Self {
-        let measure = || estimate(code, links, sizes, self.attempts, rounds);
-        let (outage, bytes, exact) = reliability(code, links, sizes, self.attempts, measure);
+    fn over(
+        self,
+        code: &dyn Code,
+        links: &Network,
+        sizes: Sizes,
+        rounds: u64,
+        stop: &AtomicBool,
+    ) -> Result<Self> {
+        goes_on(stop)?;
+        let measure = || estimate_until(stop, code, links, sizes, self.attempts, rounds);
+        let (outage, bytes, exact) = reliability(code, links, sizes, self.attempts, measure)?;
         let timed = is_timed(links, code.clients());
-        let timing = timed.then(measure).filter(|estimate| estimate.recovered > 0);
+        let timing = timed.then(measure).transpose()?.filter(|estimate| estimate.recovered > 0);
         let seconds = timing.and_then(|t| Some(t.seconds? / t.recovered as f64));
-        Self { outage, bytes, exact, seconds, ..self }
+        Ok(Self { outage, bytes, exact, seconds, ..self })
     }
 }
 
@@ -320,6 +333,7 @@ fn outlined(
     coordinates: usize,
     attempts: &[u32],
     rounds: u64,
+    stop: &AtomicBool,
     found: Found<'_>,
 ) -> Result<Vec<Candidate>> {
     let links = network(config)?;
@@ -331,23 +345,26 @@ fn outlined(
         let rounds = affordable_rounds(&code, rounds);
         let of = |&attempts: &u32| {
             let candidate = unjudged((family, stragglers), DecoderKind::Standard, attempts);
-            candidate.over(&code, &links, sizes, rounds)
+            candidate.over(&code, &links, sizes, rounds, stop)
         };
-        all.extend(attempts.iter().map(of));
+        for attempts in attempts {
+            all.push(of(attempts)?);
+        }
     }
     all.sort_by(|a, b| a.bytes.total_cmp(&b.bytes));
     if config.clients <= JUDGED_CLIENTS {
-        judge(config, &mut all, found)?;
+        judge(config, &mut all, stop, found)?;
     }
     Ok(all)
 }
 
 /// Computes conditioning and leakage of the cheapest candidates, and takes out those that are conditioned too
 /// badly to be built.
-fn judge(config: &Config, all: &mut Vec<Candidate>, found: Found<'_>) -> Result<()> {
+fn judge(config: &Config, all: &mut Vec<Candidate>, stop: &AtomicBool, found: Found<'_>) -> Result<()> {
     let seed = Seed::new(config.seed);
     let (mut place, mut judged) = (0, 0);
     while judged < JUDGED && place < all.len() {
+        goes_on(stop)?;
         let candidate = &mut all[place];
         let (code, stragglers) = (candidate.code, candidate.stragglers);
         let protocol = with_code(&config.protocol, code, stragglers, DecoderKind::Standard)?;
@@ -360,7 +377,7 @@ fn judge(config: &Config, all: &mut Vec<Candidate>, found: Found<'_>) -> Result<
         let [neighbour, server] = leakage_among_many(&**scheme, candidate.attempts, config)?;
         (candidate.leakage_neighbour, candidate.leakage_server) = (neighbour, server);
         (place, judged) = (place + 1, judged + 1);
-        found(judged, JUDGED.min(all.len()), &all[place - 1]);
+        found(judged, JUDGED.min(all.len()), &all[place - 1])?;
     }
     Ok(())
 }
@@ -371,6 +388,7 @@ fn solved(
     coordinates: usize,
     attempts: &[u32],
     rounds: u64,
+    stop: &AtomicBool,
     report: Found<'_>,
 ) -> Result<Vec<Candidate>> {
     let links = network(config)?;
@@ -394,9 +412,9 @@ fn solved(
                     amplification,
                     leakage_neighbour,
                     leakage_server,
-                    ..candidate.over(code, &links, sizes, rounds)
+                    ..candidate.over(code, &links, sizes, rounds, stop)?
                 };
-                report((place + 1) * of_code, total, &candidate);
+                report((place + 1) * of_code, total, &candidate)?;
                 found.push(candidate);
             }
         }
@@ -436,8 +454,8 @@ pub fn resolve(protocol: &ProtocolConfig, config: &Config, coordinates: usize) -
         let Some(code) = scheme.code() else { continue };
         let sizes = Sizes::of(&*scheme, config.clients, coordinates)?;
         let rounds = affordable_rounds(code, if code.takes_incomplete() { STACKED_ROUNDS } else { ROUNDS });
-        let measure = || estimate(code, &links, sizes, attempts, rounds);
-        let (_, bytes, _) = reliability(code, &links, sizes, attempts, measure);
+        let measure = || Ok(estimate(code, &links, sizes, attempts, rounds));
+        let (_, bytes, _) = reliability(code, &links, sizes, attempts, measure)?;
         if bytes < best.as_ref().map_or(f64::INFINITY, |(least, _)| *least) {
             best = Some((bytes, candidate));
         }
@@ -458,8 +476,8 @@ fn resolve_outlined(config: &Config, links: &Network, coordinates: usize) -> Res
     for (family, stragglers) in codes(config, false)? {
         let code = Outline::of(family, config.clients, stragglers);
         let rounds = affordable_rounds(&code, ROUNDS);
-        let measure = || estimate(&code, links, sizes, attempts, rounds);
-        let (_, bytes, _) = reliability(&code, links, sizes, attempts, measure);
+        let measure = || Ok(estimate(&code, links, sizes, attempts, rounds));
+        let (_, bytes, _) = reliability(&code, links, sizes, attempts, measure)?;
         all.push((bytes, family, stragglers));
     }
     all.sort_by(|a, b| a.0.total_cmp(&b.0));

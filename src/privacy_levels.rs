@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use crate::config::{Config, Contender, PrivacyConfig};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::learn::Device;
+use crate::parallel::goes_on;
 use crate::protocol::cogc::SecCoGcConfig;
 use crate::protocol::{Arithmetic, Decoded, PartyId, ProtocolConfig, Update};
 use crate::record::{Measures, Played};
@@ -123,12 +125,13 @@ fn grid(config: &Config) -> Vec<(usize, ProtocolConfig)> {
 /// again.
 ///
 /// # Errors
-/// A configuration value that breaks a rule.
+/// A configuration value that breaks a rule; [`Error::Stopped`] once `stop` is set, and an error of `observe`.
 pub fn accuracy(
     config: &Config,
     seeds: &[u64],
     device: &Device,
     known: &[AccuracyRow],
+    stop: &AtomicBool,
     observe: &mut dyn FnMut(&AccuracyRow) -> Result<()>,
 ) -> Result<Vec<AccuracyRow>> {
     let mut table = Vec::new();
@@ -154,7 +157,7 @@ pub fn accuracy(
                 continue;
             }
             let entries = lossless(name, scheme, config.outage.attempts(), &assumptions)?;
-            let measures = Measures::of(&play(&run, config.rounds)?, None);
+            let measures = Measures::of(&play(&run, config.rounds, stop)?, None);
             let worst = |server: bool, of: &dyn Fn(&Entry) -> f64| {
                 entries.iter().filter(|entry| (entry.layer == "server") == server).map(of).fold(0.0, f64::max)
             };
@@ -185,9 +188,10 @@ pub fn accuracy(
 }
 
 /// So many rounds, fewer where one diverges.
-fn play(run: &Run<'_>, rounds: u64) -> Result<Played> {
+fn play(run: &Run<'_>, rounds: u64, stop: &AtomicBool) -> Result<Played> {
     let (mut state, mut played) = (run.start(), Played::default());
     while state.round < rounds {
+        goes_on(stop)?;
         match run.round(&mut state) {
             Ok((row, _)) => played.rows.push(row),
             Err(Error::Diverged { diverged, .. }) => {

@@ -342,8 +342,11 @@ impl RunInfo {
     }
 }
 
-/// [`source_commit`], asked once however many runs a sweep has.
-static COMMIT: LazyLock<String> = LazyLock::new(|| source_commit().unwrap_or_else(|| "unknown".into()));
+/// The commit that the build was told, else [`source_commit`], asked once however many runs a sweep has.
+static COMMIT: LazyLock<String> = LazyLock::new(|| {
+    let told = option_env!("SECCOGC_COMMIT").map(str::to_owned);
+    told.or_else(source_commit).unwrap_or_else(|| "unknown".into())
+});
 
 /// The commit of the checkout that this program was built in and still lies in, as it is now: asked when a
 /// run starts, so that a commit does not make the program out of date.

@@ -7,7 +7,9 @@
 
 mod outline;
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use crate::coding::{Code, CodeKind, DENSE_CLIENTS, Received, outage};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::network::{Dependence, LinkModel, LinkUse, round_seconds};
+use crate::parallel::goes_on;
 use crate::protocol::cogc::{self, DecoderKind};
 use crate::protocol::{Aggregator, Coding, PartyId, ProtocolConfig, Stragglers, Update};
 use crate::seed::Seed;
@@ -38,6 +41,9 @@ const STACKED_WORK: u64 = 1_000_000_000;
 
 /// Rounds that one thread plays at a time; the result does not depend on it but for the rounding of seconds.
 const BLOCK: u64 = 4096;
+
+/// Blocks that are played before anybody is asked whether to go on.
+const BLOCKS: u64 = 64;
 
 /// Sizes of a scheme's messages in bytes, headers included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,15 +162,46 @@ pub fn estimate(
     attempts: u32,
     rounds: u64,
 ) -> Estimate {
-    let blocks: Vec<Estimate> = (0..rounds.div_ceil(BLOCK))
-        .into_par_iter()
-        .map(|block| {
-            let last = rounds.min((block + 1) * BLOCK);
-            (block * BLOCK + 1..=last)
-                .fold(Estimate::default(), |sum, round| sum.add(play(code, links, sizes, attempts, round)))
-        })
-        .collect();
-    blocks.into_iter().fold(Estimate::default(), Estimate::add)
+    let blocks = 0..rounds.div_ceil(BLOCK);
+    played(code, links, sizes, attempts, rounds, blocks).into_iter().fold(Estimate::default(), Estimate::add)
+}
+
+/// [`estimate`], until `stop` is set.
+///
+/// # Errors
+/// [`Error::Stopped`].
+pub fn estimate_until(
+    stop: &AtomicBool,
+    code: &dyn Code,
+    links: &dyn LinkModel,
+    sizes: Sizes,
+    attempts: u32,
+    rounds: u64,
+) -> Result<Estimate> {
+    let blocks = rounds.div_ceil(BLOCK);
+    let mut sum = Estimate::default();
+    for first in (0..blocks).step_by(BLOCKS as usize) {
+        goes_on(stop)?;
+        let some = first..blocks.min(first + BLOCKS);
+        sum = played(code, links, sizes, attempts, rounds, some).into_iter().fold(sum, Estimate::add);
+    }
+    Ok(sum)
+}
+
+fn played(
+    code: &dyn Code,
+    links: &dyn LinkModel,
+    sizes: Sizes,
+    attempts: u32,
+    rounds: u64,
+    blocks: Range<u64>,
+) -> Vec<Estimate> {
+    let of_block = |block| {
+        let last = rounds.min((block + 1) * BLOCK);
+        (block * BLOCK + 1..=last)
+            .fold(Estimate::default(), |sum, round| sum.add(play(code, links, sizes, attempts, round)))
+    };
+    blocks.into_par_iter().map(of_block).collect()
 }
 
 fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, round: u64) -> Estimate {
@@ -321,26 +358,30 @@ pub(crate) fn affordable_rounds(code: &dyn Code, most: u64) -> u64 {
     (USES / uses).min(solved).max(LEAST_ROUNDS).min(most)
 }
 
-/// What is known of a point of a grid when it is found: its place, how many there are, and its row.
-pub type Found<'a> = &'a mut dyn FnMut(usize, usize, &RecoveryRow);
+/// Hears of a point of a grid when it is found: its place, how many there are, and its row. An error ends the
+/// search.
+pub type Found<'a> = &'a mut dyn FnMut(usize, usize, &RecoveryRow) -> Result<()>;
 
 /// How often the configured protocol recovers a round of the configured network: `rounds` rounds for each of
 /// `tolerances`, or for every tolerance for which the configured code exists, among more than
 /// [`SOLVED_CLIENTS`] for some of them. Messages have the size that updates of `coordinates` coordinates
 /// need; the configuration's own rounds are not used. Without `rounds` they are [`ROUNDS`], and among many
-/// clients as many as 20 million uses of links make. `found` hears of every row.
+/// clients as many as 20 million uses of links make. `found` hears of every row; once `stop` is set there are
+/// no more.
 ///
 /// Among many clients a code is an [`Outline`]: whether its numbers are conditioned well enough is not looked
 /// at, and a `cyclic-mds` code counts as decoding from M − s sums or more only.
 ///
 /// # Errors
 /// A protocol without a gradient code, a code that does not exist for one of `tolerances`, cohorts that are
-/// drawn, a network that cannot be built, more clients than [`DENSE_CLIENTS`], or with `gc-plus` than 128.
+/// drawn, a network that cannot be built, more clients than [`DENSE_CLIENTS`], or with `gc-plus` than 128;
+/// [`Error::Stopped`], and an error of `found`.
 pub fn recover(
     config: &Config,
     coordinates: usize,
     tolerances: Option<&[usize]>,
     rounds: Option<u64>,
+    stop: &AtomicBool,
     found: Found<'_>,
 ) -> Result<Vec<RecoveryRow>> {
     config.cohort.is_not_drawn()?;
@@ -360,15 +401,15 @@ pub fn recover(
     let asked = tolerances.map_or_else(|| outline::tolerances(family, clients), <[usize]>::to_vec);
     let mut rows = Vec::new();
     for (place, &stragglers) in asked.iter().enumerate() {
-        let point = |code: &dyn Code, sizes: Sizes| {
+        let point = |code: &dyn Code, sizes: Sizes| -> Result<RecoveryRow> {
             let rounds = rounds.unwrap_or_else(|| affordable_rounds(code, ROUNDS));
-            let estimate = estimate(code, &network, sizes, attempts, rounds);
-            RecoveryRow::new(code, attempts, &estimate, closed_form(code, &network, sizes, attempts))
+            let estimate = estimate_until(stop, code, &network, sizes, attempts, rounds)?;
+            Ok(RecoveryRow::new(code, attempts, &estimate, closed_form(code, &network, sizes, attempts)))
         };
         let row = if clients > SOLVED_CLIENTS && decoder == DecoderKind::Standard {
             exists(family, clients, stragglers)?;
             let sizes = Sizes::of_complete_sums(&config.protocol, coordinates)?;
-            point(&Outline::of(family, clients, stragglers), sizes)
+            point(&Outline::of(family, clients, stragglers), sizes)?
         } else {
             let protocol = with_code(&config.protocol, family, stragglers, decoder)?;
             let seed = seed.child("protocol", 0);
@@ -378,9 +419,9 @@ pub fn recover(
             };
             let Some(scheme) = scheme else { continue };
             let Some(code) = scheme.code() else { continue };
-            point(code, Sizes::of(&*scheme, clients, coordinates)?)
+            point(code, Sizes::of(&*scheme, clients, coordinates)?)?
         };
-        found(place + 1, asked.len(), &row);
+        found(place + 1, asked.len(), &row)?;
         rows.push(row);
     }
     Ok(rows)

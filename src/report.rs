@@ -8,6 +8,8 @@
 //! diverged, tables say how many.
 
 #[cfg(feature = "cli")]
+mod audit;
+#[cfg(feature = "cli")]
 mod html;
 mod pivot;
 #[cfg(feature = "cli")]
@@ -22,6 +24,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cli")]
+pub(crate) use audit::aligned;
+#[cfg(feature = "cli")]
+pub use audit::audit_table;
 #[cfg(feature = "cli")]
 pub use html::{report_path, write_report};
 pub use pivot::{Best, Pivot, Quantity, Table};

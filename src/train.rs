@@ -24,6 +24,7 @@ use crate::privacy::Leakage;
 use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
 use crate::record::{Checkpoint, ClientRow, Outcome, Row};
 pub(crate) use clients::divide;
+pub use clients::shards;
 pub(crate) use clients::{LocalRound, mean_count};
 pub use crew::{Alone, Crew, Tested, Trained};
 pub use directory::BEST;

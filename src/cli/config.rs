@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Common, device, load, print, show_warnings};
 use crate::bounds::{self, size};
 use crate::config::{self, Config, EvaluationConfig};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::write_new;
 use crate::sweep::Sweep;
 use crate::train::{Run, Setting};
@@ -44,22 +44,13 @@ pub(super) struct Check {
 
 pub(super) fn run(verb: &Verb) -> Result<()> {
     match verb {
-        Verb::Explain { section } => explain(section.as_deref().unwrap_or_default()),
+        Verb::Explain { section } => print(&config::explain(section.as_deref().unwrap_or_default())?),
         Verb::Check(args) => check(args),
         Verb::New { file } => match file {
             Some(file) => write_new(file, config::template()?.as_bytes()),
             None => print(&config::template()?),
         },
     }
-}
-
-fn explain(section: &str) -> Result<()> {
-    let text = config::explain(section);
-    if text.is_empty() {
-        let rule = "`seccogc config explain` lists them all";
-        return Err(Error::Refused(format!("no section or key `{section}`; {rule}")));
-    }
-    print(&text)
 }
 
 fn check(args: &Check) -> Result<()> {

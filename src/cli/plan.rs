@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::progress::Points;
-use super::recover::Dimension;
 use super::{Count, print};
 use crate::config::Config;
 use crate::error::Result;
-use crate::plan::{Candidate, candidates_as_found};
+use crate::parallel::NEVER;
+use crate::plan::Candidate;
 use crate::record::to_csv;
 use crate::recover::SOLVED_CLIENTS;
 use crate::report::markdown;
+use crate::verbs::{self, Step, Watch};
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     seccogc plan configs/mnist.toml\n  \
@@ -50,14 +51,13 @@ pub(super) struct Plan {
 pub(super) fn plan(args: &Plan) -> Result<()> {
     let mut config = Config::load(&args.config, &args.sets)?;
     config.seed = args.seed.unwrap_or(config.seed);
-    let coordinates = Dimension::default().of(&config, &args.count)?;
-    let configured = [config.outage.attempts()];
-    let attempts = if args.attempts.is_empty() { &configured[..] } else { &args.attempts };
     let mut progress = Points::new("plan", args.quiet);
-    let found = candidates_as_found(&config, coordinates, attempts, args.rounds, &mut |place, total, one| {
-        let (code, s, outage) = (one.code.name(), one.stragglers, 100.0 * one.outage);
-        progress.found(place, total, &format!("{code} s = {s}, {}: outage {outage:.3} %", one.decoder));
-    });
+    let mut hear = |step: &Step<'_>| {
+        progress.found(step.place, step.total, step.what);
+        Ok(())
+    };
+    let mut watch = Watch { stop: &NEVER, hear: &mut hear };
+    let found = verbs::plan(&config, &mut args.count.size(), &args.attempts, args.rounds, &mut watch);
     progress.finish();
     let found = found?;
     if args.csv {

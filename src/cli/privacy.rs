@@ -1,15 +1,13 @@
 //! The verb `privacy`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::job::Job;
 use super::{Common, device, in_folder, tell};
 use crate::error::Result;
-use crate::learn::Device;
-use crate::privacy_levels::{self, AccuracyRow};
-use crate::record::{claim, keep_seeds, read_rows, to_csv, write_atomically};
-use crate::report;
+use crate::parallel::NEVER;
 use crate::say::say;
+use crate::verbs::{self, Step, Watch};
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc privacy configs/privacy.toml\n  \
@@ -38,56 +36,16 @@ pub fn run(args: &Args) -> Result<()> {
     super::show_warnings(common.quiet);
     let device = device(common, None)?;
     let job = Job::of(args.config.as_deref(), args.resume.as_deref(), args.seeds, common)?;
-    in_folder(job.out.as_deref(), &job.name, |folder| into(&job, folder, args, &device))
-}
-
-fn into(job: &Job, directory: &Path, args: &Args, device: &Device) -> Result<()> {
-    let (common, Job { config, seeds, .. }) = (&args.common, job);
-    let file = |name: &str| directory.join(name);
-    // The quick ones first: what is wrong with the configuration shows before anything is trained.
-    let leakage = privacy_levels::leakage(config)?;
-    let decades: Vec<f64> = (0..=12).map(|exponent| 10f64.powi(exponent)).collect();
-    let recovery = privacy_levels::recovery(config, &decades)?;
-    let finished = file("accuracy_privacy.csv");
-    let mut rows: Vec<AccuracyRow> = Vec::new();
-    if args.resume.is_none() {
-        claim(directory)?;
-        write_atomically(&file("config.toml"), config.to_toml()?.as_bytes())?;
-        keep_seeds(directory, seeds)?;
-    } else if finished.exists() {
-        rows = read_rows(&finished)?;
-    }
-    write_atomically(&file("leakage_per_client.csv"), &to_csv(&leakage)?)?;
-    write_atomically(&file("leakage_per_client.md"), report::leakage_table(&leakage).as_bytes())?;
-    report::plot_leakage(&leakage, "Leakage of each client", &file("leakage_per_client"))?;
-    write_atomically(&file("recovery_error.csv"), &to_csv(&recovery)?)?;
-    write_atomically(&file("recovery_error.md"), report::recovery_table(&recovery).as_bytes())?;
-    report::plot_recovery(&recovery, "Recovery error against key power", &file("recovery_error"))?;
-
-    let known = rows.clone();
-    let rows = privacy_levels::accuracy(config, seeds, device, &known, &mut |row| {
+    let Job { config, seeds, .. } = &job;
+    let mut hear = |step: &Step<'_>| {
         if !common.quiet {
-            say!("{}", line(row));
+            say!("{}", step.what);
         }
-        rows.push(row.clone());
-        write_atomically(&finished, &to_csv(&rows)?)
-    })?;
-    let csv = to_csv(&rows)?;
-    write_atomically(&finished, &csv)?;
-    let table = report::accuracy_table(&rows);
-    write_atomically(&file("accuracy_privacy.md"), table.as_bytes())?;
-    report::plot_privacy(&rows, "Accuracy against the level of privacy", &file("accuracy_privacy"))?;
-    tell((common.csv, common.quiet), &csv, &table, directory)
-}
-
-fn line(row: &AccuracyRow) -> String {
-    let std = row.key_std.map_or_else(String::new, |std| format!(", σ = {std}"));
-    let accuracy = match 100.0 * row.final_accuracy {
-        accuracy if accuracy.is_finite() => format!("accuracy {accuracy:.2} %"),
-        _ => "diverged".into(),
+        Ok(())
     };
-    format!(
-        "{}{std}, seed {}: {accuracy}, recovered {}/{}, provable ε {:.3}, LMIP {:.3e} bits",
-        row.protocol, row.seed, row.recovered, row.rounds, row.epsilon_provable, row.lmip_bits_provable
-    )
+    in_folder(job.out.as_deref(), &job.name, |folder| {
+        let mut watch = Watch { stop: &NEVER, hear: &mut hear };
+        let found = verbs::privacy(config, seeds, &device, folder, args.resume.is_some(), &mut watch)?;
+        tell((common.csv, common.quiet), &found.csv, &found.text, folder)
+    })
 }

@@ -6,14 +6,10 @@ use clap::Args;
 
 use super::progress::Points;
 use super::{Count, in_folder, stem, tell};
-use crate::coding::CodeKind;
 use crate::config::Config;
-use crate::data::DataConfig;
-use crate::error::{Error, Result, count};
-use crate::learn::ModelConfig;
-use crate::record::{claim, to_csv, write_atomically};
-use crate::recover::{self, RecoveryRow, SOLVED_CLIENTS};
-use crate::report::{HeatMap, markdown};
+use crate::error::{Error, Result};
+use crate::parallel::NEVER;
+use crate::verbs::{Recovery, Step, Watch};
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     seccogc recover configs/mnist.toml\n  \
@@ -54,33 +50,6 @@ pub(super) struct Recover {
     quiet: bool,
 }
 
-/// Model dimensions that have been looked up.
-#[derive(Default)]
-pub(super) struct Dimension(Option<(ModelConfig, DataConfig, usize)>);
-
-impl Dimension {
-    /// Number of coordinates of an update: as asked, or that of the configured model.
-    ///
-    /// # Errors
-    /// A model or dataset that cannot be built.
-    pub(super) fn of(&mut self, config: &Config, count: &Count) -> Result<usize> {
-        if let Some(parameters) = count.parameters {
-            return Ok(parameters as usize);
-        }
-        let data =
-            DataConfig { dir: count.data_dir.clone().or(config.data.dir.clone()), ..config.data.clone() };
-        let parameters = match &self.0 {
-            Some((model, old, parameters)) if *model == config.model && *old == data => *parameters,
-            _ => {
-                let parameters = config.model.parameters(&data)?;
-                self.0 = Some((config.model.clone(), data, parameters));
-                parameters
-            }
-        };
-        Ok(config.solver.solver().coordinates(parameters))
-    }
-}
-
 /// The key and the values of `--sweep`; without a sweep one column.
 fn columns(sweep: Option<&str>) -> Result<(String, Vec<String>)> {
     let Some(sweep) = sweep else { return Ok((String::new(), vec![String::new()])) };
@@ -98,102 +67,31 @@ fn columns(sweep: Option<&str>) -> Result<(String, Vec<String>)> {
 
 pub(super) fn recover(args: &Recover) -> Result<()> {
     let (key, values) = columns(args.sweep.as_deref())?;
-    let configs = values
-        .iter()
-        .map(|value| {
-            let mut sets = args.sets.clone();
-            sets.extend((!key.is_empty()).then(|| format!("{key}={value}")));
-            let mut config = Config::load(&args.config, &sets)?;
-            config.seed = args.seed.unwrap_or(config.seed);
-            Ok(config)
-        })
-        .collect::<Result<Vec<Config>>>()?;
-
-    let tolerances = (!args.stragglers.is_empty()).then_some(&args.stragglers[..]);
-    let mut rows = Vec::new();
-    let mut dimension = Dimension::default();
-    let mut progress = Points::new("recover", args.quiet);
-    for (value, config) in values.iter().zip(&configs) {
-        let coordinates = dimension.of(config, &args.count)?;
-        let mut found = |place, total, row: &RecoveryRow| {
-            let (code, s, percent) = (&row.code, row.stragglers, 100.0 * row.probability);
-            let at = if value.is_empty() { String::new() } else { format!("{key} = {value}, ") };
-            progress.found(place, total, &format!("{at}{code} s = {s}: recovered {percent:.3} %"));
-        };
-        let column = recover::recover(config, coordinates, tolerances, args.rounds, &mut found)?;
-        rows.extend(column.into_iter().map(|row| RecoveryRow { value: value.clone(), ..row }));
-    }
-    progress.finish();
-
-    let name = format!("{}-recover", stem(&args.config));
-    in_folder(args.out.as_deref(), &name, |directory| {
-        claim(directory)?;
-        write_atomically(&directory.join("config.toml"), configs[0].to_toml()?.as_bytes())?;
-        let csv = to_csv(&rows)?;
-        write_atomically(&directory.join("recover.csv"), &csv)?;
-        let table = table(&key, &rows, configs[0].clients);
-        write_atomically(&directory.join("recover.md"), table.as_bytes())?;
-        heat_map(&stem(&args.config), &key, &values, &rows).write(&directory.join("recovery"))?;
-        tell((args.csv, args.quiet), &csv, &table, directory)
-    })
-}
-
-fn table(key: &str, rows: &[RecoveryRow], clients: usize) -> String {
-    let header = [
-        if key.is_empty() { "sweep" } else { key },
-        "code",
-        "s",
-        "recovered (%)",
-        "closed form (%)",
-        "attempts",
-        "client→client (MB)",
-        "client→server (MB)",
-        "time (s)",
-    ];
-    let lines: Vec<[String; 9]> = rows
-        .iter()
-        .map(|row| {
-            let number = |value: Option<f64>, unit: f64, decimals: usize| {
-                value.map_or_else(|| "–".into(), |value| format!("{:.decimals$}", value / unit))
-            };
-            [
-                if row.value.is_empty() { "–".into() } else { row.value.clone() },
-                row.code.clone(),
-                row.stragglers.to_string(),
-                format!("{:.3} ± {:.3}", 100.0 * row.probability, 100.0 * row.standard_error),
-                number(row.closed_form, 0.01, 3),
-                number(row.attempts_per_recovered, 1.0, 3),
-                number(row.bytes_client_client_per_recovered, 1e6, 2),
-                number(row.bytes_client_server_per_recovered, 1e6, 2),
-                number(row.seconds_per_recovered, 1.0, 3),
-            ]
-        })
-        .collect();
-    let (least, most) =
-        rows.iter().fold((u64::MAX, 0), |(least, most), row| (least.min(row.rounds), most.max(row.rounds)));
-    let rounds = if least < most { format!("{least} to {most} rounds") } else { count(most, "round") };
-    let mut text = format!(
-        "{}\n{rounds} a line, ± one standard error; the last four columns per recovered round\n",
-        markdown(&header, &[0, 1], &lines)
-    );
-    if clients > SOLVED_CLIENTS && rows.iter().any(|row| row.code == CodeKind::CyclicMds.name()) {
-        text +=
-            "cyclic-mds counts as decoding from M − s sums or more: at least so many rounds are recovered\n";
-    }
-    text
-}
-
-fn heat_map(name: &str, key: &str, values: &[String], rows: &[RecoveryRow]) -> HeatMap {
-    let mut tolerances: Vec<usize> = rows.iter().map(|row| row.stragglers).collect();
-    tolerances.sort_unstable();
-    tolerances.dedup();
-    let cell = |s: usize, value: &String| {
-        rows.iter().find(|row| row.stragglers == s && row.value == *value).map(|row| row.probability)
+    let column = |value: String| {
+        let mut sets = args.sets.clone();
+        sets.extend((!key.is_empty()).then(|| format!("{key}={value}")));
+        let mut config = Config::load(&args.config, &sets)?;
+        config.seed = args.seed.unwrap_or(config.seed);
+        Ok((value, config))
     };
-    HeatMap {
-        title: format!("{name}: probability of a recovered round"),
-        x: (key.into(), values.to_vec()),
-        cells: tolerances.iter().map(|&s| values.iter().map(|value| cell(s, value)).collect()).collect(),
-        y: ("stragglers s".into(), tolerances.iter().map(usize::to_string).collect()),
-    }
+    let columns = values.into_iter().map(column).collect::<Result<Vec<_>>>()?;
+    let title = stem(&args.config);
+    let recovery = Recovery {
+        title: title.clone(),
+        key,
+        columns,
+        stragglers: args.stragglers.clone(),
+        rounds: args.rounds,
+    };
+    let mut progress = Points::new("recover", args.quiet);
+    let mut hear = |step: &Step<'_>| {
+        progress.found(step.place, step.total, step.what);
+        Ok(())
+    };
+    let rows = recovery.rows(&mut args.count.size(), &mut Watch { stop: &NEVER, hear: &mut hear })?;
+    progress.finish();
+    in_folder(args.out.as_deref(), &format!("{title}-recover"), |folder| {
+        let found = recovery.write(&rows, folder)?;
+        tell((args.csv, args.quiet), &found.csv, &found.text, folder)
+    })
 }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use indicatif::ProgressBar;
 
@@ -14,10 +14,10 @@ use super::{in_folder, print, stem};
 use crate::config::Config;
 use crate::error::{Error, Result, count};
 use crate::learn::Device;
-use crate::record::{claim, write_atomically};
 use crate::report;
 use crate::say::say;
 use crate::sweep::{Over, Plan, Sweep, SweepRun, Watch, results};
+use crate::verbs;
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc sweep configs/sweep.toml\n  \
@@ -107,12 +107,7 @@ fn into(args: &Args, config: &Config, sweep: &Sweep, folder: &Path) -> Result<()
     let shard = args.shard.map_or((0, 1), |shard| (shard.part - 1, shard.of));
     let plan = Plan::new(sweep, folder, args.device.parse::<Device>()?, shard)?;
     if !args.collect {
-        if args.resume || args.shard.is_some() {
-            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        } else {
-            claim(folder)?;
-        }
-        write_atomically(&folder.join("config.toml"), config.to_toml()?.as_bytes())?;
+        verbs::begin_sweep(config, folder, args.resume || args.shard.is_some())?;
         let jobs = args.jobs.map_or_else(|| plan.jobs(), |jobs| jobs as usize);
         execute(&plan, jobs, args.quiet)?;
     }
@@ -131,10 +126,15 @@ struct Drawing {
 }
 
 impl Watch for Drawing {
-    fn rounds(&self, _: &SweepRun, rounds: u64) {
+    fn rounds(&self, _: &SweepRun, rounds: u64) -> Result<()> {
         if let Some(bar) = &self.bar {
             bar.inc(rounds);
         }
+        Ok(())
+    }
+
+    fn stop(&self) -> Option<&AtomicBool> {
+        None
     }
 
     fn over(&self, run: &SweepRun, how: &Over<'_>) -> Result<()> {
@@ -188,9 +188,7 @@ fn gather(args: &Args, sweep: &Sweep, folder: &Path, name: &str) -> Result<()> {
         }
         return Ok(());
     }
-    results::write(&sweep.keys, &done, folder)?;
-    let table = results::read(folder)?;
-    report::plot_sweep(&table, folder, name)?;
+    verbs::gather_sweep(sweep, &done, folder, name)?;
     if args.csv {
         let path = folder.join("runs.csv");
         print(&fs::read_to_string(&path).map_err(Error::io("read", &path))?)?;

@@ -5,24 +5,34 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::Config;
+use crate::error::{Error, Result};
 
 /// The reference of all configuration keys as plain text, or only of the section that starts with `prefix`,
 /// or of the one key that it names.
 ///
 /// Types, defaults, ranges and texts come from the configuration structs: a key that is added there appears
 /// here.
-#[must_use]
-pub fn explain(prefix: &str) -> String {
+///
+/// # Errors
+/// A section or key that there is not.
+pub fn explain(prefix: &str) -> Result<String> {
     let defaults = serde_json::to_value(Config::default()).unwrap_or(Value::Null);
     let mut out = String::new();
     describe(&mut out, "", &schema(), &defaults, prefix);
     // A key's section needs no distance from one before.
     let of_key = !out.contains(&format!("[{prefix}"));
-    if of_key { out.trim_start().to_owned() } else { out }
+    match out.is_empty() {
+        true => {
+            let rule = "`seccogc config explain` lists them all";
+            Err(Error::Refused(format!("no section or key `{prefix}`; {rule}")))
+        }
+        false => Ok(if of_key { out.trim_start().to_owned() } else { out }),
+    }
 }
 
-/// The schema of all keys.
-pub(super) fn schema() -> Value {
+/// The JSON schema of all keys.
+#[must_use]
+pub fn schema() -> Value {
     let generator =
         schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     generator.into_generator().into_root_schema_for::<Config>().to_value()

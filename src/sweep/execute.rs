@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -35,13 +36,20 @@ pub struct Plan<'a> {
 /// Sees what [`Plan::execute`] does, from the threads that play the runs.
 pub trait Watch: Sync {
     /// So many of a run's rounds are over, or not needed any more.
-    fn rounds(&self, run: &SweepRun, rounds: u64);
+    ///
+    /// # Errors
+    /// Whatever ends the sweep.
+    fn rounds(&self, run: &SweepRun, rounds: u64) -> Result<()>;
 
     /// A run is over.
     ///
     /// # Errors
     /// Whatever ends the sweep.
     fn over(&self, run: &SweepRun, how: &Over<'_>) -> Result<()>;
+
+    /// Is set when the sweep is to end before the next client of any run, with [`Error::Stopped`]; runs that
+    /// are going on can be gone on with.
+    fn stop(&self) -> Option<&AtomicBool>;
 }
 
 /// A run that is over, or has diverged.
@@ -164,12 +172,10 @@ impl<'a> Plan<'a> {
         let setting = self.setting(&run.config)?;
         let built = setting.run(&run.config.protocol)?;
         let (state, mut directory) = built.go_on(path)?;
-        watch.rounds(run, state.round);
-        let (_, end) = built.record(state, &mut directory, &mut |_| {
-            watch.rounds(run, 1);
-            Ok(())
-        })?;
-        watch.rounds(run, run.config.rounds - end.rounds);
+        watch.rounds(run, state.round)?;
+        let built = built.with_stop(watch.stop());
+        let (_, end) = built.record(state, &mut directory, &mut |_| watch.rounds(run, 1))?;
+        watch.rounds(run, run.config.rounds - end.rounds)?;
         let played = Played::read(path)?;
         let seconds = clock.elapsed().as_secs_f64();
         watch.over(run, &Over { played: &played, end: &end, folder: path, seconds })

@@ -24,6 +24,14 @@ pub(crate) fn divide(config: &Config, dataset: &Dataset) -> Result<Division> {
     divided(config, config.partition.partition(), dataset)
 }
 
+/// The examples on which each client trains, by their places in the training set.
+///
+/// # Errors
+/// A partition that does not fit the examples.
+pub fn shards(config: &Config, dataset: &Dataset) -> Result<Vec<Vec<usize>>> {
+    Ok(divide(config, dataset)?.shards)
+}
+
 /// The same by a partition of one's own.
 pub(super) fn divided(config: &Config, partition: &dyn Partition, dataset: &Dataset) -> Result<Division> {
     let seed = Seed::new(config.seed);

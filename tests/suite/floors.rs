@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 20] = [
     &["train"],
     &["attack", "audits", "experiment", "inference", "privacy_levels", "sweep"],
     &["report"],
-    &["compare", "deploy"],
+    &["compare", "deploy", "verbs"],
     &["cli"],
     &["lib", "main"],
 ];

@@ -384,7 +384,7 @@ fn wrong_numbers_are_refused_in_one_line() {
 
 #[test]
 fn every_kind_is_explained() {
-    let text = seccogc::config::explain("network.client_server");
+    let text = seccogc::config::explain("network.client_server").unwrap();
     for kind in seccogc::network::LinkConfig::KINDS {
         assert!(text.contains(&format!("kind = \"{kind}\"")), "{kind}\n{text}");
     }

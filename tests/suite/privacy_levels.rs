@@ -5,6 +5,7 @@ use std::process::Command;
 
 use seccogc::config::Config;
 use seccogc::learn::Device;
+use seccogc::parallel::NEVER;
 use seccogc::privacy_levels::{self, AccuracyRow, LeakageRow, RecoveryRow};
 use seccogc::protocol::Arithmetic;
 use seccogc::record::read_rows;
@@ -144,8 +145,10 @@ fn in_double_precision_a_million_times_the_key_costs_no_accuracy() {
     let config = tiny(&["study.key_stds=[1.0, 1e6]"]);
     let secure = Config { compare: config.compare[..1].to_vec(), ..config };
     let rows =
-        privacy_levels::accuracy(&secure, &[1], &"cpu".parse::<Device>().unwrap(), &[], &mut |_| Ok(()))
-            .unwrap();
+        privacy_levels::accuracy(&secure, &[1], &"cpu".parse::<Device>().unwrap(), &[], &NEVER, &mut |_| {
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(
         rows.iter().map(|row| (row.key_std, row.recovered)).collect::<Vec<_>>(),
         [(Some(1.0), 2), (Some(1e6), 2)]

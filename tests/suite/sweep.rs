@@ -385,6 +385,6 @@ fn the_configuration_that_ships_sweeps_what_it_says() {
     // Two tolerances of Fair-SecCoGC, FedAvg and ideal links; three numbers of classes; three seeds.
     assert_eq!(sweep.runs.len(), (2 + 1 + 1) * 3 * 3);
     assert_eq!(sweep.keys, ["variant", "protocol.stragglers", "partition.classes"]);
-    let stated = seccogc::config::explain("sweep");
+    let stated = seccogc::config::explain("sweep").unwrap();
     assert!(stated.contains("[[sweep.variants]]") && stated.contains("  set: Dotted keys"), "{stated}");
 }

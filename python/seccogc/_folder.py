@@ -1,0 +1,26 @@
+"""Folders of results."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+class Folder:
+    """Where results lie: a folder of the user's, or a temporary one that lives as long as this object."""
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if path is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="seccogc-")
+            path = Path(self._temporary.name) / "run"
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The temporary folder stays its maker's.
+        return Folder, (self.path,)

@@ -1,0 +1,73 @@
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from threading import Event
+from typing import Any, TypeAlias, final
+
+__version__: str
+
+Hear: TypeAlias = Callable[[str], object] | None
+AnyPath: TypeAlias = str | PathLike[str]
+
+@final
+class Resolved:
+    @property
+    def folder(self) -> Path: ...
+    def written(self) -> str: ...
+    def toml(self) -> str: ...
+
+def cli(args: list[str]) -> int: ...
+def config(
+    source: Resolved | Mapping[str, Any] | AnyPath, folder: AnyPath, sets: list[str], values: dict[str, Any]
+) -> Resolved: ...
+def explain(section: str) -> str: ...
+def schema() -> str: ...
+def set_threads(threads: int) -> None: ...
+def recover(
+    title: str,
+    key: str,
+    columns: list[tuple[str, Resolved]],
+    stragglers: list[int],
+    rounds: int | None,
+    parameters: int | None,
+    out: AnyPath,
+    progress: Hear,
+    stop: Event | None,
+) -> bytes: ...
+def plan(
+    config: Resolved,
+    attempts: list[int],
+    rounds: int,
+    parameters: int | None,
+    progress: Hear,
+    stop: Event | None,
+) -> bytes: ...
+def audit(
+    config: Resolved, coalition: str | None, all_coalitions: int, erasures: str
+) -> tuple[bytes, list[str], list[str], list[str]]: ...
+def calibrate(config: Resolved, coalition: str | None, all_coalitions: int) -> bytes: ...
+def privacy(
+    config: Resolved, seeds: list[int] | None, device: str, out: AnyPath, progress: Hear, stop: Event | None
+) -> bytes: ...
+def attack(
+    config: Resolved, device: str, out: AnyPath, resume: bool, progress: Hear, stop: Event | None
+) -> bytes: ...
+def sweep(
+    config: Resolved,
+    name: str,
+    device: str,
+    out: AnyPath,
+    resume: bool,
+    shard: tuple[int, int] | None,
+    jobs: int | None,
+    progress: Hear,
+    stop: Event | None,
+) -> bool: ...
+
+_Examples: TypeAlias = tuple[bytearray, tuple[int, int, int, int], bytearray]
+
+def data(config: Resolved) -> tuple[_Examples, _Examples]: ...
+def shards(config: Resolved) -> list[list[int]]: ...
+def fetch(name: str, dir: AnyPath | None, quiet: bool) -> str: ...
+def draw(run: AnyPath, title: str) -> None: ...
+def export(run: AnyPath, extension: str, best: bool) -> bytes: ...
