@@ -48,7 +48,7 @@ pub fn raise(py: Python<'_>, error: Error) -> PyErr {
         Error::Io { action, path, source } => match source.raw_os_error() {
             Some(number) => {
                 let text = format!("cannot {action}: {source}");
-                Ok(PyOSError::new_err((number, text, path)))
+                Ok(PyOSError::new_err((number, text, path.into_os_string())))
             }
             None => Ok(PyOSError::new_err(line)),
         },

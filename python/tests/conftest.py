@@ -62,9 +62,8 @@ def without_times(csv: bytes | Path) -> list[list[str]]:
     """The cells of a table but for those that are wall-clock times."""
     text = (csv if isinstance(csv, bytes) else csv.read_bytes()).decode()
     header, *rows = [line.split(",") for line in text.splitlines()]
-    kept = [
-        i for i, name in enumerate(header) if not name.startswith("seconds_") or name == "seconds_simulated"
-    ]
+    times = {"seconds", "seconds_local", "seconds_coding", "seconds_evaluation"}
+    kept = [i for i, name in enumerate(header) if name not in times]
     return [[line[i] for i in kept] for line in [header, *rows]]
 
 

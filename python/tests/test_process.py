@@ -65,8 +65,6 @@ def test_an_interrupt_ends_work_and_leaves_nothing(small: Path, tmp_path: Path) 
 @pytest.mark.parametrize("verb", ["recover", "plan"])
 def test_the_command_line_ends_as_programs_do(small: Path, tmp_path: Path, verb: str) -> None:
     command = [PROGRAM, verb, str(small), "--rounds", str(ENDLESS)]
-    if verb == "plan":
-        command += ["--set", "network.client_client.kind=gilbert-elliott"]
     status, output, seconds = interrupted(command, tmp_path, "")
     assert status == -signal.SIGINT, output
     assert seconds < 2
@@ -175,8 +173,10 @@ def test_threads_are_set_before_the_work(small: Path) -> None:
 
 def test_warnings_go_to_logging(small: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="seccogc")
-    seccogc.plan(seccogc.Config(small, "protocol.kind=cogc"), rounds=10)
-    assert [record.levelname for record in caplog.records if "falls away" in record.message]
+    variants = [{"name": "plain", "set": {"protocol.kind": "fedavg"}}]
+    seccogc.sweep(seccogc.Config(small, rounds=1, sweep={"variants": variants}))
+    warnings = [record for record in caplog.records if "protocol.stragglers = 2 falls away" in record.message]
+    assert [record.levelname for record in warnings] == ["WARNING"]
 
 
 def test_the_import_is_quick_and_loads_little() -> None:

@@ -65,7 +65,7 @@ def test_audit(small: Path) -> None:
 
 
 def test_calibrate(small: Path) -> None:
-    bound = "privacy.max_lmip_bits=0.1"
+    bound = "privacy.max_lmip_bits=0.2"
     answer = program("audit", small, "--set", bound, "--calibrate", "--format", "csv")
     assert seccogc.calibrate(Config(small, bound)).to_csv().decode() == answer.stdout
 
