@@ -6,8 +6,8 @@ from typing import Any, TypeAlias, final
 
 __version__: str
 
-Hear: TypeAlias = Callable[[str], object] | None
-AnyPath: TypeAlias = str | PathLike[str]
+_Hear: TypeAlias = Callable[[str], object] | None
+_AnyPath: TypeAlias = str | PathLike[str]
 
 @final
 class Resolved:
@@ -18,7 +18,7 @@ class Resolved:
 
 def cli(args: list[str]) -> int: ...
 def config(
-    source: Resolved | Mapping[str, Any] | AnyPath, folder: AnyPath, sets: list[str], values: dict[str, Any]
+    source: Resolved | Mapping[str, Any] | _AnyPath, folder: _AnyPath, sets: list[str], values: dict[str, Any]
 ) -> Resolved: ...
 def explain(section: str) -> str: ...
 def schema() -> str: ...
@@ -30,8 +30,8 @@ def recover(
     stragglers: list[int],
     rounds: int | None,
     parameters: int | None,
-    out: AnyPath,
-    progress: Hear,
+    out: _AnyPath,
+    progress: _Hear,
     stop: Event | None,
 ) -> bytes: ...
 def plan(
@@ -39,7 +39,7 @@ def plan(
     attempts: list[int],
     rounds: int,
     parameters: int | None,
-    progress: Hear,
+    progress: _Hear,
     stop: Event | None,
 ) -> bytes: ...
 def audit(
@@ -47,20 +47,20 @@ def audit(
 ) -> tuple[bytes, list[str], list[str], list[str]]: ...
 def calibrate(config: Resolved, coalition: str | None, all_coalitions: int) -> bytes: ...
 def privacy(
-    config: Resolved, seeds: list[int] | None, device: str, out: AnyPath, progress: Hear, stop: Event | None
+    config: Resolved, seeds: list[int] | None, device: str, out: _AnyPath, progress: _Hear, stop: Event | None
 ) -> bytes: ...
 def attack(
-    config: Resolved, device: str, out: AnyPath, resume: bool, progress: Hear, stop: Event | None
+    config: Resolved, device: str, out: _AnyPath, resume: bool, progress: _Hear, stop: Event | None
 ) -> bytes: ...
 def sweep(
     config: Resolved,
     name: str,
     device: str,
-    out: AnyPath,
+    out: _AnyPath,
     resume: bool,
     shard: tuple[int, int] | None,
     jobs: int | None,
-    progress: Hear,
+    progress: _Hear,
     stop: Event | None,
 ) -> bool: ...
 
@@ -68,6 +68,6 @@ _Examples: TypeAlias = tuple[bytearray, tuple[int, int, int, int], bytearray]
 
 def data(config: Resolved) -> tuple[_Examples, _Examples]: ...
 def shards(config: Resolved) -> list[list[int]]: ...
-def fetch(name: str, dir: AnyPath | None, quiet: bool) -> str: ...
-def draw(run: AnyPath, title: str) -> None: ...
-def export(run: AnyPath, extension: str, best: bool) -> bytes: ...
+def fetch(name: str, dir: _AnyPath | None, quiet: bool) -> str: ...
+def draw(run: _AnyPath, title: str) -> None: ...
+def export(run: _AnyPath, extension: str, best: bool) -> bytes: ...

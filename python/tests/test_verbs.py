@@ -151,3 +151,27 @@ def test_data_and_shards(small: Path) -> None:
     assert seccogc.fetch("mnist-subset").startswith("mnist-subset: embedded")
     with pytest.raises(seccogc.Error, match="no dataset `nothing`; take one of mnist-subset, mnist"):
         seccogc.fetch("nothing")
+
+
+def test_what_ended_goes_on(small: Path, tmp_path: Path) -> None:
+    config = Config(small, rounds=20, sweep={"seeds": [1, 2, 3]})
+    whole = seccogc.sweep(config, out=tmp_path / "whole", jobs=1)
+
+    def enough(step: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        seccogc.sweep(config, out=tmp_path / "parts", jobs=1, progress=enough)
+    assert not (tmp_path / "parts" / "runs.csv").exists()
+    goes_on = seccogc.sweep(config, out=tmp_path / "parts", resume=True)
+    assert without_times(goes_on.path / "sweep.csv") == without_times(whole.path / "sweep.csv")
+    parts = [seccogc.sweep(config, out=tmp_path / "shards", shard=(part, 2)) for part in (1, 2)]
+    assert without_times(parts[-1].path / "sweep.csv") == without_times(whole.path / "sweep.csv")
+    with pytest.raises(seccogc.Error, match=r"shard \(3, 2\): give it as \(I, N\)"):
+        seccogc.sweep(config, out=tmp_path / "shards", shard=(3, 2))
+    with pytest.raises(TypeError, match="give out"):
+        seccogc.sweep(config, resume=True)
+    with pytest.raises(TypeError, match="leave config and out away"):
+        seccogc.attack(config, resume=tmp_path)
+    with pytest.raises(TypeError, match="give a configuration"):
+        seccogc.privacy()

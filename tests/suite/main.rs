@@ -35,6 +35,7 @@ mod plan;
 mod precision;
 mod privacy;
 mod privacy_levels;
+mod python;
 mod recover;
 mod reference;
 mod refusals;
