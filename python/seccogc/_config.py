@@ -58,12 +58,12 @@ class Config:
         return Config(self, *sets, **sections)
 
     def to_toml(self) -> str:
-        """As TOML with every default written out, and with paths that hold anywhere."""
+        """As the file of a run: every default written out, paths that hold anywhere; a sweep as written."""
         return self._toml
 
     def to_dict(self) -> dict[str, Any]:
         """As nested dictionaries with every default written out, and with paths that hold anywhere."""
-        return tomllib.loads(self._toml)
+        return tomllib.loads(self._resolved.values())
 
     @staticmethod
     def schema() -> dict[str, Any]:

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyMapping, PySequence, PyString};
+use seccogc::Error;
 use seccogc::config::{Config, Set, Written, Wrong, explain, schema};
 use toml::{Table, Value};
 
@@ -27,9 +28,15 @@ impl Resolved {
         self.written.to_toml().raised(py)
     }
 
-    /// Every key, as TOML, with paths that hold anywhere.
+    /// The file of a run: every key, as TOML, with paths that hold anywhere; that of a sweep as it was written.
     fn toml(&self, py: Python<'_>) -> PyResult<String> {
         self.config.to_toml().raised(py)
+    }
+
+    /// Every key, as TOML, with paths that hold anywhere.
+    fn values(&self, py: Python<'_>) -> PyResult<String> {
+        let no_form = |error| Error::Refused(format!("the configuration has no TOML form: {error}"));
+        toml::to_string(&self.config).map_err(no_form).raised(py)
     }
 }
 
@@ -80,7 +87,7 @@ fn config(
 /// The exception of a wrong value, whoever wrote it.
 fn is_wrong(py: Python<'_>, wrong: Wrong) -> PyErr {
     let (key, rule) = (wrong.key.clone(), wrong.rule.clone());
-    let line = seccogc::Error::from(wrong).line();
+    let line = Error::from(wrong).line();
     made(py, "ConfigError", (line, key, rule)).unwrap_or_else(|failure| failure)
 }
 
@@ -102,8 +109,11 @@ fn leaves(values: &Bound<'_, PyAny>, path: &str) -> PyResult<Vec<(String, Value)
     for (key, value) in items(values, path)? {
         let path = join(path, &key);
         match value.cast::<PyMapping>() {
-            Ok(section) => found.extend(leaves(section, &path)?),
-            Err(_) => found.push((path.clone(), toml_value(&value, &path)?)),
+            // The keys of a grid are dotted themselves.
+            Ok(section) if items(section, &path)?.iter().all(|(key, _)| !key.contains('.')) => {
+                found.extend(leaves(section, &path)?);
+            }
+            _ => found.push((path.clone(), toml_value(&value, &path)?)),
         }
     }
     Ok(found)
@@ -140,7 +150,7 @@ fn toml_value(value: &Bound<'_, PyAny>, path: &str) -> PyResult<Value> {
     let py = value.py();
     let refuse = |what: &str| {
         let rule = format!("{what}; give text, a number, True, False, a list or a mapping");
-        raise(py, seccogc::Error::config(path, rule))
+        raise(py, Error::config(path, rule))
     };
     if value.is_none() {
         return Err(refuse("None is no value, and a key that is left away has its default"));

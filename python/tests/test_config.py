@@ -26,6 +26,14 @@ def test_sources_say_the_same(small: Path) -> None:
         from_file["protocol.nothing"]
 
 
+def test_a_sweep_has_every_key_too(small: Path) -> None:
+    config = Config(small, sweep={"seeds": [1, 2], "grid": {"protocol.stragglers": [1, 2]}})
+    assert config["seed"] == 1 and config["sweep.seeds"] == [1, 2]
+    assert config["sweep"]["grid"] == {"protocol.stragglers": [1, 2]}
+    assert "seed =" not in config.to_toml()
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
 def test_sets_and_sections_are_the_flags(small: Path) -> None:
     by_sets = Config(small, "rounds=7", "protocol.kind=cogc", "solver.learning_rate=0.5")
     by_sections = Config(small, rounds=7, protocol={"kind": "cogc"}, solver={"learning_rate": 0.5})
