@@ -8,15 +8,15 @@ use std::time::Instant;
 
 use seccogc::algebra::grid::Public;
 use seccogc::config::Config;
-use seccogc::deploy::agreement::KeyPair;
 use seccogc::deploy::message::{Announcement, Entry, Hex, Signed};
 use seccogc::deploy::pki;
 use seccogc::deploy::roster::{About, Roster};
-use seccogc::deploy::seat::scheme;
 use seccogc::deploy::statement::{Authority, Signer, Topic};
 use seccogc::deploy::transport::Identity;
 use seccogc::keys::KeyKind;
 use seccogc::message::PartyId;
+use seccogc::party::agreement::KeyPair;
+use seccogc::party::seat::scheme;
 use seccogc::protocol::cogc::SecCoGcConfig;
 use seccogc::protocol::{ProtocolConfig, Update};
 use seccogc::seed::Seed;

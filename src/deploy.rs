@@ -1,6 +1,6 @@
 //! Clients on machines of their own: `seccogc serve` and `seccogc join` over Zenoh.
 //!
-//! The parties are those of [`crate::protocol`], step by step; only the carrier of the envelopes differs. A
+//! The parties are those of [`crate::party`], step by step; only the carrier of the envelopes differs. A
 //! scheme can be deployed if its messages have a binary form and every client can make its keys alone, from
 //! its own randomness and from what it shares with each other client:
 //!
@@ -33,10 +33,10 @@
 //!
 //! What a peer sends is checked before anything is done with it: who it is (its certificate, and the access
 //! list of the router by name), form and length ([`crate::wire`]), round, phase, sender and addressee
-//! ([`seat`]), seal ([`agreement`]), size of the numbers (`deploy.largest`). What fails is refused with its
-//! sender and the reason in the log, and counts as lost; whose messages are refused `deploy.refusals` times
-//! in a row is left out of the run and told. A client sits out a round that its policy forbids and says so;
-//! one whose update is not finite says so and sends nothing.
+//! ([`crate::party::seat`]), seal ([`crate::party::agreement`]), size of the numbers (`deploy.largest`). What
+//! fails is refused with its sender and the reason in the log, and counts as lost; whose messages are refused
+//! `deploy.refusals` times in a row is left out of the run and told. A client sits out a round that its
+//! policy forbids and says so; one whose update is not finite says so and sends nothing.
 //!
 //! # Who may deviate, and what then holds
 //!
@@ -86,7 +86,6 @@
 //! Audits speak of parties that follow the protocol and pool what they see; these checks are what makes a
 //! deviating server no stronger than that.
 
-pub mod agreement;
 pub mod client;
 mod examples;
 mod hub;
@@ -97,7 +96,6 @@ pub mod pki;
 mod play;
 pub mod policy;
 pub mod roster;
-pub mod seat;
 pub mod server;
 pub mod shelf;
 pub mod statement;

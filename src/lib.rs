@@ -10,6 +10,7 @@
 //! | read what runs left behind | [`record`], [`report`] |
 //! | use a trained model | [`inference::TrainedModel`] |
 //! | run clients and server apart | `deploy`, with the feature of that name |
+//! | carry the messages yourself | `party`, with the feature `parties` |
 //!
 //! Without the feature `cli` there is no command line, no figure and no download. The rooms of the crate
 //! stand on floors and import downwards only: see `ARCHITECTURE.md`.
@@ -46,6 +47,8 @@ pub mod network;
 #[doc(hidden)]
 pub mod parallel;
 pub mod participation;
+#[cfg(any(feature = "parties", test))]
+pub mod party;
 pub mod plan;
 pub mod precision;
 pub mod privacy;

@@ -303,7 +303,7 @@ trait Deployable: OverField {
     ///
     /// # Errors
     /// As there.
-    #[cfg(any(feature = "deploy", test))]
+    #[cfg(any(feature = "parties", test))]
     fn assemble<A: Assemble>(&self, clients: usize, seed: Seed, to: A) -> Result<A::Output> {
         let quantisation = self.quantisation();
         let quantiser = quantisation.quantiser(clients).map_err(|error| error.within("quantisation"))?;
@@ -407,7 +407,7 @@ impl ProtocolConfig {
     ///
     /// # Errors
     /// As [`ProtocolConfig::build`]; a scheme without a binary form.
-    #[cfg(any(feature = "deploy", test))]
+    #[cfg(any(feature = "parties", test))]
     pub(crate) fn assemble<A: exchange::Assemble>(
         &self,
         given: exchange::Given<'_>,

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use seccogc::deploy::agreement::{KeyPair, Secrets};
+use seccogc::party::agreement::{KeyPair, Secrets};
 
 static SECRETS: LazyLock<Secrets> = LazyLock::new(|| {
     let pairs = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use zenoh::query::Query;
 use zenoh::{Session, Wait};
 
-use super::agreement::{KeyPair, entropy};
 use super::examples::examples;
 use super::ledger::Ledger;
 use super::message::{
@@ -17,7 +16,6 @@ use super::message::{
 use super::play::{OfClient, Round, deadlines};
 use super::policy::Policy;
 use super::roster::{About, Member, Roster, weights};
-use super::seat::{public_of, scheme_of};
 use super::server::check;
 use super::shelf::Shelf;
 use super::statement::{Authority, Signer, Topic};
@@ -26,6 +24,8 @@ use crate::config::{Config, is_name};
 use crate::data::Dataset;
 use crate::error::{Error, Result, count};
 use crate::learn::{Device, Learner, LocalUpdate, learner};
+use crate::party::agreement::{KeyPair, entropy};
+use crate::party::seat::{public_of, scheme_of};
 use crate::protocol::Update;
 use crate::train::{LocalRound, mean_count, not_finite};
 
@@ -324,7 +324,8 @@ impl<'a> Participant<'a> {
     ) -> Result<()> {
         let &Roster { round, ref members, own, .. } = roster;
         let len = self.config.solver.solver().coordinates(self.learner.parameters());
-        let scheme = scheme_of(&self.config, members.len(), &public_of(&self.config, members, len))?;
+        let scheme =
+            scheme_of(&self.config, members.len(), &public_of(&self.config, &weights(members), len))?;
         let deadlines = deadlines(scheme.phases(), start, &self.config.deploy);
         let session = self.line.session;
         let electorate = &roster.electorate();

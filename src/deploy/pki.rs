@@ -17,11 +17,11 @@ use rcgen::{
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use super::agreement::entropy;
 use super::message::{from_hex, to_hex};
 use super::statement::serial;
 use crate::config::is_name;
 use crate::error::{Error, Result};
+use crate::party::agreement::entropy;
 use crate::record::{claim, write_durably};
 
 /// Days for which an authority vouches.

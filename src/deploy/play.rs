@@ -24,11 +24,9 @@ use std::time::{Duration, Instant};
 
 use zenoh::Session;
 
-use super::agreement::Secrets;
 use super::hub::Hub;
 use super::message::{DIVERGED, DONE, from_json, to_json, told};
 use super::roster::Member;
-use super::seat::{Letter, Scheme, Seat};
 use super::shelf::Shelf;
 use super::statement::{Authority, Signer};
 use super::transport::{Pulled, ROOT, pull};
@@ -36,6 +34,8 @@ use super::vote::{BALLOT, Ballot, Electorate, quorum};
 use crate::config::DeployConfig;
 use crate::crypto::TAG_BYTES;
 use crate::message::{Expects, Phase, Role};
+use crate::party::agreement::Secrets;
+use crate::party::seat::{Letter, Scheme, Seat};
 use crate::protocol::PartyId;
 
 /// Where client `name` puts what it sends client `to`.

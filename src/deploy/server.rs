@@ -9,13 +9,11 @@ use zenoh::query::Query;
 use zenoh::sample::SampleKind;
 use zenoh::{Session, Wait};
 
-use super::agreement::entropy;
 use super::hub::{Hub, Lobby};
 use super::message::{DONE, Hex, VERSION, Welcome, digest, to_json};
 use super::page::Page;
 use super::play::{self, Heard, OfServer, deadlines};
 use super::roster::{About, Member, weights};
-use super::seat::{public_of, scheme_of};
 use super::shelf::Shelf;
 use super::statement::{Authority, Signer, Topic};
 use super::transport::{Identity, Place, ROOT, open};
@@ -25,6 +23,8 @@ use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
 use crate::error::{Diverged, Error, NotFinite, Result, count};
 use crate::message::{Phase, Role};
+use crate::party::agreement::entropy;
+use crate::party::seat::{public_of, scheme_of};
 use crate::precision;
 use crate::protocol::{Decoded, Reason};
 use crate::record::{End, Outcome, Row, RunDir, write_durably};
@@ -377,7 +377,7 @@ impl Server<'_> {
         start: Instant,
     ) -> Result<Exchange> {
         let len = self.run.setting().coordinates();
-        let public = public_of(&self.config, members, len);
+        let public = public_of(&self.config, &weights(members), len);
         let scheme = match scheme_of(&self.config, members.len(), &public) {
             Ok(scheme) => scheme,
             Err(error) => {

@@ -118,6 +118,9 @@ impl Electorate {
 }
 
 #[cfg(test)]
+mod equivocation_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::deploy::pki;

@@ -25,9 +25,9 @@ use crate::network::LinkModel;
 use crate::parallel;
 use crate::privacy::Formal;
 pub use gate::{Refusal, admit};
-#[cfg(feature = "deploy")]
+#[cfg(any(feature = "parties", test))]
 pub(crate) use quantised::Quantised;
-#[cfg(feature = "deploy")]
+#[cfg(any(feature = "parties", test))]
 pub(crate) use session::Part;
 pub(crate) use session::{Assemble, Given, Simulated};
 pub use session::{FieldSession, PART_BYTES, Session, Setup, part_len};

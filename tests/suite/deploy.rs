@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use seccogc::deploy::agreement::KeyPair;
 use seccogc::deploy::message::{
     Announcement, Entry, Hex, Order, Signed, VERSION, Welcome, from_json, to_json,
 };
 use seccogc::deploy::shelf::Shelf;
 use seccogc::deploy::statement::{Signer, Topic};
 use seccogc::deploy::transport::{Identity, Place, Pulled, ask, open, pull};
+use seccogc::party::agreement::KeyPair;
 use seccogc::protocol::cogc::CoGcMessage;
 use seccogc::protocol::{Clock, Envelope, PartyId};
 use seccogc::record::{Outcome, Row, read_rows};

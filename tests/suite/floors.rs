@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 20] = [
     &["learn"],
     &["record"],
     &["config"],
-    &["conformance", "recover"],
+    &["conformance", "party", "recover"],
     &["plan"],
     &["train"],
     &["attack", "audits", "experiment", "inference", "privacy_levels", "sweep"],

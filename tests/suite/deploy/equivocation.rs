@@ -3,8 +3,8 @@
 use seccogc::algebra::field::M61;
 use seccogc::algebra::grid::Public;
 use seccogc::config::Config;
-use seccogc::deploy::seat::{Letter, Seat, scheme};
 use seccogc::deploy::vote::Ballot;
+use seccogc::party::seat::{Letter, Seat, scheme};
 use seccogc::protocol::sec_agg::{Cryptographic, SecAggMessage};
 use seccogc::seed::Seed;
 use seccogc::wire::{Form, decode, encode};

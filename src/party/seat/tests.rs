@@ -4,10 +4,10 @@ use rand::RngExt;
 
 use super::*;
 use crate::algebra::quantise::{Modulus, Quantisation};
-use crate::deploy::agreement::KeyPair;
 use crate::keys::KeyKind;
 use crate::message::{LinkUse, Role};
 use crate::network::LinkModel;
+use crate::party::agreement::KeyPair;
 use crate::protocol::cogc::{CoGcConfig, DecoderKind, SecCoGcConfig};
 use crate::protocol::groupwise::GroupwiseConfig;
 use crate::protocol::hierarchical::HierarchicalConfig;

@@ -1,14 +1,17 @@
 //! A server that tells halves of the clients different things, with the vote and without it.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::algebra::field::M61;
-use crate::deploy::agreement::KeyPair;
-use crate::deploy::message::Hex;
+use crate::algebra::grid::Public;
 use crate::deploy::pki;
-use crate::deploy::statement::{Authority, Signer};
 use crate::deploy::transport::Identity;
-use crate::deploy::vote::{Ballot, Electorate};
+use crate::party::agreement::KeyPair;
+use crate::party::seat::{Letter, Seat, scheme};
 use crate::protocol::sec_agg::{Cryptographic, SecAggConfig, SecAggMessage, Suite};
+use crate::protocol::{Envelope, PartyId, ProtocolConfig, Update};
+use crate::seed::Seed;
 
 type Mail = Envelope<SecAggMessage<M61, Cryptographic>>;
 

@@ -1,23 +1,27 @@
 //! Secrets of pairs of clients without a dealer, made of [`crate::crypto`].
 //!
-//! Every client makes a key pair from the operating system's randomness for one round and signs the public
-//! key, as part of its entry for the round; the announcement of the round carries the entries of the cohort
-//! ([`super::roster`]). From what client k shares with client j, bound to the whole announcement and both
-//! public keys, both derive
+//! Every client makes a key pair from the operating system's randomness for one round. From what client k
+//! shares with client j, bound to both public keys and to what all members must have seen alike, the round's
+//! announcement, both derive
 //!
 //! | label | use |
 //! |---|---|
 //! | `mask` | the seed of the draw g_kj of `pairwise` keys ([`crate::keys::pairwise_mask`]) |
 //! | `share` | the key that seals the one share of a phase from k to j, and another for the one from j to k |
 //!
-//! Secrets are erased when they are dropped. The server hands on what clients signed, so that shares are
-//! secret from it as from every router and eavesdropper: a key that it replaces has no signature of the
-//! client that it would stand for, and members to whom it shows different things have no secret in common.
+//! Its own noise and the coins of its rounding come from the pair too, so that a client which goes on in
+//! another process, with the stored pair and the same update, sends the same bytes. Secrets are erased when
+//! they are dropped. Where clients sign their public keys, shares are secret from the server too, as from
+//! every router and eavesdropper: a key that it replaces has no signature of the client that it would stand
+//! for, and members to whom it shows different things have no secret in common.
+
+use zeroize::Zeroizing;
 
 use crate::algebra::{KeyStream, Sample};
 use crate::crypto::{self, KEY_BYTES, Secret};
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
+use crate::seed::Seed;
 
 /// 256 bits of the operating system's randomness.
 ///
@@ -32,8 +36,15 @@ pub fn entropy() -> Result<Secret> {
     Ok(secret)
 }
 
-/// A client's key pair for one round.
-pub struct KeyPair(crypto::KeyPair);
+/// Bytes of a stored [`KeyPair`].
+pub const STORED_BYTES: usize = 3 * KEY_BYTES;
+
+/// A client's key pair for one round, with what makes its own noise and coins.
+pub struct KeyPair {
+    agreed: crypto::KeyPair,
+    noise: Secret,
+    coins: Secret,
+}
 
 impl KeyPair {
     /// A fresh pair.
@@ -41,13 +52,28 @@ impl KeyPair {
     /// # Errors
     /// A system without randomness.
     pub fn generate() -> Result<Self> {
-        Ok(Self(crypto::KeyPair::new(&entropy()?)))
+        Ok(Self { agreed: crypto::KeyPair::new(&entropy()?), noise: entropy()?, coins: entropy()? })
+    }
+
+    /// The pair whose [`KeyPair::stored`] bytes these are.
+    #[must_use]
+    pub fn restored(stored: &[u8; STORED_BYTES]) -> Self {
+        let secret = |i: usize| Secret::new(std::array::from_fn(|j| stored[i * KEY_BYTES + j]));
+        Self { agreed: crypto::KeyPair::new(&secret(0)), noise: secret(1), coins: secret(2) }
+    }
+
+    /// Everything that is secret of it, for the same client in another process, and for the same round only.
+    #[must_use]
+    pub fn stored(&self) -> Zeroizing<[u8; STORED_BYTES]> {
+        let agreed = self.agreed.secret();
+        let all = [agreed.bytes(), self.noise.bytes(), self.coins.bytes()];
+        Zeroizing::new(std::array::from_fn(|i| all[i / KEY_BYTES][i % KEY_BYTES]))
     }
 
     /// The public key.
     #[must_use]
     pub fn public(&self) -> [u8; KEY_BYTES] {
-        self.0.public()
+        self.agreed.public()
     }
 
     /// The secrets that client `own` of a cohort shares with every other one. `public` holds everybody's
@@ -62,22 +88,35 @@ impl KeyPair {
                 return Ok(None);
             }
             let (low, high) = if own < peer { (&mine, theirs) } else { (theirs, &mine) };
-            let shared = self.0.agree(theirs, &[context, low, high].concat());
+            let shared = self.agreed.agree(theirs, &[context, low, high].concat());
             let small = || Error::Refused(format!("the public key of client {} is of small order", peer + 1));
             shared.map(Some).ok_or_else(small)
         });
-        Ok(Secrets { own, noise: entropy()?, pairs: pairs.collect::<Result<_>>()? })
+        let own_of = |secret: &Secret, what: &[u8]| secret.derive(&[what, context].concat());
+        Ok(Secrets {
+            own,
+            noise: own_of(&self.noise, b"seccogc noise"),
+            coins: own_of(&self.coins, b"seccogc coins"),
+            pairs: pairs.collect::<Result<_>>()?,
+        })
     }
 }
 
-/// What a client shares with the others of its cohort in one round, and its own noise.
+/// What a client shares with the others of its cohort in one round, its own noise, and the coins of its
+/// rounding.
 pub struct Secrets {
     own: u16,
     noise: Secret,
+    coins: Secret,
     pairs: Vec<Option<Secret>>,
 }
 
 impl Secrets {
+    /// The seed of stochastic rounding.
+    pub(super) fn rounding(&self) -> Seed {
+        Seed::new(u64::from_le_bytes(*self.coins.bytes().first_chunk().expect("a secret has 32 bytes")))
+    }
+
     fn pair(&self, peer: u16) -> Option<&Secret> {
         self.pairs.get(usize::from(peer))?.as_ref()
     }

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::agreement::{Secrets, entropy};
-use super::roster::{Member, weights};
+use super::agreement::Secrets;
 use crate::algebra::field::Prime;
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::Quantiser;
@@ -81,7 +80,7 @@ pub trait Seat: Send {
 /// square beyond `largest` are refused.
 ///
 /// # Errors
-/// A protocol that cannot be deployed, or parameters that break one of its rules.
+/// A protocol whose parties cannot be apart, or parameters that break one of its rules.
 pub fn scheme(
     protocol: &ProtocolConfig,
     clients: usize,
@@ -89,14 +88,15 @@ pub fn scheme(
     public: &Public,
     largest: f64,
 ) -> Result<Box<dyn Scheme>> {
-    protocol.assemble(Given { clients, seed, public }, Deployed { largest })?
+    protocol.assemble(Given { clients, seed, public }, Apart { largest })?
 }
 
-/// What everybody knows of the updates of a cohort, vectors of `coordinates` numbers.
-pub(super) fn public_of(config: &Config, members: &[Member], coordinates: usize) -> Public {
+/// What everybody knows of the updates of a cohort of clients with these weights, vectors of `coordinates`
+/// numbers.
+pub(crate) fn public_of(config: &Config, weights: &[f64], coordinates: usize) -> Public {
     Public {
         clip: config.solver.solver().clip_norm(),
-        weight: weights(members).into_iter().fold(0.0, f64::max),
+        weight: weights.iter().copied().fold(0.0, f64::max),
         coordinates: Some(coordinates),
         tolerance: config.outage.recovery_tolerance,
     }
@@ -104,7 +104,7 @@ pub(super) fn public_of(config: &Config, members: &[Member], coordinates: usize)
 
 /// The scheme of a cohort of `members` clients, of whose updates this is known; server and clients make the
 /// same one.
-pub(super) fn scheme_of(config: &Config, members: usize, public: &Public) -> Result<Box<dyn Scheme>> {
+pub(crate) fn scheme_of(config: &Config, members: usize, public: &Public) -> Result<Box<dyn Scheme>> {
     let protocol: ProtocolConfig =
         if members == config.clients { config.protocol.clone() } else { config.protocol.fitted(members) };
     let seed = Seed::new(config.seed).child("protocol", 0);
@@ -112,11 +112,11 @@ pub(super) fn scheme_of(config: &Config, members: usize, public: &Public) -> Res
 }
 
 /// Makes schemes whose parties are apart.
-struct Deployed {
+struct Apart {
     largest: f64,
 }
 
-impl Deployed {
+impl Apart {
     fn table<P, S>(
         self,
         protocol: P,
@@ -145,7 +145,7 @@ impl Deployed {
     }
 }
 
-impl Assemble for Deployed {
+impl Assemble for Apart {
     type Output = Result<Box<dyn Scheme>>;
 
     const APART: bool = true;
@@ -258,9 +258,7 @@ where
 
     fn client(&self, client: u16, round: u64, update: &Update, secrets: &Secrets) -> Result<Box<dyn Seat>> {
         let (id, len) = (PartyId::Client(client), update.delta.len());
-        let coins = entropy()?;
-        let coins = u64::from_le_bytes(*coins.bytes().first_chunk().expect("a secret has 32 bytes"));
-        let input = (self.input)(update, Seed::new(coins));
+        let input = (self.input)(update, secrets.rounding());
         let key = self.protocol.own_key(id, round, len, secrets);
         let key = key.ok_or_else(|| Error::config("keys", "these keys need a dealer"))?;
         let party = self.protocol.party(id, key, Some(&*input));
@@ -333,9 +331,6 @@ where
         Some(self.party.decoded()?.map(&**self.numbers))
     }
 }
-
-#[cfg(test)]
-mod equivocation_tests;
 
 #[cfg(test)]
 mod own_key_tests;

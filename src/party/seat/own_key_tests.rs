@@ -2,8 +2,8 @@ use std::fmt::Debug;
 
 use super::*;
 use crate::algebra::field::{M31, M61};
-use crate::deploy::agreement::KeyPair;
 use crate::network::Perfect;
+use crate::party::agreement::KeyPair;
 use crate::protocol::Secret;
 use crate::protocol::exchange::run;
 use crate::protocol::groupwise::Groupwise;
