@@ -7,6 +7,7 @@
 
 mod config;
 mod errors;
+mod party;
 mod verbs;
 mod work;
 
@@ -30,6 +31,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(cli, module)?)?;
     config::register(module)?;
+    party::register(module)?;
     verbs::register(module)?;
     work::register(module)?;
     Ok(())

@@ -85,7 +85,10 @@ impl Seat {
             }
             let (words, rest) = update.as_chunks::<4>();
             if !rest.is_empty() {
-                return Err(Error::Refused(format!("an update of {} bytes is not of 32-bit floats", update.len())));
+                return Err(Error::Refused(format!(
+                    "an update of {} bytes is not of 32-bit floats",
+                    update.len()
+                )));
             }
             let delta: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
             let exchange = Exchange::new(config, &weights, delta.len(), round)?;
@@ -98,7 +101,8 @@ impl Seat {
     /// Its sealed shares, by receiver.
     fn shares<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         same_process()?;
-        let shares = py.detach(|| self.exchange.shares(self.place, &self.update, &self.secrets)).raised(py)?;
+        let shares =
+            py.detach(|| self.exchange.shares(self.place, &self.update, &self.secrets)).raised(py)?;
         let dict = PyDict::new(py);
         for (to, sealed) in shares {
             dict.set_item(to, PyBytes::new(py, &sealed))?;
@@ -142,7 +146,8 @@ impl Decoder {
     ) -> PyResult<Self> {
         same_process()?;
         let config = config.get().config();
-        let decoder = py.detach(|| Ok(Exchange::new(config, &weights, coordinates, round)?.decoder())).raised(py)?;
+        let decoder =
+            py.detach(|| Ok(Exchange::new(config, &weights, coordinates, round)?.decoder())).raised(py)?;
         Ok(Self(Mutex::new(Some(decoder))))
     }
 
@@ -159,7 +164,10 @@ impl Decoder {
     /// The places of the clients in the sum, and the sum, 64-bit floats in little-endian order. In an outage
     /// its reason. Only once.
     #[allow(clippy::type_complexity)]
-    fn decode<'py>(&self, py: Python<'py>) -> PyResult<(Option<(Vec<u16>, Bound<'py, PyBytes>)>, Option<String>)> {
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(Option<(Vec<u16>, Bound<'py, PyBytes>)>, Option<String>)> {
         same_process()?;
         let decoded = py
             .detach(|| {

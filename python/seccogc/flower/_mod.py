@@ -62,7 +62,7 @@ def seccogc_mod(msg: Message, ctxt: Context, call_next: ClientAppCallable) -> Me
             case "sum":
                 return _sum(msg, ctxt)
             case other:
-                raise Error(f"an exchange `{other}` that does not exist")
+                raise Error(f"an exchange {other!r} that does not exist")
     except Error as error:
         _forget(ctxt)
         return _refuse(msg, str(error))
@@ -179,7 +179,7 @@ def _share(msg: Message, ctxt: Context, order: ConfigRecord) -> Message:
 
 def _sum(msg: Message, ctxt: Context) -> Message:
     seat = _seat(msg, ctxt, None)
-    boxes = msg.content.array_records.get(SHARES, {})
+    boxes = msg.content.array_records.get(SHARES, ArrayRecord())
     try:
         arrived = {int(place): array.data for place, array in boxes.items()}
         total, refused = seat.sum(arrived)

@@ -151,7 +151,7 @@ class SecCoGc(Strategy):
     ) -> Iterable[Message]:
         """The messages of the strategy inside, each with the order to train for a secure round."""
         self._grid, self._arrays = grid, arrays
-        order = {
+        order: dict[str, str | int] = {
             "stage": "train",
             "round": server_round,
             "weighted-by": self._weighted_by,
@@ -164,7 +164,7 @@ class SecCoGc(Strategy):
             # Strategies send one content to all: it stays one, and is encoded once.
             if id(message.content) not in contents:
                 content = RecordDict(dict(message.content.items()))
-                content[KEY] = ConfigRecord(dict(order))
+                content[KEY] = ConfigRecord({**order})
                 contents[id(message.content)] = content
             to = message.metadata
             self._types[to.dst_node_id] = to.message_type

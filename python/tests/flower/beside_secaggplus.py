@@ -2,10 +2,10 @@
 
     python python/tests/flower/beside_secaggplus.py [--nodes 10] [--coordinates 1663370] [--rounds 4]
 
-Clients train for no time: their update is noise. For each it prints the median time from the start of a round to
-the start of the next, the peak memory of all processes together (proportional set size), and the largest distance
-of a coordinate of the last model from the weighted mean. SecAgg+ exists for Flower's older API alone. Both survive
-three lost clients of ten: SecAgg+ with seven shares of which four suffice.
+Clients train for no time: their update is noise. For each it prints the median time from the start of a round
+to the start of the next, the peak memory of all processes together (proportional set size), and the largest
+distance of a coordinate of the last model from the weighted mean. SecAgg+ is there for the older API alone.
+Both survive three lost clients of ten: SecAgg+ with seven shares of which four suffice.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,7 @@ def play(kind: str, nodes: int, coordinates: int, rounds: int, out: Path) -> Non
         count / counts.sum() * noise(k, coordinates).astype(np.float64) for k, count in enumerate(counts)
     )
     error = float(abs(models[-1] - rounds * mean).max())
-    seconds = [later - earlier for earlier, later in zip(began, began[1:], strict=False)]
+    seconds = [later - earlier for earlier, later in pairwise(began)]
     out.write_text(json.dumps({"seconds": seconds, "error": error}))
 
 

@@ -108,7 +108,8 @@ def test_nodes_whose_process_dies(tmp_path: Path, stage: str, want: tuple[str, s
 
 def test_the_example_app(tmp_path: Path) -> None:
     """`flwr run` of the app as users have it, in a home of its own."""
-    root = HERE.parents[2] / "examples" / "python" / "flower_app"
+    source = Path(os.environ.get("SECCOGC_SOURCE", HERE.parents[2]))
+    root = source / "examples" / "python" / "flower_app"
     env = {**os.environ, "FLWR_HOME": str(tmp_path / "home"), "PYTHONPATH": str(root)}
     flwr = Path(sys.executable).with_name("flwr")
     out = tmp_path / "run"
