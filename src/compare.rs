@@ -131,6 +131,7 @@ pub fn compare(
 }
 
 /// The run directory of a contender and seed in that of a comparison.
-fn path_of(folder: &Path, name: &str, seed: u64) -> PathBuf {
+#[must_use]
+pub fn path_of(folder: &Path, name: &str, seed: u64) -> PathBuf {
     folder.join(slug(name)).join(format!("seed-{seed}"))
 }

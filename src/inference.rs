@@ -14,7 +14,7 @@ pub use evaluate::{Evaluated, Group, Part};
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::learn::state_dict::StateDict;
+use crate::learn::state_dict::{Layout, StateDict};
 use crate::learn::{Device, predicted};
 use crate::record::{RunInfo, csv_of};
 use crate::train::{BEST, Setting, last_weights, weights};
@@ -88,7 +88,7 @@ impl TrainedModel {
         // Weights are read already, so that nothing is built for a folder without.
         let setting = Setting::build(&Config { start: None, ..config }, device)?;
         let layers = setting.learner().layers();
-        let parameters = weights.flat(&layers).map_err(|problem| Error::file(run, problem))?;
+        let parameters = weights.flat(Layout::Burn, &layers).map_err(|problem| Error::file(run, problem))?;
         let weights = setting.state_dict(&parameters, round);
         Ok(Self { setting, weights, parameters })
     }

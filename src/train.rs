@@ -72,8 +72,8 @@ impl<'a> Run<'a> {
         Self { crew, ..self }
     }
 
-    /// The run as one that ends before its next client once `stop` is set, with [`crate::Error::Stopped`] and the
-    /// state of the last whole round.
+    /// The run as one that ends before its next client once `stop` is set, with [`crate::Error::Stopped`] and
+    /// the state of the last whole round.
     #[must_use]
     pub fn with_stop(self, stop: impl Into<Option<&'a AtomicBool>>) -> Self {
         Self { stop: stop.into(), ..self }

@@ -27,7 +27,7 @@ use crate::learn::{Device, Learner, LocalUpdate, learner};
 use crate::party::agreement::{KeyPair, entropy};
 use crate::party::seat::{public_of, scheme_of};
 use crate::protocol::Update;
-use crate::train::{LocalRound, mean_count, not_finite};
+use crate::train::{LocalRound, Trained, mean_count, not_finite};
 
 /// What `seccogc join` was asked for.
 #[derive(Clone, Debug)]

@@ -10,7 +10,8 @@
 //! | `Conv1d`, `Conv2d` | `weight` \[out, in, height, width\], `bias` \[out\] | the same |
 //! | `GroupNorm`, `LayerNorm` | `weight`, `bias` \[channels\] | called `gamma`, `beta` |
 //!
-//! No model keeps running statistics.
+//! No model keeps running statistics. The tensors of a model that another program trains are called, and lie,
+//! as they do there.
 
 mod npz;
 
@@ -65,6 +66,29 @@ pub struct StateDict {
     pub about: Option<About>,
 }
 
+/// Whose names and shapes those of a flat vector's parameters are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Burn's: they have other names in PyTorch, and matrices lie the other way round.
+    Burn,
+    /// Those of the tensors themselves.
+    Own,
+}
+
+impl Layout {
+    /// The tensor of a parameter: its name, its shape, and whether it lies the other way round.
+    fn tensor(self, parameter: &str, shape: &[usize]) -> (String, Vec<usize>, bool) {
+        match self {
+            Self::Burn => {
+                let name = name_of(parameter);
+                let (own, turned) = (shape_of(&name, shape), is_turned(&name, shape));
+                (name, own, turned)
+            }
+            Self::Own => (parameter.to_owned(), shape.to_vec(), false),
+        }
+    }
+}
+
 /// The name of a parameter in PyTorch.
 fn name_of(parameter: &str) -> String {
     let renamed = [(".gamma", ".weight"), (".beta", ".bias")];
@@ -97,13 +121,13 @@ impl StateDict {
     /// The flat vector of a model whose parameters have these names and shapes. Panics when it has another
     /// length.
     #[must_use]
-    pub fn of(layers: &[(String, Vec<usize>)], mut flat: &[f32]) -> Self {
+    pub fn of(layout: Layout, layers: &[(String, Vec<usize>)], mut flat: &[f32]) -> Self {
         let tensor = |(parameter, shape): &(String, Vec<usize>)| {
             let (own, rest) = flat.split_at(shape.iter().product());
             flat = rest;
-            let name = name_of(parameter);
-            let values = if is_turned(&name, shape) { turned(own, shape[0]) } else { own.to_vec() };
-            NamedTensor { shape: shape_of(&name, shape), name, values }
+            let (name, lies, is_turned) = layout.tensor(parameter, shape);
+            let values = if is_turned { turned(own, shape[0]) } else { own.to_vec() };
+            NamedTensor { name, shape: lies, values }
         };
         let tensors = layers.iter().map(tensor).collect();
         assert!(flat.is_empty(), "weights of another model");
@@ -121,11 +145,10 @@ impl StateDict {
     /// # Errors
     /// The first tensor that is missing, has another shape, holds what is not finite or has no place, in a
     /// few words.
-    pub fn flat(&self, layers: &[(String, Vec<usize>)]) -> Result<Vec<f32>, String> {
+    pub fn flat(&self, layout: Layout, layers: &[(String, Vec<usize>)]) -> Result<Vec<f32>, String> {
         let mut flat = Vec::new();
         for (parameter, shape) in layers {
-            let name = name_of(parameter);
-            let wanted = shape_of(&name, shape);
+            let (name, wanted, is_turned) = layout.tensor(parameter, shape);
             let Some(own) = self.get(&name) else {
                 return Err(format!("no tensor `{name}`, which is {} in this model", sides(&wanted)));
             };
@@ -136,7 +159,7 @@ impl StateDict {
             if !own.values.iter().all(|x| x.is_finite()) {
                 return Err(format!("tensor `{name}` holds numbers that are not finite"));
             }
-            if is_turned(&name, shape) {
+            if is_turned {
                 flat.extend(turned(&own.values, wanted[0]));
             } else {
                 flat.extend_from_slice(&own.values);

@@ -52,7 +52,7 @@ pub fn read_rounds(path: &Path) -> Result<Vec<Row>> {
 pub fn rounds_csv(rows: &[Row]) -> Result<Vec<u8>> {
     let mut own: Vec<String> = Vec::new();
     rows.iter().for_each(|row| add_columns(&mut own, row));
-    let mut bytes = csv::Writer::from_writer(Vec::new());
+    let mut bytes = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     write_header(&mut bytes, &own)?;
     rows.iter().try_for_each(|row| write_row(&mut bytes, &own, row))?;
     bytes.into_inner().map_err(|error| no_form(error.into_error().into()))

@@ -42,7 +42,7 @@ impl Run<'_> {
     pub fn fingerprint(&self) -> Fingerprint {
         let Setting { config, .. } = self.setting;
         Fingerprint {
-            model: self.setting.name_of("model", config.model.kind()),
+            model: self.setting.model_name(),
             layers: self.setting.layers(),
             clients: config.clients,
             solver: self.setting.name_of("solver", config.solver.kind()),

@@ -220,7 +220,7 @@ impl Experiment {
             let held_out = held_out.iter().map(|examples| dataset.train.subset(examples)).collect();
             (Work::Here(Here { dataset, learner, shards, held_out }), weights)
         };
-        let start = start::parameters(start, config.start.as_deref(), || work.layers())?;
+        let start = start::parameters(start, config.start.as_deref(), &work)?;
         let seed = Seed::new(config.seed);
         let device = name.into();
         Ok(Setting { config, device, own, work, solver, server, rule, weights, links, start, seed })

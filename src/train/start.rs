@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::work::{ELSEWHERE, Work};
 use crate::bounds;
 use crate::error::{Error, Result};
-use crate::learn::state_dict::StateDict;
+use crate::learn::state_dict::{Layout, StateDict};
 use crate::record::Checkpoint;
 
 /// Most bytes of a model's file.
@@ -24,7 +25,8 @@ pub fn last_weights(run: &Path) -> Result<(u64, StateDict)> {
     if size != state.parameters.len() {
         return Err(Error::file(checkpoint, "damaged checkpoint (its layers have another size)"));
     }
-    Ok((state.round, StateDict::of(&fingerprint.layers, &state.parameters)))
+    let layout = if fingerprint.model == ELSEWHERE { Layout::Own } else { Layout::Burn };
+    Ok((state.round, StateDict::of(layout, &fingerprint.layers, &state.parameters)))
 }
 
 /// The weights that a path names: of a run folder the last model, else a safetensors file.
@@ -43,7 +45,7 @@ pub fn weights(path: &Path) -> Result<StateDict> {
 pub(super) fn parameters(
     given: Option<StateDict>,
     path: Option<&Path>,
-    layers: impl FnOnce() -> Vec<(String, Vec<usize>)>,
+    work: &Work,
 ) -> Result<Option<Vec<f32>>> {
     let wrong = |problem: String| match path {
         Some(path) => Error::file(path, problem),
@@ -54,5 +56,5 @@ pub(super) fn parameters(
         (None, Some(path)) => self::weights(path)?,
         (None, None) => return Ok(None),
     };
-    weights.flat(&layers()).map(Some).map_err(wrong)
+    weights.flat(work.layout(), &work.layers()).map(Some).map_err(wrong)
 }

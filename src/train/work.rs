@@ -10,7 +10,7 @@ use crate::data::partition::class_table;
 use crate::data::{Dataset, Examples};
 use crate::error::{Error, Result, count};
 use crate::learn::Learner;
-use crate::learn::state_dict::{About, StateDict};
+use crate::learn::state_dict::{About, Layout, StateDict};
 use crate::seed::Seed;
 
 /// Examples of this program, and its learner.
@@ -41,6 +41,14 @@ pub(crate) enum Work {
 }
 
 impl Work {
+    /// Whose names and shapes those of the parameters are.
+    pub fn layout(&self) -> Layout {
+        match self {
+            Self::Here(_) => Layout::Burn,
+            Self::Elsewhere(_) => Layout::Own,
+        }
+    }
+
     /// Names and shapes of the parameters.
     pub fn layers(&self) -> Vec<(String, Vec<usize>)> {
         match self {
@@ -49,6 +57,9 @@ impl Work {
         }
     }
 }
+
+/// The name of a model that another program trains, in checkpoints.
+pub(super) const ELSEWHERE: &str = "another program's model";
 
 impl Elsewhere {
     /// Checks that the parts fit each other and the configuration.
@@ -224,14 +235,22 @@ impl Setting {
         all.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// What the model is called in checkpoints.
+    pub(super) fn model_name(&self) -> String {
+        match &self.work {
+            Work::Here(_) => self.name_of("model", self.config.model.kind()),
+            Work::Elsewhere(_) => ELSEWHERE.into(),
+        }
+    }
+
     /// The weights of a model of this setting after `round` rounds, as PyTorch names them, and what they are
     /// for, where this program knows. Panics when they are not as many as the model has.
     #[must_use]
     pub fn state_dict(&self, parameters: &[f32], round: u64) -> StateDict {
-        let weights = StateDict::of(&self.layers(), parameters);
+        let weights = StateDict::of(self.work.layout(), &self.layers(), parameters);
         let Work::Here(Here { dataset, .. }) = &self.work else { return weights };
         weights.about(About {
-            model: self.name_of("model", self.config.model.kind()),
+            model: self.model_name(),
             round,
             data: dataset.name.into(),
             shape: dataset.train.shape(),

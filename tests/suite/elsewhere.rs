@@ -50,7 +50,8 @@ impl Crew for Halves {
 
 fn config() -> Config {
     let protocol: ProtocolConfig = toml::from_str("kind = 'sec-cogc'\nstragglers = 1").unwrap();
-    Config { clients: CLIENTS, rounds: 6, protocol, ..Config::default() }
+    let evaluation = toml::from_str("every = 1").unwrap();
+    Config { clients: CLIENTS, rounds: 6, protocol, evaluation, ..Config::default() }
 }
 
 /// Three parameters, starting at 8; clients of 1, 1, 1 and 5 examples.
@@ -184,7 +185,7 @@ fn the_program_says_what_another_one_cannot_bring() {
     for (own, want) in cases {
         assert_eq!(line(config(), own), want);
     }
-    let secure: ProtocolConfig = toml::from_str("kind = 'secure-gc'\nstragglers = 1").unwrap();
+    let secure: ProtocolConfig = toml::from_str("kind = 'secure-gc'").unwrap();
     assert_eq!(
         setting(&config()).run(&secure).err().unwrap().to_string(),
         "protocol.kind: secure-gc replicates the clients' examples, which are with another program here; take another protocol"

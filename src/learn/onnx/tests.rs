@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::{ModelConfig, learner};
 use super::*;
 use crate::data::{Augmentation, Dataset, Examples, Normalisation};
+use crate::learn::state_dict::Layout;
 use crate::learn::{SgdConfig, SolverConfig};
 use crate::seed::Seed;
 
@@ -296,7 +297,7 @@ fn check(kind: &str, dataset: &Dataset, raw: &[f32]) -> f32 {
         mean: dataset.normalisation.mean.clone(),
         std: dataset.normalisation.std.clone(),
     };
-    let weights = StateDict::of(&learner.layers(), &flat).about(about.clone());
+    let weights = StateDict::of(Layout::Burn, &learner.layers(), &flat).about(about.clone());
     let bytes = config.onnx(&weights).unwrap();
     let file = Read::of(&bytes);
     assert_eq!((file.numbers(1), file.inside(8).numbers(2)), (vec![8], vec![17]));

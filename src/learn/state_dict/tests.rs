@@ -32,24 +32,24 @@ fn about() -> About {
 
 #[test]
 fn tensors_have_the_names_and_the_layout_of_pytorch() {
-    let dict = StateDict::of(&layers(), &flat());
+    let dict = StateDict::of(Layout::Burn, &layers(), &flat());
     let names: Vec<&str> = dict.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     assert_eq!(names, ["hidden.0.weight", "hidden.0.bias", "norm.weight", "norm.bias", "conv.weight"]);
     let weight = dict.get("hidden.0.weight").unwrap();
     assert_eq!((&weight.shape[..], &weight.values[..]), (&[3, 2][..], &[0.0, 1.5, 0.5, 2.0, 1.0, 2.5][..]));
     let conv = dict.get("conv.weight").unwrap();
     assert_eq!((&conv.shape[..], &conv.values[..]), (&[1, 2, 1, 1][..], &[6.5, 7.0][..]));
-    assert_eq!(dict.flat(&layers()).unwrap(), flat());
+    assert_eq!(dict.flat(Layout::Burn, &layers()).unwrap(), flat());
 }
 
 #[test]
 fn a_safetensors_file_is_read_back_and_says_what_it_is() {
-    let dict = StateDict::of(&layers(), &flat()).about(about());
+    let dict = StateDict::of(Layout::Burn, &layers(), &flat()).about(about());
     let bytes = dict.to_safetensors().unwrap();
     assert_eq!(bytes, dict.to_safetensors().unwrap());
     let read = StateDict::from_safetensors(&bytes).unwrap();
     assert_eq!(read.about, Some(about()));
-    assert_eq!(read.flat(&layers()).unwrap(), flat());
+    assert_eq!(read.flat(Layout::Burn, &layers()).unwrap(), flat());
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     assert!(header.metadata().as_ref().unwrap()["seccogc"].starts_with("{\"model\":\"mlp\",\"round\":7,"));
     for cut in 0..bytes.len() {
@@ -60,11 +60,11 @@ fn a_safetensors_file_is_read_back_and_says_what_it_is() {
 
 #[test]
 fn weights_of_another_model_are_refused_by_the_tensor() {
-    let dict = StateDict::of(&layers(), &flat());
+    let dict = StateDict::of(Layout::Burn, &layers(), &flat());
     let refusal = |change: &dyn Fn(&mut Layers)| {
         let mut other = layers();
         change(&mut other);
-        dict.flat(&other).unwrap_err()
+        dict.flat(Layout::Burn, &other).unwrap_err()
     };
     assert_eq!(
         refusal(&|other| other[0].1 = vec![2, 4]),
@@ -78,7 +78,7 @@ fn weights_of_another_model_are_refused_by_the_tensor() {
     let mut broken = dict.clone();
     broken.tensors[1].values[2] = f32::NAN;
     assert_eq!(
-        broken.flat(&layers()).unwrap_err(),
+        broken.flat(Layout::Burn, &layers()).unwrap_err(),
         "tensor `hidden.0.bias` holds numbers that are not finite"
     );
     let halves = [0u8; 4];
@@ -97,7 +97,7 @@ fn number(bytes: &[u8], at: usize, size: usize) -> usize {
 
 #[test]
 fn an_npz_file_holds_every_tensor_where_its_directory_says() {
-    let dict = StateDict::of(&layers(), &flat());
+    let dict = StateDict::of(Layout::Burn, &layers(), &flat());
     let bytes = dict.to_npz().unwrap();
     let end = bytes.len() - 22;
     assert_eq!((&bytes[end..end + 4], number(&bytes, end + 10, 2)), (&b"PK\x05\x06"[..], 5));
@@ -131,7 +131,7 @@ fn an_npz_file_holds_every_tensor_where_its_directory_says() {
 
 #[test]
 fn a_csv_file_names_every_number_by_its_place() {
-    let dict = StateDict::of(&layers()[..2], &flat()[..9]);
+    let dict = StateDict::of(Layout::Burn, &layers()[..2], &flat()[..9]);
     let text = String::from_utf8(dict.to_csv()).unwrap();
     assert_eq!(
         text,

@@ -1,0 +1,147 @@
+"""The verbs `train` and `compare`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import cached_property
+from pathlib import Path
+
+from seccogc import _native
+from seccogc._config import Config, ConfigLike, PathLike
+from seccogc._errors import Error
+from seccogc._figure import Figure
+from seccogc._folder import Folder
+from seccogc._learner import Learner, Work
+from seccogc._progress import Progress, Reporter
+from seccogc._run import Run
+from seccogc._table import Table
+
+
+def _again(verb: str, folder: Path, error: BaseException, learner: Learner | None) -> None:
+    """Says how to go on, where something is left that can."""
+    if (folder / "config.toml").exists():
+        own = ", learner=…" if learner is not None else ""
+        error.add_note(f"go on with seccogc.{verb}(resume={str(folder)!r}{own})")
+
+
+def _place(config: ConfigLike | None, out: PathLike | None, resume: PathLike | None) -> tuple[Config, Folder]:
+    """The configuration, and the folder that is new or to go on in."""
+    if resume is None:
+        return Config(config), Folder(out)
+    if out is not None:
+        raise Error("out: a run goes on in its own folder; give out or resume")
+    folder = Folder(resume)
+    return Config(folder / "config.toml") if config is None else Config(config), folder
+
+
+def train(
+    config: ConfigLike | None = None,
+    learner: Learner | None = None,
+    *,
+    out: PathLike | None = None,
+    resume: PathLike | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+    progress: Progress = None,
+    executor: Executor | None = None,
+    stop: threading.Event | None = None,
+) -> Run:
+    """One model, one protocol; without `learner` the built-in models on `config["data"]`.
+
+    `out=None`: a temporary folder that lives as long as the `Run`. `resume=folder`: on after the last whole round, with
+    the same result as without the interruption. `progress=function` sees the row of every round, and may raise to stop.
+    `executor` trains the clients of a round together, in threads or processes of its own; tables do not depend on it.
+    `stop.set()`, Ctrl-C and exceptions of the learner leave a run that can be resumed.
+    """
+    config, folder = _place(config, out, resume)
+    if seed is not None:
+        config = config.replace(f"seed={seed}")
+    work = None if learner is None else Work(learner, executor, stop)
+    if work is None and executor is not None:
+        raise Error("executor: the built-in models train on threads of their own; give it with a learner")
+    with Reporter(progress, "train") as reporter:
+        try:
+            resumes = resume is not None
+            _native.train(config._resolved, work, device, folder.path, resumes, reporter.hear, stop)
+        except BaseException as error:
+            _again("train", folder.path, error, learner)
+            raise
+    return Run(folder, None if work is None else work.layout)
+
+
+class Comparison:
+    """What a comparison found."""
+
+    def __init__(self, folder: Folder, runs: dict[tuple[str, int], Run]) -> None:
+        self._folder = folder
+        #: Its runs by name and seed.
+        self.runs = runs
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._folder.path
+
+    @cached_property
+    def summary(self) -> Table:
+        """One row a name and seed (`summary.csv`)."""
+        return Table.from_csv(self.path / "summary.csv")
+
+    @cached_property
+    def rounds(self) -> Table:
+        """The rounds of all runs, with columns `name` and `seed` before them."""
+        return Table.stacked(("name", "seed"), {key: run.rounds for key, run in self.runs.items()})
+
+    @cached_property
+    def clients(self) -> Table:
+        """The clients of all rounds of all runs, with columns `name` and `seed` before them."""
+        return Table.stacked(("name", "seed"), {key: run.clients for key, run in self.runs.items()})
+
+    @property
+    def figure(self) -> Figure:
+        """Accuracy over rounds."""
+        return Figure(self.path / "comparison.svg")
+
+    def __repr__(self) -> str:
+        return f"<Comparison {self.path}: {len(self.runs)} runs>"
+
+    def _repr_html_(self) -> str:
+        return f"{self.summary._repr_html_()}{self.figure.svg}"
+
+
+def compare(
+    config: ConfigLike | None = None,
+    learner: Learner | None = None,
+    *,
+    seeds: int | Sequence[int] = 1,
+    out: PathLike | None = None,
+    resume: PathLike | None = None,
+    device: str = "cpu",
+    progress: Progress = None,
+    executor: Executor | None = None,
+    stop: threading.Event | None = None,
+) -> Comparison:
+    """The protocols of `config["compare"]` on the same data, batches, start and link failures.
+
+    `seeds`: how many, from the configured one on, or which. The rest is that of `train`.
+    """
+    config, folder = _place(config, out, resume)
+    first = config["seed"]
+    own = list(range(first, first + seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    if not own:
+        raise Error("seeds: give at least one")
+    work = None if learner is None else Work(learner, executor, stop)
+    if work is None and executor is not None:
+        raise Error("executor: the built-in models train on threads of their own; give it with a learner")
+    with Reporter(progress, "compare") as reporter:
+        try:
+            seeded = None if resume is not None else own
+            found = _native.compare(config._resolved, work, seeded, device, folder.path, reporter.hear, stop)
+        except BaseException as error:
+            _again("compare", folder.path, error, learner)
+            raise
+    layout = None if work is None else work.layout
+    runs = {(name, seed): Run(Folder(path), layout) for name, seed, path in found}
+    return Comparison(folder, runs)

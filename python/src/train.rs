@@ -1,0 +1,279 @@
+//! The verbs `train` and `compare`: with the crate's own models beside a caller that listens, and with
+//! learners of Python on the caller's own thread.
+
+use std::path::{Path, PathBuf};
+
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use rayon::prelude::*;
+use seccogc::compare::{self, Over, Players, Watch};
+use seccogc::config::Config;
+use seccogc::error::{Error, Result};
+use seccogc::learn::{Device, LocalUpdate};
+use seccogc::record::{End, Metrics, Outcome, Played, Row, kept_seeds};
+use seccogc::report::{Series, Spread, plot_accuracy, plot_run};
+use seccogc::train::{Alone, Crew, Elsewhere, Experiment, Run, Setting, State, Tested, Trained};
+use serde_json::{Value, json};
+
+use crate::config::Resolved;
+use crate::errors::{Raised, same_process};
+use crate::vector::{Numbers, Vector};
+use crate::work::{self, Hooks};
+
+type Any<'py> = Option<Bound<'py, PyAny>>;
+
+/// A learner of Python: `seccogc._learner.Work`. It is called on the thread that called the verb, between the
+/// phases of a round.
+struct Own(Py<PyAny>);
+
+/// What a call into Python raises ends the run, and is raised again.
+fn own(error: PyErr) -> Error {
+    Error::Own(Box::new(error))
+}
+
+impl Own {
+    /// The setting of a configuration, with a start of its seed.
+    fn setting(&self, config: &Config) -> Result<Setting> {
+        let elsewhere = Python::attach(|py| -> PyResult<Elsewhere> {
+            let work = self.0.bind(py);
+            let start = work.call_method1("start", (config.seed,))?;
+            let start = start.cast::<Vector>()?.get().take()?;
+            let layers = work.getattr("layers")?.extract()?;
+            let examples = work.getattr("examples")?.extract()?;
+            Ok(Elsewhere { layers, start, examples })
+        });
+        Experiment::new(config.clone()).elsewhere(elsewhere.map_err(own)?).build()
+    }
+}
+
+/// What a client's training tells: its loss, if it has one, and whatever else it measured.
+type Told = (Option<f64>, Metrics);
+
+impl Crew for Own {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
+        let starts: Vec<Vec<f32>> = members.par_iter().map(|&k| run.local_start(state, k)).collect();
+        // What every library takes as a seed.
+        let seed = |&k: &u16| run.seed_of(state.round, k).word() as u32;
+        let seeds: Vec<u32> = members.iter().map(seed).collect();
+        let trained = Python::attach(|py| -> PyResult<Vec<(Vec<f32>, Told)>> {
+            let vectors = starts.into_iter().map(|start| Bound::new(py, Vector::new(Numbers::Single(start))));
+            let vectors: Vec<Bound<'_, Vector>> = vectors.collect::<PyResult<_>>()?;
+            let (factor, rate) = run.rates(state.round);
+            let args = (state.round, members.to_vec(), seeds, factor, rate, PyList::new(py, &vectors)?);
+            let told: Vec<Told> = self.0.bind(py).call_method1("train", args)?.extract()?;
+            vectors.into_iter().zip(told).map(|(vector, told)| Ok((vector.get().take()?, told))).collect()
+        });
+        let send = |(model, (loss, metrics)): (Vec<f32>, Told)| {
+            // Who tells no loss has none to count.
+            let examples = usize::from(loss.is_some());
+            let loss = loss.unwrap_or(f64::NAN);
+            let how = LocalUpdate { delta: Vec::new(), loss, examples, steps: 0 };
+            Trained { sent: run.update(state, model), how, metrics }
+        };
+        Ok(trained.map_err(own)?.into_par_iter().map(send).collect())
+    }
+
+    fn test(&self, _: &Run<'_>, round: u64, parameters: &[f32]) -> Result<Tested> {
+        let tested = Python::attach(|py| -> PyResult<(Metrics, Vec<f64>)> {
+            let vector = Bound::new(py, Vector::new(Numbers::Single(parameters.to_vec())))?;
+            self.0.bind(py).call_method1("test", (round, vector))?.extract()
+        });
+        let (metrics, accuracies) = tested.map_err(own)?;
+        let mut tested = Tested { accuracies, ..Tested::default() };
+        for (name, value) in metrics {
+            match name.as_str() {
+                "loss" => tested.loss = Some(value),
+                "accuracy" => tested.accuracy = Some(value),
+                _ => tested.metrics.push((name, value)),
+            }
+        }
+        Ok(tested)
+    }
+}
+
+/// The state of a run for whoever watches it.
+struct Rounds {
+    label: String,
+    total: u64,
+    recovered: u64,
+    accuracy: Option<f64>,
+}
+
+impl Rounds {
+    fn new(label: &str, total: u64) -> Self {
+        Self { label: label.into(), total, recovered: 0, accuracy: None }
+    }
+
+    fn before(&mut self, rows: &[Row]) {
+        rows.iter().for_each(|row| drop(self.message(row)));
+    }
+
+    fn message(&mut self, row: &Row) -> String {
+        self.recovered += u64::from(row.outcome == Outcome::Recovered);
+        self.accuracy = row.test_accuracy.or(self.accuracy);
+        let accuracy = self.accuracy.map_or_else(String::new, |a| format!("accuracy {:.2} %, ", 100.0 * a));
+        let text = format!("{} {accuracy}recovered {}/{}", self.label, self.recovered, row.round);
+        let mut known = json!(row);
+        if let Value::Object(known) = &mut known {
+            known.insert("name".into(), json!(self.label));
+            known.extend(row.metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
+        }
+        json!({ "place": row.round, "total": self.total, "text": text.trim_start(), "row": known }).to_string()
+    }
+}
+
+/// Trains into a folder, which must be new or empty, or goes on in it.
+fn train_into(
+    run: &Run<'_>,
+    folder: &Path,
+    resume: bool,
+    hear: &mut dyn FnMut(String) -> Result<()>,
+) -> Result<End> {
+    let (state, mut directory) = if resume { run.resume(folder)? } else { run.create(folder)? };
+    let mut rounds = Rounds::new("", run.config().rounds);
+    rounds.before(&directory.rows()?);
+    let (_, end) = run.record(state, &mut directory, &mut |row| hear(rounds.message(row)))?;
+    let name = folder.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    plot_run(&Played::read(folder)?, &name, &folder.join("accuracy"))?;
+    Ok(end)
+}
+
+/// The end of a run as one of the call: what diverged is raised.
+fn ended(end: End) -> Result<()> {
+    end.diverged.map_or(Ok(()), |diverged| Err(diverged.into()))
+}
+
+/// A caller of Python that hears messages on its own thread.
+fn hear(progress: Option<&Py<PyAny>>, message: String) -> Result<()> {
+    Python::attach(|py| -> PyResult<()> {
+        py.check_signals()?;
+        work::log(py)?;
+        progress.map_or(Ok(()), |progress| progress.call1(py, (message,)).map(drop))
+    })
+    .map_err(own)
+}
+
+/// One run into the folder `out`, or with `resume` the rest of the one there.
+#[pyfunction]
+#[pyo3(signature = (config, learner, device, out, resume, progress, stop))]
+#[expect(clippy::too_many_arguments, reason = "what the verb is told")]
+fn train(
+    py: Python<'_>,
+    config: &Bound<'_, Resolved>,
+    learner: Any<'_>,
+    device: String,
+    out: PathBuf,
+    resume: bool,
+    progress: Any<'_>,
+    stop: Any<'_>,
+) -> PyResult<()> {
+    let config = config.get().config();
+    let Some(learner) = learner else {
+        let end = work::run(py, &Hooks { progress, stop }, |caller| {
+            let setting = Setting::build(config, device.parse()?)?;
+            let run = setting.run(&config.protocol)?.with_stop(caller.stop());
+            train_into(&run, &out, resume, &mut |message| caller.tell(message))
+        });
+        return ended(end?).raised(py);
+    };
+    same_process()?;
+    work::listen();
+    let (crew, progress) = (Own(learner.unbind()), progress.map(Bound::unbind));
+    let end = py.detach(|| {
+        let setting = crew.setting(config)?;
+        let run = setting.run(&config.protocol)?.with_crew(&crew);
+        train_into(&run, &out, resume, &mut |message| hear(progress.as_ref(), message))
+    });
+    work::log(py)?;
+    end.and_then(ended).raised(py)
+}
+
+/// Passes on what a comparison does, and draws each run that ends.
+struct Passing<'a> {
+    total: u64,
+    rounds: Rounds,
+    hear: &'a mut dyn FnMut(String) -> Result<()>,
+}
+
+impl Watch for Passing<'_> {
+    fn begins(&mut self, _: &Setting) {}
+
+    fn run(&mut self, label: &str, before: &[Row]) {
+        self.rounds = Rounds::new(label, self.total);
+        self.rounds.before(before);
+    }
+
+    fn round(&mut self, row: &Row) -> Result<()> {
+        (self.hear)(self.rounds.message(row))
+    }
+
+    fn over(&mut self, how: &Over<'_>) -> Result<()> {
+        plot_run(how.played, how.label, &how.folder.join("accuracy"))
+    }
+}
+
+/// Names of the contenders, and their run directories with seed.
+type Compared = Vec<(String, u64, PathBuf)>;
+
+fn compare_into(
+    config: &Config,
+    seeds: &[u64],
+    players: &Players<'_>,
+    (out, resume): (&Path, bool),
+    hear: &mut dyn FnMut(String) -> Result<()>,
+) -> Result<Compared> {
+    let total = config.rounds;
+    let mut watch = Passing { total, rounds: Rounds::new("", total), hear };
+    let found = compare::compare(config, seeds, players, out, resume, &mut watch)?;
+    let title = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let series: &[Series] = &found.series;
+    plot_accuracy(series, Spread::Deviation, &title, &out.join("comparison"))?;
+    let runs = config.compare.iter().flat_map(|contender| {
+        let name = &contender.name;
+        seeds.iter().map(move |&seed| (name.clone(), seed, compare::path_of(out, name, seed)))
+    });
+    Ok(runs.collect())
+}
+
+/// The contenders of `[[compare]]` into the folder `out`; without seeds the rest of the comparison there.
+#[pyfunction]
+#[pyo3(signature = (config, learner, seeds, device, out, progress, stop))]
+#[expect(clippy::too_many_arguments, reason = "what the verb is told")]
+fn compare(
+    py: Python<'_>,
+    config: &Bound<'_, Resolved>,
+    learner: Any<'_>,
+    seeds: Option<Vec<u64>>,
+    device: String,
+    out: PathBuf,
+    progress: Any<'_>,
+    stop: Any<'_>,
+) -> PyResult<Compared> {
+    let config = config.get().config();
+    let resume = seeds.is_none();
+    let seeds = seeds.map_or_else(|| kept_seeds(&out), Ok).raised(py)?;
+    let Some(learner) = learner else {
+        return work::run(py, &Hooks { progress, stop }, |caller| {
+            let device: Device = device.parse()?;
+            let setting = |config: &Config| Setting::build(config, device.clone());
+            let players = Players { setting: &setting, crew: &Alone, stop: Some(caller.stop()) };
+            compare_into(config, &seeds, &players, (&out, resume), &mut |message| caller.tell(message))
+        });
+    };
+    same_process()?;
+    work::listen();
+    let (crew, progress) = (Own(learner.unbind()), progress.map(Bound::unbind));
+    let found = py.detach(|| {
+        let setting = |config: &Config| crew.setting(config);
+        let players = Players { setting: &setting, crew: &crew, stop: None };
+        let mut hear = |message| hear(progress.as_ref(), message);
+        compare_into(config, &seeds, &players, (&out, resume), &mut hear)
+    });
+    work::log(py)?;
+    found.raised(py)
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(train, module)?)?;
+    module.add_function(wrap_pyfunction!(compare, module)?)
+}
