@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seccogc._aggregate import Aggregator as Aggregator
+    from seccogc._aggregate import Outage as Outage
+    from seccogc._aggregate import Sum as Sum
     from seccogc._config import Config as Config
     from seccogc._config import ConfigLike as ConfigLike
     from seccogc._config import configs as configs
@@ -17,10 +20,16 @@ if TYPE_CHECKING:
     from seccogc._errors import Error as Error
     from seccogc._errors import FileError as FileError
     from seccogc._figure import Figure as Figure
+    from seccogc._learner import Job as Job
+    from seccogc._learner import Learner as Learner
+    from seccogc._learner import Trained as Trained
     from seccogc._native import __version__ as __version__
     from seccogc._native import set_threads as set_threads
     from seccogc._run import Run as Run
     from seccogc._table import Table as Table
+    from seccogc._train import Comparison as Comparison
+    from seccogc._train import compare as compare
+    from seccogc._train import train as train
     from seccogc._verbs import Audit as Audit
     from seccogc._verbs import Data as Data
     from seccogc._verbs import Recovery as Recovery
@@ -38,7 +47,9 @@ if TYPE_CHECKING:
 
 # Where each name is: it is loaded when it is first asked for, so that the import takes milliseconds.
 _HOMES = {
+    "Aggregator": "_aggregate",
     "Audit": "_verbs",
+    "Comparison": "_train",
     "Config": "_config",
     "ConfigError": "_errors",
     "ConfigLike": "_config",
@@ -47,14 +58,20 @@ _HOMES = {
     "Error": "_errors",
     "Figure": "_figure",
     "FileError": "_errors",
+    "Job": "_learner",
+    "Learner": "_learner",
+    "Outage": "_aggregate",
     "Recovery": "_verbs",
     "Results": "_verbs",
     "Run": "_run",
+    "Sum": "_aggregate",
     "Table": "_table",
+    "Trained": "_learner",
     "__version__": "_native",
     "attack": "_verbs",
     "audit": "_verbs",
     "calibrate": "_verbs",
+    "compare": "_train",
     "configs": "_config",
     "data": "_verbs",
     "fetch": "_verbs",
@@ -64,6 +81,7 @@ _HOMES = {
     "set_threads": "_native",
     "shards": "_verbs",
     "sweep": "_verbs",
+    "train": "_train",
 }
 
 __all__ = list(_HOMES)

@@ -116,10 +116,15 @@ class Aggregator:
         return Sum(*about, sum=total, included=included, weight=weight, exact=found["exact"])
 
     @cached_property
-    def code(self) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-        """The matrix B of the gradient code, a row a sum; None where the protocol has none."""
+    def code(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+        """Whose updates each sum of the gradient code holds, a row a sum; None where the protocol has no code."""
         rows = self._native.code()
-        return None if rows is None else np.array(rows)
+        if rows is None:
+            return None
+        held = np.zeros((len(rows), len(rows)), np.bool_)
+        for row, clients in enumerate(rows):
+            held[row, clients] = True
+        return held
 
     @cached_property
     def scheme(self) -> dict[str, Any]:

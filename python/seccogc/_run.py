@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import html
-import io
 import json
 import os
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from seccogc import _native
 from seccogc._config import Config, PathLike
 from seccogc._figure import Figure
 from seccogc._folder import Folder
+from seccogc._params import Layout, Params
 from seccogc._table import Table
 
 
@@ -26,8 +25,9 @@ class Run:
     Its tables are read when they are first asked for.
     """
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, layout: Layout | None = None) -> None:
         self._folder = folder
+        self._layout = layout
 
     @classmethod
     def open(cls, path: PathLike) -> Run:
@@ -90,10 +90,16 @@ class Run:
         return (self.info.get("end") or {}).get("diverged") is not None
 
     @cached_property
-    def params(self) -> Mapping[str, np.ndarray[Any, np.dtype[Any]]]:
-        """The last global model: its tensors by name, with the layouts of a PyTorch module."""
-        with np.load(io.BytesIO(_native.export(self.path, "npz", False))) as arrays:
-            return dict(arrays)
+    def params(self) -> Params:
+        """The last global model: in the structure of the learner that trained it, else its tensors by name, with the
+        layouts of a PyTorch module."""
+        shapes, vector = _native.weights(self.path)
+        flat = np.frombuffer(vector, dtype=np.float32)
+        if self._layout is not None:
+            return self._layout.read(flat)
+        ends = np.cumsum([int(np.prod(shape)) for _, shape in shapes])
+        parts = zip(shapes, np.split(flat, ends[:-1]), strict=True)
+        return {name: part.reshape(shape) for (name, shape), part in parts}
 
     def export(self, path: PathLike, *, best: bool = False) -> None:
         """Writes the last model, or that of the highest test accuracy, to a file `.safetensors`, `.npz`,

@@ -64,7 +64,8 @@ impl Aggregator {
                 return Err(Error::Refused(rule));
             }
             if let Some(i) = delta.iter().position(|x| !x.is_finite()) {
-                let rule = format!("the update of client {k} is not finite at coordinate {i}; nothing was sent");
+                let rule =
+                    format!("the update of client {k} is not finite at coordinate {i}; nothing was sent");
                 return Err(Error::Refused(rule));
             }
         }
@@ -72,7 +73,8 @@ impl Aggregator {
         let coordinates = updates.first().map_or(0, |update| update.delta.len());
         if let Some(k) = updates.iter().position(|update| update.delta.len() != coordinates) {
             let own = updates[k].delta.len();
-            let rule = format!("client {k} has {own} coordinates and client 0 {coordinates}; make them equal");
+            let rule =
+                format!("client {k} has {own} coordinates and client 0 {coordinates}; make them equal");
             return Err(Error::Refused(rule));
         }
         let scheme = self.scheme(coordinates, weight)?;
@@ -109,9 +111,10 @@ impl Aggregator {
         weights: Vec<f64>,
     ) -> PyResult<Bound<'py, PyDict>> {
         same_process()?;
-        let taken = updates.iter().zip(weights).map(|(update, weight)| {
-            Ok(Update { weight, delta: Arc::new(update.get().take()?) })
-        });
+        let taken = updates
+            .iter()
+            .zip(weights)
+            .map(|(update, weight)| Ok(Update { weight, delta: Arc::new(update.get().take()?) }));
         let taken: Vec<Update> = taken.collect::<PyResult<_>>()?;
         let played = py.detach(|| self.aggregate(round, taken));
         work::log(py)?;
@@ -138,23 +141,21 @@ impl Aggregator {
         Ok(found)
     }
 
-    /// The rows of the code's matrix; `None` without a code.
-    fn code(&self, py: Python<'_>) -> PyResult<Option<Vec<Vec<f64>>>> {
+    /// Whose updates each row of the code holds; `None` without a code.
+    fn code(&self, py: Python<'_>) -> PyResult<Option<Vec<Vec<usize>>>> {
         let scheme = self.scheme(1, 1.0).raised(py)?;
-        let rows = scheme.code().map(|code| {
-            let matrix = code.matrix();
-            matrix.row_iter().map(|row| row.iter().copied().collect()).collect()
-        });
-        Ok(rows)
+        let rows = scheme.code().map(|code| (0..code.clients()).map(|row| code.support(row).to_vec()));
+        Ok(rows.map(Iterator::collect))
     }
 
     /// Keys, code, tolerance and σ by name.
     fn scheme_of(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
-        let scheme = self.scheme(1, 1.0).raised(py)?.scheme();
+        let built = self.scheme(1, 1.0).raised(py)?;
+        let scheme = built.scheme();
         let about = PyDict::new(py);
         about.set_item("kind", self.config.protocol.kind())?;
-        about.set_item("keys", scheme.keys)?;
-        about.set_item("code", scheme.code)?;
+        about.set_item("keys", &scheme.keys)?;
+        about.set_item("code", &scheme.code)?;
         about.set_item("stragglers", scheme.stragglers)?;
         about.set_item("key_std", scheme.key_std)?;
         about.set_item("least_included", scheme.least_included)?;

@@ -5,9 +5,12 @@
 //! Python are made between its parts. So the interpreter's lock and the threads of a phase cannot wait for each
 //! other.
 
+mod aggregate;
 mod config;
 mod errors;
 mod party;
+mod train;
+mod vector;
 mod verbs;
 mod work;
 
@@ -30,8 +33,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::remember_process();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(cli, module)?)?;
+    aggregate::register(module)?;
     config::register(module)?;
     party::register(module)?;
+    train::register(module)?;
+    vector::register(module)?;
     verbs::register(module)?;
     work::register(module)?;
     Ok(())

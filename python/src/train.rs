@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use rayon::prelude::*;
-use seccogc::compare::{self, Over, Players, Watch};
+use seccogc::compare::{Over, Players, Watch, compare as play, path_of};
 use seccogc::config::Config;
 use seccogc::error::{Error, Result};
 use seccogc::learn::{Device, LocalUpdate};
 use seccogc::record::{End, Metrics, Outcome, Played, Row, kept_seeds};
 use seccogc::report::{Series, Spread, plot_accuracy, plot_run};
-use seccogc::train::{Alone, Crew, Elsewhere, Experiment, Run, Setting, State, Tested, Trained};
+use seccogc::train::{
+    Alone, Crew, Elsewhere, Experiment, Run, Setting, State, Tested, Trained, last_weights,
+};
 use serde_json::{Value, json};
 
 use crate::config::Resolved;
@@ -118,7 +120,8 @@ impl Rounds {
             known.insert("name".into(), json!(self.label));
             known.extend(row.metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
         }
-        json!({ "place": row.round, "total": self.total, "text": text.trim_start(), "row": known }).to_string()
+        json!({ "place": row.round, "total": self.total, "text": text.trim_start(), "row": known })
+            .to_string()
     }
 }
 
@@ -224,13 +227,13 @@ fn compare_into(
 ) -> Result<Compared> {
     let total = config.rounds;
     let mut watch = Passing { total, rounds: Rounds::new("", total), hear };
-    let found = compare::compare(config, seeds, players, out, resume, &mut watch)?;
+    let found = play(config, seeds, players, out, resume, &mut watch)?;
     let title = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let series: &[Series] = &found.series;
     plot_accuracy(series, Spread::Deviation, &title, &out.join("comparison"))?;
     let runs = config.compare.iter().flat_map(|contender| {
         let name = &contender.name;
-        seeds.iter().map(move |&seed| (name.clone(), seed, compare::path_of(out, name, seed)))
+        seeds.iter().map(move |&seed| (name.clone(), seed, path_of(out, name, seed)))
     });
     Ok(runs.collect())
 }
@@ -273,7 +276,19 @@ fn compare(
     found.raised(py)
 }
 
+/// Names and shapes of the tensors of the last model of a run, and their numbers one after the other.
+type Weights = (Vec<(String, Vec<usize>)>, Vector);
+
+#[pyfunction]
+fn weights(py: Python<'_>, run: PathBuf) -> PyResult<Weights> {
+    let (_, weights) = py.detach(|| last_weights(&run)).raised(py)?;
+    let shapes = weights.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect();
+    let flat = weights.tensors.into_iter().flat_map(|tensor| tensor.values).collect();
+    Ok((shapes, Vector::new(Numbers::Single(flat))))
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(train, module)?)?;
+    module.add_function(wrap_pyfunction!(weights, module)?)?;
     module.add_function(wrap_pyfunction!(compare, module)?)
 }

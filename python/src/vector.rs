@@ -113,7 +113,8 @@ impl Vector {
             (*view).format =
                 if asks(ffi::PyBUF_FORMAT) { format.as_ptr().cast_mut() } else { std::ptr::null_mut() };
             (*view).ndim = 1;
-            (*view).shape = if asks(ffi::PyBUF_ND) { (*own).shape.as_mut_ptr() } else { std::ptr::null_mut() };
+            (*view).shape =
+                if asks(ffi::PyBUF_ND) { (*own).shape.as_mut_ptr() } else { std::ptr::null_mut() };
             (*view).strides =
                 if asks(ffi::PyBUF_STRIDES) { (*own).strides.as_mut_ptr() } else { std::ptr::null_mut() };
             (*view).suboffsets = std::ptr::null_mut();
