@@ -12,7 +12,7 @@ import numpy as np
 from seccogc import _native
 from seccogc._config import Config
 from seccogc._errors import Error
-from seccogc._params import Layout, Params
+from seccogc._params import Layout, Params, single
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,12 @@ class Sum(_Round):
     included: tuple[int, ...]
     #: The weights of `included` together.
     weight: float
-    #: Whether it is the sum, up to `outage.recovery_tolerance`; an estimate, as of `gaussian`, is not.
+    #: Whether it is the sum of what the clients sent, up to `outage.recovery_tolerance`; an estimate is not.
     exact: bool
+    #: Over a field the fraction of coordinates that `quantisation.clip` cut, else None.
+    saturated: float | None
+    #: Over a field the fraction of coordinates that are not 0 and were rounded to 0, else None.
+    underflowed: float | None
 
     @property
     def mean(self) -> Params:
@@ -60,7 +64,8 @@ class Outage(_Round):
 class Aggregator:
     """A protocol among `clients` clients, alone: updates in, the exact sum or an outage out.
 
-    Pure: the same seed, round and updates give the same answer. It can be pickled, and called by several threads.
+    Pure: the same seed, round and updates give the same answer. It can be pickled, and called by several
+    threads.
     """
 
     def __init__(
@@ -92,7 +97,7 @@ class Aggregator:
     def aggregate(
         self, updates: Sequence[Params], *, round: int, weights: Sequence[float] | None = None
     ) -> Sum | Outage:
-        """Plays a round, from 1 on, with one update of each client, all of one structure; all weigh 1 by default."""
+        """Plays a round, from 1 on, with an update of each client, of one structure; all weigh 1 by default."""
         if round < 1:
             raise Error(f"round: {round} is too small; rounds begin with 1")
         if weights is not None and len(weights) != len(updates):
@@ -103,7 +108,7 @@ class Aggregator:
         vectors = []
         for update in updates:
             vector = _native.Vector(layout.size)
-            layout.write(update, np.frombuffer(vector, dtype=np.float32))
+            layout.write(update, single(vector))
             vectors.append(vector)
         own = [1.0] * len(updates) if weights is None else [float(weight) for weight in weights]
         found = self._native.aggregate(round, vectors, own)
@@ -111,13 +116,14 @@ class Aggregator:
         if "sum" not in found:
             return Outage(*about, reason=found["reason"])
         included = tuple(found["included"])
-        total = layout.views(np.frombuffer(found["sum"], dtype=np.float64))
+        total = layout.views(np.frombuffer(memoryview(found["sum"]), dtype=np.float64))
         weight = sum(own[client] for client in included) if found["exact"] else sum(own)
-        return Sum(*about, sum=total, included=included, weight=weight, exact=found["exact"])
+        lost = {key: found[key] for key in ("saturated", "underflowed")}
+        return Sum(*about, sum=total, included=included, weight=weight, exact=found["exact"], **lost)
 
     @cached_property
     def code(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-        """Whose updates each sum of the gradient code holds, a row a sum; None where the protocol has no code."""
+        """Whose updates each sum of the code holds, a row a sum; None where the protocol has no code."""
         rows = self._native.code()
         if rows is None:
             return None

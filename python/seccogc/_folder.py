@@ -18,6 +18,12 @@ class Folder:
             path = Path(self._temporary.name) / "run"
         self.path = Path(path)
 
+    def inner(self, path: str | os.PathLike[str]) -> Folder:
+        """A folder in this one, which lives as long as the other."""
+        inner = Folder(path)
+        inner._temporary = self._temporary
+        return inner
+
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 

@@ -6,13 +6,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Union
-
-import numpy as np
+from functools import partial
+from typing import Any
 
 from seccogc import _native
 from seccogc._errors import Error
-from seccogc._params import Flat, Layout, Params
+from seccogc._params import Flat, Layout, Params, single
 
 
 @dataclass
@@ -29,8 +28,8 @@ class Job:
     rate: float
     #: `solver.learning_rate` times this.
     learning_rate: float
-    #: The model as one writable vector of float32. It is the global one at first, and what it is when `train` returns is
-    #: the client's; then it is handed over.
+    #: The model as one writable vector of float32. It is the global one at first, and what it is when `train`
+    #: returns is the client's; then it is handed over.
     params: Flat
     _layout: Layout = field(repr=False)
 
@@ -41,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """What `train` may return instead of changing `job.params`: the client's model, in the structure of the start."""
+    """What `train` may return instead of changing `job.params`: the client's model, as the start is."""
 
     params: Params
     loss: float | None = None
@@ -57,19 +56,22 @@ class Learner:
     `learning_rate` and `clip_norm` do.
     """
 
-    #: The first model, or a function of the seed that makes it. Its structure, shapes and types are those of the run.
+    #: The first model, or a function of the seed that makes it. Its structure, shapes and types are those of
+    #: the run.
     start: Params | Callable[[int], Params]
     #: Training examples n_k of every client, which weigh its update.
     examples: Sequence[int]
-    #: Changes `job.params` in place, or returns `Trained`. A mapping that it returns may hold `loss`, and metrics.
-    train: Callable[[Job], Union[Mapping[str, float], Trained, None]]
-    #: Tests the global model: `loss` and `accuracy` are columns of their own, other names columns `test_NAME`.
+    #: Changes `job.params` in place, or returns `Trained`. A mapping that it returns may hold `loss`, and
+    #: metrics.
+    train: Callable[[Job], Mapping[str, float] | Trained | None]
+    #: Tests the global model: `loss` and `accuracy` are columns of their own, other names columns
+    #: `test_NAME`.
     evaluate: Callable[[Params], Mapping[str, float]] | None = None
     #: The accuracy of the global model for one client.
     test: Callable[[int, Params], float] | None = None
 
 
-Told = tuple[Union[float, None], list[tuple[str, float]]]
+Told = tuple[float | None, list[tuple[str, float]]]
 
 
 class Work:
@@ -96,10 +98,12 @@ class Work:
         params = start(seed) if callable(start) else start
         layout = Layout(params)
         if self._layout is not None and layout != self._layout:
-            raise Error(f"the start of seed {seed} has another structure than that of the seed before; keep it")
+            raise Error(
+                f"the start of seed {seed} has another structure than that of the seed before; keep it"
+            )
         self._layout = layout
         vector = _native.Vector(layout.size)
-        layout.write(params, _view(vector))
+        layout.write(params, single(vector))
         return vector
 
     def train(
@@ -112,11 +116,11 @@ class Work:
         vectors: Sequence[_native.Vector],
     ) -> list[Told]:
         jobs = (
-            Job(round, client, seed, rate, learning_rate, _view(vector), self.layout)
+            Job(round, client, seed, rate, learning_rate, single(vector), self.layout)
             for client, seed, vector in zip(clients, seeds, vectors, strict=True)
         )
         if self._executor is None:
-            return [self._told(job, lambda job=job: _one(self._learner.train, job)) for job in jobs]
+            return [self._told(job, partial(_one, self._learner.train, job)) for job in jobs]
         return list(self._together(self._executor, list(jobs)))
 
     def _together(self, executor: Executor, jobs: Sequence[Job]) -> Iterator[Told]:
@@ -147,13 +151,15 @@ class Work:
         return loss, list(metrics.items())
 
     def test(self, round: int, vector: _native.Vector) -> tuple[list[tuple[str, float]], list[float]]:
-        flat = _view(vector)
+        flat = single(vector)
         try:
             evaluate, test = self._learner.evaluate, self._learner.test
             found = {} if evaluate is None else evaluate(self.layout.read(flat))
             metrics = list(_numbers(found, "evaluate").items())
             clients = range(len(self.examples)) if test is not None else ()
-            return metrics, [float(test(client, self.layout.read(flat))) for client in clients if test is not None]
+            return metrics, [
+                float(test(client, self.layout.read(flat))) for client in clients if test is not None
+            ]
         except BaseException as error:
             error.add_note(f"in the test after round {round}")
             raise
@@ -161,10 +167,6 @@ class Work:
 
 def _one(train: Callable[[Job], Any], job: Job) -> tuple[Flat, Any]:
     return job.params, train(job)
-
-
-def _view(vector: _native.Vector) -> Flat:
-    return np.frombuffer(vector, dtype=np.float32)
 
 
 def _numbers(told: object, who: str) -> dict[str, float]:

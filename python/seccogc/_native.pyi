@@ -74,9 +74,9 @@ def train(
     config: Resolved,
     learner: object | None,
     device: str,
-    out: AnyPath,
+    out: _AnyPath,
     resume: bool,
-    progress: Hear,
+    progress: _Hear,
     stop: Event | None,
 ) -> None: ...
 def compare(
@@ -84,11 +84,11 @@ def compare(
     learner: object | None,
     seeds: list[int] | None,
     device: str,
-    out: AnyPath,
-    progress: Hear,
+    out: _AnyPath,
+    progress: _Hear,
     stop: Event | None,
 ) -> list[tuple[str, int, Path]]: ...
-def weights(run: AnyPath) -> tuple[list[tuple[str, list[int]]], Vector]: ...
+def weights(run: _AnyPath) -> tuple[list[tuple[str, list[int]]], Vector]: ...
 def recover(
     title: str,
     key: str,

@@ -9,12 +9,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from seccogc import _native
 from seccogc._errors import Error
 
 #: An array, or mappings and sequences of arrays: whatever NumPy takes, in a structure that stays the same.
 Params: TypeAlias = Any
 Flat: TypeAlias = npt.NDArray[np.float32]
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+def single(vector: _native.Vector) -> Flat:
+    """A vector of the native side as an array, of the same memory."""
+    return np.frombuffer(memoryview(vector), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,8 @@ class Leaf:
 class Layout:
     """Where the arrays of a structure lie in one vector of float32.
 
-    Numbers of half precision (float16, bfloat16) are exact in it, those of double precision are rounded; whole numbers
-    and truth values are averaged like others, and rounded when they are read.
+    Numbers of half precision (float16, bfloat16) are exact in it, those of double precision are rounded;
+    whole numbers and truth values are averaged like others, and rounded when they are read.
     """
 
     def __init__(self, params: Params) -> None:
@@ -60,11 +66,15 @@ class Layout:
 
     def views(self, flat: Flat) -> Params:
         """The structure, of writable views of the vector."""
-        return _fill(self._example, iter([flat[leaf.start : leaf.stop].reshape(leaf.shape) for leaf in self.leaves]))
+        return _fill(
+            self._example, iter([flat[leaf.start : leaf.stop].reshape(leaf.shape) for leaf in self.leaves])
+        )
 
     def read(self, flat: Flat) -> Params:
-        """The structure with the types of the start: views of the vector where that is float32, else copies."""
-        return _fill(self._example, iter([_typed(flat[leaf.start : leaf.stop], leaf) for leaf in self.leaves]))
+        """The structure with the types of the start: views of the vector for float32, else copies."""
+        return _fill(
+            self._example, iter([_typed(flat[leaf.start : leaf.stop], leaf) for leaf in self.leaves])
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and self.leaves == other.leaves

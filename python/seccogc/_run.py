@@ -15,7 +15,7 @@ from seccogc import _native
 from seccogc._config import Config, PathLike
 from seccogc._figure import Figure
 from seccogc._folder import Folder
-from seccogc._params import Layout, Params
+from seccogc._params import Layout, Params, single
 from seccogc._table import Table
 
 
@@ -91,10 +91,11 @@ class Run:
 
     @cached_property
     def params(self) -> Params:
-        """The last global model: in the structure of the learner that trained it, else its tensors by name, with the
-        layouts of a PyTorch module."""
+        """The last global model: in the structure of the learner that trained it, else its tensors by name,
+        with the layouts of a PyTorch module.
+        """
         shapes, vector = _native.weights(self.path)
-        flat = np.frombuffer(vector, dtype=np.float32)
+        flat = single(vector)
         if self._layout is not None:
             return self._layout.read(flat)
         ends = np.cumsum([int(np.prod(shape)) for _, shape in shapes])

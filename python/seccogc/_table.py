@@ -44,17 +44,24 @@ class Table(dict[str, Column]):
 
     @classmethod
     def stacked(cls, names: tuple[str, ...], tables: Mapping[tuple[Any, ...], Table]) -> Self:
-        """Tables one below the other, with columns of these names before them that hold the keys. A column that a
-        table lacks is NaN there."""
+        """Tables one below the other, with columns of these names before them that hold the keys. A column
+        that a table lacks is NaN there.
+        """
         heights = [table.height for table in tables.values()]
-        keys = [np.repeat(column, heights) for column in zip(*tables, strict=True)] if tables else [()] * len(names)
+        keys = (
+            [np.repeat(column, heights) for column in zip(*tables, strict=True)]
+            if tables
+            else [()] * len(names)
+        )
         columns = dict.fromkeys(name for table in tables.values() for name in table)
 
         def of(name: str) -> Column:
             parts = [table.get(name, np.full(table.height, np.nan)) for table in tables.values()]
             # Columns without a number are read as numbers where others hold words.
             text = any(part.dtype.kind == "U" for part in parts)
-            return np.concatenate([np.where(np.isnan(p), "", "") if text and p.dtype.kind == "f" else p for p in parts])
+            return np.concatenate(
+                [np.where(np.isnan(p), "", "") if text and p.dtype.kind == "f" else p for p in parts]
+            )
 
         return cls({**dict(zip(names, keys, strict=True)), **{name: of(name) for name in columns}})
 

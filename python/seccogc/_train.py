@@ -50,10 +50,11 @@ def train(
 ) -> Run:
     """One model, one protocol; without `learner` the built-in models on `config["data"]`.
 
-    `out=None`: a temporary folder that lives as long as the `Run`. `resume=folder`: on after the last whole round, with
-    the same result as without the interruption. `progress=function` sees the row of every round, and may raise to stop.
-    `executor` trains the clients of a round together, in threads or processes of its own; tables do not depend on it.
-    `stop.set()`, Ctrl-C and exceptions of the learner leave a run that can be resumed.
+    `out=None`: a temporary folder that lives as long as the `Run`. `resume=folder`: on after the last whole
+    round, with the same result as without the interruption. `progress=function` sees the row of every round,
+    and may raise to stop. `executor` trains the clients of a round together, in threads or processes of its
+    own; tables do not depend on it. `stop.set()`, Ctrl-C and exceptions of the learner leave a run that can
+    be resumed.
     """
     config, folder = _place(config, out, resume)
     if seed is not None:
@@ -86,7 +87,7 @@ class Comparison:
 
     @cached_property
     def summary(self) -> Table:
-        """One row a name and seed (`summary.csv`)."""
+        """One row a protocol, which is a name of `config["compare"]`, and seed (`summary.csv`)."""
         return Table.from_csv(self.path / "summary.csv")
 
     @cached_property
@@ -102,7 +103,7 @@ class Comparison:
     @property
     def figure(self) -> Figure:
         """Accuracy over rounds."""
-        return Figure(self.path / "comparison.svg")
+        return Figure(self.path / "comparison.svg", self._folder)
 
     def __repr__(self) -> str:
         return f"<Comparison {self.path}: {len(self.runs)} runs>"
@@ -143,5 +144,5 @@ def compare(
             _again("compare", folder.path, error, learner)
             raise
     layout = None if work is None else work.layout
-    runs = {(name, seed): Run(Folder(path), layout) for name, seed, path in found}
+    runs = {(name, seed): Run(folder.inner(path), layout) for name, seed, path in found}
     return Comparison(folder, runs)

@@ -1,7 +1,7 @@
 """Models of PyTorch as the vectors that clients send.
 
-What travels is the module's `state_dict`: parameters, and buffers such as running statistics and counters. Tensors that
-share their memory, tied weights, travel once.
+What travels is the module's `state_dict`: parameters, and buffers such as running statistics and counters.
+Tensors that share their memory, tied weights, travel once.
 """
 
 from __future__ import annotations
@@ -36,31 +36,32 @@ def load(module: torch.nn.Module, params: Params) -> None:
         if isinstance(params, Mapping):
             for name, tensor in _tensors(module):
                 if name not in params:
-                    raise Error(f"no tensor {name}, which the module has; give the model that was started from")
+                    raise Error(
+                        f"no tensor {name}, which the module has; give the model that was started from"
+                    )
                 _copy(tensor, params[name])
             return
-        at = 0
-        for _, tensor in _tensors(module):
-            _copy(tensor, params[at : at + tensor.numel()])
-            at += tensor.numel()
-        _check_size(at, len(params))
+        for tensor, place in _places(module, len(params)):
+            _copy(tensor, params[place])
 
 
 def dump(module: torch.nn.Module, params: Flat) -> None:
     """Writes the module into the vector of a job (`job.params`), in place."""
-    at = 0
+    for tensor, place in _places(module, len(params)):
+        torch.from_numpy(params[place]).copy_(tensor.detach().reshape(-1))
+
+
+def _places(module: torch.nn.Module, given: int) -> list[tuple[torch.Tensor, slice]]:
+    """The tensors of the state and where they lie in a vector of so many numbers."""
+    places, at = [], 0
     for _, tensor in _tensors(module):
-        # What has no room is seen below.
-        if at + tensor.numel() <= len(params):
-            target = torch.from_numpy(params[at : at + tensor.numel()])
-            target.copy_(tensor.detach().reshape(-1))
+        places.append((tensor, slice(at, at + tensor.numel())))
         at += tensor.numel()
-    _check_size(at, len(params))
-
-
-def _check_size(own: int, given: int) -> None:
-    if own != given:
-        raise Error(f"the module has {own} numbers, and the vector {given}; take the module that was started from")
+    if at != given:
+        raise Error(
+            f"the module has {at} numbers, and the vector {given}; take the module that was started from"
+        )
+    return places
 
 
 def _tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -118,7 +118,7 @@ impl Aggregator {
         let taken: Vec<Update> = taken.collect::<PyResult<_>>()?;
         let played = py.detach(|| self.aggregate(round, taken));
         work::log(py)?;
-        let Aggregate { decoded, attempts, arrivals, traffic, seconds, .. } = played.raised(py)?;
+        let Aggregate { decoded, attempts, arrivals, traffic, seconds, lost, .. } = played.raised(py)?;
         let bytes = [
             ("client_client", traffic.client_client),
             ("client_server", traffic.client_server),
@@ -134,6 +134,8 @@ impl Aggregator {
         found.set_item("seconds", seconds)?;
         found.set_item("reason", decoded.reason().map(|reason| reason.to_string()))?;
         found.set_item("exact", matches!(decoded, Decoded::Sum { .. }))?;
+        found.set_item("saturated", lost.map(|lost| lost.saturated))?;
+        found.set_item("underflowed", lost.map(|lost| lost.underflowed))?;
         found.set_item("included", decoded.included().to_vec())?;
         if let Decoded::Sum { sum, .. } | Decoded::Estimate { sum, .. } = decoded {
             found.set_item("sum", Vector::new(Numbers::Double(sum)).into_pyobject(py)?)?;

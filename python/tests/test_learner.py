@@ -49,7 +49,9 @@ def test_a_round_by_hand() -> None:
     def evaluate(params: dict[str, Any]) -> dict[str, float]:
         return {"accuracy": 0.5, "first": float(params["w"][0, 0]), "dice": 0.25}
 
-    run = seccogc.train(config("rounds=1"), learner(evaluate=evaluate, test=lambda client, params: client / 4))
+    run = seccogc.train(
+        config("rounds=1"), learner(evaluate=evaluate, test=lambda client, params: client / 4)
+    )
     # The mean target is (0 + 1 + 2 + 5·3)/8 = 2.25; half of the way from 8.
     assert run.params["w"].tolist() == [[5.125, 5.125], [5.125, 5.125]]
     assert run.params["b"].shape == () and run.params["b"] == 5.125
@@ -76,7 +78,10 @@ def test_a_learner_without_loss_and_tests() -> None:
     [
         np.arange(3.0),
         [np.zeros((2, 1), np.float16), np.ones(3)],
-        {"layer": {"kernel": np.zeros((2, 3), np.float32, order="F"), "steps": np.int64(7)}, "on": np.array([True])},
+        {
+            "layer": {"kernel": np.zeros((2, 3), np.float32, order="F"), "steps": np.int64(7)},
+            "on": np.array([True]),
+        },
         np.arange(10, dtype=np.float32)[::3],
         5.0,
         [1, 2, 3],
@@ -117,7 +122,12 @@ def test_what_is_sent_is_clipped_and_the_rate_follows_the_schedule() -> None:
         rates.append((job.round, job.rate, job.learning_rate))
         job.params += 100
 
-    sets = ("solver.clip_norm=0.5", "solver.learning_rate=0.25", "schedule.decay.kind=exponential", "schedule.decay.factor=0.5")
+    sets = (
+        "solver.clip_norm=0.5",
+        "solver.learning_rate=0.25",
+        "schedule.decay.kind=exponential",
+        "schedule.decay.factor=0.5",
+    )
     run = seccogc.train(config("rounds=3", *sets), learner(train=train))
     assert (run.clients["update_norm"] <= 0.5).all() and (run.clients["update_norm"] > 0.499).all()
     assert all(rate * 0.25 == learning for _, rate, learning in rates)
@@ -215,7 +225,8 @@ SCRIPT = """
         print(job.round, flush=True)
 
     learner = seccogc.Learner(np.full(5, 8.0, np.float32), [1, 1, 1, 5], train)
-    config = {"clients": 4, "rounds": 30, "protocol": {"kind": "sec-cogc", "stragglers": 1}, "record": {"checkpoint_every": 3}}
+    config = {"clients": 4, "rounds": 30, "protocol": {"kind": "sec-cogc", "stragglers": 1}}
+    config["record"] = {"checkpoint_every": 3}
     out = sys.argv[1]
     if sys.argv[2] == "new":
         seccogc.train(config, learner, out=out, progress=False)
@@ -256,14 +267,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path, number: sig
         ({"examples": [1, 0, 1, 1]}, "partition: client 2 has no example; give each at least one"),
         ({"start": []}, "the parameters hold no number; give at least one array that is not empty"),
         ({"start": np.array([1j])}, "params holds complex128; parameters are real numbers"),
-        ({"start": np.array([1, np.nan])}, "model: parameter 1 is not a finite number before the first round"),
+        (
+            {"start": np.array([1, np.nan])},
+            "model: parameter 1 is not a finite number before the first round",
+        ),
         (
             {"train": lambda job: seccogc.Trained({"w": job.tree()["w"]})},
             "parameters of another structure than at the start (b is missing); keep it",
         ),
         (
             {"evaluate": lambda params: {"a b": 1.0}},
-            "the metric `a b`: must be made of at most 58 letters, digits and _.-; it names a column of rounds.csv",
+            "the metric `a b`: must be made of at most 58 letters, digits and _.-; "
+            "it names a column of rounds.csv",
         ),
     ],
 )
@@ -280,7 +295,9 @@ def test_a_device_and_a_wrong_return_are_type_errors() -> None:
     class Tensor:
         device = Device()
 
-    with pytest.raises(TypeError, match="params lies on the device cuda; hand over a copy on the CPU, e.g. by .cpu()"):
+    with pytest.raises(
+        TypeError, match="params lies on the device cuda; hand over a copy on the CPU, e.g. by .cpu()"
+    ):
         seccogc.train(config(), learner(start=Tensor()))
     with pytest.raises(TypeError, match="train returned int; return a mapping, seccogc.Trained or nothing"):
         seccogc.train(config(), learner(train=lambda job: 3))
@@ -347,7 +364,7 @@ def test_a_comparison_of_a_learner() -> None:
 
     found = seccogc.compare(config().replace(compare=contenders), learner(start=start), seeds=2)
     assert starts == [1, 2]
-    assert found.summary["name"].tolist() == ["Ideal", "SecCoGC"] * 2
+    assert found.summary["protocol"].tolist() == ["Ideal", "SecCoGC"] * 2
     assert set(found.runs) == {(name, seed) for name in ("Ideal", "SecCoGC") for seed in (1, 2)}
     for seed in (1, 2):
         ideal, coded = (found.runs[name, seed].params for name in ("Ideal", "SecCoGC"))

@@ -28,7 +28,7 @@ class Odd(nn.Module):
         self.norm = nn.BatchNorm1d(3)
         self.out = nn.Linear(3, 5, bias=False)
         self.out.weight = self.into.weight
-        self.half = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+        self.scale = nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
 
 
 def test_what_travels() -> None:
@@ -45,10 +45,10 @@ def test_what_travels() -> None:
         assert torch.equal(own, theirs), name
     assert other.out.weight is other.into.weight
     load(other, began)
-    with pytest.raises(seccogc.Error, match="the module has 23 numbers, and the vector 22"):
+    with pytest.raises(seccogc.Error, match="the module has 30 numbers, and the vector 29"):
         load(other, flat[:-1])
-    with pytest.raises(seccogc.Error, match="the module has 23 numbers, and the vector 24"):
-        dump(other, np.zeros(24, np.float32))
+    with pytest.raises(seccogc.Error, match="the module has 30 numbers, and the vector 31"):
+        dump(other, np.zeros(31, np.float32))
 
 
 def net_of(seed: int) -> nn.Module:
@@ -115,7 +115,9 @@ def test_a_model_learns_over_failing_links_with_workers_for_its_data() -> None:
         torch.manual_seed(job.seed)
         optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
         workers = 2 if job.round == 1 and job.client < 2 else 0
-        for place, (images, labels) in enumerate(torch.utils.data.DataLoader(own, 64, shuffle=True, num_workers=workers)):
+        for place, (images, labels) in enumerate(
+            torch.utils.data.DataLoader(own, 64, shuffle=True, num_workers=workers)
+        ):
             if place == 5:
                 break
             optimiser.zero_grad()
@@ -128,6 +130,8 @@ def test_a_model_learns_over_failing_links_with_workers_for_its_data() -> None:
         with torch.no_grad():
             return {"accuracy": (net(test_x).argmax(1) == test_y).float().mean().item()}
 
-    config = seccogc.Config(seccogc.configs / "mnist_compare.toml", "rounds=15", protocol={"kind": "sec-cogc", "stragglers": 7})
+    config = seccogc.Config(
+        seccogc.configs / "mnist_compare.toml", "rounds=15", protocol={"kind": "sec-cogc", "stragglers": 7}
+    )
     run = seccogc.train(config, seccogc.Learner(start(net), [len(own) for own in shards], train, evaluate))
     assert run.rounds["test_accuracy"][-1] > 0.5
