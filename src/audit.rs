@@ -8,6 +8,7 @@ mod learned;
 mod rotation;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::message::PartyId;
 use crate::network::{LinkModel, Perfect};
+use crate::parallel::{NEVER, goes_on};
 use crate::privacy::Formal;
 use crate::privacy::defect::{self, Finding};
 use crate::privacy::floating::{self, Sampler};
@@ -222,12 +224,25 @@ pub fn audit(
     adversaries: &Adversaries,
     assumptions: &Assumptions,
 ) -> Result<Audit> {
-    audit_from(ALIKE, name, (scheme, attempts), erasures, adversaries, assumptions)
+    audit_until(&NEVER, name, (scheme, attempts), erasures, adversaries, assumptions)
 }
 
-/// [`audit`] that looks for coalitions that are alike from so many clients on.
+/// [`audit`], until `stop` is set.
+pub(crate) fn audit_until(
+    stop: &AtomicBool,
+    name: &str,
+    scheme: (&dyn Aggregator, u32),
+    erasures: Erasures,
+    adversaries: &Adversaries,
+    assumptions: &Assumptions,
+) -> Result<Audit> {
+    audit_from(ALIKE, stop, name, scheme, erasures, adversaries, assumptions)
+}
+
+/// [`audit_until`] that looks for coalitions that are alike from so many clients on.
 fn audit_from(
     alike: usize,
+    stop: &AtomicBool,
     name: &str,
     (scheme, attempts): (&dyn Aggregator, u32),
     erasures: Erasures,
@@ -267,16 +282,17 @@ fn audit_from(
             return see_alike(learned, (views, masked.as_ref()), rotation, assumptions);
         }
         learned.par_iter_mut().try_for_each(|(_, one)| {
-            views
-                .iter()
-                .zip(&masked)
-                .try_for_each(|(views, masked)| one.see(views, masked.as_ref(), assumptions, repeated))
+            views.iter().zip(&masked).try_for_each(|(views, masked)| {
+                goes_on(stop)?;
+                one.see(views, masked.as_ref(), assumptions, repeated)
+            })
         })
     };
     let rounds: Vec<u64> = (1..=assumptions.rounds).collect();
     let erasures = match erasures {
         Erasures::Actual(links) => {
             for block in rounds.chunks(BLOCK) {
+                goes_on(stop)?;
                 let views: Result<Vec<Formal>> =
                     block.par_iter().map(|&round| scheme.formal(round, links, attempts)).collect();
                 let views = views?;
@@ -302,6 +318,7 @@ fn audit_from(
             findings.extend(defect::of_formal(&lossless));
             for block in patterns[1..].chunks(BLOCK) {
                 let play = |lost: &Lost| -> Result<(Option<Formal>, Vec<Finding>)> {
+                    goes_on(stop)?;
                     let views = scheme.formal(1, lost, attempts)?;
                     // Whoever sees less than without losses learns nothing more.
                     let known = views.is_within(&lossless);

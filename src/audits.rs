@@ -1,16 +1,18 @@
 //! The audits of a configuration: each of its protocols, in every cohort that a round may have.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::audit::calibrate::{Bounds, Calibrated, calibrate};
+use crate::audit::calibrate::{Bounds, Calibrated, calibrate_until};
 use crate::audit::erasures::Lost;
-use crate::audit::{Adversaries, Assumptions, Audit, Erasures, audit, check_size};
+use crate::audit::{Adversaries, Assumptions, Audit, Erasures, audit_until, check_size};
 use crate::config::{Config, Contender};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::network::Network;
+use crate::parallel::NEVER;
 use crate::participation::{ParticipationConfig, check_shown};
 use crate::plan;
 use crate::protocol::{Aggregator, ProtocolConfig};
@@ -61,6 +63,7 @@ pub struct Subject<'a> {
     subjects: Vec<One>,
     cases: Vec<Assumptions>,
     bounds: Bounds,
+    stop: &'a AtomicBool,
 }
 
 /// A protocol under a name, and the rule of participation beside it.
@@ -131,7 +134,13 @@ impl<'a> Subject<'a> {
         };
         let privacy = &config.privacy;
         let bounds = Bounds { epsilon: privacy.max_ldp_epsilon, lmip_bits: privacy.max_lmip_bits };
-        Ok(Self { config, subjects, cases, bounds })
+        Ok(Self { config, subjects, cases, bounds, stop: &NEVER })
+    }
+
+    /// The same, whose audits end with [`Error::Stopped`] once `stop` is set.
+    #[must_use]
+    pub fn with_stop(self, stop: &'a AtomicBool) -> Self {
+        Self { stop, ..self }
     }
 
     /// What is assumed of a round, for every number of clients that it may have, the largest first.
@@ -151,7 +160,7 @@ impl<'a> Subject<'a> {
     ///
     /// # Errors
     /// A protocol that cannot be built for the largest number; a file of losses that breaks a rule; actual
-    /// losses where the cohort changes or links have deadlines; what [`audit`] refuses.
+    /// losses where the cohort changes or links have deadlines; what [`crate::audit::audit`] refuses.
     pub fn audits(&self, adversaries: &Adversaries, losses: &Losses) -> Result<Vec<Audit>> {
         let network = self.network(losses)?;
         let mut audits = Vec::new();
@@ -172,7 +181,8 @@ impl<'a> Subject<'a> {
                         Erasures::These(&lost)
                     }
                 };
-                let audit = audit(&one.name, &*scheme, erasures, attempts, adversaries, case)?;
+                let audit =
+                    audit_until(self.stop, &one.name, (&*scheme, attempts), erasures, adversaries, case)?;
                 let rule = one.participation.chosen().map(|_| one.participation.kind().to_owned());
                 audits.push(Audit { participation: rule, ..audit });
             }
@@ -211,7 +221,7 @@ impl<'a> Subject<'a> {
         Ok(network)
     }
 
-    /// The smallest sufficient keys of every protocol; see [`calibrate`].
+    /// The smallest sufficient keys of every protocol; see [`crate::audit::calibrate::calibrate`].
     ///
     /// # Errors
     /// As there.
@@ -222,7 +232,9 @@ impl<'a> Subject<'a> {
             .iter()
             .map(|one| {
                 self.cases.first().map(|case| self.scheme(one, case)).transpose()?;
-                let found = calibrate(&one.protocol, &self.bounds, seed, attempts, adversaries, &self.cases)?;
+                let (bounds, cases) = (&self.bounds, &self.cases[..]);
+                let protocol = &one.protocol;
+                let found = calibrate_until(self.stop, protocol, bounds, seed, attempts, adversaries, cases)?;
                 Ok((one.name.as_str(), found))
             })
             .collect()

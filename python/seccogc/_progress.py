@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeAlias
 
 #: True: a bar. False: nothing. None: a bar on a terminal and in a notebook. A function: is called with what
@@ -109,9 +110,10 @@ class _Notebook(_Bar):
             self._update("")
 
     def _update(self, content: str) -> None:
-        from IPython.display import HTML, display
-
+        # It is there where a notebook is.
+        ipython: Any = import_module("IPython.display")
+        picture = ipython.HTML(content)
         if self._handle is None:
-            self._handle = display(HTML(content), display_id=True)
+            self._handle = ipython.display(picture, display_id=True)
         else:
-            self._handle.update(HTML(content))
+            self._handle.update(picture)

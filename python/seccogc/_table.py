@@ -7,6 +7,7 @@ import html
 import io
 import os
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -85,9 +86,7 @@ class Table(dict[str, Column]):
 
     def to_arrow(self) -> Any:
         """The table for Arrow, by pyarrow."""
-        import pyarrow
-
-        return pyarrow.table(dict(self))
+        return import_module("pyarrow").table(dict(self))
 
     @property
     def height(self) -> int:

@@ -142,6 +142,7 @@ def audit(
     coalition: str | None = None,
     all_coalitions: int = 1,
     erasures: PathLike = "worst",
+    stop: threading.Event | None = None,
 ) -> Audit:
     """What every party, link and coalition can learn about a client's update, for each protocol of the
     configuration.
@@ -151,16 +152,20 @@ def audit(
     file.
     """
     content, texts, findings, exceeded = _native.audit(
-        _config(config)._resolved, coalition, all_coalitions, str(erasures)
+        _config(config)._resolved, coalition, all_coalitions, str(erasures), stop
     )
     return Audit(Table.from_csv(content), texts, findings, exceeded)
 
 
 def calibrate(
-    config: ConfigLike | None = None, *, coalition: str | None = None, all_coalitions: int = 1
+    config: ConfigLike | None = None,
+    *,
+    coalition: str | None = None,
+    all_coalitions: int = 1,
+    stop: threading.Event | None = None,
 ) -> Table:
     """The smallest keys that keep the bounds of `[privacy]`, for every construction (`audit --calibrate`)."""
-    return Table.from_csv(_native.calibrate(_config(config)._resolved, coalition, all_coalitions))
+    return Table.from_csv(_native.calibrate(_config(config)._resolved, coalition, all_coalitions, stop))
 
 
 class Results:

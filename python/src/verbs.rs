@@ -90,17 +90,18 @@ fn adversaries(subject: &Subject<'_>, coalition: Option<&str>, all: usize) -> Re
 type Audited<'py> = (Bound<'py, PyBytes>, Vec<String>, Vec<String>, Vec<String>);
 
 #[pyfunction]
-#[pyo3(signature = (config, coalition, all_coalitions, erasures))]
+#[pyo3(signature = (config, coalition, all_coalitions, erasures, stop))]
 fn audit<'py>(
     py: Python<'py>,
     config: &Bound<'py, Resolved>,
     coalition: Option<String>,
     all_coalitions: usize,
     erasures: String,
+    stop: Any<'py>,
 ) -> PyResult<Audited<'py>> {
     let config = config.get().config();
-    let (csv, texts, findings, exceeded) = work::run(py, &Hooks::default(), |_| {
-        let subject = Subject::new(config, Size::default().of(config)?)?;
+    let (csv, texts, findings, exceeded) = work::run(py, &Hooks { progress: None, stop }, |caller| {
+        let subject = Subject::new(config, Size::default().of(config)?)?.with_stop(caller.stop());
         let adversaries = adversaries(&subject, coalition.as_deref(), all_coalitions)?;
         let audits = subject.audits(&adversaries, &Losses::named(&erasures))?;
         let entries: Vec<&Entry> = audits.iter().flat_map(|audit| &audit.entries).collect();
@@ -116,16 +117,17 @@ fn audit<'py>(
 
 /// The smallest keys that keep the bounds of `[privacy]`, as CSV.
 #[pyfunction]
-#[pyo3(signature = (config, coalition, all_coalitions))]
+#[pyo3(signature = (config, coalition, all_coalitions, stop))]
 fn calibrate<'py>(
     py: Python<'py>,
     config: &Bound<'py, Resolved>,
     coalition: Option<String>,
     all_coalitions: usize,
+    stop: Any<'py>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let config = config.get().config();
-    let csv = work::run(py, &Hooks::default(), |_| {
-        let subject = Subject::new(config, Size::default().of(config)?)?;
+    let csv = work::run(py, &Hooks { progress: None, stop }, |caller| {
+        let subject = Subject::new(config, Size::default().of(config)?)?.with_stop(caller.stop());
         let adversaries = adversaries(&subject, coalition.as_deref(), all_coalitions)?;
         to_csv(&subject.sufficient(&adversaries)?)
     })?;

@@ -44,9 +44,9 @@ stragglers = 2
 """
 
 
-def program(*args: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def program(*args: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """What the command line answers."""
-    return subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, cwd=cwd, timeout=120)
+    return subprocess.run([PROGRAM, *map(str, args)], capture_output=True, text=True, timeout=timeout)
 
 
 def refusal(*args: str | Path) -> str:

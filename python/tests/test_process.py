@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,23 +73,34 @@ def test_the_command_line_ends_as_programs_do(small: Path, tmp_path: Path, verb:
 
 
 def test_an_event_ends_work(small: Path, tmp_path: Path) -> None:
+    def recover(stop: threading.Event) -> None:
+        seccogc.recover(small, rounds=ENDLESS, stop=stop, out=tmp_path / "out")
+
+    def audit(stop: threading.Event) -> None:
+        seccogc.audit(seccogc.configs / "mnist_compare.toml", all_coalitions=3, stop=stop)
+
+    for verb in (recover, audit):
+        is_ended(verb)
+    assert not (tmp_path / "out").exists()
+
+
+def is_ended(verb: Callable[[threading.Event], None]) -> None:
     stop = threading.Event()
     raised: list[BaseException] = []
 
     def work() -> None:
         try:
-            seccogc.recover(small, rounds=ENDLESS, stop=stop, out=tmp_path / "out")
+            verb(stop)
         except BaseException as error:
             raised.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
-    time.sleep(0.3)
+    time.sleep(0.5)
     stop.set()
     thread.join(timeout=30)
     assert not thread.is_alive()
     assert isinstance(raised[0], KeyboardInterrupt) and str(raised[0]) == "stopped"
-    assert not (tmp_path / "out").exists()
 
 
 def test_what_progress_raises_ends_work_and_comes_back(small: Path) -> None:

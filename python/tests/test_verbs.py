@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from conftest import program, refusal, without_times
 
 import seccogc
-from seccogc import Config
+from seccogc import Config, Table
 
 
 def test_recover(small: Path, tmp_path: Path) -> None:
@@ -175,3 +176,33 @@ def test_what_ended_goes_on(small: Path, tmp_path: Path) -> None:
         seccogc.attack(config, resume=tmp_path)
     with pytest.raises(TypeError, match="give a configuration"):
         seccogc.privacy()
+
+
+CONFIGS = sorted(path.name for path in seccogc.configs.glob("*.toml"))
+
+
+def same(verb: Callable[[], Table], *args: str | Path) -> None:
+    """The verb gives the table of the command line, or refuses with its line."""
+    answer = program(*args, timeout=600)
+    if answer.returncode == 2:
+        with pytest.raises(seccogc.Error) as raised:
+            verb()
+        assert answer.stderr == f"error: {raised.value}\n"
+    else:
+        assert answer.returncode == 0, answer.stderr
+        assert verb().to_csv().decode() == answer.stdout
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_configuration_is_recovered_alike(name: str, tmp_path: Path) -> None:
+    path = seccogc.configs / name
+    flags = ["--rounds", "20", "--csv", "--quiet", "--out", str(tmp_path / "cli")]
+    same(lambda: seccogc.recover(path, rounds=20), "recover", path, *flags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_configuration_is_planned_and_audited_alike(name: str) -> None:
+    path = seccogc.configs / name
+    same(lambda: seccogc.plan(path, rounds=100), "plan", path, "--rounds", "100", "--csv", "--quiet")
+    same(lambda: seccogc.audit(path).entries, "audit", path, "--format", "csv")

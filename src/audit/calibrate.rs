@@ -1,8 +1,11 @@
 //! How strong the keys must be: the smallest power that meets a target at every layer for the worst client.
 
-use super::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
+use std::sync::atomic::AtomicBool;
+
+use super::{Adversaries, Assumptions, Audit, Entry, Erasures, audit_until};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
+use crate::parallel::NEVER;
 use crate::protocol::ProtocolConfig;
 use crate::seed::Seed;
 
@@ -108,8 +111,21 @@ const STRONGEST: f64 = 1e8;
 /// clients that a round may have. Link keys stay as they are.
 ///
 /// # Errors
-/// No bound, a scheme without keys, a bound below what the sum alone tells, or what [`audit`] refuses.
+/// No bound, a scheme without keys, a bound below what the sum alone tells, or what [`super::audit`] refuses.
 pub fn calibrate(
+    protocol: &ProtocolConfig,
+    bounds: &Bounds,
+    seed: Seed,
+    attempts: u32,
+    adversaries: &Adversaries,
+    cases: &[Assumptions],
+) -> Result<Vec<Calibrated>> {
+    calibrate_until(&NEVER, protocol, bounds, seed, attempts, adversaries, cases)
+}
+
+/// [`calibrate`], until `stop` is set.
+pub(crate) fn calibrate_until(
+    stop: &AtomicBool,
     protocol: &ProtocolConfig,
     bounds: &Bounds,
     seed: Seed,
@@ -153,7 +169,8 @@ pub fn calibrate(
                     built => built.map_err(|error| error.within("protocol"))?,
                 };
                 let erasures = Erasures::Worst(seed);
-                audits.push(audit(protocol.kind(), &*scheme, erasures, attempts, adversaries, case)?);
+                let scheme = (&*scheme, attempts);
+                audits.push(audit_until(stop, protocol.kind(), scheme, erasures, adversaries, case)?);
             }
             Ok(audits)
         };

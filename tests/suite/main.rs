@@ -46,5 +46,6 @@ mod sec_agg;
 mod secure_gc;
 mod slurm;
 mod solvers;
+mod stopping;
 mod sweep;
 mod two_round;

@@ -9,6 +9,7 @@ use seccogc::audit::{Adversaries, Entry};
 use seccogc::audits::{Losses, Subject};
 use seccogc::coding::{CodeKind, GradientCode};
 use seccogc::config::Config;
+use seccogc::parallel::NEVER;
 use seccogc::plan::{Candidate, candidates, resolve};
 use seccogc::protocol::ProtocolConfig;
 use seccogc::recover::{RecoveryRow, SOLVED_CLIENTS, coding, recover};
@@ -172,8 +173,11 @@ fn plan_among_many_clients_tabulates_outlines() {
 fn recovery_among_many_clients_is_measured_and_computed() {
     let config = config(100, "kind = \"cogc\"");
     let mut places = Vec::new();
-    let mut hear = |place, total, row: &RecoveryRow| places.push((place, total, row.stragglers));
-    let rows = recover(&config, 10, Some(&[0, 3, 4, 7]), None, &mut hear).unwrap();
+    let mut hear = |place, total, row: &RecoveryRow| {
+        places.push((place, total, row.stragglers));
+        Ok(())
+    };
+    let rows = recover(&config, 10, Some(&[0, 3, 4, 7]), None, &NEVER, &mut hear).unwrap();
     assert_eq!(places, [(1, 4, 0), (2, 4, 3), (3, 4, 4), (4, 4, 7)]);
     let codes: Vec<&str> = rows.iter().map(|row| row.code.as_str()).collect();
     assert_eq!(
@@ -200,7 +204,7 @@ fn recovery_among_many_clients_is_measured_and_computed() {
 #[test]
 fn few_clients_are_computed_as_ever() {
     let config = config(SOLVED_CLIENTS, "kind = \"cogc\"\ncode = \"cyclic-mds\"");
-    let rows = recover(&config, 10, Some(&[1]), Some(200), &mut |_, _, _| {}).unwrap();
+    let rows = recover(&config, 10, Some(&[1]), Some(200), &NEVER, &mut |_, _, _| Ok(())).unwrap();
     assert_eq!(rows[0].closed_form, None, "smaller sets that decode have no closed form");
     let code = GradientCode::build(CodeKind::CyclicMds, SOLVED_CLIENTS, 1, Seed::new(1)).unwrap();
     let even: Vec<usize> = (0..SOLVED_CLIENTS).step_by(2).collect();
