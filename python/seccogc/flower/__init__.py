@@ -11,7 +11,7 @@ A strategy is wrapped, and every client gets a mod:
 
 The training function stays as it is: it gets one `ArrayRecord` and answers with one of the same names and
 shapes, and with one `MetricRecord` that holds the number of examples. The update is what changed, as 32-bit
-floats; the new model has the types of the old one, and whole numbers are rounded.
+floats; the new model has the types of the old one, but for whole numbers, whose mean is a float.
 
 A round is three exchanges:
 

@@ -140,8 +140,9 @@ def sign(ctxt: Context, entry: str) -> tuple[str, str]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
+    data = _read(paths[0], "seccogc-key")
     try:
-        key = load_ssh_private_key(_read(paths[0], "seccogc-key"), password=None)
+        key = load_ssh_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):

@@ -364,10 +364,8 @@ class SecCoGc(Strategy):
             old = array.numpy()
             new = old + mean[start : start + old.size].reshape(old.shape)
             start += old.size
-            if old.dtype.kind in "iub":
-                kind = np.iinfo(old.dtype if old.dtype.kind != "b" else "u1")
-                new = np.clip(np.rint(new), kind.min, kind.max)
-            arrays[name] = Array(np.asarray(new, dtype=old.dtype))
+            # The mean of whole numbers is none, in Flower too.
+            arrays[name] = Array(np.asarray(new, dtype=old.dtype if old.dtype.kind == "f" else np.float64))
         return ArrayRecord(arrays)
 
     def _mean(self, replies: list[tuple[float, Message]]) -> MetricRecord:

@@ -12,7 +12,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from seccogc.flower import KEY, seccogc_mod
+from seccogc.flower import seccogc_mod
+from seccogc.flower._roster import KEY
 
 RUN = 7
 
@@ -65,7 +66,7 @@ def app(
         old = {name: array.numpy() for name, array in msg.content["arrays"].items()}
         new = train(partition, int(config["server-round"]), old)
         metrics = MetricRecord(
-            {"num-examples": examples(partition), "loss": float(partition), "pair": [1.0, partition]}
+            {"num-examples": examples(partition), "loss": float(partition), "pair": [1.0, float(partition)]}
         )
         return Message(RecordDict({"arrays": record(new), "metrics": metrics}), reply_to=msg)
 

@@ -17,7 +17,8 @@ from flwr.serverapp import strategy as strategies
 from helpers import Relay, app, examples, model, record, step
 
 import seccogc
-from seccogc.flower import KEY, SecCoGc, seccogc_mod
+from seccogc.flower import SecCoGc, seccogc_mod
+from seccogc.flower._roster import KEY
 
 pytestmark = pytest.mark.flower
 
@@ -44,9 +45,7 @@ def plain(rounds: int, clients: int, of: dict[str, np.ndarray]) -> dict[str, np.
             for name, old in of.items()
         }
         of = {
-            name: np.rint(value).astype(of[name].dtype)
-            if of[name].dtype.kind in "ib"
-            else value.astype(of[name].dtype)
+            name: value.astype(of[name].dtype if of[name].dtype.kind == "f" else np.float64)
             for name, value in mean.items()
         }
     return of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import subprocess
 import sys
@@ -27,7 +26,8 @@ from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp, strategy as strategies
 from flwr.simulation import run_simulation
 from helpers import app, model, record, step
-from seccogc.flower import KEY, SecCoGc, seccogc_mod
+from seccogc.flower import SecCoGc, seccogc_mod
+from seccogc.flower._roster import KEY
 
 def fails(msg, ctxt, call_next):
     ours = msg.content.config_records.get(KEY)
@@ -45,8 +45,8 @@ def main(grid: Grid, context: Context) -> None:
         grid, record(start), num_rounds={rounds}, timeout=60.0)
     np.savez({out!r} + "/model.npz", **{{name: array.numpy() for name, array in result.arrays.items()}})
 
-run_simulation(server, app(mods=[fails]), num_supernodes={nodes},
-    backend_config={{"client_resources": {{"num_cpus": 1, "num_gpus": 0.0}}, "init_args": {{"num_cpus": 2}}}})
+backend = {{"client_resources": {{"num_cpus": 1, "num_gpus": 0.0}}, "init_args": {{"num_cpus": {nodes}}}}}
+run_simulation(server, app(mods=[fails]), num_supernodes={nodes}, backend_config=backend)
 """
 
 
@@ -61,7 +61,7 @@ def simulate(tmp_path: Path, fail: str = "", **given: object) -> list[dict[str, 
     }
     text = SCRIPT.format(here=str(HERE), out=str(tmp_path), fail=fail or "pass", **values)
     (tmp_path / "script.py").write_text(textwrap.dedent(text))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    env = {**os.environ, "PYTHONPATH": apps(HERE)}
     done = subprocess.run(
         [sys.executable, str(tmp_path / "script.py")], env=env, capture_output=True, text=True, timeout=400
     )
@@ -97,33 +97,52 @@ def test_lost_shares_and_an_outage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "want"),
-    [("train", ("recovered", "3")), ("share", ("outage", "4")), ("sum", ("recovered", "4"))],
+    [
+        # Flower's simulation hands a worker that died further messages, and so loses some of them, too.
+        ("train", {("recovered", "3"), ("outage", "3")}),
+        ("share", {("outage", "4")}),
+        ("sum", {("recovered", "4")}),
+    ],
 )
-def test_nodes_whose_process_dies(tmp_path: Path, stage: str, want: tuple[str, str]) -> None:
-    """A worker is killed as by the system; Flower answers for it with an error, or not at all."""
-    fail = f"if at == {json.dumps(stage)} and place == 2: os._exit(1)"
-    rows = simulate(tmp_path, fail, rounds=1, protocol={"stragglers": 1, "code": "cyclic-random"})
-    assert [(row["outcome"], row["cohort"]) for row in rows] == [want]
+def test_nodes_whose_process_dies(tmp_path: Path, stage: str, want: set[tuple[str, str]]) -> None:
+    """A worker is killed once, as by the system; Flower answers for it with errors, and the run goes on."""
+    once = f"os.close(os.open({str(tmp_path / 'died')!r}, os.O_CREAT | os.O_EXCL)); os._exit(1)"
+    fail = f"""if at == {stage!r} and place == 2:
+        try: {once}
+        except FileExistsError: pass"""
+    rows = simulate(tmp_path, fail, rounds=4, protocol={"stragglers": 1, "code": "cyclic-random"})
+    assert (rows[0]["outcome"], rows[0]["cohort"]) in want, rows
+    assert rows[-1]["outcome"] == "recovered" and int(rows[-1]["cohort"]) >= 3, rows
+
+
+def apps(folder: Path) -> str:
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
 
 
 def test_the_example_app(tmp_path: Path) -> None:
     """`flwr run` of the app as users have it, in a home of its own."""
     source = Path(os.environ.get("SECCOGC_SOURCE", HERE.parents[2]))
     root = source / "examples" / "python" / "flower_app"
-    env = {**os.environ, "FLWR_HOME": str(tmp_path / "home"), "PYTHONPATH": str(root)}
-    flwr = Path(sys.executable).with_name("flwr")
+    programs = Path(sys.executable).parent
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
+    env = {**os.environ, "FLWR_HOME": str(tmp_path / "home"), "PYTHONPATH": apps(root), "PATH": path}
     out = tmp_path / "run"
-    config = f'rounds=3 out="{out}"'
-    done = subprocess.run(
-        [str(flwr), "run", str(root), "--stream", "--run-config", config],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        cwd=tmp_path,
-    )
+    command = ["run", str(root), "--stream", "--federation-config", "num-supernodes=10"]
+    command += ["--run-config", f'rounds=3 out="{out}"']
+    # One of its own, which `flwr` finds, and which ends with the test.
+    address = ["--control-api-address", "127.0.0.1:39093", "--host", "127.0.0.1", "--port", "39091"]
+    link = [str(programs / "flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
+    link += ["--disable-runtime-dependency-installation"]
+    with (tmp_path / "link.log").open("w") as log:
+        superlink = subprocess.Popen([*link, *address], env=env, stdout=log, stderr=log, cwd=tmp_path)
+        try:
+            flwr = [str(programs / "flwr"), *command]
+            done = subprocess.run(flwr, env=env, capture_output=True, text=True, timeout=500, cwd=tmp_path)
+        finally:
+            superlink.terminate()
+            superlink.wait(60)
     said = done.stdout + done.stderr
-    assert done.returncode == 0, said[-3000:]
+    assert done.returncode == 0 and (out / "rounds.csv").exists(), said[-3000:]
     with (out / "rounds.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 and any(row["outcome"] == "recovered" for row in rows), said[-3000:]
