@@ -91,7 +91,9 @@ class Comparison:
 
     @cached_property
     def summary(self) -> Table:
-        """One row a protocol, which is a name of `config["compare"]`, and seed (`summary.csv`)."""
+        """One row a protocol and seed (`summary.csv`): `protocol` is the `name` of the other tables, and
+        `recovered` counts rounds.
+        """
         return Table.from_csv(self.path / "summary.csv")
 
     @cached_property
