@@ -24,6 +24,16 @@ class Folder:
         inner._temporary = self._temporary
         return inner
 
+    def keep(self) -> bool:
+        """Makes a temporary folder stay where there is something to go on with; whether it stays."""
+        if self._temporary is None:
+            return True
+        if any(self.path.rglob("checkpoint.bin")):
+            # Hours of work are in it, and nobody was told that it would go.
+            self._temporary._finalizer.detach()  # type: ignore[attr-defined]
+            self._temporary = None
+        return self._temporary is None
+
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 

@@ -64,8 +64,8 @@ class Learner:
     #: Changes `job.params` in place, or returns `Trained`. A mapping that it returns may hold `loss`, and
     #: metrics.
     train: Callable[[Job], Mapping[str, float] | Trained | None]
-    #: Tests the global model: `loss` and `accuracy` are columns of their own, other names columns
-    #: `test_NAME`.
+    #: Tests the global model every `evaluation.every` rounds and after the last, NaN in the rows between:
+    #: `loss` and `accuracy` are the columns `test_loss` and `test_accuracy`, other names `test_NAME`.
     evaluate: Callable[[Params], Mapping[str, float]] | None = None
     #: The accuracy of the global model for one client.
     test: Callable[[int, Params], float] | None = None

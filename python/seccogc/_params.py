@@ -90,13 +90,17 @@ def _typed(values: Flat, leaf: Leaf) -> Array:
 
 def _same(leaves: Sequence[Leaf], params: Params) -> list[tuple[str, Array]]:
     found = list(_leaves(params, ""))
-    names = [name for name, _ in found]
-    if names != [leaf.name for leaf in leaves]:
-        missing = [leaf.name for leaf in leaves if leaf.name not in names]
-        new = [name for name in names if name not in {leaf.name for leaf in leaves}]
-        what = f"{missing[0]} is missing" if missing else f"{new[0]} is new" if new else "another order"
-        raise Error(f"parameters of another structure than at the start ({what}); keep it")
-    return found
+    names, expected = [name for name, _ in found], [leaf.name for leaf in leaves]
+    if names == expected:
+        return found
+    by_name = dict(found)
+    if len(by_name) == len(found) == len(leaves) and by_name.keys() == set(expected):
+        # Mappings are equal in any order, and pytrees of JAX sort theirs.
+        return [(name, by_name[name]) for name in expected]
+    missing = [name for name in expected if name not in names]
+    new = [name for name in names if name not in expected]
+    what = f"{missing[0]} is missing" if missing else f"{new[0]} is new" if new else "another order"
+    raise Error(f"parameters of another structure than at the start ({what}); keep it")
 
 
 def _is_sequence(value: object) -> bool:
@@ -122,8 +126,7 @@ def _shape_of(params: Params) -> Params:
     if isinstance(params, Mapping):
         return {key: _shape_of(value) for key, value in params.items()}
     if _is_sequence(params):
-        inner = [_shape_of(value) for value in params]
-        return inner if isinstance(params, list) else tuple(inner)
+        return _like(params, [_shape_of(value) for value in params])
     return None
 
 
@@ -131,9 +134,15 @@ def _fill(example: Params, arrays: Iterator[Array]) -> Params:
     if isinstance(example, dict):
         return {key: _fill(value, arrays) for key, value in example.items()}
     if isinstance(example, (list, tuple)):
-        inner = [_fill(value, arrays) for value in example]
-        return inner if isinstance(example, list) else tuple(inner)
+        return _like(example, [_fill(value, arrays) for value in example])
     return next(arrays)
+
+
+def _like(sequence: Any, inner: list[Any]) -> Params:
+    """A list, a tuple or a named tuple, as the other is."""
+    if isinstance(sequence, list):
+        return inner
+    return type(sequence)(*inner) if hasattr(sequence, "_fields") else tuple(inner)
 
 
 def _array(value: Any, name: str) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from seccogc import _native
 from seccogc._config import Config, ConfigLike, PathLike
-from seccogc._errors import Error
+from seccogc._errors import DivergedError, Error
 from seccogc._figure import Figure
 from seccogc._folder import Folder
 from seccogc._learner import Learner, Work
@@ -19,11 +20,13 @@ from seccogc._run import Run
 from seccogc._table import Table
 
 
-def _again(verb: str, folder: Path, error: BaseException, learner: Learner | None) -> None:
+def _again(verb: str, folder: Folder, error: BaseException, learner: Learner | None) -> None:
     """Says how to go on, where something is left that can."""
-    if (folder / "config.toml").exists():
+    # What diverged would do so again.
+    diverged = isinstance(error, DivergedError)
+    if not diverged and (folder / "config.toml").exists() and folder.keep():
         own = ", learner=…" if learner is not None else ""
-        error.add_note(f"go on with seccogc.{verb}(resume={str(folder)!r}{own})")
+        error.add_note(f"go on with seccogc.{verb}(resume={str(folder.path)!r}{own})")
 
 
 def _place(config: ConfigLike | None, out: PathLike | None, resume: PathLike | None) -> tuple[Config, Folder]:
@@ -50,7 +53,8 @@ def train(
 ) -> Run:
     """One model, one protocol; without `learner` the built-in models on `config["data"]`.
 
-    `out=None`: a temporary folder that lives as long as the `Run`. `resume=folder`: on after the last whole
+    `out=None`: a temporary folder that lives as long as the `Run`, and stays where something ends the run
+    after its first round. `resume=folder`: on after the last whole
     round, with the same result as without the interruption. `progress=function` sees the row of every round,
     and may raise to stop. `executor` trains the clients of a round together, in threads or processes of its
     own; tables do not depend on it. `stop.set()`, Ctrl-C and exceptions of the learner leave a run that can
@@ -67,7 +71,7 @@ def train(
             resumes = resume is not None
             _native.train(config._resolved, work, device, folder.path, resumes, reporter.hear, stop)
         except BaseException as error:
-            _again("train", folder.path, error, learner)
+            _again("train", folder, error, learner)
             raise
     return Run(folder, None if work is None else work.layout)
 
@@ -87,7 +91,9 @@ class Comparison:
 
     @cached_property
     def summary(self) -> Table:
-        """One row a protocol, which is a name of `config["compare"]`, and seed (`summary.csv`)."""
+        """One row a protocol and seed (`summary.csv`): `protocol` is the `name` of the other tables, and
+        `recovered` counts rounds.
+        """
         return Table.from_csv(self.path / "summary.csv")
 
     @cached_property
@@ -126,7 +132,8 @@ def compare(
 ) -> Comparison:
     """The protocols of `config["compare"]` on the same data, batches, start and link failures.
 
-    `seeds`: how many, from the configured one on, or which. The rest is that of `train`.
+    `seeds`: how many, from the configured one on, or which. A run that diverges is told in a warning, and
+    raises `DivergedError` where all do. The rest is that of `train`.
     """
     config, folder = _place(config, out, resume)
     first = config["seed"]
@@ -141,8 +148,23 @@ def compare(
             seeded = None if resume is not None else own
             found = _native.compare(config._resolved, work, seeded, device, folder.path, reporter.hear, stop)
         except BaseException as error:
-            _again("compare", folder.path, error, learner)
+            _again("compare", folder, error, learner)
             raise
     layout = None if work is None else work.layout
     runs = {(name, seed): Run(folder.inner(path), layout) for name, seed, path in found}
+    _tell_diverged(runs)
     return Comparison(folder, runs)
+
+
+def _tell_diverged(runs: dict[tuple[str, int], Run]) -> None:
+    """Warns of runs that ended because something was not finite. Raises where all did."""
+    ends = {key: run.info["end"]["diverged"] for key, run in runs.items() if run.diverged}
+    for (name, seed), end in ends.items():
+        what = end["what"].replace("-", " ")
+        line = f"diverged in round {end['round']}: the {what} is not finite"
+        if len(ends) == len(runs):
+            remedy = "lower solver.learning_rate or set solver.clip_norm"
+            raise DivergedError(
+                f"{line}; so did every run of the comparison; {remedy}", end["round"], f"the {what}"
+            )
+        logging.getLogger("seccogc").warning("%s, seed %s: %s; its tables end there", name, seed, line)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -106,6 +108,28 @@ def _flat(params: Any) -> list[float]:
     return [float(x) for x in np.asarray(params).reshape(-1)]
 
 
+class Layer(NamedTuple):
+    w: Any
+    b: Any
+
+
+def test_mappings_come_back_in_any_order_and_named_tuples_as_such() -> None:
+    start = [{"w": np.full((2, 2), 8, np.float32), "b": np.float32(1)}, Layer(np.zeros(3, np.float32), 4.0)]
+
+    def train(job: seccogc.Job) -> seccogc.Trained:
+        first, second = job.tree()
+        # As JAX returns dictionaries: sorted by key.
+        return seccogc.Trained([{"b": first["b"] + 1, "w": first["w"] + 2}, Layer(second.w + 3, second.b)])
+
+    def evaluate(params: Any) -> dict[str, float]:
+        return {"b": params[1].b}
+
+    run = seccogc.train(config("rounds=1"), learner(start=start, train=train, evaluate=evaluate))
+    first, second = run.params
+    assert (first["w"] == 10).all() and first["b"] == 2
+    assert (second.w == 3).all() and second.b == 4 and run.rounds["test_b"][0] == 4
+
+
 def test_whole_numbers_are_averaged_and_rounded() -> None:
     def count(job: seccogc.Job) -> None:
         job.params += job.client
@@ -184,6 +208,26 @@ def test_what_a_learner_raises_comes_back_and_the_run_goes_on(tmp_path: Path, er
     assert notes[1] == f"go on with seccogc.train(resume={str(out)!r}, learner=…)"
     assert seccogc.Run.open(out).rounds["round"].tolist() == [1, 2]
     assert tables(seccogc.train(learner=learner(train=failing), resume=out)) == whole
+
+
+def test_a_temporary_folder_stays_for_a_run_that_goes_on() -> None:
+    whole = tables(seccogc.train(config(), learner()))
+    failing = Failing(RuntimeError("no batch"))
+    with pytest.raises(RuntimeError) as raised:
+        seccogc.train(config(), learner(train=failing))
+    found = re.fullmatch(r"go on with seccogc.train\(resume='(.*)', learner=…\)", raised.value.__notes__[-1])
+    assert found is not None
+    del raised
+    gc.collect()
+    assert tables(seccogc.train(learner=learner(train=failing), resume=found[1])) == whole
+    shutil.rmtree(Path(found[1]).parent)
+
+    def at_once(job: seccogc.Job) -> None:
+        raise RuntimeError("no batch")
+
+    with pytest.raises(RuntimeError) as nothing:
+        seccogc.train(config(), learner(train=at_once))
+    assert nothing.value.__notes__ == ["in round 1, client 0"]
 
 
 def test_progress_and_an_event_stop_a_run_that_goes_on(tmp_path: Path) -> None:
@@ -311,6 +355,25 @@ def test_divergence_is_an_outcome(tmp_path: Path) -> None:
         seccogc.train(config(), learner(train=train), out=tmp_path / "run")
     run = seccogc.Run.open(tmp_path / "run")
     assert run.diverged and run.rounds.height == 2
+
+
+def test_a_comparison_tells_of_what_diverged(caplog: pytest.LogCaptureFixture) -> None:
+    def train(job: seccogc.Job) -> None:
+        # Only the ideal run gets there: the upload of the others is lost in every round.
+        job.params += np.inf if job.params[0] > 10 else 1
+
+    def contenders(*kinds: str) -> seccogc.Config:
+        compare = [{"name": kind, "protocol": {"kind": kind}} for kind in kinds]
+        return config().replace(compare=compare, network={"client_server": {"erasure": 1}})
+
+    found = seccogc.compare(contenders("ideal", "cogc"), learner(train=train))
+    assert [run.diverged for run in found.runs.values()] == [True, False]
+    assert caplog.messages == [
+        "ideal, seed 1: diverged in round 4: the update is not finite; its tables end there"
+    ]
+    with pytest.raises(seccogc.DivergedError, match="in round 4: the update .* every run") as raised:
+        seccogc.compare(contenders("ideal"), learner(train=train))
+    assert raised.value.round == 4 and not hasattr(raised.value, "__notes__")
 
 
 def test_a_kept_view_is_copied_and_a_late_one_refused() -> None:
