@@ -97,7 +97,7 @@ class Aggregator:
     def aggregate(
         self, updates: Sequence[Params], *, round: int, weights: Sequence[float] | None = None
     ) -> Sum | Outage:
-        """Plays a round, from 1 on, with an update of each client, of one structure; all weigh 1 by default."""
+        """Plays a round (from 1) with an update of each client, of one structure; all weigh 1 by default."""
         if round < 1:
             raise Error(f"round: {round} is too small; rounds begin with 1")
         if weights is not None and len(weights) != len(updates):
