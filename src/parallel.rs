@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::{Error, Result};
 
 /// Gives the work of this process so many threads, before it begins.
 ///

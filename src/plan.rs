@@ -62,8 +62,7 @@ pub struct Candidate {
     /// Probability that a round is not recovered: computed where there is a closed form, otherwise measured.
     pub outage: f64,
     /// Whether `outage` and `bytes` are computed rather than measured. Among many clients what is computed
-    /// for
-    /// `cyclic-mds` is an upper bound, see [`Outline`].
+    /// for `cyclic-mds` is an upper bound, see [`Outline`].
     pub exact: bool,
     /// Expected bytes per recovered round, those of lost rounds included; infinite when no round is
     /// recovered.
@@ -347,9 +346,7 @@ fn outlined(
             let candidate = unjudged((family, stragglers), DecoderKind::Standard, attempts);
             candidate.over(&code, &links, sizes, rounds, stop)
         };
-        for attempts in attempts {
-            all.push(of(attempts)?);
-        }
+        all.extend(attempts.iter().map(of).collect::<Result<Vec<_>>>()?);
     }
     all.sort_by(|a, b| a.bytes.total_cmp(&b.bytes));
     if config.clients <= JUDGED_CLIENTS {
@@ -492,14 +489,4 @@ fn resolve_outlined(config: &Config, links: &Network, coordinates: usize) -> Res
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dominance_is_partial() {
-        assert!(dominates(&[1.0, 2.0], &[1.0, 3.0]));
-        assert!(!dominates(&[1.0, 2.0], &[1.0, 2.0]));
-        assert!(!dominates(&[0.0, 4.0], &[1.0, 3.0]));
-        assert!(dominates(&[1.0, 2.0], &[1.0, f64::INFINITY]));
-    }
-}
+mod tests;

@@ -125,7 +125,8 @@ fn grid(config: &Config) -> Vec<(usize, ProtocolConfig)> {
 /// again.
 ///
 /// # Errors
-/// A configuration value that breaks a rule; [`Error::Stopped`] once `stop` is set, and an error of `observe`.
+/// A configuration value that breaks a rule; [`Error::Stopped`] once `stop` is set, and an error of
+/// `observe`.
 pub fn accuracy(
     config: &Config,
     seeds: &[u64],

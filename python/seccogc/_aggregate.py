@@ -12,7 +12,7 @@ import numpy as np
 from seccogc import _native
 from seccogc._config import Config
 from seccogc._errors import Error
-from seccogc._params import Layout, Params, _like, single
+from seccogc._params import Layout, Params, single
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,7 @@ class Aggregator:
     def aggregate(
         self, updates: Sequence[Params], *, round: int, weights: Sequence[float] | None = None
     ) -> Sum | Outage:
-        """Plays a round, from 1 on, with an update of each client, of one structure; all weigh 1 by
-        default.
-        """
+        """Plays a round (from 1) with an update of each client, of one structure; all weigh 1 by default."""
         if round < 1:
             raise Error(f"round: {round} is too small; rounds begin with 1")
         if weights is not None and len(weights) != len(updates):
@@ -162,5 +160,6 @@ def _scaled(params: Params, factor: float) -> Params:
     if isinstance(params, dict):
         return {key: _scaled(value, factor) for key, value in params.items()}
     if isinstance(params, (list, tuple)):
-        return _like(params, [_scaled(value, factor) for value in params])
+        inner = [_scaled(value, factor) for value in params]
+        return inner if isinstance(params, list) else tuple(inner)
     return params * factor
