@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::progress::Points;
 use super::recover::Dimension;
 use super::{Count, print, show_warnings};
 use crate::audit::calibrate::Calibrated;
@@ -53,6 +54,9 @@ pub struct Args {
     /// audit
     #[arg(long)]
     calibrate: bool,
+    /// Print no progress
+    #[arg(long, short)]
+    quiet: bool,
     /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -88,7 +92,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         "actual" => Losses::Actual,
         file => Losses::File(file.into()),
     };
-    let audits = subject.audits(&adversaries, &losses)?;
+    let mut progress = Points::new("audit", args.quiet);
+    let audits = subject.audits(&adversaries, &losses, &mut |place, total, what| {
+        progress.at(place, total, what);
+        Ok(())
+    });
+    progress.finish();
+    let audits = audits?;
     show(&audits, args.format, &subject.cases()[0])?;
     let exceeded = subject.exceeded(&audits);
     exceeded.iter().for_each(|line| say!("exceeded: {line}"));

@@ -272,7 +272,7 @@ impl Policy {
         config.privacy.ldp_delta = self.delta;
         let real = real_keys(&config.protocol).is_some();
         let subject = Subject::new(&config, coordinates)?;
-        let audits = subject.audits(&Adversaries::default(), &Losses::Worst)?;
+        let audits = subject.audits(&Adversaries::default(), &Losses::Worst, &mut |_, _, _| Ok(()))?;
         let provable = |audit: &Audit| if real && audit.step.is_none() { f64::INFINITY } else { 0.0 };
         let entries = |audit: &Audit| audit.entries.iter().map(Entry::provable_epsilon).fold(0.0, f64::max);
         let cost = audits.iter().map(|audit| entries(audit).max(provable(audit))).fold(0.0, f64::max);
