@@ -12,8 +12,9 @@ const LANES: usize = 8;
 #[inline(always)]
 fn total(lanes: [f64; LANES], x: &[f64], y: &[f64]) -> f64 {
     let mut total = 0.0;
-    for lane in 0..LANES / 2 {
-        total += lanes[lane] + lanes[lane + LANES / 2];
+    let (low, high) = lanes.split_at(LANES / 2);
+    for (low, high) in low.iter().zip(high) {
+        total += low + high;
     }
     for (x, y) in x.iter().zip(y) {
         total += x * y;
@@ -27,8 +28,8 @@ pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {
     let ((xs, x), (ys, y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     let mut lanes = [0.0; LANES];
     for (x, y) in xs.iter().zip(ys) {
-        for lane in 0..LANES {
-            lanes[lane] += x[lane] * y[lane];
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += x * y;
         }
     }
     total(lanes, x, y)
@@ -46,9 +47,8 @@ pub(crate) fn apart(x: &[f64], y: &[f64]) -> f64 {
     let ((xs, x), (ys, y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     let mut lanes = [0.0; LANES];
     for (x, y) in xs.iter().zip(ys) {
-        for lane in 0..LANES {
-            let difference = x[lane] - y[lane];
-            lanes[lane] += difference * difference;
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += (x - y) * (x - y);
         }
     }
     let mut ends = [0.0; LANES];
@@ -72,10 +72,10 @@ pub(crate) fn rotate(x: &mut [f64], y: &mut [f64], c: f64, s: f64) -> (f64, f64)
     let ((xs, x), (ys, y)) = (x.as_chunks_mut::<LANES>(), y.as_chunks_mut::<LANES>());
     let (mut of_x, mut of_y) = ([0.0; LANES], [0.0; LANES]);
     for (x, y) in xs.iter_mut().zip(ys) {
-        for lane in 0..LANES {
-            (x[lane], y[lane]) = (c * x[lane] - s * y[lane], s * x[lane] + c * y[lane]);
-            of_x[lane] += x[lane] * x[lane];
-            of_y[lane] += y[lane] * y[lane];
+        for (((x, y), of_x), of_y) in x.iter_mut().zip(y).zip(&mut of_x).zip(&mut of_y) {
+            (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
+            *of_x += *x * *x;
+            *of_y += *y * *y;
         }
     }
     for (x, y) in x.iter_mut().zip(&mut *y) {

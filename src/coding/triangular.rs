@@ -75,7 +75,7 @@ impl pulp::NullaryFnOnce for Reflections<'_> {
     fn call(self) {
         let Triangular { matrix, diagonal, swaps } = self.0;
         let rows = matrix.nrows();
-        for i in 0..diagonal.len() {
+        for (i, (diagonal, swap)) in diagonal.iter_mut().zip(swaps).enumerate() {
             let (mut largest, mut at) = (f64::NEG_INFINITY, i);
             for (j, column) in matrix.as_slice().chunks_exact(rows).enumerate().skip(i) {
                 let mut most = 0.0f64;
@@ -87,7 +87,7 @@ impl pulp::NullaryFnOnce for Reflections<'_> {
                 }
             }
             matrix.swap_columns(i, at);
-            swaps[i] = at;
+            *swap = at;
             let (column, others) = matrix.as_mut_slice()[i * rows..].split_at_mut(rows);
             let axis = &mut column[i..];
             let square = dot(axis, axis);
@@ -96,10 +96,10 @@ impl pulp::NullaryFnOnce for Reflections<'_> {
             let factor = (square + axis[0].abs() * length) * 2.0;
             axis[0] += signed;
             if factor == 0.0 {
-                diagonal[i] = signed;
+                *diagonal = signed;
                 continue;
             }
-            diagonal[i] = -signed;
+            *diagonal = -signed;
             // The first division may leave an axis that is not quite of length 1.
             for divide in 0..2 {
                 let by = if divide == 0 { factor.sqrt() } else { norm(axis) };
@@ -107,7 +107,7 @@ impl pulp::NullaryFnOnce for Reflections<'_> {
                     *x /= by;
                 }
             }
-            reflect(axis, diagonal[i].signum(), others, rows, i);
+            reflect(axis, diagonal.signum(), others, rows, i);
         }
     }
 }
