@@ -4,6 +4,7 @@
 //! field ([`field`]) integers; with [`LinearForm`] it computes *formal* combinations of inputs and key draws,
 //! so that the view of any party is read off the code that runs (see [`crate::privacy`]).
 
+pub(crate) mod columns;
 pub mod extension;
 pub mod field;
 pub mod gaussian;
@@ -17,6 +18,7 @@ use grid::Grid;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::ops::{Add, Mul, Neg, Sub};
+use std::sync::Arc;
 
 /// Coordinates per task of a parallel pass: big enough to amortise the hand-over, small enough for L2.
 pub const CHUNK: usize = 16 * 1024;
@@ -256,14 +258,16 @@ impl fmt::Display for Unknown {
 }
 
 /// A formal combination Σ c_i · unknown_i, one symbol of a protocol that is run to be audited.
+///
+/// Many views hold the same one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LinearForm<K = f64>(BTreeMap<Unknown, K>);
+pub struct LinearForm<K = f64>(Arc<BTreeMap<Unknown, K>>);
 
 impl<K: Scalar> LinearForm<K> {
     /// The form that is just `unknown`.
     #[must_use]
     pub fn unknown(unknown: Unknown) -> Self {
-        Self(BTreeMap::from([(unknown, K::ONE)]))
+        Self(Arc::new(BTreeMap::from([(unknown, K::ONE)])))
     }
 
     /// The coefficient of `unknown`, 0 when absent.
@@ -278,15 +282,16 @@ impl<K: Scalar> LinearForm<K> {
     }
 
     fn add_scaled(&mut self, a: K, other: &Self) {
-        for (unknown, c) in &other.0 {
+        let terms = Arc::make_mut(&mut self.0);
+        for (unknown, c) in &*other.0 {
             let term = a * *c;
-            let coefficient = self.0.entry(*unknown).or_insert(K::ZERO);
+            let coefficient = terms.entry(*unknown).or_insert(K::ZERO);
             *coefficient = *coefficient + term;
             if K::cancelled(*coefficient, term) {
                 *coefficient = K::ZERO;
             }
         }
-        self.0.retain(|_, c| *c != K::ZERO);
+        terms.retain(|_, c| *c != K::ZERO);
     }
 }
 
@@ -295,7 +300,7 @@ impl LinearForm {
     #[must_use]
     pub fn without_keys_below(&self, least: f64) -> Self {
         let kept = |(unknown, c): &(Unknown, f64)| !matches!(unknown, Unknown::Key(..)) || c.abs() > least;
-        Self(self.terms().filter(kept).collect())
+        Self(Arc::new(self.terms().filter(kept).collect()))
     }
 }
 
@@ -313,7 +318,7 @@ impl<K: Scalar> Symbol for LinearForm<K> {
     }
 
     fn zero() -> Self {
-        Self(BTreeMap::new())
+        Self(Arc::default())
     }
 
     fn axpy(y: &mut [Self], a: K, x: &[Self]) {
@@ -324,8 +329,9 @@ impl<K: Scalar> Symbol for LinearForm<K> {
 
     fn scale(y: &mut [Self], a: K) {
         for y in y {
-            y.0.values_mut().for_each(|c| *c = *c * a);
-            y.0.retain(|_, c| *c != K::ZERO);
+            let terms = Arc::make_mut(&mut y.0);
+            terms.values_mut().for_each(|c| *c = *c * a);
+            terms.retain(|_, c| *c != K::ZERO);
         }
     }
 }

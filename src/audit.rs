@@ -8,7 +8,6 @@ mod learned;
 mod rotation;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -18,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::message::PartyId;
 use crate::network::{LinkModel, Perfect};
-use crate::parallel::{NEVER, goes_on};
 use crate::privacy::Formal;
 use crate::privacy::defect::{self, Finding};
 use crate::privacy::floating::{self, Sampler};
@@ -139,6 +137,9 @@ const CLIENTS: usize = 200;
 /// Rounds whose views are held at once.
 const BLOCK: usize = 64;
 
+/// Coalitions that a thread examines before it is told how far the audit is.
+const TOGETHER: usize = 4;
+
 /// What an audit of agreed keys takes for granted: formal symbols have no cryptography.
 const AGREED: &str = "agreed keys, what is expanded from them and ciphertexts count as independent uniform symbols: X25519, \
                       HKDF-SHA-256, ChaCha20 and ChaCha20-Poly1305 are taken for perfect";
@@ -224,30 +225,34 @@ pub fn audit(
     adversaries: &Adversaries,
     assumptions: &Assumptions,
 ) -> Result<Audit> {
-    audit_until(&NEVER, name, (scheme, attempts), erasures, adversaries, assumptions)
+    audit_observed(name, (scheme, attempts), erasures, adversaries, assumptions, &mut |_, _, _| Ok(()))
 }
 
-/// [`audit`], until `stop` is set.
-pub(crate) fn audit_until(
-    stop: &AtomicBool,
+/// Takes note of how far an audit is: steps that are done, of all, and what they were about. An error ends
+/// the audit.
+pub type Observe<'a> = &'a mut dyn FnMut(usize, usize, &str) -> Result<()>;
+
+/// [`audit`] of a scheme and a number of attempts, observed.
+pub(crate) fn audit_observed(
     name: &str,
     scheme: (&dyn Aggregator, u32),
     erasures: Erasures,
     adversaries: &Adversaries,
     assumptions: &Assumptions,
+    observe: Observe,
 ) -> Result<Audit> {
-    audit_from(ALIKE, stop, name, scheme, erasures, adversaries, assumptions)
+    audit_from(ALIKE, name, scheme, erasures, adversaries, assumptions, observe)
 }
 
-/// [`audit_until`] that looks for coalitions that are alike from so many clients on.
+/// [`audit_observed`] that looks for coalitions that are alike from so many clients on.
 fn audit_from(
     alike: usize,
-    stop: &AtomicBool,
     name: &str,
     (scheme, attempts): (&dyn Aggregator, u32),
     erasures: Erasures,
     adversaries: &Adversaries,
     assumptions: &Assumptions,
+    observe: Observe,
 ) -> Result<Audit> {
     assumptions.check()?;
     check_size(assumptions.weights.clients())?;
@@ -271,7 +276,11 @@ fn audit_from(
     }
     let mut findings: Vec<Finding> = Vec::new();
     let of_bits = |views: &Formal| on_grid.then(|| masked(views)).flatten();
-    let see = |learned: &mut [(usize, Coalitions)], views: &[Formal], repeated: bool| -> Result<()> {
+    let see = |learned: &mut [(usize, Coalitions)],
+               views: &[Formal],
+               repeated: bool,
+               seen: &mut dyn FnMut(usize, &str) -> Result<()>|
+     -> Result<()> {
         let masked: Vec<Option<Formal>> = views.iter().map(of_bits).collect();
         if let ([views], [masked], true) = (views, &masked[..], repeated && clients >= alike)
             && assumptions.weights.are_alike()
@@ -281,31 +290,36 @@ fn audit_from(
         {
             return see_alike(learned, (views, masked.as_ref()), rotation, assumptions);
         }
-        learned.par_iter_mut().try_for_each(|(_, one)| {
-            views.iter().zip(&masked).try_for_each(|(views, masked)| {
-                goes_on(stop)?;
-                one.see(views, masked.as_ref(), assumptions, repeated)
-            })
-        })
+        let mut done = 0;
+        for some in learned.chunks_mut(TOGETHER * rayon::current_num_threads()) {
+            some.par_iter_mut().try_for_each(|(_, one)| {
+                let mut views = views.iter().zip(&masked);
+                views.try_for_each(|(views, masked)| one.see(views, masked.as_ref(), assumptions, repeated))
+            })?;
+            done += some.len();
+            some.last().map_or(Ok(()), |(layer, _)| seen(done, &layers[*layer].0))?;
+        }
+        Ok(())
     };
+    let coalitions = learned.len();
     let rounds: Vec<u64> = (1..=assumptions.rounds).collect();
     let erasures = match erasures {
         Erasures::Actual(links) => {
-            for block in rounds.chunks(BLOCK) {
-                goes_on(stop)?;
+            for (done, block) in (0..).step_by(BLOCK).zip(rounds.chunks(BLOCK)) {
                 let views: Result<Vec<Formal>> =
                     block.par_iter().map(|&round| scheme.formal(round, links, attempts)).collect();
                 let views = views?;
-                see(&mut learned, &views, false)?;
+                see(&mut learned, &views, false, &mut |_, _| observe(done, rounds.len(), "rounds"))?;
                 findings.extend(views.iter().flat_map(defect::of_formal));
                 findings.extend(views.windows(2).filter_map(|two| defect::of_rounds(&two[0], &two[1])));
+                observe(done + block.len(), rounds.len(), "rounds")?;
             }
             format!("the links' own erasures in {} rounds", rounds.len())
         }
         Erasures::These(lost) => {
             let views = scheme.formal(1, lost, attempts)?;
             findings.extend(defect::of_formal(&views));
-            see(&mut learned, &[views], true)?;
+            see(&mut learned, &[views], true, &mut |done, layer| observe(done, coalitions, layer))?;
             format!("{} given erasures in every round", lost.0.len())
         }
         Erasures::Worst(seed) => {
@@ -314,11 +328,13 @@ fn audit_from(
                 patterns.extend(erasures::smallest(scheme, &lossless, attempts, seed)?);
             }
             // The first loses nothing.
-            see(&mut learned, std::slice::from_ref(&lossless), true)?;
+            let steps = coalitions + patterns.len() - 1;
+            see(&mut learned, std::slice::from_ref(&lossless), true, &mut |done, layer| {
+                observe(done, steps, layer)
+            })?;
             findings.extend(defect::of_formal(&lossless));
-            for block in patterns[1..].chunks(BLOCK) {
+            for (done, block) in (coalitions..).step_by(BLOCK).zip(patterns[1..].chunks(BLOCK)) {
                 let play = |lost: &Lost| -> Result<(Option<Formal>, Vec<Finding>)> {
-                    goes_on(stop)?;
                     let views = scheme.formal(1, lost, attempts)?;
                     // Whoever sees less than without losses learns nothing more.
                     let known = views.is_within(&lossless);
@@ -327,8 +343,10 @@ fn audit_from(
                 };
                 let played: Result<Vec<_>> = block.par_iter().map(play).collect();
                 let (views, found): (Vec<_>, Vec<_>) = played?.into_iter().unzip();
-                see(&mut learned, &views.into_iter().flatten().collect::<Vec<_>>(), true)?;
+                let views: Vec<Formal> = views.into_iter().flatten().collect();
+                see(&mut learned, &views, true, &mut |_, _| observe(done, steps, "patterns of loss"))?;
                 findings.extend(found.into_iter().flatten());
+                observe(done + block.len(), steps, "patterns of loss")?;
             }
             let which = if all { "all" } else { "no loss, the smallest sums and seeded patterns, together" };
             format!("the worst case over erasures ({which} {})", patterns.len())

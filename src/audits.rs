@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::audit::calibrate::{Bounds, Calibrated, calibrate_until};
 use crate::audit::erasures::Lost;
-use crate::audit::{Adversaries, Assumptions, Audit, Erasures, audit_until, check_size};
+use crate::audit::{Adversaries, Assumptions, Audit, Erasures, Observe, audit_observed, check_size};
 use crate::config::{Config, Contender};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::network::Network;
-use crate::parallel::NEVER;
+use crate::parallel::{NEVER, goes_on};
 use crate::participation::{ParticipationConfig, check_shown};
 use crate::plan;
 use crate::protocol::{Aggregator, ProtocolConfig};
@@ -52,7 +52,7 @@ impl Losses {
 ///
 /// let config = Config { rounds: 10, ..Config::default() };
 /// let subject = Subject::new(&config, config.coordinates()?)?;
-/// let audits = subject.audits(&Adversaries::default(), &Losses::Worst)?;
+/// let audits = subject.audits(&Adversaries::default(), &Losses::Worst, &mut |_, _, _| Ok(()))?;
 /// let worst = audits[0].entries.iter().map(|entry| entry.lmip_bits).fold(0.0, f64::max);
 /// assert!(worst.is_finite() && audits[0].findings.is_empty());
 /// # Ok::<(), seccogc::Error>(())
@@ -156,12 +156,13 @@ impl<'a> Subject<'a> {
     }
 
     /// One audit for every protocol and number of clients; numbers for which there is no scheme are outages,
-    /// in which nothing is sent, and are left out.
+    /// in which nothing is sent, and are left out. Each tells `observe` how far it is.
     ///
     /// # Errors
     /// A protocol that cannot be built for the largest number; a file of losses that breaks a rule; actual
-    /// losses where the cohort changes or links have deadlines; what [`crate::audit::audit`] refuses.
-    pub fn audits(&self, adversaries: &Adversaries, losses: &Losses) -> Result<Vec<Audit>> {
+    /// losses where the cohort changes or links have deadlines; what [`audit`](crate::audit::audit) refuses;
+    /// an error of `observe`.
+    pub fn audits(&self, adversaries: &Adversaries, losses: &Losses, observe: Observe) -> Result<Vec<Audit>> {
         let network = self.network(losses)?;
         let mut audits = Vec::new();
         for one in &self.subjects {
@@ -181,8 +182,16 @@ impl<'a> Subject<'a> {
                         Erasures::These(&lost)
                     }
                 };
-                let audit =
-                    audit_until(self.stop, &one.name, (&*scheme, attempts), erasures, adversaries, case)?;
+                let about = match self.subjects.len() * self.cases.len() {
+                    1 => String::new(),
+                    _ => format!("{} among {}, ", one.name, case.weights.clients()),
+                };
+                let mut observe = |done: usize, all: usize, what: &str| {
+                    goes_on(self.stop)?;
+                    observe(done, all, &format!("{about}{what}"))
+                };
+                let scheme = (&*scheme, attempts);
+                let audit = audit_observed(&one.name, scheme, erasures, adversaries, case, &mut observe)?;
                 let rule = one.participation.chosen().map(|_| one.participation.kind().to_owned());
                 audits.push(Audit { participation: rule, ..audit });
             }

@@ -1,6 +1,7 @@
 //! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2; a run
 //! that diverges is no failure of the program, it prints one line and exits with code 3.
 
+mod arguments;
 mod attack;
 mod audit;
 mod compare;
@@ -241,11 +242,7 @@ fn start(cli: Result<Cli, clap::Error>) -> u8 {
 fn answer(cli: Result<Cli, clap::Error>, crew: &dyn Crew) -> u8 {
     let result = match cli {
         Ok(cli) => run(cli, crew),
-        Err(other) => {
-            // Help, or wrong arguments; a closed pipe is not an error.
-            let _ = other.print();
-            return other.exit_code() as u8;
-        }
+        Err(other) => return arguments::answer(other),
     };
     match result {
         Ok(code) => code,

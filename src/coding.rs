@@ -37,12 +37,13 @@ pub mod outage;
 pub mod shamir;
 mod size;
 mod solve;
+mod triangular;
 
 pub(crate) use memory::Memory;
 pub(crate) use size::check_pairs;
 pub use size::{DENSE_CLIENTS, PAIRED_CLIENTS};
-pub(crate) use solve::singular_triples;
 pub use solve::{RESIDUAL_TOLERANCE, solve_ones};
+pub(crate) use solve::{left_singular, singular_triples};
 
 /// Number of random sets of rows in which a code under construction is tried: all there are up to M = 10.
 /// Fewer for many clients ([`affordable`]).

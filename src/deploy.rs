@@ -53,8 +53,12 @@
 //!   cohort have signed the very same one, so that nobody gives both shares of one client, or the masks of
 //!   two sums, and every sum is over more than two thirds of the cohort. A key that the server replaces
 //!   opens no share, and nothing is masked with it.
-//! - the same in `groupwise` and `sec-agg-plus`: also as far as the seed of the run is nobody's choice, from
-//!   which coefficients and graphs are drawn; a client plays these only if its policy names them.
+//! - the same in `sec-agg-plus`, whose graphs are drawn from the run's seed, which the server chooses: yes,
+//!   as far as its threshold is so large that every graph will do
+//!   ([`any_graph`](crate::protocol::sec_agg::any_graph)); a client plays with smaller ones only where its
+//!   policy trusts the seed.
+//! - the same in `groupwise`: yes, against the server alone, whatever the seed of its coefficients: every
+//!   client checks that with them masks are uniform ([`groupwise`](crate::protocol::groupwise)).
 //! - that server with T members: what the audit says of the server and T clients
 //!   (`audit --all-coalitions T`) in the smallest cohort that the policy allows; members may claim wrong
 //!   numbers of examples, which `largest_share` bounds.

@@ -84,7 +84,8 @@ def config(folder, protocol):
     names = ", ".join(f'"{name}"' for name in CLIENTS)
     # A client plays most of these protocols only if it is told to.
     kind = protocol.split('"')[1]
-    (folder / "policy.toml").write_text(f'protocols = ["{kind}"]\n')
+    trusts = {"groupwise": "colluders = 0\n", "sec-agg-plus": "trusted_seed = true\n"}.get(kind, "")
+    (folder / "policy.toml").write_text(f'protocols = ["{kind}"]\n{trusts}')
     (folder / "run.toml").write_text(
         f"""seed = 1
 rounds = {ROUNDS}

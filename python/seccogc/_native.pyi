@@ -109,7 +109,12 @@ def plan(
     stop: Event | None,
 ) -> bytes: ...
 def audit(
-    config: Resolved, coalition: str | None, all_coalitions: int, erasures: str, stop: Event | None
+    config: Resolved,
+    coalition: str | None,
+    all_coalitions: int,
+    erasures: str,
+    progress: _Hear,
+    stop: Event | None,
 ) -> tuple[bytes, list[str], list[str], list[str]]: ...
 def calibrate(config: Resolved, coalition: str | None, all_coalitions: int, stop: Event | None) -> bytes: ...
 def privacy(

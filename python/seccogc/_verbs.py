@@ -142,6 +142,7 @@ def audit(
     coalition: str | None = None,
     all_coalitions: int = 1,
     erasures: PathLike = "worst",
+    progress: Progress = None,
     stop: threading.Event | None = None,
 ) -> Audit:
     """What every party, link and coalition can learn about a client's update, for each protocol of the
@@ -151,9 +152,10 @@ def audit(
     `all_coalitions`: of up to so many clients. `erasures`: lost messages, `"worst"`, `"actual"` or a CSV
     file.
     """
-    content, texts, findings, exceeded = _native.audit(
-        _config(config)._resolved, coalition, all_coalitions, str(erasures), stop
-    )
+    with Reporter(progress, "audit") as reporter:
+        content, texts, findings, exceeded = _native.audit(
+            _config(config)._resolved, coalition, all_coalitions, str(erasures), reporter.hear, stop
+        )
     return Audit(Table.from_csv(content), texts, findings, exceeded)
 
 

@@ -90,20 +90,23 @@ fn adversaries(subject: &Subject<'_>, coalition: Option<&str>, all: usize) -> Re
 type Audited<'py> = (Bound<'py, PyBytes>, Vec<String>, Vec<String>, Vec<String>);
 
 #[pyfunction]
-#[pyo3(signature = (config, coalition, all_coalitions, erasures, stop))]
+#[pyo3(signature = (config, coalition, all_coalitions, erasures, progress, stop))]
 fn audit<'py>(
     py: Python<'py>,
     config: &Bound<'py, Resolved>,
     coalition: Option<String>,
     all_coalitions: usize,
     erasures: String,
+    progress: Any<'py>,
     stop: Any<'py>,
 ) -> PyResult<Audited<'py>> {
     let config = config.get().config();
-    let (csv, texts, findings, exceeded) = work::run(py, &Hooks { progress: None, stop }, |caller| {
+    let (csv, texts, findings, exceeded) = work::run(py, &Hooks { progress, stop }, |caller| {
         let subject = Subject::new(config, Size::default().of(config)?)?.with_stop(caller.stop());
         let adversaries = adversaries(&subject, coalition.as_deref(), all_coalitions)?;
-        let audits = subject.audits(&adversaries, &Losses::named(&erasures))?;
+        let audits = subject.audits(&adversaries, &Losses::named(&erasures), &mut |place, total, what| {
+            told(caller, &Step { place, total, what })
+        })?;
         let entries: Vec<&Entry> = audits.iter().flat_map(|audit| &audit.entries).collect();
         let texts: Vec<String> = audits.iter().map(|audit| audit_table(audit, &subject.cases()[0])).collect();
         let finding = |audit: &Audit| -> Vec<String> {

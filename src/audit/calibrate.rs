@@ -2,10 +2,10 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::{Adversaries, Assumptions, Audit, Entry, Erasures, audit_until};
+use super::{Adversaries, Assumptions, Audit, Entry, Erasures, audit_observed};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
-use crate::parallel::NEVER;
+use crate::parallel::{NEVER, goes_on};
 use crate::protocol::ProtocolConfig;
 use crate::seed::Seed;
 
@@ -170,7 +170,14 @@ pub(crate) fn calibrate_until(
                 };
                 let erasures = Erasures::Worst(seed);
                 let scheme = (&*scheme, attempts);
-                audits.push(audit_until(stop, protocol.kind(), scheme, erasures, adversaries, case)?);
+                audits.push(audit_observed(
+                    protocol.kind(),
+                    scheme,
+                    erasures,
+                    adversaries,
+                    case,
+                    &mut |_, _, _| goes_on(stop),
+                )?);
             }
             Ok(audits)
         };

@@ -127,7 +127,9 @@ impl Learned {
         let Assumptions { weights, input_std, .. } = assumptions;
         let known = assumptions.stds().map(|stds| split.lmip(&stds)).transpose()?;
         let (summed, honest): (Vec<usize>, Vec<usize>) = (view.summed(), view.honest().collect());
-        let between = split.between();
+        // A noisy sum is not seen: then the inputs of all may go together.
+        let paired = if determined.sum { &summed } else { &honest };
+        let between = split.between(paired);
         let about = |k: usize| {
             let lmip = match &known {
                 Some(leak) => leak[k],
@@ -135,10 +137,7 @@ impl Learned {
             };
             let in_sum = summed.contains(&k);
             let floor = if determined.sum && in_sum { weights.floor(k, &summed) } else { 0.0 };
-            let x = split.a.column(k).into_owned();
-            let alone = split.keys.distance(&x);
-            // A noisy sum is not seen: then the inputs of all may go together.
-            let paired = if determined.sum { &summed } else { &honest };
+            let alone = split.alone(k);
             let beyond = if determined.sum && summed == [k] {
                 // With nobody to pair it with, the sum is the input itself.
                 f64::INFINITY
@@ -146,7 +145,7 @@ impl Learned {
                 alone
             } else {
                 let others = paired.iter().filter(|&&j| j != k && weights.share(k, j) > 0.0);
-                let moved = others.map(|&j| weights.share(k, j) * between(k, j));
+                let moved = others.map(|&j| weights.share(k, j) * between[(k, j)]);
                 moved.fold(0.0, f64::max)
             };
             // Whatever shows the sum tells at least what the sum tells.

@@ -144,7 +144,6 @@ mod tests {
     use crate::coding::CodeKind;
     use crate::keys::KeyKind;
     use crate::network::Perfect;
-    use crate::parallel::NEVER;
     use crate::protocol::cogc::{DecoderKind, SecCoGcConfig};
     use crate::protocol::{Aggregator, ProtocolConfig, Stragglers};
     use crate::seed::Seed;
@@ -244,7 +243,16 @@ mod tests {
                 let audit = |least| {
                     let erasures = Erasures::Worst(Seed::new(4));
                     let scheme = (&*scheme, attempts);
-                    audit_from(least, &NEVER, "x", scheme, erasures, &adversaries, &assumptions).unwrap()
+                    audit_from(
+                        least,
+                        "x",
+                        scheme,
+                        erasures,
+                        &adversaries,
+                        &assumptions,
+                        &mut |_, _, _| Ok(()),
+                    )
+                    .unwrap()
                 };
                 assert_alike(&audit(0), &audit(usize::MAX));
             }
@@ -263,8 +271,8 @@ mod tests {
         let assumptions = assumptions(vec![1.0; 6]);
         let audit = |least| {
             let erasures = Erasures::Worst(Seed::new(4));
-            audit_from(least, &NEVER, "x", (&*code, 1), erasures, &Adversaries::default(), &assumptions)
-                .unwrap()
+            let (scheme, nobody) = ((&*code, 1), &Adversaries::default());
+            audit_from(least, "x", scheme, erasures, nobody, &assumptions, &mut |_, _, _| Ok(())).unwrap()
         };
         assert!(audit(0).entries.iter().any(|entry| entry.symbols > 0));
         assert_alike(&audit(0), &audit(usize::MAX));

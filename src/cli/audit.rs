@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::progress::Points;
 use super::{print, show_warnings};
 use crate::audit::{Adversaries, Assumptions, Audit, Entry};
 use crate::audits::{Losses, Subject, Sufficient};
@@ -50,6 +51,9 @@ pub struct Args {
     /// audit
     #[arg(long)]
     calibrate: bool,
+    /// Print no progress
+    #[arg(long, short)]
+    quiet: bool,
     /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -77,7 +81,13 @@ pub fn run(args: &Args) -> Result<u8> {
         show_sufficient(&subject.sufficient(&adversaries)?, args.format)?;
         return Ok(0);
     }
-    let audits = subject.audits(&adversaries, &Losses::named(&args.erasures))?;
+    let mut progress = Points::new("audit", args.quiet);
+    let audits = subject.audits(&adversaries, &Losses::named(&args.erasures), &mut |place, total, what| {
+        progress.at(place, total, what);
+        Ok(())
+    });
+    progress.finish();
+    let audits = audits?;
     show(&audits, args.format, &subject.cases()[0])?;
     let exceeded = subject.exceeded(&audits);
     exceeded.iter().for_each(|line| say!("exceeded: {line}"));

@@ -69,13 +69,22 @@ impl Points {
     /// Starts to show.
     pub fn new(label: &'static str, quiet: bool) -> Self {
         let terminal = !quiet && std::io::stderr().is_terminal();
-        let bar = terminal.then(|| bar(0, "{prefix:12} {bar:24} {pos}/{len} {elapsed}"));
+        let bar = terminal.then(|| bar(0, "{prefix:12} {bar:24} {pos}/{len} {elapsed} {msg}"));
         bar.iter().for_each(|bar| bar.set_prefix(label));
         Self { label, start: Instant::now(), shown: Instant::now(), quiet, bar }
     }
 
-    /// Takes note of a point, in words.
+    /// Takes note of a point, in words that stay.
     pub fn found(&mut self, place: usize, total: usize, what: &str) {
+        self.note(place, total, what, |bar| bar.println(what));
+    }
+
+    /// Takes note of a step towards the next one.
+    pub fn at(&mut self, place: usize, total: usize, what: &str) {
+        self.note(place, total, what, |bar| bar.set_message(what.to_owned()));
+    }
+
+    fn note(&mut self, place: usize, total: usize, what: &str, tell: impl FnOnce(&ProgressBar)) {
         if self.quiet || self.start.elapsed() < SOON {
             return;
         }
@@ -83,7 +92,7 @@ impl Points {
             Some(bar) => {
                 bar.set_length(total as u64);
                 bar.set_position(place as u64);
-                bar.println(what);
+                tell(bar);
             }
             None if self.shown.elapsed() >= SOON => {
                 self.shown = Instant::now();

@@ -1,7 +1,11 @@
 //! Finding 1ᵀ in the span of given rows.
 
 use nalgebra::{DMatrix, DVector};
+use pulp::Arch;
 use std::cmp::Reverse;
+
+use super::triangular::Triangular;
+use crate::algebra::columns::{add, dot, rotate};
 
 /// Largest |(a·B_R − 1ᵀ)_k| that counts as decoded. A set of rows whose span misses 1ᵀ by more is an
 /// outage; one that is accepted returns Σ_k (1 + e_k) y_k with |e_k| at most this.
@@ -91,48 +95,62 @@ const NEGLIGIBLE: f64 = 1e-15;
 pub(crate) fn singular_triples(rows: &DMatrix<f64>) -> Vec<(f64, DVector<f64>, DVector<f64>)> {
     let wide = rows.nrows() < rows.ncols();
     let image = if wide { rows.transpose() } else { rows.clone() };
-    let triples = if image.ncols() > LARGE { triangular_first(image) } else { rotated(image) };
+    let triples = if image.ncols() > LARGE { triangular_first(image, true) } else { rotated(image) };
     triples
         .into_iter()
         .map(|(s, left, right)| if wide { (s, right, left) } else { (s, left, right) })
         .collect()
 }
 
-/// [`singular_triples`] of a matrix of at least as many rows as columns, in A P = Q R by those of Rᵀ.
-fn triangular_first(matrix: DMatrix<f64>) -> Vec<(f64, DVector<f64>, DVector<f64>)> {
-    let qr = matrix.col_piv_qr();
-    let (q, mut r) = (qr.q(), qr.r());
-    qr.p().inv_permute_columns(&mut r);
-    let diagonal = qr.r().diagonal().abs();
-    let rank = diagonal.iter().take_while(|&&d| d > NEGLIGIBLE * diagonal[0]).count();
-    let (q, r) = (q.columns(0, rank), r.rows(0, rank));
-    rotated(r.transpose()).into_iter().map(|(sigma, right, left)| (sigma, q * left, right)).collect()
+/// σ and left of [`singular_triples`].
+pub(crate) fn left_singular(rows: &DMatrix<f64>) -> Vec<(f64, DVector<f64>)> {
+    if rows.nrows() < rows.ncols() && rows.nrows() > LARGE {
+        let of_transpose = triangular_first(rows.transpose(), false).into_iter();
+        return of_transpose.map(|(sigma, _, right)| (sigma, right)).collect();
+    }
+    singular_triples(rows).into_iter().map(|(sigma, left, _)| (sigma, left)).collect()
+}
+
+/// [`singular_triples`] of a matrix of at least as many rows as columns, in A P = Q R by those of Rᵀ; without
+/// left vectors where they are not `asked` for.
+fn triangular_first(matrix: DMatrix<f64>, asked: bool) -> Vec<(f64, DVector<f64>, DVector<f64>)> {
+    let qr = Triangular::of(matrix);
+    let first = qr.diagonal().next().unwrap_or(0.0);
+    let rank = qr.diagonal().take_while(|&d| d > NEGLIGIBLE * first).count();
+    let triples = rotated(qr.transposed(rank)).into_iter();
+    let q = if asked { qr.q() } else { DMatrix::zeros(0, 0) };
+    triples.map(|(sigma, right, left)| (sigma, combined(&q, &left), right)).collect()
+}
+
+/// The sum of the first columns of a matrix, times as many numbers.
+fn combined(matrix: &DMatrix<f64>, by: &DVector<f64>) -> DVector<f64> {
+    let mut sum = DVector::zeros(matrix.nrows());
+    Arch::new().dispatch(Combined(matrix.as_slice(), by.as_slice(), sum.as_mut_slice()));
+    sum
+}
+
+/// Columns, numbers and the sum.
+struct Combined<'a>(&'a [f64], &'a [f64], &'a mut [f64]);
+
+impl pulp::NullaryFnOnce for Combined<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(columns, by, sum) = self;
+        for (column, by) in columns.chunks_exact(sum.len().max(1)).zip(by) {
+            add(sum, *by, column);
+        }
+    }
 }
 
 /// [`singular_triples`] of a matrix of at least as many rows as columns, by rotations of its columns.
 fn rotated(mut image: DMatrix<f64>) -> Vec<(f64, DVector<f64>, DVector<f64>)> {
     let columns = image.ncols();
     let mut turned = DMatrix::identity(columns, columns);
-    for _ in 0..SWEEPS {
-        let mut orthogonal = true;
-        for j in 1..columns {
-            for i in 0..j {
-                let (x, y) = (image.column(i), image.column(j));
-                let (xx, yy, xy) = (x.norm_squared(), y.norm_squared(), x.dot(&y));
-                if xy.abs() <= f64::EPSILON * xx.sqrt() * yy.sqrt() {
-                    continue;
-                }
-                orthogonal = false;
-                let zeta = (yy - xx) / (2.0 * xy);
-                let tangent = zeta.signum() / (zeta.abs() + zeta.hypot(1.0));
-                let cosine = tangent.hypot(1.0).recip();
-                rotate(&mut image, i, j, cosine, cosine * tangent);
-                rotate(&mut turned, i, j, cosine, cosine * tangent);
-            }
-        }
-        if orthogonal {
-            break;
-        }
+    if columns > 1 {
+        let (image, turned) = (image.as_mut_slice(), turned.as_mut_slice());
+        Arch::new().dispatch(Rotations { image, turned, columns });
     }
     let mut triples: Vec<_> = (0..columns)
         .filter_map(|i| {
@@ -145,10 +163,48 @@ fn rotated(mut image: DMatrix<f64>) -> Vec<(f64, DVector<f64>, DVector<f64>)> {
     triples
 }
 
-/// (column i, column j) ← (c·column i − s·column j, s·column i + c·column j).
-fn rotate(matrix: &mut DMatrix<f64>, i: usize, j: usize, c: f64, s: f64) {
-    let (mut x, mut y) = matrix.columns_range_pair_mut(i, j);
-    for (x, y) in x.iter_mut().zip(y.iter_mut()) {
-        (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
+/// Makes the columns of `image` orthogonal; `turned` takes part.
+struct Rotations<'a> {
+    image: &'a mut [f64],
+    turned: &'a mut [f64],
+    columns: usize,
+}
+
+impl pulp::NullaryFnOnce for Rotations<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { image, turned, columns } = self;
+        let rows = image.len() / columns;
+        let mut squares = vec![0.0; columns];
+        for (square, x) in squares.iter_mut().zip(image.chunks_exact(rows)) {
+            *square = dot(x, x);
+        }
+        for _ in 0..SWEEPS {
+            let mut orthogonal = true;
+            for j in 1..columns {
+                let (images, rest) = image.split_at_mut(j * rows);
+                let y = &mut rest[..rows];
+                let (turns, rest) = turned.split_at_mut(j * columns);
+                let turn = &mut rest[..columns];
+                for i in 0..j {
+                    let x = &mut images[i * rows..][..rows];
+                    let (xx, yy, xy) = (squares[i], squares[j], dot(x, y));
+                    if xy.abs() <= f64::EPSILON * xx.sqrt() * yy.sqrt() {
+                        continue;
+                    }
+                    orthogonal = false;
+                    let zeta = (yy - xx) / (2.0 * xy);
+                    let tangent = zeta.signum() / (zeta.abs() + zeta.hypot(1.0));
+                    let cosine = tangent.hypot(1.0).recip();
+                    (squares[i], squares[j]) = rotate(x, y, cosine, cosine * tangent);
+                    rotate(&mut turns[i * columns..][..columns], turn, cosine, cosine * tangent);
+                }
+            }
+            if orthogonal {
+                break;
+            }
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::protocol::{Arithmetic, ProtocolConfig};
 /// Protocols that show the server no single update, whatever it announces: a client sends one round of
 /// messages, sealed or masked with what it shares with the others, or votes on who survived before it tells
 /// what unmasks.
-const SECURE: [&str; 4] = ["sec-cogc", "zero-sum", "light-sec-agg", "sec-agg"];
+const SECURE: [&str; 5] = ["sec-cogc", "zero-sum", "light-sec-agg", "sec-agg", "sec-agg-plus"];
 
 /// A client's rules. A run that breaks one ends the client; it sits out a round that does, and ends at the
 /// third in a row ([`super::client::SITS_OUT`]).
@@ -30,11 +30,15 @@ const SECURE: [&str; 4] = ["sec-cogc", "zero-sum", "light-sec-agg", "sec-agg"];
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Protocols that it plays, by kind; by default those that show even a server that deviates no single
-    /// update. `groupwise` and `sec-agg-plus` trust it to choose the run's seed blindly.
+    /// update.
     pub protocols: Vec<String>,
-    /// Members who may collude with the server in `light-sec-agg`, `sec-agg` and `sec-agg-plus`: as many as
-    /// the run withstands at least, and the vote of every cohort that the policy allows.
+    /// Members who may collude with the server in `light-sec-agg`, `groupwise`, `sec-agg` and `sec-agg-plus`:
+    /// as many as the run withstands at least, and the vote of every cohort that the policy allows. With 0
+    /// the server alone may deviate; `groupwise` withstands no more.
     pub colluders: usize,
+    /// Whether the server may be trusted to have chosen the run's seed blindly. `sec-agg-plus` draws its
+    /// graphs from it; without that trust only such thresholds are played with which every graph will do.
+    pub trusted_seed: bool,
     /// Smallest σ of keys or noise over the largest norm of a weighted update: clip_norm, times the clients
     /// of a round, times `largest_share`. Keys hide what is bounded: without clipping, or off the grid, only
     /// 0, for whatever there is, allows them. Keys over a field are uniform and always strong enough.
@@ -79,6 +83,7 @@ impl Default for Policy {
         Self {
             protocols: SECURE.map(String::from).to_vec(),
             colluders: 1,
+            trusted_seed: false,
             least_key_ratio: 1.0,
             clip_norm: None,
             names: None,
@@ -188,13 +193,28 @@ impl Policy {
         let least = self.least_cohort;
         let (what, withstood) = match &config.protocol {
             ProtocolConfig::LightSecAgg(config) => ("colluders", config.colluders),
+            // All members of a group know its keys.
+            ProtocolConfig::Groupwise(_) => ("groupwise", 0),
             // The smallest cohort has the smallest default.
             ProtocolConfig::SecAgg(config) => {
                 ("threshold", config.threshold.unwrap_or((2 * least).div_ceil(3)).saturating_sub(1))
             }
+            ProtocolConfig::SecAggPlus(config) if self.trusted_seed => {
+                ("threshold", config.threshold().saturating_sub(1))
+            }
             ProtocolConfig::SecAggPlus(config) => {
-                let threshold = config.threshold.unwrap_or((2 * config.neighbours).div_ceil(3));
-                ("threshold", threshold.saturating_sub(1))
+                let in_any = config.withstood_in_any_graph().ok_or_else(|| {
+                    let (t, k) = (config.threshold(), config.neighbours);
+                    let remedy = match config.least_for_any_graph(self.colluders) {
+                        least if least <= k => format!("{least} will do in every graph"),
+                        _ => "take more neighbours".into(),
+                    };
+                    broken(format!(
+                        "threshold {t} of {k} neighbours leaves it to the graph what is unmasked, and to the server's seed the graph; \
+                         {remedy}, or `trusted_seed`"
+                    ))
+                })?;
+                ("threshold", in_any)
             }
             _ => return Ok(()),
         };
@@ -272,7 +292,7 @@ impl Policy {
         config.privacy.ldp_delta = self.delta;
         let real = real_keys(&config.protocol).is_some();
         let subject = Subject::new(&config, coordinates)?;
-        let audits = subject.audits(&Adversaries::default(), &Losses::Worst)?;
+        let audits = subject.audits(&Adversaries::default(), &Losses::Worst, &mut |_, _, _| Ok(()))?;
         let provable = |audit: &Audit| if real && audit.step.is_none() { f64::INFINITY } else { 0.0 };
         let entries = |audit: &Audit| audit.entries.iter().map(Entry::provable_epsilon).fold(0.0, f64::max);
         let cost = audits.iter().map(|audit| entries(audit).max(provable(audit))).fold(0.0, f64::max);

@@ -14,7 +14,7 @@
 use nalgebra::{DMatrix, RowDVector};
 
 use super::SHIFT_TOLERANCE;
-use super::split::{Split, spanned};
+use super::split::{Split, is_hidden, spanned};
 use super::view::View;
 use crate::coding::singular_triples;
 use crate::error::Result;
@@ -47,7 +47,6 @@ impl Determined {
         for k in (0..clients).filter(|&k| view.knows(k)) {
             own.column_mut(k).fill(0.0);
         }
-        let seen = row_space(&own);
         let summed = view.summed();
         let over = |members: &[usize]| {
             let mut row = RowDVector::zeros(clients);
@@ -55,16 +54,25 @@ impl Determined {
             row
         };
         let ones = over(&summed);
-        let sum = !summed.is_empty() && spanned(&ones, seen.iter());
-        let inputs = view.honest().filter(|&k| spanned(&over(&[k]), seen.iter())).collect();
-        if !view.coalition.parties.is_empty() && !summed.is_empty() {
-            let direction = &ones / ones.norm();
-            for mut row in own.row_iter_mut() {
+        let direction = &ones / ones.norm();
+        let (mut beyond, mut shown) = (own.clone(), 0.0f64);
+        if !summed.is_empty() {
+            for mut row in beyond.row_iter_mut() {
                 let along = row.dot(&direction);
+                shown = shown.hypot(along);
                 row -= &direction * along;
             }
         }
-        Self { combinations: reduced(row_space(&own)), inputs, sum }
+        let allowed = !view.coalition.parties.is_empty() && !summed.is_empty();
+        // All but the sum of several is rounding: what of it is in the row space turns that by less than
+        // SUM_TOLERANCE.
+        if summed.len() > 1 && allowed && is_hidden(&beyond) && shown > SUM_SHOWN {
+            return Self { combinations: Vec::new(), inputs: Vec::new(), sum: true };
+        }
+        let seen = row_space(&own);
+        let sum = !summed.is_empty() && spanned(&ones, seen.iter());
+        let inputs = view.honest().filter(|&k| spanned(&over(&[k]), seen.iter())).collect();
+        Self { combinations: reduced(if allowed { row_space(&beyond) } else { seen }), inputs, sum }
     }
 
     /// What leaked with the fewest inputs, for people: `x1`, `x1 − x2`. `None` when nothing leaked beyond
@@ -79,13 +87,16 @@ impl Determined {
     }
 }
 
+/// A view in which the sum is longer than this shows the sum, where everything else is rounding.
+const SUM_SHOWN: f64 = 1e-2;
+
 /// Coefficients below this are rounding and not printed.
 const PRINTED: f64 = 1e-6;
 
 /// An orthonormal basis of the span of rows whose largest coefficient was near 1, without directions that are
 /// rounding.
 fn row_space(matrix: &DMatrix<f64>) -> Vec<RowDVector<f64>> {
-    if matrix.is_empty() {
+    if matrix.is_empty() || is_hidden(matrix) {
         return Vec::new();
     }
     let triples = singular_triples(matrix).into_iter();

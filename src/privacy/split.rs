@@ -4,12 +4,16 @@
 //! that neither σ nor the scale of the updates has a say in it; only then the numbers come in, divided by
 //! their largest first, so that nothing overflows and nothing vanishes.
 
+use std::collections::HashMap;
+
 use nalgebra::{DMatrix, DVector, RowDVector};
+use pulp::Arch;
 
 use super::view::matrices;
 use super::{RANK_TOLERANCE, SHIFT_TOLERANCE, SUM_TOLERANCE};
 use crate::algebra::LinearForm;
-use crate::coding::singular_triples;
+use crate::algebra::columns::{add, apart, column, dot, norm};
+use crate::coding::{left_singular, singular_triples};
 use crate::error::{Error, Result};
 
 /// A residual shorter than this is rounding: what remains unknown of a unit-variance input is then what the
@@ -56,41 +60,109 @@ pub(crate) struct KeySpace {
 impl KeySpace {
     pub(crate) fn of(b: &DMatrix<f64>) -> Self {
         let scale = power_of_two(if b.is_empty() { 0.0 } else { b.amax() });
-        let triples = if b.is_empty() { Vec::new() } else { singular_triples(&(b / scale)) };
-        let largest = triples.first().map_or(0.0, |(sigma, ..)| *sigma);
-        let reached = triples.into_iter().filter(|(sigma, ..)| *sigma > RANK_TOLERANCE * largest);
-        Self { scale, directions: reached.map(|(sigma, left, _)| (sigma, left)).collect() }
+        let pairs = if b.is_empty() { Vec::new() } else { left_singular(&(b / scale)) };
+        let largest = pairs.first().map_or(0.0, |(sigma, _)| *sigma);
+        let reached = pairs.into_iter().filter(|(sigma, _)| *sigma > RANK_TOLERANCE * largest);
+        Self { scale, directions: reached.collect() }
     }
 
-    /// What of `shift` no key can hide.
-    fn unhidden(&self, shift: &DVector<f64>) -> DVector<f64> {
-        let mut rest = shift.clone();
-        // Twice: the second pass removes the rounding of the first.
-        for _ in 0..2 {
-            for (_, direction) in &self.directions {
-                let along = direction.dot(&rest);
-                rest.axpy(-along, direction, 1.0);
-            }
-        }
-        rest
+    /// What of every shift, a column, no key can hide.
+    fn unhidden(&self, shifts: &DMatrix<f64>) -> DMatrix<f64> {
+        let mut rests = shifts.clone();
+        Arch::new().dispatch(Unhidden(&self.directions, &mut rests));
+        rests
     }
 
     /// B⁺ of every column, times the scale.
     fn along(&self, columns: &DMatrix<f64>) -> DMatrix<f64> {
-        let mut along = DMatrix::zeros(self.directions.len(), columns.ncols());
-        for (i, (sigma, left)) in self.directions.iter().enumerate() {
-            along.set_row(i, &(left.transpose() * columns).unscale(*sigma));
-        }
-        along
+        let mut along = DMatrix::zeros(columns.ncols(), self.directions.len());
+        Arch::new().dispatch(Along(&self.directions, &columns.transpose(), &mut along));
+        along.transpose()
     }
 
     /// ‖B⁺ shift‖₂; infinite when the keys do not reach `shift`.
     pub(crate) fn distance(&self, shift: &DVector<f64>) -> f64 {
-        if self.unhidden(shift).norm() > SHIFT_TOLERANCE * shift.norm() {
+        let rest = self.unhidden(&DMatrix::from_column_slice(shift.len(), 1, shift.as_slice()));
+        self.reach(shift.as_slice(), rest.as_slice())
+    }
+
+    /// [`KeySpace::distance`] of a shift of which no key hides `rest`.
+    fn reach(&self, shift: &[f64], rest: &[f64]) -> f64 {
+        if norm(rest) > SHIFT_TOLERANCE * norm(shift) {
             return f64::INFINITY;
         }
-        let along = self.directions.iter().map(|(sigma, left)| (left.dot(shift) / sigma).powi(2));
+        let along = self.directions.iter().map(|(sigma, left)| (dot(left.as_slice(), shift) / sigma).powi(2));
         along.sum::<f64>().sqrt() / self.scale
+    }
+}
+
+/// Takes directions out of columns.
+struct Unhidden<'a>(&'a [(f64, DVector<f64>)], &'a mut DMatrix<f64>);
+
+impl pulp::NullaryFnOnce for Unhidden<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(directions, rests) = self;
+        for mut rest in rests.column_iter_mut() {
+            let rest = rest.as_mut_slice();
+            // Twice: the second pass removes the rounding of the first.
+            for _ in 0..2 {
+                for (_, direction) in directions {
+                    let along = dot(direction.as_slice(), rest);
+                    add(rest, -along, direction.as_slice());
+                }
+            }
+        }
+    }
+}
+
+/// Directions, what lies along them as rows, and the result, a column a direction.
+struct Along<'a>(&'a [(f64, DVector<f64>)], &'a DMatrix<f64>, &'a mut DMatrix<f64>);
+
+impl pulp::NullaryFnOnce for Along<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(directions, rows, along) = self;
+        for ((sigma, left), mut along) in directions.iter().zip(along.column_iter_mut()) {
+            let along = along.as_mut_slice();
+            for (i, by) in left.iter().enumerate() {
+                add(along, *by, column(rows, i));
+            }
+            for value in along {
+                *value /= *sigma;
+            }
+        }
+    }
+}
+
+/// Distances of inputs from each other that differ: what is known of each, and what keys hide of it.
+struct Pairs<'a> {
+    split: &'a Split,
+    clients: &'a [usize],
+    distances: &'a mut DMatrix<f64>,
+}
+
+impl pulp::NullaryFnOnce for Pairs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { split: Split { a, bare, along, keys, .. }, clients, distances } = self;
+        for (i, &k) in clients.iter().enumerate() {
+            for &j in &clients[..i] {
+                let rest = apart(column(bare, k), column(bare, j));
+                let distance = if rest > SHIFT_TOLERANCE * apart(column(a, k), column(a, j)) {
+                    f64::INFINITY
+                } else {
+                    apart(column(along, k), column(along, j)) / keys.scale
+                };
+                (distances[(k, j)], distances[(j, k)]) = (distance, distance);
+            }
+        }
     }
 }
 
@@ -103,6 +175,8 @@ pub(crate) struct Split {
     pub(crate) keys: KeySpace,
     /// The part of `a` that keys do not reach, in the same rows.
     pub(crate) bare: DMatrix<f64>,
+    /// What keys reach of `a`, in units of their strength along each direction.
+    along: DMatrix<f64>,
 }
 
 /// One independent thing that a view tells about inputs: `right` · inputs + noise of deviation 1/`gain`.
@@ -111,7 +185,7 @@ struct Direction {
     gain: f64,
     /// Of length 1.
     right: RowDVector<f64>,
-    /// The combination of the rows of the view that shows it.
+    /// The combination of the rows of the view that shows it; empty where nobody asks for it.
     left: DVector<f64>,
 }
 
@@ -178,50 +252,75 @@ impl Split {
             return Err(not_finite("a coefficient of a message"));
         }
         let keys = KeySpace::of(&b);
-        let mut bare = a.clone();
-        for k in 0..clients {
-            bare.set_column(k, &keys.unhidden(&a.column(k).into_owned()));
-        }
-        Ok(Self { rows, a, keys, bare })
+        let (bare, along) = (keys.unhidden(&a), keys.along(&a));
+        Ok(Self { rows, a, keys, bare, along })
     }
 
-    /// [`KeySpace::distance`] of x_k − x_j.
-    pub(crate) fn between(&self) -> impl Fn(usize, usize) -> f64 + '_ {
-        let along = (self.a.ncols() > MANY).then(|| self.keys.along(&self.a));
-        move |k, j| {
-            let shift = self.a.column(k) - self.a.column(j);
-            let Some(along) = &along else { return self.keys.distance(&shift) };
-            let rest = self.bare.column(k) - self.bare.column(j);
-            if rest.norm() > SHIFT_TOLERANCE * shift.norm() {
-                return f64::INFINITY;
+    /// [`KeySpace::distance`] of x_k.
+    pub(crate) fn alone(&self, k: usize) -> f64 {
+        self.keys.reach(column(&self.a, k), column(&self.bare, k))
+    }
+
+    /// [`KeySpace::distance`] of x_k − x_j for every two of these clients, by their numbers.
+    pub(crate) fn between(&self, clients: &[usize]) -> DMatrix<f64> {
+        let all = self.a.ncols();
+        let mut distances = DMatrix::zeros(all, all);
+        // Of inputs that look the same one stands for all: a link shows one of many.
+        let mut alike: HashMap<Vec<u64>, usize> = HashMap::new();
+        let mut first = vec![0; all];
+        let mut different = Vec::new();
+        for &k in clients {
+            let parts = [&self.a, &self.bare, &self.along].map(|part| column(part, k));
+            let bits = parts.concat().into_iter().map(f64::to_bits).collect();
+            first[k] = *alike.entry(bits).or_insert_with(|| {
+                different.push(k);
+                k
+            });
+        }
+        if all > MANY {
+            Arch::new().dispatch(Pairs { split: self, clients: &different, distances: &mut distances });
+        } else {
+            for (i, &k) in different.iter().enumerate() {
+                for &j in &different[..i] {
+                    let distance = self.keys.distance(&(self.a.column(k) - self.a.column(j)));
+                    (distances[(k, j)], distances[(j, k)]) = (distance, distance);
+                }
             }
-            (along.column(k) - along.column(j)).norm() / self.keys.scale
         }
+        for (i, &k) in clients.iter().enumerate().filter(|_| different.len() < clients.len()) {
+            for &j in &clients[..i] {
+                let distance = distances[(first[k], first[j])];
+                (distances[(k, j)], distances[(j, k)]) = (distance, distance);
+            }
+        }
+        distances
     }
 
-    /// The same view of inputs of which those of deviation 0 are known.
+    /// The same view of inputs of which those of deviation 0 are known: what keys do not reach of it, and
+    /// what they do.
     fn without_constants(&self, stds: &[f64]) -> (DMatrix<f64>, DMatrix<f64>) {
-        let (mut a, mut bare) = (self.a.clone(), self.bare.clone());
+        let (mut bare, mut along) = (self.bare.clone(), self.along.clone());
         for k in (0..stds.len()).filter(|&k| stds[k] == 0.0) {
-            a.column_mut(k).fill(0.0);
             bare.column_mut(k).fill(0.0);
+            along.column_mut(k).fill(0.0);
         }
-        (a, bare)
+        (bare, along)
     }
 
     /// What the view shows of inputs x whatever their scale: orthonormal `right` with `right` · x seen
-    /// exactly, or, with a finite `gain`, with noise of deviation 1/`gain` in units of the keys' scale.
-    fn structure(&self, stds: &[f64]) -> Vec<Direction> {
-        let (a, bare) = self.without_constants(stds);
+    /// exactly, or, with a finite `gain`, with noise of deviation 1/`gain` in units of the keys' scale; by
+    /// which combinations of rows, where these are `asked` for.
+    fn structure(&self, stds: &[f64], asked: bool) -> Vec<Direction> {
+        let (bare, along) = self.without_constants(stds);
+        let left = |left: &DVector<f64>, by: f64| if asked { left / by } else { DVector::zeros(0) };
+        let bare = if is_hidden(&bare) { DMatrix::zeros(0, 0) } else { bare };
         let mut found: Vec<Direction> = triples(&bare)
             .filter(|(sigma, ..)| *sigma > SHIFT_TOLERANCE)
-            .map(|(sigma, left, right)| Direction { gain: f64::INFINITY, right, left: left / sigma })
+            .map(|(sigma, row, right)| Direction { gain: f64::INFINITY, right, left: left(&row, sigma) })
             .collect();
-        let rows =
-            self.keys.directions.iter().map(|(strength, left)| {
-                ((left.transpose() * &a).unscale(*strength), left.unscale(*strength))
-            });
-        let rows: Vec<(RowDVector<f64>, DVector<f64>)> = rows.collect();
+        let rows = along.row_iter().zip(&self.keys.directions);
+        let rows: Vec<(RowDVector<f64>, DVector<f64>)> =
+            rows.map(|(row, (strength, key))| (row.into_owned(), left(key, *strength))).collect();
         // Of the rows as they are: what is left of all of them may be rounding.
         let largest = rows.iter().map(|(row, _)| row.norm()).fold(0.0, f64::max);
         let through_keys = orthogonal(&found, rows);
@@ -256,7 +355,7 @@ impl Split {
         if most > APART * least {
             return (0..stds.len()).map(|k| self.lmip_of(k, stds)).collect();
         }
-        let structure = self.structure(stds);
+        let structure = self.structure(stds, false);
         let directions = self.directions(&structure, stds);
         (0..stds.len()).map(|k| information(k, stds.len(), &structure, &directions)).collect()
     }
@@ -269,7 +368,7 @@ impl Split {
             _ => std.min(APART * stds[k]),
         };
         let stds: Vec<f64> = stds.iter().map(|std| near(*std)).collect();
-        let structure = self.structure(&stds);
+        let structure = self.structure(&stds, false);
         information(k, stds.len(), &structure, &self.directions(&structure, &stds))
     }
 
@@ -277,7 +376,7 @@ impl Split {
     pub(crate) fn best_estimate(&self, k: usize, stds: &[f64]) -> Result<Option<Vec<f64>>> {
         let mut guess = DVector::zeros(self.rows.len());
         let mut leverage = 0.0;
-        for direction in self.directions(&self.structure(stds), stds) {
+        for direction in self.directions(&self.structure(stds, true), stds) {
             let (told, _) = direction.shares();
             leverage += direction.right[k].powi(2) * told;
             guess.axpy(direction.right[k] * told, &direction.left, 1.0);
@@ -310,7 +409,7 @@ fn information(k: usize, clients: usize, structure: &[Direction], directions: &[
         if along.abs() > ROUNDING {
             hidden += along * along * noise;
         }
-        rest -= &direction.right * along;
+        add(rest.as_mut_slice(), -along, direction.right.as_slice());
     }
     let apart = rest.norm();
     if apart > ROUNDING {
@@ -320,6 +419,11 @@ fn information(k: usize, clients: usize, structure: &[Direction], directions: &[
     let hidden = hidden.min((1.0 - told).max(0.0) + ROUNDING);
     let nats = if told < 0.5 { -0.5 * (-told).ln_1p() } else { -0.5 * hidden.ln() };
     number(nats, "the leakage of a view")
+}
+
+/// Whether keys hide a part of a view's rows but for rounding: no singular value is larger than the norm.
+pub(crate) fn is_hidden(bare: &DMatrix<f64>) -> bool {
+    2.0 * bare.norm() <= SHIFT_TOLERANCE
 }
 
 /// Whether an orthonormal basis spans a row.

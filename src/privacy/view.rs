@@ -1,6 +1,6 @@
 //! What a coalition sees: a matrix [A, B] over the clients' inputs and the key draws.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use nalgebra::DMatrix;
@@ -218,9 +218,10 @@ pub(super) fn matrices<K: Scalar>(
     len: usize,
 ) -> (DMatrix<K>, DMatrix<K>) {
     let unknowns = rows.iter().flat_map(LinearForm::terms).map(|(unknown, _)| unknown);
-    let mut keys: Vec<Unknown> = unknowns.filter(|unknown| matches!(unknown, Unknown::Key(..))).collect();
-    keys.sort_unstable();
-    keys.dedup();
+    // One after the other: collected, all of them would be sorted first.
+    let mut keys = BTreeSet::new();
+    keys.extend(unknowns.filter(|unknown| matches!(unknown, Unknown::Key(..))));
+    let keys: Vec<Unknown> = keys.into_iter().collect();
     let mut a = DMatrix::from_element(rows.len(), clients * len, K::ZERO);
     let mut b = DMatrix::from_element(rows.len(), keys.len(), K::ZERO);
     for (i, row) in rows.iter().enumerate() {

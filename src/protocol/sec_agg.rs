@@ -51,10 +51,10 @@
 //! keys that clients signed, and clients vote on U_2 and U_3 before they act on them (`deploy::vote`; on U_3
 //! alone in SecAgg+, where a client hears of its neighbours only). With fewer than t colluders, and no more
 //! than the vote withstands, all honest survivors then have masked with one U_2 and unmask one U_3, so that
-//! the promise holds as it stands. In SecAgg+, of the k neighbours of an unmasked client, c of whom collude,
-//! at least 2t − k − c honest ones are in U_3 and in the U_2 that it masked with: where that is positive, no
-//! sum is of one honest client alone. In one process nobody lies, and nobody votes.
+//! the promise holds as it stands. In SecAgg+ that takes a larger threshold ([`any_graph`]). In one process
+//! nobody lies, and nobody votes.
 
+pub mod any_graph;
 mod message;
 mod parties;
 mod server;

@@ -419,10 +419,35 @@ fn every_run_directory_holds_the_leakage_of_a_lossless_round() {
 }
 
 #[test]
+fn an_observer_hears_of_every_step_and_may_end_the_audit() {
+    let config: Config = toml::from_str("clients = 6\nrounds = 5\nprotocol = { kind = \"cogc\" }").unwrap();
+    let subject = Subject::new(&config, 100).unwrap();
+    let nobody = Adversaries::default();
+    let mut heard: Vec<(usize, usize, String)> = Vec::new();
+    let audits = subject.audits(&nobody, &Losses::Worst, &mut |done, all, what| {
+        heard.push((done, all, what.to_owned()));
+        Ok(())
+    });
+    assert!(audits.unwrap()[0].entries.len() > 6);
+    assert!(heard.windows(2).all(|two| two[0].0 <= two[1].0 && two[0].1 == two[1].1), "{heard:?}");
+    let (done, all, what) = heard.last().unwrap();
+    assert!((done, what.as_str()) == (all, "patterns of loss"), "{heard:?}");
+    assert!(heard.iter().any(|(_, _, what)| what == "server"), "{heard:?}");
+    let mut calls = 0;
+    let ended = subject.audits(&nobody, &Losses::Worst, &mut |_, _, _| {
+        calls += 1;
+        Err(seccogc::Error::Refused("enough".into()))
+    });
+    assert_eq!((ended.unwrap_err().to_string().as_str(), calls), ("enough", 1));
+}
+
+#[test]
 fn a_rule_of_participation_learns_nothing_beyond_the_view_of_the_server() {
     let subject = |text: &str| {
         let config: Config = toml::from_str(&format!("clients = 4\nrounds = 5\n{text}")).unwrap();
-        Subject::new(&config, 100).and_then(|subject| subject.audits(&Adversaries::default(), &Losses::Worst))
+        let nobody = Adversaries::default();
+        Subject::new(&config, 100)
+            .and_then(|subject| subject.audits(&nobody, &Losses::Worst, &mut |_, _, _| Ok(())))
     };
     let noise = "protocol = { kind = \"gaussian\", key_std = 4.0 }\n";
     let plain = subject(noise).unwrap().remove(0);
@@ -452,7 +477,8 @@ fn a_rule_of_participation_learns_nothing_beyond_the_view_of_the_server() {
     assert_eq!(rules, [("A".to_owned(), Some("mifa".to_owned())), ("B".to_owned(), None)]);
 
     // The program says so, with the note on the former name.
-    let (code, out, err) = seccogc(&["audit", "configs/mnist.toml", "--set", "protocol.kind=fedau"]);
+    let (code, out, err) =
+        seccogc(&["audit", "configs/mnist.toml", "--quiet", "--set", "protocol.kind=fedau"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.starts_with("fedavg with fedau: the worst case"), "{out}");
     assert!(out.contains("; the mean is estimated from those whose updates arrive, 1 or more\n"), "{out}");

@@ -91,9 +91,13 @@ impl Trial {
             trial.port
         );
         fs::write(trial.path("run.toml"), config).unwrap();
-        // What these clients accept beyond their defaults: the protocol, and σ beside updates without bound.
+        // What these clients accept beyond their defaults: the protocol, its seed, nobody who colludes where
+        // none is withstood, and σ beside updates without bound.
         let kind = protocol.split('"').nth(1).unwrap();
-        let policy = format!("protocols = [\"{kind}\"]\nleast_key_ratio = 0.0\n");
+        let policy = format!(
+            "protocols = [\"{kind}\"]\nleast_key_ratio = 0.0\ntrusted_seed = true\ncolluders = {}\n",
+            u8::from(kind != "groupwise")
+        );
         fs::write(trial.path("policy.toml"), policy).unwrap();
         trial
     }

@@ -44,6 +44,8 @@ mod resume;
 mod scripted;
 mod sec_agg;
 mod secure_gc;
+#[cfg(feature = "deploy")]
+mod seeds;
 mod slurm;
 mod solvers;
 mod stopping;

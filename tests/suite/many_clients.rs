@@ -128,7 +128,7 @@ fn clients_that_are_alike_are_audited_once() {
     let config = config(50, "kind = \"sec-cogc\"\nkey_std = 0.1\ncode = \"cyclic-mds\"\nstragglers = 7");
     let subject = Subject::new(&config, 100).unwrap();
     assert_eq!(subject.cases()[0].weights.range(), [1.0, 1.0]);
-    let audits = subject.audits(&Adversaries::default(), &Losses::Worst).unwrap();
+    let audits = subject.audits(&Adversaries::default(), &Losses::Worst, &mut |_, _, _| Ok(())).unwrap();
     let [audit] = &audits[..] else { panic!("one audit") };
     assert!(audit.findings.is_empty());
     for layer in audit.entries.chunk_by(|a, b| a.layer == b.layer) {

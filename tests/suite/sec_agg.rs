@@ -14,7 +14,8 @@ use seccogc::privacy::exact::ExactViews;
 use seccogc::privacy::view::Coalition;
 use seccogc::protocol::exchange::{formal, run};
 use seccogc::protocol::sec_agg::{
-    Choice, Cryptographic, LongShare, Padded, PublicKeys, SecAgg, SecAggMessage, ShortShare, Uniform,
+    Choice, Cryptographic, Graph, LongShare, Padded, PublicKeys, SecAgg, SecAggMessage, SecAggPlusConfig,
+    ShortShare, Uniform,
 };
 use seccogc::protocol::{Decoded, Input, PartyId, Protocol};
 use seccogc::seed::Seed;
@@ -390,4 +391,123 @@ fn parameters_that_break_a_rule_are_refused() {
         Protocol::<M61>::phases(&SecAgg::<Uniform>::new(4, None, None, Seed::new(1)).unwrap()).len(),
         7
     );
+}
+
+/// What a server that deviates makes of a round over a sparse graph.
+struct Deviation<'a> {
+    graph: &'a Graph,
+    threshold: usize,
+    colluders: &'a BTreeSet<u16>,
+    /// U_3.
+    survivors: &'a BTreeSet<u16>,
+    /// With whom each client masks.
+    masked: &'a [BTreeSet<u16>],
+}
+
+impl Deviation<'_> {
+    fn honest_survivors(&self) -> BTreeSet<u16> {
+        self.survivors.difference(self.colluders).copied().collect()
+    }
+
+    fn answers(&self, v: u16) -> bool {
+        let left = || self.graph.neighbours(v).iter().filter(|k| self.survivors.contains(k));
+        left().count() >= self.threshold && left().all(|k| self.masked[usize::from(v)].contains(k))
+    }
+
+    /// The sets of honest clients of whom a weighted sum is free of masks.
+    fn shown(&self) -> Vec<BTreeSet<u16>> {
+        let honest = self.honest_survivors();
+        let tells = |v: &&u16| self.colluders.contains(v) || honest.contains(v) && self.answers(**v);
+        let unmasked = |u: u16| {
+            self.masked[usize::from(u)].len() >= self.threshold
+                && self.graph.neighbours(u).iter().filter(tells).count() >= self.threshold
+        };
+        let (mut left, mut shown) = (honest.clone(), Vec::new());
+        while let Some(first) = left.pop_first() {
+            let (mut together, mut next, mut free) = (BTreeSet::from([first]), vec![first], true);
+            while let Some(u) = next.pop() {
+                free &= unmasked(u);
+                for &v in self.graph.neighbours(u).iter().filter(|v| honest.contains(v)) {
+                    let sides = [(u, v), (v, u)].map(|(a, b)| self.masked[usize::from(a)].contains(&b));
+                    free &= sides[0] == sides[1];
+                    if sides == [true; 2] && together.insert(v) {
+                        next.push(v);
+                    }
+                }
+            }
+            left.retain(|k| !together.contains(k));
+            if free {
+                shown.push(together);
+            }
+        }
+        shown
+    }
+}
+
+/// Whether a server shows itself less than the sum over all honest survivors, when it cuts off those nearest
+/// to a client: with colluders at the edge, by losing whoever is beyond it, or by telling neither side of the
+/// other.
+fn a_part_is_shown(graph: &Graph, threshold: usize, colluders: usize) -> bool {
+    let clients = graph.clients() as u16;
+    let beyond = |part: &BTreeSet<u16>| -> BTreeSet<u16> {
+        let edge = part.iter().flat_map(|k| graph.neighbours(*k)).copied();
+        edge.filter(|k| !part.contains(k)).collect()
+    };
+    let all: BTreeSet<u16> = (0..clients).collect();
+    (0..clients).any(|first| {
+        let mut part = BTreeSet::from([first]);
+        while part.len() + colluders + 1 < usize::from(clients) {
+            let edge = beyond(&part);
+            let bad: BTreeSet<u16> = edge.iter().copied().take(colluders).collect();
+            let lost: BTreeSet<u16> = edge.difference(&bad).copied().collect();
+            let everybody: Vec<BTreeSet<u16>> =
+                (0..clients).map(|k| graph.neighbours(k).iter().copied().collect()).collect();
+            let one_side = |k: u16| -> BTreeSet<u16> {
+                let side = |v: &u16| bad.contains(v) || part.contains(v) == part.contains(&k);
+                let kept: BTreeSet<u16> = graph.neighbours(k).iter().copied().filter(side).collect();
+                if kept.len() < threshold { everybody[usize::from(k)].clone() } else { kept }
+            };
+            let one_side: Vec<BTreeSet<u16>> = (0..clients).map(one_side).collect();
+            let without: BTreeSet<u16> = all.difference(&lost).copied().collect();
+            for (survivors, masked) in
+                [(&without, &everybody), (&all, &one_side), (&without, &one_side), (&part, &everybody)]
+            {
+                let colluders = &bad;
+                let survivors = &survivors.union(&bad).copied().collect();
+                let deviation = Deviation { graph, threshold, colluders, survivors, masked };
+                if deviation.shown().iter().any(|shown| *shown != deviation.honest_survivors()) {
+                    return true;
+                }
+            }
+            part.insert(*edge.first().unwrap());
+        }
+        false
+    })
+}
+
+/// Thresholds beyond ¾ of the neighbours, and what colluders cost, leave a server that chooses the graph
+/// nothing to choose; with the default it is shown the sum of a few neighbours.
+#[test]
+fn no_graph_is_cut_where_the_threshold_is_large() {
+    let mut cut = BTreeSet::new();
+    for (clients, neighbours) in [(14, 4), (16, 5), (20, 6), (18, 7), (24, 8)] {
+        for threshold in 2..=neighbours {
+            let config = SecAggPlusConfig { neighbours, threshold: Some(threshold), ..Default::default() };
+            for colluders in 0..threshold.min(4) {
+                let withstood = config.withstood_in_any_graph().is_some_and(|most| colluders <= most);
+                for draw in 0..4 {
+                    let graph = Graph::harary(clients, neighbours, &mut Seed::new(draw).rng());
+                    let shown = a_part_is_shown(&graph, threshold, colluders);
+                    assert!(
+                        !(withstood && shown),
+                        "{neighbours} neighbours, t = {threshold}, {colluders} collude"
+                    );
+                    if shown {
+                        cut.insert((neighbours, threshold, colluders));
+                    }
+                }
+            }
+        }
+    }
+    assert!(cut.contains(&(6, 4, 2)) && cut.contains(&(4, 2, 0)), "{cut:?}");
 }

@@ -32,7 +32,7 @@ fn what_is_told_to_end_ends() {
     is_stopped(recover::recover(&config, 10, None, Some(rounds), &stop, &mut |_, _, _| Ok(())));
     is_stopped(plans::candidates_as_found(&config, 10, &[1], rounds, &stop, &mut |_, _, _| Ok(())));
     let subject = Subject::new(&config, 10).unwrap().with_stop(&stop);
-    is_stopped(subject.audits(&Adversaries::default(), &Losses::Worst));
+    is_stopped(subject.audits(&Adversaries::default(), &Losses::Worst, &mut |_, _, _| Ok(())));
     let many = Config { clients: 300, ..config };
     is_stopped(plans::candidates_as_found(&many, 10, &[1], rounds, &stop, &mut |_, _, _| Ok(())));
 }

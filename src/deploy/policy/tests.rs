@@ -3,8 +3,9 @@ use crate::deploy::message::Hex;
 use crate::keys::KeyKind;
 use crate::learn::SolverConfig;
 use crate::protocol::cogc::SecCoGcConfig;
+use crate::protocol::groupwise::GroupwiseConfig;
 use crate::protocol::light_sec_agg::LightSecAggConfig;
-use crate::protocol::sec_agg::SecAggConfig;
+use crate::protocol::sec_agg::{SecAggConfig, SecAggPlusConfig};
 use crate::protocol::uncoded;
 
 fn ledger(folder: &tempfile::TempDir) -> Ledger {
@@ -60,7 +61,7 @@ fn a_run_is_refused_by_the_first_rule_that_it_breaks() {
     let open = Config { protocol: open, ..real.clone() };
     assert_eq!(
         line(&policy, &open),
-        "protocol fedavg, and `protocols` has sec-cogc, zero-sum, light-sec-agg, sec-agg"
+        "protocol fedavg, and `protocols` has sec-cogc, zero-sum, light-sec-agg, sec-agg, sec-agg-plus"
     );
     let strict = Policy { clip_norm: Some(0.5), most_rounds: 9, ..policy.clone() };
     assert_eq!(line(&strict, &real), "no clipping, and `clip_norm` is 0.5");
@@ -94,6 +95,39 @@ fn colluders_are_withstood_by_the_scheme_and_by_the_vote() {
 }
 
 #[test]
+fn the_servers_seed_decides_nothing() {
+    let line = |policy: Policy, protocol| {
+        let config = Config { protocol, rounds: 10, ..Config::default() };
+        policy.run(&config).map_err(|error| error.to_string().rsplit(": ").next().unwrap().to_owned()).err()
+    };
+    let plus = |neighbours, threshold| {
+        let config = SecAggPlusConfig { neighbours, threshold, ..Default::default() };
+        ProtocolConfig::SecAggPlus(config)
+    };
+    let alone = || Policy { colluders: 0, ..Policy::default() };
+    let trusting = |colluders| Policy { colluders, trusted_seed: true, ..Policy::default() };
+    let chosen = "threshold 4 of 6 neighbours leaves it to the graph what is unmasked, and to the server's seed the graph; \
+                  6 will do in every graph, or `trusted_seed`";
+    assert_eq!(line(Policy::default(), plus(6, None)), Some(chosen.into()));
+    let none = line(Policy { colluders: 2, least_cohort: 6, ..Policy::default() }, plus(4, Some(3)));
+    assert!(none.unwrap().ends_with("; take more neighbours, or `trusted_seed`"));
+    assert_eq!(line(trusting(1), plus(6, None)), None);
+    let few = "threshold withstands 3 clients that collude with the server, and `colluders` is 4";
+    assert_eq!(line(trusting(4), plus(6, None)), Some(few.into()));
+    // 2t > k + ⌊k/2⌋ + c, and one more for odd k.
+    let fits = |policy: Policy, neighbours| {
+        (2..=neighbours).find(|t| line(policy.clone(), plus(neighbours, Some(*t))).is_none())
+    };
+    assert_eq!([6, 7, 8].map(|k| fits(alone(), k)), [Some(5), Some(6), Some(7)]);
+    assert_eq!([6, 7, 8].map(|k| fits(Policy::default(), k)), [Some(6), Some(7), Some(7)]);
+    let groupwise = || ProtocolConfig::Groupwise(GroupwiseConfig::default());
+    let policy = |colluders| Policy { protocols: vec!["groupwise".into()], colluders, ..Policy::default() };
+    let known = "groupwise withstands 0 clients that collude with the server, and `colluders` is 1";
+    assert_eq!(line(policy(1), groupwise()), Some(known.into()));
+    assert_eq!(line(policy(0), groupwise()), None);
+}
+
+#[test]
 fn no_more_work_is_done_than_is_allowed() {
     let policy = Policy::default();
     let mut config = Config::default();
@@ -102,11 +136,9 @@ fn no_more_work_is_done_than_is_allowed() {
         error.rsplit(": ").next().unwrap().to_owned()
     };
     policy.work(&config, [1, 28, 28], 10, 1000).unwrap();
-    let huge = line(&Config {
-        model: toml::from_str("kind = \"mlp\"\nhidden = 1000000000").unwrap(),
-        ..config.clone()
-    });
-    assert_eq!(huge, "795000000010 parameters, and `most_parameters` is 100000000");
+    let large =
+        line(&Config { model: toml::from_str("kind = \"mlp\"\nhidden = 200000").unwrap(), ..config.clone() });
+    assert_eq!(large, "159000010 parameters, and `most_parameters` is 100000000");
     if let SolverConfig::Sgd(sgd) = &mut config.solver {
         (sgd.epochs, sgd.steps) = (None, Some(100_001));
     }
