@@ -1,7 +1,5 @@
 //! What is wrong with the arguments of a call: one line, as every other failure.
 
-use std::process::ExitCode;
-
 use clap::CommandFactory;
 use clap::error::{ContextValue, ErrorKind};
 
@@ -10,8 +8,8 @@ use crate::error::plain;
 use crate::say::say;
 
 /// Prints help and the version as they are, everything else as one line.
-pub fn answer(error: clap::Error) -> ExitCode {
-    let code = ExitCode::from(error.exit_code() as u8);
+pub fn answer(error: clap::Error) -> u8 {
+    let code = error.exit_code() as u8;
     match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
