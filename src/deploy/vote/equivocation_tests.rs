@@ -12,6 +12,7 @@ use crate::party::seat::{Letter, Seat, scheme};
 use crate::protocol::sec_agg::{Cryptographic, SecAggConfig, SecAggMessage, Suite};
 use crate::protocol::{Envelope, PartyId, ProtocolConfig, Update};
 use crate::seed::Seed;
+use crate::wire::{self, Form};
 
 type Mail = Envelope<SecAggMessage<M61, Cryptographic>>;
 

@@ -66,14 +66,13 @@ fn play(exchange: &Exchange, round: u64, members: u16, links: &Network) -> Decod
     decoder.decode()
 }
 
-/// Round for round the sum of the simulation over the same losses, bit for bit, and its outages.
+/// Round for round the sum of the simulation over the same losses, bit for bit on a grid, and its outages.
 #[test]
 fn sums_are_those_of_the_simulation() {
     for protocol in [
         SECURE,
         "kind = \"cogc\"\nstragglers = 3",
         "kind = \"sec-cogc\"\nkeys = \"pairwise\"\nstragglers = 3\narithmetic = \"field\"",
-        "kind = \"zero-sum\"\nkeys = \"pairwise\"",
         "kind = \"fedavg\"",
     ] {
         let config = config(protocol);
@@ -89,10 +88,9 @@ fn sums_are_those_of_the_simulation() {
             match (&got, &want) {
                 (Decoded::Sum { sum, included, .. }, Decoded::Sum { sum: other, included: same, .. }) => {
                     sums += 1;
-                    // Without a grid the rounding of other masks is another one.
-                    let near = |(x, y): (&f64, &f64)| {
-                        if protocol.contains("zero") { (x - y).abs() < 1e-9 } else { x == y }
-                    };
+                    // Without one, rounding is another one: by tossed coins, or in single precision.
+                    let tossed = protocol.contains("field") || protocol.contains("fedavg");
+                    let near = |(x, y): (&f64, &f64)| if tossed { (x - y).abs() < 1e-5 } else { x == y };
                     assert_eq!(included, same, "{protocol}, round {round}");
                     assert!(
                         sum.iter().zip(other).all(near),
@@ -106,7 +104,7 @@ fn sums_are_those_of_the_simulation() {
             }
         }
         assert!(sums > 5, "{protocol}: {sums} sums");
-        assert!(outages > 0 || protocol.contains("zero") || protocol.contains("fedavg"), "{protocol}");
+        assert!(outages > 0 || protocol.contains("fedavg"), "{protocol}");
     }
 }
 
