@@ -11,11 +11,12 @@ from typing import Any
 class Folder:
     """Where results lie: a folder of the user's, or a temporary one that lives as long as this object."""
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, name: str = "run") -> None:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if path is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="seccogc-")
-            path = Path(self._temporary.name) / "run"
+            # Figures have the name as their title.
+            path = Path(self._temporary.name) / name
         self.path = Path(path)
 
     def inner(self, path: str | os.PathLike[str]) -> Folder:

@@ -32,7 +32,8 @@ def _again(verb: str, folder: Folder, error: BaseException, learner: Learner | N
 def _place(config: ConfigLike | None, out: PathLike | None, resume: PathLike | None) -> tuple[Config, Folder]:
     """The configuration, and the folder that is new or to go on in."""
     if resume is None:
-        return Config(config), Folder(out)
+        config = Config(config)
+        return config, Folder(out, "run" if config.path is None else config.path.stem)
     if out is not None:
         raise Error("out: a run goes on in its own folder; give out or resume")
     folder = Folder(resume)

@@ -357,6 +357,12 @@ def test_divergence_is_an_outcome(tmp_path: Path) -> None:
     assert run.diverged and run.rounds.height == 2
 
 
+def test_the_figure_of_a_temporary_run_has_the_name_of_its_configuration(small: Path) -> None:
+    run = seccogc.train(small, progress=False)
+    assert run.path.name == "small"
+    assert ">small<" in "".join(run.figure.svg.split())
+
+
 def test_a_comparison_tells_of_what_diverged(caplog: pytest.LogCaptureFixture) -> None:
     def train(job: seccogc.Job) -> None:
         # Only the ideal run gets there: the upload of the others is lost in every round.
