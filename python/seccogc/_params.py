@@ -118,7 +118,12 @@ def _leaves(params: Params, path: str) -> Iterator[tuple[str, Array]]:
         yield name, _array(params, name)
         return
     for key, value in inner:
-        yield from _leaves(value, f"{path}.{key}" if path else str(key))
+        name = f"{path}.{key}" if path else str(key)
+        # Most of a model, and nothing to ask of it.
+        if type(value) is np.ndarray and value.dtype.kind in "fiub":
+            yield name, value
+        else:
+            yield from _leaves(value, name)
 
 
 def _shape_of(params: Params) -> Params:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,13 @@ def without_times(csv: bytes | Path) -> list[list[str]]:
     times = {"seconds", "seconds_local", "seconds_coding", "seconds_evaluation"}
     kept = [i for i, name in enumerate(header) if name not in times]
     return [[line[i] for i in kept] for line in [header, *rows]]
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary folders, which stay where a run ends early, among those of the tests."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 @pytest.fixture
