@@ -185,7 +185,7 @@ fn the_program_says_what_another_one_cannot_bring() {
     for (own, want) in cases {
         assert_eq!(line(config(), own), want);
     }
-    let secure: ProtocolConfig = toml::from_str("kind = 'secure-gc'").unwrap();
+    let secure: ProtocolConfig = toml::from_str("kind = 'secure-gc'\nresponders = 3").unwrap();
     assert_eq!(
         setting(&config()).run(&secure).err().unwrap().to_string(),
         "protocol.kind: secure-gc replicates the clients' examples, which are with another program here; take another protocol"
@@ -217,7 +217,7 @@ fn a_run_of_another_program_is_that_programs_to_resume() {
     assert!(line.contains("the run has parts of its own program (data, partition, model, solver)"), "{line}");
     // A table with own columns is drawn like any other.
     let plot = std::process::Command::new(env!("CARGO_BIN_EXE_seccogc"))
-        .args(["plot", path.to_str().unwrap(), "--quiet"])
+        .args(["plot", path.to_str().unwrap()])
         .output()
         .unwrap();
     assert_eq!(plot.status.code(), Some(0), "{}", String::from_utf8_lossy(&plot.stderr));
