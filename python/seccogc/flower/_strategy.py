@@ -182,6 +182,8 @@ class SecCoGc(Strategy):
             # A configuration that cannot work is found before anybody trains.
             whole = self._config(self._asked, server_round)
             _native.Decoder(whole._resolved, server_round, [1.0] * self._asked, 1)
+            if self._network is not None:
+                _native.Links(whole._resolved)
         return messages
 
     def aggregate_train(
