@@ -89,7 +89,7 @@ def test_fedadam_inside(tmp_path: Path) -> None:
 
 def test_lost_shares_and_an_outage(tmp_path: Path) -> None:
     links = {"client_client": {"erasure": 0.2}, "client_server": {"erasure": 0.2}}
-    rows = simulate(tmp_path, links=links, rounds=6)
+    rows = simulate(tmp_path, links=links, rounds=6, protocol={"stragglers": 1, "code": "cyclic-random"})
     outcomes = {row["outcome"] for row in rows}
     assert outcomes == {"recovered", "outage"}, rows
     assert all(int(row["arrivals"]) >= 3 for row in rows if row["outcome"] == "recovered")
@@ -112,7 +112,12 @@ def test_nodes_whose_process_dies(tmp_path: Path, stage: str, want: set[tuple[st
         except FileExistsError: pass"""
     rows = simulate(tmp_path, fail, rounds=4, protocol={"stragglers": 1, "code": "cyclic-random"})
     assert (rows[0]["outcome"], rows[0]["cohort"]) in want, rows
-    assert rows[-1]["outcome"] == "recovered" and int(rows[-1]["cohort"]) >= 3, rows
+    # Ray may go on without a node or two; fewer than three are no cohort.
+    assert len(rows) == 4
+    later = [(row["outcome"], row["reason"], int(row["cohort"])) for row in rows[1:]]
+    assert all(
+        outcome == "recovered" or (reason == "too-few" and cohort < 3) for outcome, reason, cohort in later
+    ), rows
 
 
 def apps(folder: Path) -> str:
