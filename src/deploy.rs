@@ -103,11 +103,13 @@ pub mod roster;
 pub mod server;
 pub mod shelf;
 pub mod statement;
+mod task;
 pub mod transport;
 pub mod vote;
 
 pub use client::{Join, join};
 pub use server::{Begin, serve};
+pub use task::{LocalWork, Turn, Work};
 
 /// The server's answer to a client that was welcomed to another run.
 const OTHER_RUN: &str = "another run has begun";

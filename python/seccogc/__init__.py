@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from seccogc._config import Config as Config
     from seccogc._config import ConfigLike as ConfigLike
     from seccogc._config import configs as configs
+    from seccogc._deploy import join as join
+    from seccogc._deploy import serve as serve
     from seccogc._errors import ConfigError as ConfigError
     from seccogc._errors import DivergedError as DivergedError
     from seccogc._errors import Error as Error
@@ -75,9 +77,11 @@ _HOMES = {
     "configs": "_config",
     "data": "_verbs",
     "fetch": "_verbs",
+    "join": "_deploy",
     "plan": "_verbs",
     "privacy": "_verbs",
     "recover": "_verbs",
+    "serve": "_deploy",
     "set_threads": "_native",
     "shards": "_verbs",
     "sweep": "_verbs",

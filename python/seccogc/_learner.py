@@ -123,6 +123,13 @@ class Work:
             return [self._told(job, partial(_one, self._learner.train, job)) for job in jobs]
         return list(self._together(self._executor, list(jobs)))
 
+    def train_one(
+        self, round: int, client: int, seed: int, rate: float, learning_rate: float, vector: _native.Vector
+    ) -> float | None:
+        """A client of a deployment, whose loss nobody else learns."""
+        [(loss, _)] = self.train(round, [client], [seed], rate, learning_rate, [vector])
+        return loss
+
     def _together(self, executor: Executor, jobs: Sequence[Job]) -> Iterator[Told]:
         futures = [executor.submit(_one, self._learner.train, job) for job in jobs]
         try:

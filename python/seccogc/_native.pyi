@@ -88,6 +88,23 @@ def compare(
     progress: _Hear,
     stop: Event | None,
 ) -> list[tuple[str, int, Path]]: ...
+def serve(
+    config: Resolved, learner: object, out: _AnyPath, resume: bool, progress: _Hear, stop: Event | None
+) -> None: ...
+def join(
+    server: str,
+    name: str,
+    learner: object,
+    pki: _AnyPath,
+    listen: str | None,
+    patience: float,
+    policy: _AnyPath | None,
+    ledger: _AnyPath | None,
+    stop: Event | None,
+) -> None: ...
+def pki_init(folder: _AnyPath, hosts: list[str]) -> None: ...
+def pki_issue(folder: _AnyPath, name: str, hosts: list[str], days: int | None) -> None: ...
+def pki_revoke(folder: _AnyPath, name: str) -> None: ...
 def weights(run: _AnyPath) -> tuple[list[tuple[str, list[int]]], Vector]: ...
 def recover(
     title: str,

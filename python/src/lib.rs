@@ -7,6 +7,8 @@
 
 mod aggregate;
 mod config;
+#[cfg(feature = "deploy")]
+mod deploy;
 mod errors;
 mod party;
 mod train;
@@ -37,6 +39,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     config::register(module)?;
     party::register(module)?;
     train::register(module)?;
+    #[cfg(feature = "deploy")]
+    deploy::register(module)?;
     vector::register(module)?;
     verbs::register(module)?;
     work::register(module)?;

@@ -2,6 +2,7 @@
 //! learners of Python on the caller's own thread.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -26,16 +27,43 @@ type Any<'py> = Option<Bound<'py, PyAny>>;
 
 /// A learner of Python: `seccogc._learner.Work`. It is called on the thread that called the verb, between the
 /// phases of a round.
-struct Own(Py<PyAny>);
+pub struct Own(Arc<Py<PyAny>>);
 
 /// What a call into Python raises ends the run, and is raised again.
 fn own(error: PyErr) -> Error {
     Error::Own(Box::new(error))
 }
 
+/// Names and shapes of the parameters of a model, and the examples of a client.
+#[cfg(feature = "deploy")]
+type Shape = (Vec<(String, Vec<usize>)>, usize);
+
 impl Own {
+    /// A `seccogc._learner.Work`.
+    pub fn new(work: Py<PyAny>) -> Self {
+        Self(Arc::new(work))
+    }
+
+    /// The learner once more, for a call on another thread.
+    #[cfg(feature = "deploy")]
+    pub fn again(&self) -> Arc<Py<PyAny>> {
+        Arc::clone(&self.0)
+    }
+
+    /// What a client of a deployment trains.
+    #[cfg(feature = "deploy")]
+    pub fn shape(&self) -> Result<Shape> {
+        let Elsewhere { layers, examples, .. } = self.elsewhere(&Config::default())?;
+        Ok((layers, examples.first().copied().unwrap_or(0)))
+    }
+
     /// The setting of a configuration, with a start of its seed.
     fn setting(&self, config: &Config) -> Result<Setting> {
+        Experiment::new(config.clone()).elsewhere(self.elsewhere(config)?).build()
+    }
+
+    /// Model and examples, with a start of the configuration's seed.
+    pub fn elsewhere(&self, config: &Config) -> Result<Elsewhere> {
         let elsewhere = Python::attach(|py| -> PyResult<Elsewhere> {
             let work = self.0.bind(py);
             let start = work.call_method1("start", (config.seed,))?;
@@ -44,8 +72,24 @@ impl Own {
             let examples = work.getattr("examples")?.extract()?;
             Ok(Elsewhere { layers, start, examples })
         });
-        Experiment::new(config.clone()).elsewhere(elsewhere.map_err(own)?).build()
+        elsewhere.map_err(own)
     }
+}
+
+/// How a model does, as the learner says.
+pub fn tested(py: Python<'_>, learner: &Py<PyAny>, round: u64, parameters: Vec<f32>) -> PyResult<Tested> {
+    let vector = Bound::new(py, Vector::new(Numbers::Single(parameters)))?;
+    let (metrics, accuracies): (Metrics, Vec<f64>) =
+        learner.bind(py).call_method1("test", (round, vector))?.extract()?;
+    let mut tested = Tested { accuracies, ..Tested::default() };
+    for (name, value) in metrics {
+        match name.as_str() {
+            "loss" => tested.loss = Some(value),
+            "accuracy" => tested.accuracy = Some(value),
+            _ => tested.metrics.push((name, value)),
+        }
+    }
+    Ok(tested)
 }
 
 /// What a client's training tells: its loss, if it has one, and whatever else it measured.
@@ -76,25 +120,12 @@ impl Crew for Own {
     }
 
     fn test(&self, _: &Run<'_>, round: u64, parameters: &[f32]) -> Result<Tested> {
-        let tested = Python::attach(|py| -> PyResult<(Metrics, Vec<f64>)> {
-            let vector = Bound::new(py, Vector::new(Numbers::Single(parameters.to_vec())))?;
-            self.0.bind(py).call_method1("test", (round, vector))?.extract()
-        });
-        let (metrics, accuracies) = tested.map_err(own)?;
-        let mut tested = Tested { accuracies, ..Tested::default() };
-        for (name, value) in metrics {
-            match name.as_str() {
-                "loss" => tested.loss = Some(value),
-                "accuracy" => tested.accuracy = Some(value),
-                _ => tested.metrics.push((name, value)),
-            }
-        }
-        Ok(tested)
+        Python::attach(|py| tested(py, &self.0, round, parameters.to_vec())).map_err(own)
     }
 }
 
 /// The state of a run for whoever watches it.
-struct Rounds {
+pub struct Rounds {
     label: String,
     total: u64,
     recovered: u64,
@@ -102,7 +133,7 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn new(label: &str, total: u64) -> Self {
+    pub fn new(label: &str, total: u64) -> Self {
         Self { label: label.into(), total, recovered: 0, accuracy: None }
     }
 
@@ -110,7 +141,7 @@ impl Rounds {
         rows.iter().for_each(|row| drop(self.message(row)));
     }
 
-    fn message(&mut self, row: &Row) -> String {
+    pub fn message(&mut self, row: &Row) -> String {
         self.recovered += u64::from(row.outcome == Outcome::Recovered);
         self.accuracy = row.test_accuracy.or(self.accuracy);
         let accuracy = self.accuracy.map_or_else(String::new, |a| format!("accuracy {:.2} %, ", 100.0 * a));
@@ -142,7 +173,7 @@ fn train_into(
 }
 
 /// The end of a run as one of the call: what diverged is raised.
-fn ended(end: End) -> Result<()> {
+pub fn ended(end: End) -> Result<()> {
     end.diverged.map_or(Ok(()), |diverged| Err(diverged.into()))
 }
 
@@ -181,7 +212,7 @@ fn train(
     };
     same_process()?;
     work::listen();
-    let (crew, progress) = (Own(learner.unbind()), progress.map(Bound::unbind));
+    let (crew, progress) = (Own::new(learner.unbind()), progress.map(Bound::unbind));
     let end = py.detach(|| {
         let setting = crew.setting(config)?;
         let run = setting.run(&config.protocol)?.with_crew(&crew);
@@ -265,7 +296,7 @@ fn compare(
     };
     same_process()?;
     work::listen();
-    let (crew, progress) = (Own(learner.unbind()), progress.map(Bound::unbind));
+    let (crew, progress) = (Own::new(learner.unbind()), progress.map(Bound::unbind));
     let found = py.detach(|| {
         let setting = |config: &Config| crew.setting(config);
         let players = Players { setting: &setting, crew: &crew, stop: None };

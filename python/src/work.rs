@@ -33,10 +33,23 @@ pub struct Hooks<'py> {
     pub stop: Option<Bound<'py, PyAny>>,
 }
 
+/// What the caller is asked to do.
+type Call = Box<dyn for<'py> FnOnce(Python<'py>) + Send>;
+
+/// What goes from the work to its caller.
+enum Message {
+    Tell(String),
+    #[cfg_attr(
+        not(feature = "deploy"),
+        expect(dead_code, reason = "only parties of a deployment ask for it")
+    )]
+    Call(Call),
+}
+
 /// The caller, as the work sees it. It is shared by the threads of the work.
 pub struct Caller<'a> {
     stop: &'a AtomicBool,
-    messages: SyncSender<String>,
+    messages: SyncSender<Message>,
 }
 
 impl Caller<'_> {
@@ -59,7 +72,24 @@ impl Caller<'_> {
     /// As [`Caller::check`].
     pub fn tell(&self, message: String) -> Result<()> {
         self.check()?;
-        self.messages.send(message).map_err(|_| Error::Stopped)
+        self.messages.send(Message::Tell(message)).map_err(|_| Error::Stopped)
+    }
+
+    /// Has the caller do something with the interpreter, and waits for it.
+    ///
+    /// # Errors
+    /// As [`Caller::check`]; what is raised comes back as [`Error::Own`].
+    #[cfg(feature = "deploy")]
+    pub fn call<T: Send + 'static>(
+        &self,
+        act: impl for<'py> FnOnce(Python<'py>) -> PyResult<T> + Send + 'static,
+    ) -> Result<T> {
+        self.check()?;
+        let (answer, answers) = sync_channel(1);
+        let call = Box::new(move |py: Python<'_>| drop(answer.send(act(py))));
+        self.messages.send(Message::Call(call)).map_err(|_| Error::Stopped)?;
+        let answered = answers.recv().map_err(|_| Error::Stopped)?;
+        answered.map_err(|error| Error::Own(Box::new(error)))
     }
 }
 
@@ -84,11 +114,15 @@ pub fn run<T: Send>(
         let worker = scope.spawn(move || work(&caller));
         loop {
             let message = py.detach(|| next(&told));
-            let heard = match &message {
+            let heard = match message {
                 Err(RecvTimeoutError::Disconnected) => break,
                 // Who has raised hears nothing more.
                 _ if raised.is_some() => Ok(()),
-                Ok(message) => hear(py, hooks, Some(message), &stop),
+                Ok(Message::Tell(message)) => hear(py, hooks, Some(&message), &stop),
+                Ok(Message::Call(call)) => {
+                    call(py);
+                    hear(py, hooks, None, &stop)
+                }
                 Err(RecvTimeoutError::Timeout) => hear(py, hooks, None, &stop),
             };
             if let Err(error) = heard {
@@ -106,7 +140,7 @@ pub fn run<T: Send>(
     }
 }
 
-fn next(told: &Mutex<Receiver<String>>) -> std::result::Result<String, RecvTimeoutError> {
+fn next(told: &Mutex<Receiver<Message>>) -> std::result::Result<Message, RecvTimeoutError> {
     told.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(TICK)
 }
 
@@ -128,7 +162,7 @@ fn hear(py: Python<'_>, hooks: &Hooks<'_>, message: Option<&String>, stop: &Atom
 /// Log lines of all threads, with the level that `logging` gives them.
 static LOG: Mutex<VecDeque<(u8, String)>> = Mutex::new(VecDeque::new());
 
-/// Takes the warnings of this process from now on. The program itself, which prints them, comes before.
+/// Takes the log of this process from now on. The program itself, which prints them, comes before.
 pub fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -158,17 +192,21 @@ struct Log;
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let own = metadata.target().starts_with("seccogc");
-        *metadata.level() <= if own { Level::WARN } else { Level::ERROR }
+        *metadata.level() <= if own { Level::INFO } else { Level::ERROR }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::WARN)
+        Some(LevelFilter::INFO)
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        let level = if *event.metadata().level() == Level::ERROR { 40 } else { 30 };
+        let level = match *event.metadata().level() {
+            Level::ERROR => 40,
+            Level::WARN => 30,
+            _ => 20,
+        };
         let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
         if log.len() == LINES {
             log.pop_front();

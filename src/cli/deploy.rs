@@ -10,6 +10,7 @@ use super::progress::{Progress, View};
 use super::{Common, begin, device, finish, in_folder};
 use crate::deploy::{self, Begin};
 use crate::error::Result;
+use crate::parallel::NEVER;
 use crate::train::Setting;
 
 pub const SERVE_EXAMPLES: &str = "Examples:\n  \
@@ -139,7 +140,10 @@ pub fn serve(args: &Serve) -> Result<()> {
         let start = if args.resume.is_some() { Begin::Resume(folder) } else { Begin::New(folder) };
         let view = View::of(common.quiet, false);
         let mut progress = Progress::new(config.protocol.kind(), config.rounds, view);
-        let end = deploy::serve(&run, &start, &mut |row| progress.row(row))?;
+        let end = deploy::serve(&run, &start, &mut |row| {
+            progress.row(row);
+            Ok(())
+        })?;
         progress.finish(&end);
         finish("serve", folder, &end, common)
     })
@@ -151,12 +155,12 @@ pub fn join(args: &Join) -> Result<()> {
         server: args.server.clone(),
         name: args.name.clone(),
         pki: args.pki.clone(),
-        data: args.data.clone(),
+        work: deploy::Work::Data { data: args.data.clone(), device: args.device.parse()? },
         listen: args.listen.clone(),
-        device: args.device.parse()?,
         patience: Duration::from_secs(args.patience),
         policy: args.policy.as_deref().map(deploy::policy::Policy::load).transpose()?.unwrap_or_default(),
         ledger: args.ledger.clone(),
+        stop: &NEVER,
     })
 }
 

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use zenoh::query::Query;
 use zenoh::{Session, Wait};
 
-use super::examples::examples;
 use super::ledger::Ledger;
 use super::message::{
     DIVERGED, Entry, Hex, Order, Signed, VERSION, Welcome, digest, from_json, of_server, to_json, told,
@@ -19,32 +18,28 @@ use super::roster::{About, Member, Roster, weights};
 use super::server::check;
 use super::shelf::Shelf;
 use super::statement::{Authority, Signer, Topic};
+use super::task::{Task, Work, own_round};
 use super::transport::{Identity, Place, Pulled, ROOT, ask, open, peer_name, pull};
 use crate::config::{Config, is_name};
-use crate::data::Dataset;
 use crate::error::{Error, Result, count};
-use crate::learn::{Device, Learner, LocalUpdate, learner};
+use crate::learn::LocalUpdate;
 use crate::party::agreement::{KeyPair, entropy};
 use crate::party::seat::{public_of, scheme_of};
 use crate::protocol::Update;
 use crate::train::{LocalRound, Trained, mean_count, not_finite};
 
 /// What `seccogc join` was asked for.
-#[derive(Clone, Debug)]
-pub struct Join {
+pub struct Join<'a> {
     /// Where the server listens, HOST:PORT.
     pub server: String,
     /// The client's name, as in its certificate.
     pub name: String,
     /// Folder with `ca.crt`, `NAME.crt` and `NAME.key`.
     pub pki: PathBuf,
-    /// A file or folder of own examples, or the name of a published dataset for the part of it that the
-    /// configuration gives this client.
-    pub data: PathBuf,
+    /// What the client trains, and on what.
+    pub work: Work<'a>,
     /// Where other clients may connect directly, HOST:PORT.
     pub listen: Option<String>,
-    /// Where the neural network computes.
-    pub device: Device,
     /// How long the server may be silent.
     pub patience: Duration,
     /// What the client insists on.
@@ -52,6 +47,8 @@ pub struct Join {
     /// Where the client writes down what it took part in; by default `NAME.ledger.json` beside its
     /// certificate.
     pub ledger: Option<PathBuf>,
+    /// Set when the client is to end, after the round under way.
+    pub stop: &'a AtomicBool,
 }
 
 /// Takes part in a run until the server says that it is over.
@@ -60,7 +57,7 @@ pub struct Join {
 /// A server that stays silent, speaks another version, does not prove its name or asks for what the policy
 /// forbids; an announcement that its members did not sign; certificates or data that cannot be read; a
 /// configuration that breaks a rule.
-pub fn join(options: &Join) -> Result<()> {
+pub fn join(options: &Join<'_>) -> Result<()> {
     if !is_name(&options.name) {
         let rule = "is not a name; give 1 to 63 letters, digits, \"-\" and \"_\"";
         return Err(Error::Refused(format!("--name {}: {rule}", options.name)));
@@ -74,7 +71,7 @@ pub fn join(options: &Join) -> Result<()> {
     let path =
         options.ledger.clone().unwrap_or_else(|| options.pki.join(format!("{}.ledger.json", options.name)));
     let mut ledger = Ledger::open(&path)?;
-    let session = open(&identity, &place, options.patience)?;
+    let session = connect(&identity, &place, options)?;
     if options.listen.is_none() {
         // Others that connect have names of their own; then the welcome alone proves who the server is.
         let name = peer_name(&session)?;
@@ -119,10 +116,28 @@ pub fn join(options: &Join) -> Result<()> {
     }
 }
 
+/// How long one attempt to connect lasts: a wish to stop is heard between two of them.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Opens a session, again and again for as long as the server may be silent.
+fn connect(identity: &Identity<'_>, place: &Place<'_>, options: &Join<'_>) -> Result<Session> {
+    let begun = Instant::now();
+    loop {
+        let (attempt, left) = (Instant::now(), options.patience.saturating_sub(begun.elapsed()));
+        let slice = ATTEMPT.min(left);
+        match open(identity, place, slice) {
+            _ if options.stop.load(Ordering::Relaxed) => return Err(Error::Stopped),
+            // What is refused at once will be refused again.
+            Err(_) if left > slice && attempt.elapsed() >= slice => {}
+            answer => return answer,
+        }
+    }
+}
+
 /// The way to the server.
 struct Line<'a> {
     session: &'a Session,
-    options: &'a Join,
+    options: &'a Join<'a>,
     signer: Signer,
     authority: Authority,
 }
@@ -135,8 +150,9 @@ impl Line<'_> {
         let mut warned = Instant::now();
         loop {
             let until = end.min(Instant::now() + Duration::from_secs(3));
-            match ask(self.session, &selector, payload.clone(), until, &AtomicBool::new(false)) {
+            match ask(self.session, &selector, payload.clone(), until, self.options.stop) {
                 Some((answer, _)) => return Ok(answer),
+                None if self.options.stop.load(Ordering::Relaxed) => return Err(Error::Stopped),
                 None if Instant::now() >= end => {
                     return Err(Error::Refused(format!(
                         "no answer from the server at {} for {} s; does it run, and is `{}` in its deploy.names?",
@@ -177,9 +193,7 @@ struct Participant<'a> {
     config: Config,
     /// The place of the client among all names.
     index: usize,
-    dataset: Dataset,
-    shard: Vec<usize>,
-    learner: Box<dyn Learner>,
+    task: Task<'a>,
     /// What the run may cost beyond its sums, where the policy asks.
     epsilon: Option<f64>,
 }
@@ -208,19 +222,17 @@ impl<'a> Participant<'a> {
         let index = config.deploy.names.iter().position(|name| *name == options.name);
         let index =
             index.ok_or_else(|| of_server(format!("its configuration does not know `{}`", options.name)))?;
-        let (dataset, shard) = examples(&options.data, index, &mut config, &welcome)?;
-        options.policy.work(&config, dataset.train.shape(), dataset.classes, shard.len())?;
-        let learner = learner(&config.model, &config.solver, &dataset, options.device.clone())?;
-        let coordinates = config.solver.solver().coordinates(learner.parameters());
+        let task = Task::new(options, index, &mut config, &welcome)?;
+        let coordinates = config.solver.solver().coordinates(task.parameters());
         let about = About { run: welcome.run, digest };
         let epsilon = options.policy.cost(&config, about, coordinates, ledger)?;
         tracing::info!(
             "joined as {} with {}: {}",
             options.name,
-            count(shard.len(), "example"),
+            count(task.examples(), "example"),
             agreed(&config, epsilon, options.policy.delta)
         );
-        Ok(Self { line, shelf, about, config, index, dataset, shard, learner, epsilon })
+        Ok(Self { line, shelf, about, config, index, task, epsilon })
     }
 
     /// A fresh key pair for a round, and the entry that says so.
@@ -234,7 +246,7 @@ impl<'a> Participant<'a> {
             nonce: Hex(*entropy()?.bytes()),
             name: self.line.options.name.clone(),
             public: Hex(keys.public()),
-            examples: self.shard.len() as u64,
+            examples: self.task.examples() as u64,
         };
         Ok((keys, self.line.signer.sign(Topic::Entry, &entry)?))
     }
@@ -306,8 +318,11 @@ impl<'a> Participant<'a> {
             }
             self.shelf.begin(round);
             let played = self.in_round(&roster, start, |client| self.play(client, &roster, &keys, start));
-            if let Err(error) = played {
-                tracing::warn!("round {round}: {error}");
+            match played {
+                // The client's own program has failed, or wants an end.
+                Err(error @ (Error::Own(_) | Error::Stopped)) => return Err(error),
+                Err(error) => tracing::warn!("round {round}: {error}"),
+                Ok(()) => {}
             }
             round += 1;
             // The key pair served this round only, whatever became of it.
@@ -323,7 +338,7 @@ impl<'a> Participant<'a> {
         act: impl FnOnce(&OfClient<'_>) -> Result<()>,
     ) -> Result<()> {
         let &Roster { round, ref members, own, .. } = roster;
-        let len = self.config.solver.solver().coordinates(self.learner.parameters());
+        let len = self.config.solver.solver().coordinates(self.task.parameters());
         let scheme =
             scheme_of(&self.config, members.len(), &public_of(&self.config, &weights(members), len))?;
         let deadlines = deadlines(scheme.phases(), start, &self.config.deploy);
@@ -350,7 +365,7 @@ impl<'a> Participant<'a> {
             client.is_silent("the model did not come in time");
             return Ok(());
         };
-        let (update, how) = self.train(round, &global, members, own);
+        let (update, how) = self.train(round, &global, members, own)?;
         if let Some(what) = not_finite(&update.delta, &how) {
             let remedy = what.remedy();
             tracing::warn!(
@@ -368,7 +383,7 @@ impl<'a> Participant<'a> {
 
     /// The global model, `None` when it is late.
     fn model(&self, round: u64, announced: Hex, deadline: Instant) -> Result<Option<Vec<f32>>> {
-        let d = self.learner.parameters();
+        let d = self.task.parameters();
         let key = format!("{ROOT}/server/{}/model/{round}", self.line.options.name);
         let refuse = |problem: String| Err(of_server(problem));
         let bytes = match pull(self.line.session, &key, 4 * d, deadline, &AtomicBool::new(false)) {
@@ -392,27 +407,36 @@ impl<'a> Participant<'a> {
     }
 
     /// What the client would send, and how its training went.
-    fn train(&self, round: u64, global: &[f32], members: &[Member], own: u16) -> (Update, LocalUpdate) {
+    fn train(
+        &self,
+        round: u64,
+        global: &[f32],
+        members: &[Member],
+        own: u16,
+    ) -> Result<(Update, LocalUpdate)> {
         let weights = weights(members);
         let examples = members.iter().map(|member| member.examples as usize);
-        let solver = self.config.solver.solver();
-        let work = LocalRound {
-            config: &self.config,
-            solver,
-            learner: &*self.learner,
-            examples: &self.dataset.train,
-            shard: &self.shard,
-            client: self.index,
-            round,
-            global,
-            carried: None,
-            control: &[],
-            own_control: None,
-            mean_count: mean_count(solver, examples, &weights),
-            copies: 1,
+        let (config, index) = (&self.config, self.index);
+        let Trained { sent, how, .. } = match &self.task {
+            Task::Own(work) => own_round(*work, config, index, round, global)?,
+            Task::Built { dataset, shard, learner } => LocalRound {
+                config,
+                solver: config.solver.solver(),
+                learner: &**learner,
+                examples: &dataset.train,
+                shard,
+                client: index,
+                round,
+                global,
+                carried: None,
+                control: &[],
+                own_control: None,
+                mean_count: mean_count(config.solver.solver(), examples, &weights),
+                copies: 1,
+            }
+            .train(),
         };
-        let Trained { sent, how, .. } = work.train();
-        (Update { weight: weights[usize::from(own)], delta: Arc::new(sent) }, how)
+        Ok((Update { weight: weights[usize::from(own)], delta: Arc::new(sent) }, how))
     }
 }
 

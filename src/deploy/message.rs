@@ -10,7 +10,7 @@ use crate::error::Error;
 pub const MOST: usize = 1 << 22;
 
 /// The version of the conversation; others are refused.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What the server holds for the cohort of a round that is over: nobody need wait for shares any more.
 pub const DONE: &[u8] = b"done";
@@ -19,7 +19,7 @@ pub const DONE: &[u8] = b"done";
 pub const DIVERGED: &str = "its update is not finite";
 
 /// 32 bytes, written in hexadecimal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hex(pub [u8; 32]);
 
@@ -114,7 +114,7 @@ pub fn digest(bytes: &[u8]) -> Hex {
 
 /// What a client must know before its first round. Its digest stands for the protocol: clients that were
 /// welcomed to different things do not play together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Welcome {
     /// [`VERSION`].
@@ -131,6 +131,9 @@ pub struct Welcome {
     pub mean: Vec<f64>,
     /// Standard deviation per channel or feature, of the server's examples.
     pub std: Vec<f64>,
+    /// Names and shapes of the parameters of a model that the clients' own programs train, of whose examples
+    /// the server knows nothing; empty for a model of the configuration.
+    pub layers: Vec<(String, Vec<usize>)>,
 }
 
 /// A client is ready for a round: signed by it, and handed on to the others of the cohort.

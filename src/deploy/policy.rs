@@ -260,14 +260,22 @@ impl Policy {
     /// # Errors
     /// The rule that it breaks; a model that does not fit the examples.
     pub fn work(&self, config: &Config, shape: [usize; 3], classes: usize, examples: usize) -> Result<()> {
-        let parameters = config.model.size(shape, classes).map_err(|error| error.within("model"))?;
-        if parameters > self.most_parameters {
-            let rule = format!("{parameters} parameters, and `most_parameters` is {}", self.most_parameters);
-            return Err(broken(rule));
-        }
+        self.parameters(config.model.size(shape, classes).map_err(|error| error.within("model"))?)?;
         let steps = config.solver.solver().steps(examples);
         if steps > self.most_steps {
             return Err(broken(format!("{steps} local steps, and `most_steps` is {}", self.most_steps)));
+        }
+        Ok(())
+    }
+
+    /// Whether a client may be given a model of so many parameters.
+    ///
+    /// # Errors
+    /// More than the policy allows.
+    pub fn parameters(&self, parameters: usize) -> Result<()> {
+        if parameters > self.most_parameters {
+            let rule = format!("{parameters} parameters, and `most_parameters` is {}", self.most_parameters);
+            return Err(broken(rule));
         }
         Ok(())
     }

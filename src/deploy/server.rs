@@ -28,7 +28,7 @@ use crate::party::seat::{public_of, scheme_of};
 use crate::precision;
 use crate::protocol::{Decoded, Reason};
 use crate::record::{End, Outcome, Row, RunDir, write_durably};
-use crate::train::{Run, State};
+use crate::train::{Run, State, Tested};
 
 /// What the server writes down before it announces a round: a round number is announced once, even by a
 /// server that is killed and started again, so that no client answers for one round in two cohorts.
@@ -122,7 +122,7 @@ pub fn check(config: &Config) -> Result<()> {
 /// # Errors
 /// A configuration that cannot be deployed, certificates or run folders that cannot be read or written, an
 /// address in use.
-pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) -> Result<End> {
+pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row) -> Result<()>) -> Result<End> {
     let config = run.config();
     check(&config)?;
     let (state, directory, journal) = match begin {
@@ -194,7 +194,7 @@ pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row)) ->
 }
 
 fn welcome(run: &Run<'_>, config: &Config, id: Hex) -> Result<Welcome> {
-    let dataset = run.setting().dataset();
+    let setting = run.setting();
     let mut config = config.clone();
     // Where the server keeps its own files is nobody's business.
     config.data.dir = None;
@@ -202,14 +202,16 @@ fn welcome(run: &Run<'_>, config: &Config, id: Hex) -> Result<Welcome> {
         *path = "own".into();
     }
     config.deploy.pki = "pki".into();
+    let blank = Welcome { version: VERSION, run: id, config: config.to_toml()?, ..Welcome::default() };
+    let Some(dataset) = setting.examples_here() else {
+        return Ok(Welcome { layers: setting.layers(), ..blank });
+    };
     Ok(Welcome {
-        version: VERSION,
-        run: id,
-        config: config.to_toml()?,
         classes: dataset.class_names.clone(),
         shape: dataset.train.shape(),
         mean: dataset.normalisation.mean.clone(),
         std: dataset.normalisation.std.clone(),
+        ..blank
     })
 }
 
@@ -258,7 +260,7 @@ impl Exchange {
 }
 
 impl Server<'_> {
-    fn rounds(&mut self, mut state: State, observe: &mut dyn FnMut(&Row)) -> Result<End> {
+    fn rounds(&mut self, mut state: State, observe: &mut dyn FnMut(&Row) -> Result<()>) -> Result<End> {
         let stop = self.config.evaluation.stop();
         let mut rows = self.directory.rows()?;
         // The last process may have been killed between the checkpoint and the best model.
@@ -271,7 +273,7 @@ impl Server<'_> {
         while state.round < self.journal.announced {
             state.round += 1;
             tracing::warn!("round {} was interrupted: an outage", state.round);
-            let row = self.row(&state, 0, None, (Outcome::Outage, Some(Reason::Links)), 0.0);
+            let row = self.row(&state, 0, None, (Outcome::Outage, Some(Reason::Links)), 0.0)?;
             rows.push(row);
             self.keep(&state, &rows, observe)?;
         }
@@ -302,14 +304,18 @@ impl Server<'_> {
     }
 
     /// Keeps the last of the rows, and the state after it.
-    fn keep(&mut self, state: &State, rows: &[Row], observe: &mut dyn FnMut(&Row)) -> Result<()> {
+    fn keep(
+        &mut self,
+        state: &State,
+        rows: &[Row],
+        observe: &mut dyn FnMut(&Row) -> Result<()>,
+    ) -> Result<()> {
         let Some(row) = rows.last() else { return Ok(()) };
         self.directory.append(row, &[])?;
         state.save(&self.directory.path().join("checkpoint.bin"), &self.run.fingerprint())?;
         self.run.keep_best(state, rows, &self.directory)?;
         self.hub.page.update(|status| status.row(row.clone()));
-        observe(row);
-        Ok(())
+        observe(row)
     }
 
     fn round(&mut self, state: &mut State, first: bool) -> Result<Row> {
@@ -361,7 +367,7 @@ impl Server<'_> {
                 if included.len() == members.len() { Outcome::Recovered } else { Outcome::Partial }
             }
         };
-        let row = self.row(state, members.len(), Some(exchange), (outcome, reason), seconds);
+        let row = self.row(state, members.len(), Some(exchange), (outcome, reason), seconds)?;
         match row.test_loss {
             Some(loss) if !loss.is_finite() => Err(diverged(NotFinite::TestLoss).into()),
             _ => Ok(row),
@@ -423,14 +429,13 @@ impl Server<'_> {
         exchange: Option<Exchange>,
         (outcome, reason): (Outcome, Option<Reason>),
         seconds: f64,
-    ) -> Row {
+    ) -> Result<Row> {
         let round = state.round;
         let clock = Instant::now();
         let tested = exchange.is_some()
             && (round.is_multiple_of(self.config.evaluation.every) || round == self.config.rounds);
-        let setting = self.run.setting();
-        let test = tested.then(|| setting.learner().evaluate(&state.parameters, &setting.dataset().test));
-        Row {
+        let tested = if tested { self.run.tested_by_crew(state)? } else { Tested::default() };
+        Ok(Row {
             outcome,
             reason,
             cohort,
@@ -440,11 +445,12 @@ impl Server<'_> {
             bytes_client_server: exchange.as_ref().map_or(0, |exchange| exchange.bytes_sums),
             // Clients do not tell.
             train_loss: f64::NAN,
-            test_loss: test.as_ref().map(|test| test.loss),
-            test_accuracy: test.as_ref().map(|test| test.accuracy),
+            metrics: self.run.metrics(&[], &[], &tested)?,
+            test_loss: tested.loss,
+            test_accuracy: tested.accuracy,
             seconds_coding: seconds,
             seconds_evaluation: clock.elapsed().as_secs_f64(),
             ..Row::blank(round)
-        }
+        })
     }
 }

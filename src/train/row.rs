@@ -67,8 +67,14 @@ impl Run<'_> {
         Ok(tested)
     }
 
+    /// How the model does, by the run's crew.
+    #[cfg(feature = "deploy")]
+    pub(crate) fn tested_by_crew(&self, state: &State) -> Result<Tested> {
+        self.crew.test(self, state.round, &state.parameters)
+    }
+
     /// The columns of what a learner of one's own measured in a round of `members`, who trained like this.
-    pub(super) fn metrics(&self, members: &[u16], trained: &[Trained], tested: &Tested) -> Result<Metrics> {
+    pub(crate) fn metrics(&self, members: &[u16], trained: &[Trained], tested: &Tested) -> Result<Metrics> {
         let counts = self.setting.counts();
         let mut means: Vec<(&str, f64, f64)> = Vec::new();
         for (k, own) in members.iter().zip(trained) {

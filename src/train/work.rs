@@ -132,6 +132,15 @@ impl Setting {
         }
     }
 
+    /// The examples of this program, where the clients' are here.
+    #[cfg(feature = "deploy")]
+    pub(crate) fn examples_here(&self) -> Option<&Dataset> {
+        match &self.work {
+            Work::Here(here) => Some(&here.dataset),
+            Work::Elsewhere(_) => None,
+        }
+    }
+
     pub(crate) fn dataset(&self) -> &Dataset {
         &self.here().dataset
     }
