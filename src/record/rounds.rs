@@ -72,7 +72,8 @@ impl Rounds {
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(refuse)?;
         let empty = file.metadata().map_err(Error::io("read", path))?.len() == 0;
         let mut file = csv::WriterBuilder::new().has_headers(false).from_writer(file);
-        let own = if empty { Vec::new() } else { own_columns(path)? };
+        let own =
+            if empty { Vec::new() } else { open(path, false)?.1.into_iter().map(|(_, name)| name).collect() };
         if empty {
             write_header(&mut file, &own)?;
             file.flush().map_err(refuse)?;
@@ -108,30 +109,38 @@ pub(super) fn keep_up_to(round: u64, path: &Path) -> Result<()> {
 
 /// `torn`: up to the first line that is not a round.
 fn rows(path: &Path, torn: bool) -> Result<Vec<Row>> {
-    let refuse = |error| Error::file(path, format!("not a table of this kind: {error}"));
-    let (file, _) = bounds::open(path)?;
-    let mut reader = csv::ReaderBuilder::new().flexible(torn).from_reader(file);
-    let header = reader.headers().map_err(refuse)?.clone();
+    let (mut reader, own) = open(path, torn)?;
+    let header = reader.headers().map_err(|error| not_rounds(path, &error))?.clone();
     let row = |record: csv::Result<csv::StringRecord>| -> csv::Result<Row> {
         let record = record?;
-        let own = header.iter().zip(&record).filter(|(name, _)| !COLUMNS.iter().any(|known| known == name));
-        let metrics = own.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect();
+        let metric =
+            |(place, name): &(usize, String)| Some((name.clone(), record.get(*place)?.parse().ok()?));
+        let metrics = own.iter().filter_map(metric).collect();
         Ok(Row { metrics, ..record.deserialize(Some(&header))? })
     };
     let records = reader.into_records().map(row);
     if torn {
-        Ok(records.map_while(Result::ok).collect())
-    } else {
-        records.collect::<Result<_, _>>().map_err(refuse)
+        return Ok(records.map_while(Result::ok).collect());
     }
+    records.collect::<Result<_, _>>().map_err(|error| not_rounds(path, &error))
 }
 
-fn own_columns(path: &Path) -> Result<Vec<String>> {
+/// Columns and their places.
+type Places = Vec<(usize, String)>;
+
+/// A table, and the columns that not every run has, with their places.
+fn open(path: &Path, flexible: bool) -> Result<(csv::Reader<File>, Places)> {
     let (file, _) = bounds::open(path)?;
-    let mut reader = csv::Reader::from_reader(file);
-    let refuse = |error| Error::file(path, format!("not a table of this kind: {error}"));
-    let header = reader.headers().map_err(refuse)?;
-    Ok(header.iter().filter(|name| !COLUMNS.iter().any(|known| known == name)).map(str::to_owned).collect())
+    let mut reader = csv::ReaderBuilder::new().flexible(flexible).from_reader(file);
+    let header = reader.headers().map_err(|error| not_rounds(path, &error))?;
+    let is_own = |(_, name): &(usize, &str)| !COLUMNS.iter().any(|known| known == name);
+    let own =
+        header.iter().enumerate().filter(is_own).map(|(place, name)| (place, name.to_owned())).collect();
+    Ok((reader, own))
+}
+
+fn not_rounds(path: &Path, error: &csv::Error) -> Error {
+    Error::file(path, format!("not a table of this kind: {error}"))
 }
 
 fn add_columns(own: &mut Vec<String>, row: &Row) {
