@@ -174,20 +174,25 @@ impl Secrets {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::crypto::TAG_BYTES;
     use crate::keys::{KeyKind, pairwise_mask};
 
     fn cohort(context: &[u8]) -> Vec<Secrets> {
-        let pairs: Vec<KeyPair> = (0..5).map(|_| KeyPair::generate().unwrap()).collect();
+        cohort_of(5, context)
+    }
+
+    /// The secrets of so many clients who have agreed.
+    pub(in crate::party) fn cohort_of(clients: u16, context: &[u8]) -> Vec<Secrets> {
+        let pairs: Vec<KeyPair> = (0..clients).map(|_| KeyPair::generate().unwrap()).collect();
         let public: Vec<[u8; 32]> = pairs.iter().map(KeyPair::public).collect();
         (0..).zip(&pairs).map(|(k, pair)| pair.agree(k, &public, context).unwrap()).collect()
     }
 
     /// Every stream of a cohort, from whichever of its two clients comes first: the dealer who knows all
     /// secrets.
-    struct Dealer<'a>(&'a [Secrets]);
+    pub(in crate::party) struct Dealer<'a>(pub &'a [Secrets]);
 
     impl<S: Sample> KeySource<S> for Dealer<'_> {
         fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {

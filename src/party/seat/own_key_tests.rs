@@ -3,7 +3,7 @@ use std::fmt::Debug;
 use super::*;
 use crate::algebra::field::{M31, M61};
 use crate::network::Perfect;
-use crate::party::agreement::KeyPair;
+use crate::party::agreement::tests::{Dealer, cohort_of};
 use crate::protocol::Secret;
 use crate::protocol::exchange::run;
 use crate::protocol::groupwise::Groupwise;
@@ -17,26 +17,7 @@ const LEN: usize = 11;
 const ROUND: u64 = 5;
 
 fn cohort() -> Vec<Secrets> {
-    let pairs: Vec<KeyPair> = (0..M).map(|_| KeyPair::generate().unwrap()).collect();
-    let public: Vec<[u8; 32]> = pairs.iter().map(KeyPair::public).collect();
-    (0..).zip(&pairs).map(|(k, pair)| pair.agree(k, &public, b"own keys").unwrap()).collect()
-}
-
-/// Every stream of a cohort, each from whom its name has first: the dealer who knows all secrets.
-struct Dealer<'a>(&'a [Secrets]);
-
-impl<S: Sample> KeySource<S> for Dealer<'_> {
-    fn fill(&self, name: KeyStream, chunk: usize, out: &mut [S]) {
-        self.0[usize::from(name.a)].fill(name, chunk, out);
-    }
-
-    fn noise(&self, name: KeyStream, chunk: usize, out: &mut [S::Draw]) {
-        KeySource::<S>::noise(&self.0[usize::from(name.a)], name, chunk, out);
-    }
-
-    fn coins(&self, name: KeyStream, chunk: usize, out: &mut [u8]) {
-        KeySource::<S>::coins(&self.0[usize::from(name.a)], name, chunk, out);
-    }
+    cohort_of(M, b"own keys")
 }
 
 struct Constant(u64);
