@@ -47,6 +47,12 @@ impl KeyPair {
     }
 }
 
+/// A client's sum, if it has one, and whose shares were refused, with the rule.
+type Sum<'py> = (Option<Bound<'py, PyBytes>>, Vec<(u16, String)>);
+
+/// Whose updates a sum holds, and the sum; or why there is none.
+type Ended<'py> = (Option<(Vec<u16>, Bound<'py, PyBytes>)>, Option<String>);
+
 /// A client in a round: every call makes it anew from its key pair and its update, and gives the same bytes.
 #[pyclass(frozen, module = "seccogc._native")]
 struct Seat {
@@ -61,7 +67,7 @@ impl Seat {
     /// The client at `place` of a cohort with these weights and public keys, and its update, 32-bit floats in
     /// little-endian order. `context` is what all of the cohort must have seen alike.
     #[new]
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "what a client knows of a round")]
     fn new(
         py: Python<'_>,
         config: &Bound<'_, Resolved>,
@@ -112,12 +118,7 @@ impl Seat {
 
     /// Its sum from the sealed shares that came, by sender; None where some are missing that it needs. And
     /// whose shares were refused, with the rule.
-    #[allow(clippy::type_complexity)]
-    fn sum<'py>(
-        &self,
-        py: Python<'py>,
-        shares: BTreeMap<u16, PyBackedBytes>,
-    ) -> PyResult<(Option<Bound<'py, PyBytes>>, Vec<(u16, String)>)> {
+    fn sum<'py>(&self, py: Python<'py>, shares: BTreeMap<u16, PyBackedBytes>) -> PyResult<Sum<'py>> {
         same_process()?;
         let Summed { sum, refused } = py
             .detach(|| {
@@ -163,11 +164,7 @@ impl Decoder {
 
     /// The places of the clients in the sum, and the sum, 64-bit floats in little-endian order. In an outage
     /// its reason. Only once.
-    #[allow(clippy::type_complexity)]
-    fn decode<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Option<(Vec<u16>, Bound<'py, PyBytes>)>, Option<String>)> {
+    fn decode<'py>(&self, py: Python<'py>) -> PyResult<Ended<'py>> {
         same_process()?;
         let decoded = py
             .detach(|| {
