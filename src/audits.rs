@@ -15,6 +15,7 @@ use crate::network::Network;
 use crate::parallel::{NEVER, goes_on};
 use crate::participation::{ParticipationConfig, check_shown};
 use crate::plan;
+use crate::privacy::view::Coalition;
 use crate::protocol::{Aggregator, ProtocolConfig};
 use crate::seed::Seed;
 use crate::train::divide;
@@ -153,6 +154,15 @@ impl<'a> Subject<'a> {
     #[must_use]
     pub fn smallest(&self) -> usize {
         self.cases.iter().map(|case| case.weights.clients()).min().unwrap_or(self.config.clients)
+    }
+
+    /// The adversaries that the flags `--coalition` and `--all-coalitions` name.
+    ///
+    /// # Errors
+    /// A coalition that is not one of the smallest round.
+    pub fn adversaries(&self, coalition: Option<&str>, all: usize) -> Result<Adversaries> {
+        let coalition = coalition.map(|text| Coalition::parse(text, self.smallest())).transpose()?;
+        Ok(Adversaries { all, coalition })
     }
 
     /// One audit for every protocol and number of clients; numbers for which there is no scheme are outages,

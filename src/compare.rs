@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::config::{Config, slug};
-use crate::error::{Diverged, Result};
+use crate::error::{Diverged, Error, Result};
 use crate::record::{End, Played, Row, claim, keep_seeds, to_csv, write_atomically};
 use crate::report::{self, Series, Summary, summarise};
 use crate::train::{Crew, Setting};
@@ -37,8 +37,9 @@ pub struct Players<'a> {
     pub setting: &'a dyn Fn(&Config) -> Result<Setting>,
     /// Trains and tests the clients.
     pub crew: &'a dyn Crew,
-    /// Set when the comparison is to end before its next client, with [`Error::Stopped`](crate::Error).
-    pub stop: Option<&'a AtomicBool>,
+    /// Set when the comparison is to end before its next client, with
+    /// [`Error::Stopped`].
+    pub stop: &'a AtomicBool,
 }
 
 /// A run that is over, or has diverged.
@@ -62,6 +63,22 @@ pub struct Comparison {
     pub series: Vec<Series>,
     /// The runs that diverged.
     pub diverged: Vec<Diverged>,
+}
+
+impl Comparison {
+    /// An error where every run diverged.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`], of the first run.
+    pub fn unless_all_diverged(&self) -> Result<()> {
+        match self.diverged[..] {
+            [first, ..] if self.diverged.len() == self.summaries.len() => {
+                let remedy = format!("so did every run of the comparison; {}", first.what.remedy());
+                Err(Error::Diverged { diverged: first, remedy })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Trains every contender of `[[compare]]` with every seed into `folder`, which must be new or empty, and

@@ -109,7 +109,7 @@ pub mod vote;
 
 pub use client::{Join, join};
 pub use server::{Begin, serve};
-pub use task::{LocalWork, Turn, Work};
+pub use task::{LocalWork, Work};
 
 /// The server's answer to a client that was welcomed to another run.
 const OTHER_RUN: &str = "another run has begun";

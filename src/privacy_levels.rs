@@ -20,7 +20,6 @@ use crate::config::{Config, Contender, PrivacyConfig};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::learn::Device;
-use crate::parallel::goes_on;
 use crate::protocol::cogc::SecCoGcConfig;
 use crate::protocol::{Arithmetic, Decoded, PartyId, ProtocolConfig, Update};
 use crate::record::{Measures, Played};
@@ -145,7 +144,7 @@ pub fn accuracy(
             let contender = Contender { protocol, ..config.compare[i].clone() };
             let run =
                 setting.contender(&contender).map_err(|error| error.within(&format!("compare[{i}]")))?;
-            Ok((config.compare[i].name.as_str(), run))
+            Ok((config.compare[i].name.as_str(), run.with_stop(stop)))
         });
         // Every run is built before the first one starts, so that a wrong last one costs nothing.
         for (name, run) in runs.collect::<Result<Vec<_>>>()? {
@@ -158,7 +157,7 @@ pub fn accuracy(
                 continue;
             }
             let entries = lossless(name, scheme, config.outage.attempts(), &assumptions)?;
-            let measures = Measures::of(&play(&run, config.rounds, stop)?, None);
+            let measures = Measures::of(&play(&run, config.rounds)?, None);
             let worst = |server: bool, of: &dyn Fn(&Entry) -> f64| {
                 entries.iter().filter(|entry| (entry.layer == "server") == server).map(of).fold(0.0, f64::max)
             };
@@ -189,10 +188,9 @@ pub fn accuracy(
 }
 
 /// So many rounds, fewer where one diverges.
-fn play(run: &Run<'_>, rounds: u64, stop: &AtomicBool) -> Result<Played> {
+fn play(run: &Run<'_>, rounds: u64) -> Result<Played> {
     let (mut state, mut played) = (run.start(), Played::default());
     while state.round < rounds {
-        goes_on(stop)?;
         match run.round(&mut state) {
             Ok((row, _)) => played.rows.push(row),
             Err(Error::Diverged { diverged, .. }) => {

@@ -10,6 +10,7 @@ pub(crate) mod ranks;
 mod row;
 mod start;
 mod step;
+mod turn;
 mod work;
 
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ use crate::record::{Checkpoint, ClientRow, Outcome, Row};
 pub(crate) use clients::divide;
 pub use clients::shards;
 pub(crate) use clients::{LocalRound, mean_count};
-pub use crew::{Alone, Crew, Tested, Trained};
+pub use crew::{Alone, Crew};
 pub use directory::BEST;
 #[cfg(feature = "deploy")]
 pub(crate) use divergence::not_finite;
@@ -34,6 +35,9 @@ pub use experiment::{Experiment, Setting};
 use row::{Stopwatch, mean_loss};
 pub use start::{last_weights, weights};
 pub(crate) use step::relative_error;
+#[cfg(feature = "deploy")]
+pub(crate) use turn::update;
+pub use turn::{Tested, Trained, Turn};
 pub use work::Elsewhere;
 
 /// The state between two rounds.
@@ -60,7 +64,7 @@ pub struct Run<'a> {
     aggregator: Arc<dyn Aggregator>,
     crew: &'a dyn Crew,
     /// Set when the run is to end before its next client.
-    stop: Option<&'a AtomicBool>,
+    stop: &'a AtomicBool,
     /// The clients that were named because they diverged.
     warned: Mutex<BTreeSet<u16>>,
 }
@@ -75,8 +79,8 @@ impl<'a> Run<'a> {
     /// The run as one that ends before its next client once `stop` is set, with [`crate::Error::Stopped`] and
     /// the state of the last whole round.
     #[must_use]
-    pub fn with_stop(self, stop: impl Into<Option<&'a AtomicBool>>) -> Self {
-        Self { stop: stop.into(), ..self }
+    pub fn with_stop(self, stop: &'a AtomicBool) -> Self {
+        Self { stop, ..self }
     }
 }
 

@@ -5,19 +5,16 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use seccogc::deploy::policy::Policy;
-use seccogc::deploy::{self, Begin, LocalWork, Turn, Work, pki};
+use seccogc::deploy::{self, Begin, LocalWork, Work, pki};
 use seccogc::error::{Error, Result};
-use seccogc::record::Played;
-use seccogc::report::plot_run;
-use seccogc::train::{Crew, Experiment, Run, State, Tested, Trained};
+use seccogc::train::{Crew, Experiment, Run, State, Tested, Trained, Turn};
 
 use crate::config::Resolved;
 use crate::errors::Raised;
-use crate::train::{Own, Rounds, ended, tested};
+use crate::train::{Own, Rounds, ended, seed, tested, titled};
 use crate::vector::{Numbers, Vector};
-use crate::work::{self, Caller, Hooks};
-
-type Any<'py> = Option<Bound<'py, PyAny>>;
+use crate::verbs::drawn;
+use crate::work::{self, Any, Caller, Hooks};
 
 /// The tests of a server, which the caller's thread carries out. Clients train elsewhere.
 struct Tests<'a> {
@@ -59,8 +56,7 @@ fn serve(
         let begin = if resume { Begin::Resume(&out) } else { Begin::New(&out) };
         let mut rounds = Rounds::new("", config.rounds);
         let end = deploy::serve(&run, &begin, &mut |row| caller.tell(rounds.message(row)))?;
-        let name = out.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        plot_run(&Played::read(&out)?, &name, &out.join("accuracy"))?;
+        drawn(&out, &titled(&out))?;
         Ok(end)
     });
     ended(end?).raised(py)
@@ -87,8 +83,7 @@ impl LocalWork for Local<'_> {
         let (own, turn) = (self.own.again(), *turn);
         self.caller.call(move |py| {
             let vector = Bound::new(py, Vector::new(Numbers::Single(global)))?;
-            let seed = turn.seed.word() as u32;
-            let args = (turn.round, turn.client, seed, turn.factor, turn.rate, &vector);
+            let args = (turn.round, turn.client, seed(&turn), turn.factor, turn.rate, &vector);
             let loss = own.bind(py).call_method1("train_one", args)?.extract()?;
             Ok((vector.get().take()?, loss))
         })

@@ -10,20 +10,20 @@ use rayon::prelude::*;
 use seccogc::compare::{Over, Players, Watch, compare as play, path_of};
 use seccogc::config::Config;
 use seccogc::error::{Error, Result};
-use seccogc::learn::{Device, LocalUpdate};
-use seccogc::record::{End, Metrics, Outcome, Played, Row, kept_seeds};
-use seccogc::report::{Series, Spread, plot_accuracy, plot_run};
+use seccogc::learn::Device;
+use seccogc::parallel::NEVER;
+use seccogc::record::{End, Metrics, Outcome, Row, kept_seeds};
+use seccogc::report::{Spread, plot_accuracy, plot_run};
 use seccogc::train::{
-    Alone, Crew, Elsewhere, Experiment, Run, Setting, State, Tested, Trained, last_weights,
+    Alone, Crew, Elsewhere, Experiment, Run, Setting, State, Tested, Trained, Turn, last_weights,
 };
 use serde_json::{Value, json};
 
 use crate::config::Resolved;
 use crate::errors::{Raised, same_process};
 use crate::vector::{Numbers, Vector};
-use crate::work::{self, Hooks};
-
-type Any<'py> = Option<Bound<'py, PyAny>>;
+use crate::verbs::drawn;
+use crate::work::{self, Any, Hooks};
 
 /// A learner of Python: `seccogc._learner.Work`. It is called on the thread that called the verb, between the
 /// phases of a round.
@@ -92,29 +92,30 @@ pub fn tested(py: Python<'_>, learner: &Py<PyAny>, round: u64, parameters: Vec<f
     Ok(tested)
 }
 
+/// The seed of a client's turn, small enough for every library.
+pub fn seed(turn: &Turn) -> u32 {
+    turn.seed.word() as u32
+}
+
 /// What a client's training tells: its loss, if it has one, and whatever else it measured.
 type Told = (Option<f64>, Metrics);
 
 impl Crew for Own {
     fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
         let starts: Vec<Vec<f32>> = members.par_iter().map(|&k| run.local_start(state, k)).collect();
-        // What every library takes as a seed.
-        let seed = |&k: &u16| run.seed_of(state.round, k).word() as u32;
-        let seeds: Vec<u32> = members.iter().map(seed).collect();
+        let turns: Vec<Turn> = members.iter().map(|&k| run.turn(state.round, k)).collect();
+        let seeds: Vec<u32> = turns.iter().map(seed).collect();
+        // All of a round train by the same ones.
+        let (factor, rate) = turns.first().map_or((1.0, 0.0), |turn| (turn.factor, turn.rate));
         let trained = Python::attach(|py| -> PyResult<Vec<(Vec<f32>, Told)>> {
             let vectors = starts.into_iter().map(|start| Bound::new(py, Vector::new(Numbers::Single(start))));
             let vectors: Vec<Bound<'_, Vector>> = vectors.collect::<PyResult<_>>()?;
-            let (factor, rate) = run.rates(state.round);
             let args = (state.round, members.to_vec(), seeds, factor, rate, PyList::new(py, &vectors)?);
             let told: Vec<Told> = self.0.bind(py).call_method1("train", args)?.extract()?;
             vectors.into_iter().zip(told).map(|(vector, told)| Ok((vector.get().take()?, told))).collect()
         });
         let send = |(model, (loss, metrics)): (Vec<f32>, Told)| {
-            // Who tells no loss has none to count.
-            let examples = usize::from(loss.is_some());
-            let loss = loss.unwrap_or(f64::NAN);
-            let how = LocalUpdate { delta: Vec::new(), loss, examples, steps: 0 };
-            Trained { sent: run.update(state, model), how, metrics }
+            Trained::elsewhere(run.update(state, model), loss, metrics)
         };
         Ok(trained.map_err(own)?.into_par_iter().map(send).collect())
     }
@@ -138,12 +139,17 @@ impl Rounds {
     }
 
     fn before(&mut self, rows: &[Row]) {
-        rows.iter().for_each(|row| drop(self.message(row)));
+        rows.iter().for_each(|row| self.take(row));
     }
 
-    pub fn message(&mut self, row: &Row) -> String {
+    fn take(&mut self, row: &Row) {
         self.recovered += u64::from(row.outcome == Outcome::Recovered);
         self.accuracy = row.test_accuracy.or(self.accuracy);
+    }
+
+    /// What a caller hears of a round that is over.
+    pub fn message(&mut self, row: &Row) -> String {
+        self.take(row);
         let accuracy = self.accuracy.map_or_else(String::new, |a| format!("accuracy {:.2} %, ", 100.0 * a));
         let text = format!("{} {accuracy}recovered {}/{}", self.label, self.recovered, row.round);
         let mut known = json!(row);
@@ -167,9 +173,13 @@ fn train_into(
     let mut rounds = Rounds::new("", run.config().rounds);
     rounds.before(&directory.rows()?);
     let (_, end) = run.record(state, &mut directory, &mut |row| hear(rounds.message(row)))?;
-    let name = folder.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    plot_run(&Played::read(folder)?, &name, &folder.join("accuracy"))?;
+    drawn(folder, &titled(folder))?;
     Ok(end)
+}
+
+/// What the figure of a run folder is called.
+pub fn titled(folder: &Path) -> String {
+    folder.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
 }
 
 /// The end of a run as one of the call: what diverged is raised.
@@ -185,6 +195,21 @@ fn hear(progress: Option<&Py<PyAny>>, message: String) -> Result<()> {
         progress.map_or(Ok(()), |progress| progress.call1(py, (message,)).map(drop))
     })
     .map_err(own)
+}
+
+/// Work with a learner, on the caller's own thread, detached but for the calls into Python.
+fn with_learner<T: Send>(
+    py: Python<'_>,
+    learner: Bound<'_, PyAny>,
+    progress: Any<'_>,
+    work: impl FnOnce(&Own, &mut dyn FnMut(String) -> Result<()>) -> Result<T> + Send,
+) -> PyResult<T> {
+    same_process()?;
+    work::listen();
+    let (crew, progress) = (Own::new(learner.unbind()), progress.map(Bound::unbind));
+    let done = py.detach(|| work(&crew, &mut |message| hear(progress.as_ref(), message)));
+    work::log(py)?;
+    done.raised(py)
 }
 
 /// One run into the folder `out`, or with `resume` the rest of the one there.
@@ -210,16 +235,11 @@ fn train(
         });
         return ended(end?).raised(py);
     };
-    same_process()?;
-    work::listen();
-    let (crew, progress) = (Own::new(learner.unbind()), progress.map(Bound::unbind));
-    let end = py.detach(|| {
+    with_learner(py, learner, progress, |crew, hear| {
         let setting = crew.setting(config)?;
-        let run = setting.run(&config.protocol)?.with_crew(&crew);
-        train_into(&run, &out, resume, &mut |message| hear(progress.as_ref(), message))
-    });
-    work::log(py)?;
-    end.and_then(ended).raised(py)
+        let run = setting.run(&config.protocol)?.with_crew(crew);
+        train_into(&run, &out, resume, hear).and_then(ended)
+    })
 }
 
 /// Passes on what a comparison does, and draws each run that ends.
@@ -260,8 +280,8 @@ fn compare_into(
     let mut watch = Passing { total, rounds: Rounds::new("", total), hear };
     let found = play(config, seeds, players, out, resume, &mut watch)?;
     let title = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let series: &[Series] = &found.series;
-    plot_accuracy(series, Spread::Deviation, &title, &out.join("comparison"))?;
+    plot_accuracy(&found.series, Spread::Deviation, &title, &out.join("comparison"))?;
+    found.unless_all_diverged()?;
     let runs = config.compare.iter().flat_map(|contender| {
         let name = &contender.name;
         seeds.iter().map(move |&seed| (name.clone(), seed, path_of(out, name, seed)))
@@ -290,21 +310,15 @@ fn compare(
         return work::run(py, &Hooks { progress, stop }, |caller| {
             let device: Device = device.parse()?;
             let setting = |config: &Config| Setting::build(config, device.clone());
-            let players = Players { setting: &setting, crew: &Alone, stop: Some(caller.stop()) };
+            let players = Players { setting: &setting, crew: &Alone, stop: caller.stop() };
             compare_into(config, &seeds, &players, (&out, resume), &mut |message| caller.tell(message))
         });
     };
-    same_process()?;
-    work::listen();
-    let (crew, progress) = (Own::new(learner.unbind()), progress.map(Bound::unbind));
-    let found = py.detach(|| {
+    with_learner(py, learner, progress, |crew, hear| {
         let setting = |config: &Config| crew.setting(config);
-        let players = Players { setting: &setting, crew: &crew, stop: None };
-        let mut hear = |message| hear(progress.as_ref(), message);
-        compare_into(config, &seeds, &players, (&out, resume), &mut hear)
-    });
-    work::log(py)?;
-    found.raised(py)
+        let players = Players { setting: &setting, crew, stop: &NEVER };
+        compare_into(config, &seeds, &players, (&out, resume), hear)
+    })
 }
 
 /// Names and shapes of the tensors of the last model of a run, and their numbers one after the other.

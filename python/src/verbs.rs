@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
-use seccogc::audit::{Adversaries, Audit, Entry};
+use seccogc::audit::{Audit, Entry};
 use seccogc::audits::{Losses, Subject};
 use seccogc::config::Config;
 use seccogc::data::{DatasetName, data_dir, fetch};
 use seccogc::error::{Error, Result};
 use seccogc::inference::{Format, TrainedModel, Which};
 use seccogc::learn::Device;
-use seccogc::privacy::view::Coalition;
 use seccogc::record::{Played, kept_seeds, to_csv};
 use seccogc::report::{audit_table, plot_run};
 use seccogc::sweep::{Over, Plan, Sweep, SweepRun, Watch as SweepWatch, results};
@@ -23,9 +22,7 @@ use serde_json::json;
 
 use crate::config::Resolved;
 use crate::errors::{Raised, raise};
-use crate::work::{self, Caller, Hooks};
-
-type Any<'py> = Option<Bound<'py, PyAny>>;
+use crate::work::{self, Any, Caller, Hooks};
 
 /// A listener of a verb that passes everything on to the caller.
 fn told(caller: &Caller<'_>, step: &Step<'_>) -> Result<()> {
@@ -81,11 +78,6 @@ fn plan<'py>(
     Ok(PyBytes::new(py, &csv))
 }
 
-fn adversaries(subject: &Subject<'_>, coalition: Option<&str>, all: usize) -> Result<Adversaries> {
-    let coalition = coalition.map(|text| Coalition::parse(text, subject.smallest())).transpose()?;
-    Ok(Adversaries { all, coalition })
-}
-
 /// An audit: its entries as CSV, a text of each protocol, its findings, and the bounds that are exceeded.
 type Audited<'py> = (Bound<'py, PyBytes>, Vec<String>, Vec<String>, Vec<String>);
 
@@ -103,7 +95,7 @@ fn audit<'py>(
     let config = config.get().config();
     let (csv, texts, findings, exceeded) = work::run(py, &Hooks { progress, stop }, |caller| {
         let subject = Subject::new(config, Size::default().of(config)?)?.with_stop(caller.stop());
-        let adversaries = adversaries(&subject, coalition.as_deref(), all_coalitions)?;
+        let adversaries = subject.adversaries(coalition.as_deref(), all_coalitions)?;
         let audits = subject.audits(&adversaries, &Losses::named(&erasures), &mut |place, total, what| {
             told(caller, &Step { place, total, what })
         })?;
@@ -131,7 +123,7 @@ fn calibrate<'py>(
     let config = config.get().config();
     let csv = work::run(py, &Hooks { progress: None, stop }, |caller| {
         let subject = Subject::new(config, Size::default().of(config)?)?.with_stop(caller.stop());
-        let adversaries = adversaries(&subject, coalition.as_deref(), all_coalitions)?;
+        let adversaries = subject.adversaries(coalition.as_deref(), all_coalitions)?;
         to_csv(&subject.sufficient(&adversaries)?)
     })?;
     Ok(PyBytes::new(py, &csv))
@@ -198,8 +190,8 @@ impl SweepWatch for Drawing<'_> {
         Ok(())
     }
 
-    fn stop(&self) -> Option<&AtomicBool> {
-        Some(self.caller.stop())
+    fn stop(&self) -> &AtomicBool {
+        self.caller.stop()
     }
 
     fn over(&self, run: &SweepRun, how: &Over<'_>) -> Result<()> {
@@ -298,11 +290,15 @@ fn fetched(py: Python<'_>, name: &str, dir: Option<PathBuf>, quiet: bool) -> PyR
     Ok(report.to_string())
 }
 
+/// Draws the figure of a run folder.
+pub fn drawn(run: &Path, title: &str) -> Result<()> {
+    plot_run(&Played::read(run)?, title, &run.join("accuracy"))
+}
+
 /// Draws the figure of a run folder again.
 #[pyfunction]
 fn draw(py: Python<'_>, run: PathBuf, title: String) -> PyResult<()> {
-    let drawn = py.detach(|| plot_run(&Played::read(&run)?, &title, &Path::new(&run).join("accuracy")));
-    drawn.raised(py)
+    py.detach(|| drawn(&run, &title)).raised(py)
 }
 
 /// The model of a run folder, the last or the best one, as a file of the kind that its extension names.

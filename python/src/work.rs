@@ -8,6 +8,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use seccogc::parallel::goes_on;
 use seccogc::{Error, Result};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -24,13 +25,16 @@ const MESSAGES: usize = 256;
 /// Log lines that wait for the caller; of more the oldest are dropped.
 const LINES: usize = 1000;
 
+/// An object of Python, or none.
+pub type Any<'py> = Option<Bound<'py, PyAny>>;
+
 /// What a caller wants beside the result.
 #[derive(Default)]
 pub struct Hooks<'py> {
     /// Is called with every message, JSON; what it raises ends the work.
-    pub progress: Option<Bound<'py, PyAny>>,
+    pub progress: Any<'py>,
     /// A `threading.Event` that ends the work.
-    pub stop: Option<Bound<'py, PyAny>>,
+    pub stop: Any<'py>,
 }
 
 /// What the caller is asked to do.
@@ -63,7 +67,7 @@ impl Caller<'_> {
     /// # Errors
     /// [`Error::Stopped`] once the caller wants an end.
     pub fn check(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
+        goes_on(self.stop)
     }
 
     /// Tells the caller something, JSON.

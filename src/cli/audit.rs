@@ -7,11 +7,10 @@ use serde::Serialize;
 
 use super::progress::Points;
 use super::{print, show_warnings};
-use crate::audit::{Adversaries, Assumptions, Audit, Entry};
+use crate::audit::{Assumptions, Audit, Entry};
 use crate::audits::{Losses, Subject, Sufficient};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::privacy::view::Coalition;
 use crate::record::to_csv;
 use crate::report::{self, short};
 use crate::say::say;
@@ -74,9 +73,7 @@ pub fn run(args: &Args) -> Result<u8> {
         config.data.dir = Some(dir.clone());
     }
     let subject = Subject::new(&config, Size::default().of(&config)?)?;
-    let coalition = args.coalition.as_deref();
-    let coalition = coalition.map(|text| Coalition::parse(text, subject.smallest())).transpose()?;
-    let adversaries = Adversaries { all: args.all_coalitions, coalition };
+    let adversaries = subject.adversaries(args.coalition.as_deref(), args.all_coalitions)?;
     if args.calibrate {
         show_sufficient(&subject.sufficient(&adversaries)?, args.format)?;
         return Ok(0);

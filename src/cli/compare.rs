@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use super::job::Job;
 use super::progress::{Progress, View};
 use super::{Common, device, in_folder, show_warnings, tell};
-use crate::compare::{Comparison, Over, Players, Watch, compare};
+use crate::compare::{Over, Players, Watch, compare};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::learn::Device;
+use crate::parallel::NEVER;
 use crate::record::{Row, to_csv};
 use crate::report::{self, Spread, plot_accuracy, plot_run};
 use crate::say::say;
@@ -86,17 +87,10 @@ fn into(job: &Job, folder: &Path, args: &Args, device: &Device) -> Result<()> {
     let view = View::of(common.quiet, args.dashboard);
     let mut show = Show { view, quiet: common.quiet, rounds: config.rounds, progress: None };
     let setting = |config: &Config| Setting::build(config, device.clone());
-    let players = Players { setting: &setting, crew: &Alone, stop: None };
+    let players = Players { setting: &setting, crew: &Alone, stop: &NEVER };
     let found = compare(config, seeds, &players, folder, args.resume.is_some(), &mut show)?;
-    let Comparison { summaries, series, diverged } = found;
-    plot_accuracy(&series, Spread::Deviation, name, &folder.join("comparison"))?;
+    plot_accuracy(&found.series, Spread::Deviation, name, &folder.join("comparison"))?;
     let told = (common.csv, common.quiet);
-    tell(told, &to_csv(&summaries)?, &report::table(&summaries), folder)?;
-    match diverged[..] {
-        [first, ..] if diverged.len() == summaries.len() => {
-            let remedy = format!("so did every run of the comparison; {}", first.what.remedy());
-            Err(Error::Diverged { diverged: first, remedy })
-        }
-        _ => Ok(()),
-    }
+    tell(told, &to_csv(&found.summaries)?, &report::table(&found.summaries), folder)?;
+    found.unless_all_diverged()
 }

@@ -14,6 +14,7 @@ use super::{in_folder, print, stem};
 use crate::config::Config;
 use crate::error::{Error, Result, count};
 use crate::learn::Device;
+use crate::parallel::NEVER;
 use crate::report;
 use crate::say::say;
 use crate::sweep::{Over, Plan, Sweep, SweepRun, Watch, results};
@@ -133,8 +134,8 @@ impl Watch for Drawing {
         Ok(())
     }
 
-    fn stop(&self) -> Option<&AtomicBool> {
-        None
+    fn stop(&self) -> &AtomicBool {
+        &NEVER
     }
 
     fn over(&self, run: &SweepRun, how: &Over<'_>) -> Result<()> {

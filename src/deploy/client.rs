@@ -222,7 +222,7 @@ impl<'a> Participant<'a> {
         let index = config.deploy.names.iter().position(|name| *name == options.name);
         let index =
             index.ok_or_else(|| of_server(format!("its configuration does not know `{}`", options.name)))?;
-        let task = Task::new(options, index, &mut config, &welcome)?;
+        let task = Task::new(&options.work, &options.policy, &options.server, index, &mut config, &welcome)?;
         let coordinates = config.solver.solver().coordinates(task.parameters());
         let about = About { run: welcome.run, digest };
         let epsilon = options.policy.cost(&config, about, coordinates, ledger)?;

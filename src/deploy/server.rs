@@ -367,11 +367,7 @@ impl Server<'_> {
                 if included.len() == members.len() { Outcome::Recovered } else { Outcome::Partial }
             }
         };
-        let row = self.row(state, members.len(), Some(exchange), (outcome, reason), seconds)?;
-        match row.test_loss {
-            Some(loss) if !loss.is_finite() => Err(diverged(NotFinite::TestLoss).into()),
-            _ => Ok(row),
-        }
+        self.row(state, members.len(), Some(exchange), (outcome, reason), seconds)
     }
 
     /// Plays the phases of a round among its cohort.
@@ -432,9 +428,8 @@ impl Server<'_> {
     ) -> Result<Row> {
         let round = state.round;
         let clock = Instant::now();
-        let tested = exchange.is_some()
-            && (round.is_multiple_of(self.config.evaluation.every) || round == self.config.rounds);
-        let tested = if tested { self.run.tested_by_crew(state)? } else { Tested::default() };
+        // An outage of a server that was not there is not tested.
+        let tested = if exchange.is_some() { self.run.test(state)? } else { Tested::default() };
         Ok(Row {
             outcome,
             reason,

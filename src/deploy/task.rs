@@ -3,15 +3,14 @@
 
 use std::path::PathBuf;
 
-use super::client::Join;
 use super::examples::examples;
 use super::message::{Welcome, told};
+use super::policy::Policy;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::learn::{Device, Learner, LocalUpdate, learner};
-use crate::seed::Seed;
-use crate::train::Trained;
+use crate::learn::{Device, Learner, learner};
+use crate::train::{Trained, Turn, update};
 
 /// What a client brings to a run.
 pub enum Work<'a> {
@@ -43,32 +42,24 @@ pub trait LocalWork: Sync {
     fn train(&self, turn: &Turn, global: Vec<f32>) -> Result<(Vec<f32>, Option<f64>)>;
 }
 
-/// A client's turn in a round.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Turn {
-    /// The round, from 1.
-    pub round: u64,
-    /// The place of the client in `deploy.names`, from 0.
-    pub client: usize,
-    /// Of this round and client and the configured seed.
-    pub seed: Seed,
-    /// The factor of `[schedule]` on the learning rate.
-    pub factor: f64,
-    /// The learning rate of `[solver]` times this.
-    pub rate: f64,
-}
-
 /// What a client does in a run.
 pub(super) enum Task<'a> {
-    Built { dataset: Dataset, shard: Vec<usize>, learner: Box<dyn Learner> },
+    Built { dataset: Box<Dataset>, shard: Vec<usize>, learner: Box<dyn Learner> },
     Own(&'a dyn LocalWork),
 }
 
 impl<'a> Task<'a> {
     /// The task of the client that is the `index`-th of all names.
-    pub fn new(options: &'a Join<'a>, index: usize, config: &mut Config, welcome: &Welcome) -> Result<Self> {
-        let refuse = |rule: String| Err(Error::Refused(format!("the run of {}: {rule}", options.server)));
-        match &options.work {
+    pub fn new(
+        work: &Work<'a>,
+        policy: &Policy,
+        server: &str,
+        index: usize,
+        config: &mut Config,
+        welcome: &Welcome,
+    ) -> Result<Self> {
+        let refuse = |rule: String| Err(Error::Refused(format!("the run of {server}: {rule}")));
+        match work {
             Work::Own(_) if welcome.layers.is_empty() => refuse(format!(
                 "its model is the {} of its configuration; serve one of your program, or join with data",
                 config.model.kind()
@@ -80,7 +71,7 @@ impl<'a> Task<'a> {
                 if let Some(difference) = difference(&welcome.layers, &work.layers()) {
                     return refuse(format!("{difference}; begin with the server's model"));
                 }
-                options.policy.parameters(size(&welcome.layers))?;
+                policy.parameters(size(&welcome.layers))?;
                 match work.examples() {
                     0 => refuse("no example to train on".into()),
                     _ => Ok(Self::Own(*work)),
@@ -88,9 +79,9 @@ impl<'a> Task<'a> {
             }
             Work::Data { data, device } => {
                 let (dataset, shard) = examples(data, index, config, welcome)?;
-                options.policy.work(config, dataset.train.shape(), dataset.classes, shard.len())?;
+                policy.work(config, dataset.train.shape(), dataset.classes, shard.len())?;
                 let learner = learner(&config.model, &config.solver, &dataset, device.clone())?;
-                Ok(Self::Built { dataset, shard, learner })
+                Ok(Self::Built { dataset: Box::new(dataset), shard, learner })
             }
         }
     }
@@ -127,8 +118,7 @@ fn difference(server: &[(String, Vec<usize>)], own: &[(String, Vec<usize>)]) -> 
     Some(format!("tensor {} of its model is {theirs}, and {ours} here", place + 1))
 }
 
-/// A round of another program's training: the difference from the global model, clipped as the configuration
-/// says.
+/// A round of another program's training.
 pub(super) fn own_round(
     work: &dyn LocalWork,
     config: &Config,
@@ -136,19 +126,13 @@ pub(super) fn own_round(
     round: u64,
     global: &[f32],
 ) -> Result<Trained> {
-    let seed = Seed::new(config.seed).child("batches", round).child("client", index as u64);
-    let (factor, shared) = (config.schedule.factor(round, config.rounds), config.solver.solver().shared());
-    let turn = Turn { round, client: index, seed, factor, rate: factor * shared.learning_rate };
-    let (mut sent, loss) = work.train(&turn, global.to_vec())?;
-    if sent.len() != global.len() {
-        let rule = format!("{} parameters came back from {}", sent.len(), global.len());
+    let solver = config.solver.solver();
+    let (model, loss) = work.train(&Turn::of(config, solver, round, index), global.to_vec())?;
+    if model.len() != global.len() {
+        let rule = format!("{} parameters came back from {}", model.len(), global.len());
         return Err(Error::Own(rule.into()));
     }
-    sent.iter_mut().zip(global).for_each(|(x, global)| *x -= global);
-    shared.clip(&mut sent);
-    let examples = usize::from(loss.is_some());
-    let how = LocalUpdate { delta: Vec::new(), loss: loss.unwrap_or(f64::NAN), examples, steps: 0 };
-    Ok(Trained { sent, how, metrics: Vec::new() })
+    Ok(Trained::elsewhere(update(solver, model, global), loss, Vec::new()))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub trait Watch: Sync {
 
     /// Is set when the sweep is to end before the next client of any run, with [`Error::Stopped`]; runs that
     /// are going on can be gone on with.
-    fn stop(&self) -> Option<&AtomicBool>;
+    fn stop(&self) -> &AtomicBool;
 }
 
 /// A run that is over, or has diverged.

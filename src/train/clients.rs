@@ -1,6 +1,6 @@
 //! What every client holds, and how a figure differs between clients.
 
-use super::crew::Trained;
+use super::turn::{Trained, Turn, rate};
 use crate::config::Config;
 use crate::data::partition::{self, Partition};
 use crate::data::{Dataset, Examples};
@@ -76,11 +76,6 @@ pub(super) fn weights_of(counts: impl ExactSizeIterator<Item = usize> + Clone) -
     counts.map(|count| count as f64 * clients / examples).collect()
 }
 
-/// The clients' learning rate in `round`.
-pub(crate) fn rate(config: &Config, solver: &dyn Solver, round: u64) -> f64 {
-    solver.shared().learning_rate * config.schedule.factor(round, config.rounds)
-}
-
 /// Σ_k w_k a_k / Σ_k w_k for clients with so many examples and these weights; see [`Work::mean_count`].
 pub(crate) fn mean_count(solver: &dyn Solver, examples: impl Iterator<Item = usize>, weights: &[f64]) -> f64 {
     let counts = examples.map(|examples| solver.count(solver.steps(examples)));
@@ -130,12 +125,10 @@ impl LocalRound<'_> {
         };
         let starts: Vec<_> = rounds.iter().map(start).collect();
         let corrections: Vec<_> = rounds.iter().map(correction).collect();
-        let seed = Seed::new(config.seed).child("batches", *round);
-        let rate = config.schedule.factor(*round, config.rounds);
-        let jobs = rounds.iter().zip(&starts).zip(&corrections).map(|((round, start), correction)| {
+        let jobs = rounds.iter().zip(&starts).zip(&corrections).map(|((own, start), correction)| {
             let start = start.as_deref().unwrap_or(global);
-            let task = Task { start, global, correction, rate };
-            Job { task, shard: round.shard, seed: seed.child("client", round.client as u64) }
+            let Turn { seed, factor, .. } = Turn::of(config, *solver, *round, own.client);
+            Job { task: Task { start, global, correction, rate: factor }, shard: own.shard, seed }
         });
         let jobs: Vec<Job<'_>> = jobs.collect();
         for done in 1..rounds.iter().map(|round| round.copies).max().unwrap_or(1) {
@@ -145,7 +138,7 @@ impl LocalRound<'_> {
         let finish = |(own, mut trained): (&Self, LocalUpdate)| {
             let mut delta = std::mem::take(&mut trained.delta);
             delta.iter_mut().zip(own.carried.into_iter().flatten()).for_each(|(delta, c)| *delta += c);
-            let rate = self::rate(config, *solver, *round);
+            let rate = rate(config, *solver, *round);
             let work = Work { steps: trained.steps, rate, mean_count: own.mean_count };
             let sent = solver.encode(delta, work, own.control);
             Trained { sent, how: trained, metrics: Metrics::new() }

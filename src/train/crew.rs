@@ -1,40 +1,16 @@
 //! Who trains and tests the clients of a run.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
 
+use super::turn::{Tested, Trained};
 use super::work::{Here, Work};
 use super::{LocalRound, Run, Setting, State, mean_count};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::learn::{Device, Evaluation, LocalUpdate};
-use crate::record::Metrics;
-
-/// What a client sends, and how its training went.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Trained {
-    /// The update, [`Setting::coordinates`] of them.
-    pub sent: Vec<f32>,
-    /// How the training went; its difference is moved into what is sent.
-    pub how: LocalUpdate,
-    /// Whatever else a learner of one's own measured, by its name: a column `train_NAME` of `rounds.csv`.
-    pub metrics: Metrics,
-}
-
-/// How a global model does. Nothing where it is not tested.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tested {
-    /// Mean loss on the test examples.
-    pub loss: Option<f64>,
-    /// Share of the test examples that are classified rightly.
-    pub accuracy: Option<f64>,
-    /// Whatever else a learner of one's own measured, by its name: a column `test_NAME` of `rounds.csv`.
-    pub metrics: Metrics,
-    /// The accuracy on what every client keeps out of its training; nothing when no client is tested.
-    pub accuracies: Vec<f64>,
-}
+use crate::learn::{Device, Evaluation};
+use crate::parallel::goes_on;
 
 /// The processes over which the clients of a run are divided. None of them decides anything: every crew gives
 /// the same results, on a GPU up to rounding.
@@ -161,8 +137,7 @@ impl Run<'_> {
     /// # Errors
     /// [`Error::Stopped`].
     pub fn unless_stopped(&self) -> Result<()> {
-        let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
-        if stopped { Err(Error::Stopped) } else { Ok(()) }
+        goes_on(self.stop)
     }
 
     /// The clients that keep examples out of their training.

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::learn::state_dict::StateDict;
 use crate::learn::{Classifier, Device, Learner, Solver, learner_of};
 use crate::network::LinkModel;
+use crate::parallel::NEVER;
 use crate::participation::{Participation, check_shown};
 use crate::plan;
 use crate::protocol::exchange::AUDITABLE;
@@ -399,7 +400,7 @@ impl Setting {
             schemes,
             aggregator,
             crew: &Alone,
-            stop: None,
+            stop: &NEVER,
             warned: Mutex::default(),
         })
     }

@@ -43,7 +43,8 @@ use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::exit;
 
-use super::crew::{Crew, Tested, Trained};
+use super::crew::Crew;
+use super::turn::{Tested, Trained};
 use super::work::Here;
 use super::{Run, Setting, State};
 use crate::config::Config;

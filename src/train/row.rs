@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::clients::Spread;
-use super::crew::{Tested, Trained};
+use super::turn::{Tested, Trained};
 use super::{Run, Setting, State};
 use crate::error::{Diverged, NotFinite, Result};
 use crate::privacy::Leakage;
@@ -55,7 +55,7 @@ pub(super) fn of(round: u64, aggregate: &Aggregate, tested: &Tested, leakage: Op
 
 impl Run<'_> {
     /// Tests the model, where it is due after this round. An error where its loss is not finite.
-    pub(super) fn test(&self, state: &State) -> Result<Tested> {
+    pub(crate) fn test(&self, state: &State) -> Result<Tested> {
         let Setting { config, .. } = self.setting;
         if !state.round.is_multiple_of(config.evaluation.every) && state.round != config.rounds {
             return Ok(Tested::default());
@@ -67,18 +67,11 @@ impl Run<'_> {
         Ok(tested)
     }
 
-    /// How the model does, by the run's crew.
-    #[cfg(feature = "deploy")]
-    pub(crate) fn tested_by_crew(&self, state: &State) -> Result<Tested> {
-        self.crew.test(self, state.round, &state.parameters)
-    }
-
     /// The columns of what a learner of one's own measured in a round of `members`, who trained like this.
     pub(crate) fn metrics(&self, members: &[u16], trained: &[Trained], tested: &Tested) -> Result<Metrics> {
-        let counts = self.setting.counts();
         let mut means: Vec<(&str, f64, f64)> = Vec::new();
         for (k, own) in members.iter().zip(trained) {
-            let weight = counts[usize::from(*k)] as f64;
+            let weight = self.setting.count(*k) as f64;
             for (name, value) in &own.metrics {
                 match means.iter_mut().find(|(known, ..)| known == name) {
                     Some((_, sum, all)) => (*sum, *all) = (*sum + weight * value, *all + weight),
@@ -101,11 +94,11 @@ impl Run<'_> {
         leakage: Option<&Leakage>,
     ) -> Vec<ClientRow> {
         let rows = updates.iter().zip(trained).enumerate();
-        let (d, counts) = (self.setting.parameters(), self.setting.counts());
+        let d = self.setting.parameters();
         rows.map(|(k, (update, trained))| ClientRow {
             round,
             client: usize::from(members[k]) + 1,
-            examples: counts[usize::from(members[k])],
+            examples: self.setting.count(members[k]),
             train_loss: trained.how.loss,
             test_accuracy: accuracies.get(usize::from(members[k])).copied(),
             update_norm: update.delta[..d].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt(),

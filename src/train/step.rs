@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::clients::rate;
 use super::divergence::Silent;
+use super::turn::rate;
 use super::{Run, Setting, State};
 use crate::algebra::{CHUNK, is_finite};
 use crate::error::NotFinite;

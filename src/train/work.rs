@@ -3,7 +3,8 @@
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-use super::clients::{rate, weights_of};
+use super::clients::weights_of;
+use super::turn::{self, Turn};
 use super::{Run, Setting, State};
 use crate::config::Config;
 use crate::data::partition::class_table;
@@ -11,7 +12,6 @@ use crate::data::{Dataset, Examples};
 use crate::error::{Error, Result, count};
 use crate::learn::Learner;
 use crate::learn::state_dict::{About, Layout, StateDict};
-use crate::seed::Seed;
 
 /// Examples of this program, and its learner.
 pub(crate) struct Here {
@@ -176,6 +176,14 @@ impl Setting {
         }
     }
 
+    /// Training examples n_k of a client.
+    pub(super) fn count(&self, client: u16) -> usize {
+        match &self.work {
+            Work::Here(here) => here.shards[usize::from(client)].len(),
+            Work::Elsewhere(own) => own.examples[usize::from(client)],
+        }
+    }
+
     /// The class-by-client table of the partition; without classes the clients' numbers of examples.
     #[must_use]
     pub fn class_table(&self) -> String {
@@ -285,22 +293,13 @@ impl Run<'_> {
     /// What the client sends for its local model `trained` (d parameters): the difference from the global
     /// model of `state`, clipped as `[solver]` says, in the memory of `trained`.
     #[must_use]
-    pub fn update(&self, state: &State, mut trained: Vec<f32>) -> Vec<f32> {
-        trained.iter_mut().zip(&state.parameters).for_each(|(x, global)| *x -= global);
-        self.setting.solver.shared().clip(&mut trained);
-        trained
+    pub fn update(&self, state: &State, trained: Vec<f32>) -> Vec<f32> {
+        turn::update(&*self.setting.solver, trained, &state.parameters)
     }
 
-    /// The factor of `[schedule]` on the learning rate, and the learning rate of `[solver]` times this.
+    /// What a client trains by in a round.
     #[must_use]
-    pub fn rates(&self, round: u64) -> (f64, f64) {
-        let Setting { config, solver, .. } = self.setting;
-        (config.schedule.factor(round, config.rounds), rate(config, &**solver, round))
-    }
-
-    /// The seed of a client's work in a round, which depends on nothing but the configured seed and the two.
-    #[must_use]
-    pub fn seed_of(&self, round: u64, client: u16) -> Seed {
-        Seed::new(self.setting.config.seed).child("batches", round).child("client", u64::from(client))
+    pub fn turn(&self, round: u64, client: u16) -> Turn {
+        Turn::of(&self.setting.config, &*self.setting.solver, round, client.into())
     }
 }

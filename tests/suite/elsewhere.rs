@@ -102,10 +102,10 @@ fn what_is_sent_is_clipped_and_learning_rates_follow_the_schedule() {
     let mut state = run.start();
     let (_, clients) = run.round(&mut state).unwrap();
     assert!(clients.iter().all(|client| client.update_norm <= 0.5 && client.update_norm > 0.4999));
-    let (factor, rate) = run.rates(3);
-    assert_eq!(rate, 0.25 * factor);
-    assert_ne!(run.seed_of(1, 0), run.seed_of(1, 1));
-    assert_ne!(run.seed_of(1, 0), run.seed_of(2, 0));
+    let turn = run.turn(3, 0);
+    assert_eq!(turn.rate, 0.25 * turn.factor);
+    assert_ne!(run.turn(1, 0).seed, run.turn(1, 1).seed);
+    assert_ne!(run.turn(1, 0).seed, run.turn(2, 0).seed);
 }
 
 #[test]
