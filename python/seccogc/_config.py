@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, Union
 
@@ -118,3 +118,16 @@ def _restore(written: str, folder: Path, path: str | None) -> Config:
     config = object.__new__(Config)
     config._set(_native.config(tomllib.loads(written), folder, [], {}), path)
     return config
+
+
+def name_of(config: Config) -> str:
+    """What results of a configuration are called."""
+    return "run" if config.path is None else config.path.stem
+
+
+def seeds_of(config: Config, seeds: int | Sequence[int]) -> list[int]:
+    """As many seeds from the configuration's own on, or these."""
+    if isinstance(seeds, int):
+        first = int(config["seed"])
+        return [(first + n) % 2**64 for n in range(seeds)]
+    return [int(seed) for seed in seeds]

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from seccogc import _native
-from seccogc._config import Config, ConfigLike, PathLike
+from seccogc._config import Config, ConfigLike, PathLike, name_of, seeds_of
 from seccogc._errors import DivergedError, Error
 from seccogc._figure import Figure
 from seccogc._folder import Folder
@@ -33,11 +33,20 @@ def _place(config: ConfigLike | None, out: PathLike | None, resume: PathLike | N
     """The configuration, and the folder that is new or to go on in."""
     if resume is None:
         config = Config(config)
-        return config, Folder(out, "run" if config.path is None else config.path.stem)
+        return config, Folder(out, name_of(config))
     if out is not None:
         raise Error("out: a run goes on in its own folder; give out or resume")
     folder = Folder(resume)
     return Config(folder / "config.toml") if config is None else Config(config), folder
+
+
+def _work(learner: Learner | None, executor: Executor | None, stop: threading.Event | None) -> Work | None:
+    """A learner as the native side calls it; None for the built-in models."""
+    if learner is not None:
+        return Work(learner, executor, stop)
+    if executor is not None:
+        raise Error("executor: the built-in models train on threads of their own; give it with a learner")
+    return None
 
 
 def train(
@@ -64,9 +73,7 @@ def train(
     config, folder = _place(config, out, resume)
     if seed is not None:
         config = config.replace(f"seed={seed}")
-    work = None if learner is None else Work(learner, executor, stop)
-    if work is None and executor is not None:
-        raise Error("executor: the built-in models train on threads of their own; give it with a learner")
+    work = _work(learner, executor, stop)
     with Reporter(progress, "train") as reporter:
         try:
             resumes = resume is not None
@@ -137,13 +144,10 @@ def compare(
     raises `DivergedError` where all do. The rest is that of `train`.
     """
     config, folder = _place(config, out, resume)
-    first = config["seed"]
-    own = list(range(first, first + seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    own = seeds_of(config, seeds)
     if not own:
         raise Error("seeds: give at least one")
-    work = None if learner is None else Work(learner, executor, stop)
-    if work is None and executor is not None:
-        raise Error("executor: the built-in models train on threads of their own; give it with a learner")
+    work = _work(learner, executor, stop)
     with Reporter(progress, "compare") as reporter:
         try:
             seeded = None if resume is not None else own
@@ -158,14 +162,9 @@ def compare(
 
 
 def _tell_diverged(runs: dict[tuple[str, int], Run]) -> None:
-    """Warns of runs that ended because something was not finite. Raises where all did."""
-    ends = {key: run.info["end"]["diverged"] for key, run in runs.items() if run.diverged}
-    for (name, seed), end in ends.items():
-        what = end["what"].replace("-", " ")
-        line = f"diverged in round {end['round']}: the {what} is not finite"
-        if len(ends) == len(runs):
-            remedy = "lower solver.learning_rate or set solver.clip_norm"
-            raise DivergedError(
-                f"{line}; so did every run of the comparison; {remedy}", end["round"], f"the {what}"
-            )
-        logging.getLogger("seccogc").warning("%s, seed %s: %s; its tables end there", name, seed, line)
+    """Warns of runs that ended because something was not finite."""
+    for (name, seed), run in runs.items():
+        if run.diverged:
+            end = run.info["end"]["diverged"]
+            line = f"diverged in round {end['round']}: the {end['what'].replace('-', ' ')} is not finite"
+            logging.getLogger("seccogc").warning("%s, seed %s: %s; its tables end there", name, seed, line)

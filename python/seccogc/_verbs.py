@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seccogc import _native
-from seccogc._config import Config, ConfigLike, PathLike
+from seccogc._config import Config, ConfigLike, PathLike, name_of, seeds_of
 from seccogc._figure import Figure
 from seccogc._folder import Folder
 from seccogc._progress import Progress, Reporter
@@ -22,10 +22,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def _config(config: ConfigLike | None) -> Config:
     return config if isinstance(config, Config) else Config(config)
-
-
-def _name(config: Config) -> str:
-    return "run" if config.path is None else config.path.stem
 
 
 def _texts(values: Sequence[Any]) -> list[str]:
@@ -81,10 +77,10 @@ def recover(
     if not values:
         raise ValueError(f"vary: give {key} at least one value")
     columns = [(value, (base.replace(f"{key}={value}") if key else base)._resolved) for value in values]
-    folder = Folder(out)
+    folder, name = Folder(out), name_of(base)
     with Reporter(progress, "recover") as reporter:
         content = _native.recover(
-            _name(base), key, columns, list(stragglers), rounds, parameters, folder.path, reporter.hear, stop
+            name, key, columns, list(stragglers), rounds, parameters, folder.path, reporter.hear, stop
         )
     return _recovery(content, folder)
 
@@ -227,14 +223,6 @@ def _to_go_on(
     return Config(Path(resume) / "config.toml"), Folder(resume)
 
 
-def _seeds(config: Config, seeds: int | Sequence[int]) -> list[int]:
-    """As many seeds from the configuration's own on, or these."""
-    if isinstance(seeds, int):
-        first = int(config["seed"])
-        return [(first + n) % 2**64 for n in range(seeds)]
-    return [int(seed) for seed in seeds]
-
-
 def privacy(
     config: ConfigLike | None = None,
     *,
@@ -255,7 +243,7 @@ def privacy(
     if not of.to_dict().get("compare"):
         raise _nothing_to_compare(of)
     with Reporter(progress, "privacy") as reporter:
-        given = None if resume is not None else _seeds(of, seeds)
+        given = None if resume is not None else seeds_of(of, seeds)
         _native.privacy(of._resolved, given, device, folder.path, reporter.hear, stop)
     return Results(folder, "accuracy_privacy")
 
@@ -312,9 +300,9 @@ def sweep(
         raise ConfigError(f"{of.path or 'sweep'}: {rule}", "sweep", rule)
     if out is None and (resume or shard is not None):
         raise TypeError("resume and shard need the folder that is shared; give out")
-    folder = Folder(out)
+    folder, name = Folder(out), name_of(of)
     with Reporter(progress, "sweep") as reporter:
-        _native.sweep(of._resolved, _name(of), device, folder.path, resume, shard, jobs, reporter.hear, stop)
+        _native.sweep(of._resolved, name, device, folder.path, resume, shard, jobs, reporter.hear, stop)
     return Results(folder, "runs")
 
 
