@@ -12,7 +12,10 @@
 //! | [`client_outage`] | clients are down for a while | 1 − up(from) up(to) (1 − e) |
 //! | [`deadline`] | late messages are lost | exp(−(deadline − latency − bytes/rate)/jitter) |
 //! | [`trace`] | replay of a recording | its frequency |
+//!
+//! What a scheme takes these probabilities for is its own affair ([`assumed`]).
 
+pub mod assumed;
 pub mod bernoulli;
 mod chain;
 pub mod client_outage;
@@ -20,6 +23,7 @@ pub mod deadline;
 mod draw;
 pub mod gilbert_elliott;
 pub mod rayleigh;
+mod reciprocal;
 pub mod trace;
 pub mod values;
 
@@ -244,6 +248,8 @@ pub struct NetworkConfig {
     pub helper_helper: LinkConfig,
     /// Links from the helpers to the server. Numbers are for all links.
     pub helper_server: LinkConfig,
+    /// Whether what two clients send each other in one step arrives both ways or not at all.
+    pub reciprocal: bool,
 }
 
 impl NetworkConfig {
@@ -259,14 +265,19 @@ impl NetworkConfig {
     ///
     /// # Errors
     /// A number out of its range, a list or matrix of the wrong size, a chain without a stationary law, a
-    /// file that cannot be read or a trace that is too short.
+    /// file that cannot be read or a trace that is too short; reciprocal links that differ by direction.
     pub fn build(&self, clients: usize, rounds: u64, seed: Seed) -> Result<Network> {
         let side = |config: &LinkConfig, name: &str, shape| {
             let side = Side { clients, rounds, shape, seed: seed.child(name, 0), common: seed };
             config.law().build(&side).map_err(|error| error.within(name))
         };
+        let between = side(&self.client_client, "client_client", Shape::Mesh)?;
+        let one_way = between.dependence();
+        let between = if self.reciprocal { reciprocal::both_ways(between, clients)? } else { between };
         Ok(Network {
-            client_client: side(&self.client_client, "client_client", Shape::Mesh)?,
+            client_client: between,
+            reciprocal: self.reciprocal,
+            one_way,
             client_server: side(&self.client_server, "client_server", Shape::Star)?,
             client_helper: side(&self.client_helper, "client_helper", Shape::ToHelpers)?,
             helper_helper: side(&self.helper_helper, "helper_helper", Shape::OfHelpers)?,
@@ -277,6 +288,9 @@ impl NetworkConfig {
 
 /// The links of one system. Those from the server never fail.
 pub struct Network {
+    reciprocal: bool,
+    /// What losses between clients have in common apart from being reciprocal.
+    one_way: Dependence,
     client_client: Box<dyn LinkModel>,
     client_server: Box<dyn LinkModel>,
     client_helper: Box<dyn LinkModel>,
@@ -289,6 +303,17 @@ impl Network {
     #[must_use]
     pub fn has_deadline(&self) -> bool {
         self.families().any(|(model, from, to)| model.deadline(from, to).is_some())
+    }
+
+    /// Whether what two clients send each other in one step arrives both ways or not at all.
+    #[must_use]
+    pub fn is_reciprocal(&self) -> bool {
+        self.reciprocal
+    }
+
+    /// What shares and uploads have in common, apart from being reciprocal.
+    fn dependence_one_way(&self) -> Dependence {
+        self.one_way.max(self.client_server.dependence())
     }
 
     /// The model of a link; `None` for those from the server.

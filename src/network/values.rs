@@ -1,4 +1,4 @@
-//! Numbers that belong to links: one for all, one per sender, or a matrix in a CSV file.
+//! Numbers that belong to links: one for all, one per sender, or a matrix, as it stands or in a CSV file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::bounds;
 use crate::error::{Error, Result, count};
 use crate::message::PartyId;
 
-/// One number for all links, one per sender, or (between clients) a matrix in a CSV file.
+/// One number for all links, one per sender, or (between clients) a matrix: as it stands, or in a CSV file.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum PerLink {
@@ -19,9 +19,19 @@ pub enum PerLink {
     Same(f64),
     /// One number per sending client.
     PerClient(Vec<f64>),
+    /// The M × M matrix: a list of rows, one per receiver, with a number per sender; the diagonal is ignored.
+    Rows(Vec<Vec<f64>>),
     /// A CSV file with the M × M matrix, row = receiver, column = sender, without a header; the diagonal is
     /// ignored.
     Matrix(PathBuf),
+}
+
+/// An element of a list.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number, or a row of numbers")]
+enum One {
+    Number(f64),
+    Row(Vec<f64>),
 }
 
 impl<'de> Deserialize<'de> for PerLink {
@@ -31,7 +41,7 @@ impl<'de> Deserialize<'de> for PerLink {
             type Value = PerLink;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, a list of numbers, or the path of a CSV matrix")
+                f.write_str("a number, a list of numbers or of rows, or the path of a CSV matrix")
             }
 
             fn visit_f64<E: de::Error>(self, x: f64) -> Result<PerLink, E> {
@@ -51,11 +61,17 @@ impl<'de> Deserialize<'de> for PerLink {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<PerLink, A::Error> {
-                let mut list = Vec::new();
-                while let Some(x) = seq.next_element()? {
-                    list.push(x);
+                let (mut list, mut rows) = (Vec::new(), Vec::new());
+                while let Some(one) = seq.next_element()? {
+                    match one {
+                        One::Number(x) => list.push(x),
+                        One::Row(row) => rows.push(row),
+                    }
+                    if !list.is_empty() && !rows.is_empty() {
+                        return Err(de::Error::custom("a list has numbers or rows, not both"));
+                    }
                 }
-                Ok(PerLink::PerClient(list))
+                Ok(if rows.is_empty() { PerLink::PerClient(list) } else { PerLink::Rows(rows) })
             }
         }
         deserializer.deserialize_any(Any)
@@ -117,16 +133,35 @@ impl PerLink {
     /// A number that `quantity` refuses, or a list or matrix of the wrong size.
     pub(super) fn load(&self, key: &str, quantity: Quantity, side: &Side) -> Result<Table> {
         match self {
-            Self::PerClient(_) | Self::Matrix(_) if side.shape == Shape::OfHelpers => {
+            Self::PerClient(_) | Self::Rows(_) | Self::Matrix(_) if side.shape == Shape::OfHelpers => {
                 Err(Error::config(key, "links of helpers take one number for all"))
             }
-            Self::Matrix(_) if side.shape != Shape::Mesh => Err(Error::config(
+            Self::Rows(_) | Self::Matrix(_) if side.shape != Shape::Mesh => Err(Error::config(
                 key,
-                "uploads take one number or one per client; a matrix file is for client-to-client links",
+                "uploads take one number or one per client; a matrix is for client-to-client links",
             )),
+            Self::Rows(rows) => {
+                Ok(Table::Matrix(side.clients, check_rows(key, quantity, rows, side.clients)?))
+            }
             Self::Matrix(path) => Ok(Table::Matrix(side.clients, read_matrix(path, side.clients, quantity)?)),
             _ => self.load_per_client(key, quantity, side.clients),
         }
+    }
+
+    /// Positive numbers between `clients` clients, by receiver and by sender; the diagonal is not looked at.
+    ///
+    /// # Errors
+    /// A number that is not positive, a list or rows of the wrong size, a file.
+    pub(crate) fn between(&self, key: &str, clients: usize) -> Result<Vec<Vec<f64>>> {
+        if matches!(self, Self::Matrix(_)) {
+            return Err(Error::config(key, "takes a number, a list or rows, not a file"));
+        }
+        let seed = crate::seed::Seed::new(0);
+        let side = Side { clients, rounds: 0, shape: Shape::Mesh, seed, common: seed };
+        let table = self.load(key, POSITIVE, &side)?;
+        let client = |k: usize| PartyId::Client(k as u16);
+        let row = |m: usize| (0..clients).map(|k| table.at(client(k), client(m))).collect();
+        Ok((0..clients).map(row).collect())
     }
 
     /// Checks numbers that belong to clients rather than to links.
@@ -150,9 +185,34 @@ impl PerLink {
                     count(clients, "client")
                 ),
             )),
-            Self::Matrix(_) => Err(Error::config(key, "takes one number or one per client, not a file")),
+            Self::Rows(_) | Self::Matrix(_) => {
+                Err(Error::config(key, "takes one number or one per client, not a matrix"))
+            }
         }
     }
+}
+
+/// The rows one after the other.
+fn check_rows(key: &str, quantity: Quantity, rows: &[Vec<f64>], clients: usize) -> Result<Vec<f64>> {
+    let shape = |what: String| {
+        let clients = count(clients, "client");
+        Error::config(
+            key,
+            format!("the matrix has {what} for {clients}; give a row per receiver, a number per sender"),
+        )
+    };
+    if rows.len() != clients {
+        return Err(shape(count(rows.len(), "row")));
+    }
+    for (m, row) in rows.iter().enumerate() {
+        if row.len() != clients {
+            return Err(shape(format!("{} in row {}", count(row.len(), "number"), m + 1)));
+        }
+        for (k, x) in row.iter().enumerate().filter(|(k, _)| *k != m) {
+            quantity.check_at(key, *x, &format!(" in row {}, column {}", m + 1, k + 1))?;
+        }
+    }
+    Ok(rows.concat())
 }
 
 fn read_matrix(path: &Path, clients: usize, quantity: Quantity) -> Result<Vec<f64>> {
