@@ -8,6 +8,7 @@
 //! | file | schemes | source |
 //! |---|---|---|
 //! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017; Weng et al., section IX |
+//! | [`relaying`] | `colrel`, `pricer` | Yemini et al. 2024; Saha et al. 2024 |
 //! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; 2025; arXiv 2507.07565 |
 //! | [`hierarchical`] | `hierarchical` | Lu, Cheng, Kang, Liu, *Capacity of Hierarchical Secure Coded Gradient Aggregation* |
 //! | [`secure_gc`] | `secure-gc` | *Secure gradient coding, minimum source key size* |
@@ -25,6 +26,7 @@ pub mod groupwise;
 pub mod hierarchical;
 mod included;
 pub mod light_sec_agg;
+pub mod relaying;
 pub mod sec_agg;
 mod section;
 pub mod secure_gc;
@@ -55,7 +57,7 @@ use crate::seed::Seed;
 use crate::wire::{Form, WireSymbol};
 use exchange::Assemble;
 pub use exchange::{Aggregate, Aggregator, Refusal, Scheme, Traffic, Update};
-pub use section::{Coding, Keys, LARGE, SMALL, SchemeConfig};
+pub use section::{Coding, Keys, LARGE, Links, SMALL, SchemeConfig};
 pub use stragglers::Stragglers;
 
 /// What a party holds before the round starts.
@@ -345,6 +347,10 @@ choice! {
         "hierarchical" => Hierarchical(hierarchical::HierarchicalConfig),
         /// Gradient coding over replicated shards of the data, with short transmissions and few keys.
         "secure-gc" => SecureGc(secure_gc::SecureGcConfig),
+        /// Collaborative relaying: unbiased sums of what relays heard, no privacy (Yemini et al.).
+        "colrel" => ColRel(relaying::ColRel),
+        /// The same with Gaussian noise against the relays (Saha et al.).
+        "pricer" => PriCer(relaying::PriCer),
     }
 }
 
@@ -436,7 +442,7 @@ impl ProtocolConfig {
                 let rule = "secure-gc needs data that several clients hold, and deployed clients keep theirs; take sec-cogc";
                 Err(Error::config("kind", rule))
             }
-            Self::Ideal(_) => {
+            Self::Ideal(_) | Self::ColRel(_) | Self::PriCer(_) => {
                 let rule = format!(
                     "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc, sec-cogc, light-sec-agg, groupwise, \
                      sec-agg or sec-agg-plus",

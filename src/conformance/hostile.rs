@@ -7,7 +7,7 @@ use super::Breach;
 use crate::algebra::Symbol;
 use crate::keys::KeySource;
 use crate::message::{Clock, Decoded, Envelope, LinkUse, Message, PartyId, Phase};
-use crate::network::Perfect;
+use crate::network::{LinkModel, Perfect};
 use crate::protocol::exchange::{Outcome, run};
 use crate::protocol::{Input, Party, Protocol};
 
@@ -53,7 +53,8 @@ impl Act {
 
 /// Plays two rounds over links that lose nothing for every offender, all of them together, and every [`Act`].
 /// `inputs` makes the clients' inputs of about so many coordinates; `sum` is Σ of the inputs of some of them,
-/// to be met exactly. `survives` says whether the round must end with a sum although this offender's messages
+/// to be met exactly; an estimate must be that of a round in which some phases of the offender, or none, are
+/// lost. `survives` says whether the round must end with a sum although this offender's messages
 /// count as lost.
 ///
 /// # Errors
@@ -104,7 +105,15 @@ where
                 match decoded {
                     Decoded::Outage(_) if must => return breach(format!("round {round} is an outage")),
                     Decoded::Outage(_) => {}
-                    Decoded::Estimate { .. } => return breach("an estimate where a sum is promised".into()),
+                    Decoded::Estimate { sum: got, included } => {
+                        let all = act.is_harmless();
+                        if !estimates(&scheme(), round, &dyns, keys, offender, all).any(|sum| sum == got) {
+                            return breach(format!("a wrong estimate from {included:?}"));
+                        }
+                        if all && included.len() != honest.len() {
+                            return breach(format!("only {included:?} are included"));
+                        }
+                    }
                     Decoded::Sum { sum: got, included, .. } => {
                         if got != sum(&honest, &included) {
                             return breach(format!("a wrong sum over {included:?}"));
@@ -126,6 +135,52 @@ where
         }
     }
     Ok(())
+}
+
+/// The estimates of a round without the messages of the offender in some of the phases; with `all` that of
+/// all messages only.
+fn estimates<'a, S, P>(
+    protocol: &'a P,
+    round: u64,
+    inputs: &'a [&'a dyn Input<S>],
+    keys: &'a impl KeySource<S>,
+    offender: Option<PartyId>,
+    all: bool,
+) -> impl Iterator<Item = Vec<S>>
+where
+    S: Symbol,
+    P: Protocol<S>,
+{
+    let phases = protocol.phases();
+    let patterns = if all { 1 } else { 1u64 << phases.len() };
+    (0..patterns).filter_map(move |lost| {
+        let links = Mute { offender, phases: &phases, lost };
+        match run(protocol, round, inputs, keys, &links, 2, |_, _, _| {}).decoded {
+            Decoded::Estimate { sum, .. } => Some(sum),
+            Decoded::Sum { .. } | Decoded::Outage(_) => None,
+        }
+    })
+}
+
+/// Links that lose what the offender, or everybody, sends in some phases, one bit each.
+struct Mute<'a> {
+    offender: Option<PartyId>,
+    phases: &'a [Phase],
+    lost: u64,
+}
+
+impl LinkModel for Mute<'_> {
+    fn delivers(&self, link: LinkUse) -> bool {
+        let ends = (link.from.role(), link.to.role(), link.transfer);
+        let place = |(phase, transfer): (&Phase, u8)| (phase.from, phase.to, transfer) == ends;
+        let phase = self.phases.iter().zip(Phase::transfers(self.phases)).position(place);
+        let is_offender = self.offender.is_none_or(|offender| offender == link.from);
+        !is_offender || phase.is_none_or(|phase| self.lost >> phase & 1 == 0)
+    }
+
+    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+        0.0
+    }
 }
 
 /// Everything that is sent in a round, by moment and ends.

@@ -63,6 +63,24 @@ pub fn epsilon(mu: f64, target: f64) -> f64 {
     high
 }
 
+/// The largest μ with δ(ε) ≤ `target`, for ε ≥ 0 and 0 < `target` < 1, by bisection to relative 10⁻¹³, from
+/// below.
+#[must_use]
+pub fn mu(epsilon: f64, target: f64) -> f64 {
+    let (mut low, mut high) = (0.0, 1.0);
+    while delta(high, epsilon) <= target && high < f64::MAX / 2.0 {
+        (low, high) = (high, 2.0 * high);
+    }
+    while high - low > 1e-13 * high {
+        let middle = f64::midpoint(low, high);
+        if middle <= low || middle >= high {
+            break;
+        }
+        if delta(middle, epsilon) > target { high = middle } else { low = middle }
+    }
+    low
+}
+
 /// (1 − Φ(x))/φ(x) for x ≥ 0, to some 14 digits.
 fn mills(x: f64) -> f64 {
     if x < 1.5 {
@@ -91,6 +109,20 @@ mod tests {
         assert_eq!(epsilon(f64::INFINITY, 1e-5), f64::INFINITY);
         assert_eq!(epsilon(0.0, 1e-5), 0.0);
         assert_eq!(epsilon(1e-5, 1e-5), 0.0, "δ(0) ≈ 0.4 μ is below the target");
+    }
+
+    #[test]
+    fn mu_is_the_inverse_of_epsilon() {
+        for (wanted, target) in [(0.1, 1e-5), (1.0, 1e-5), (10.0, 1e-3), (0.0, 0.1), (1e3, 1e-12)] {
+            let found = mu(wanted, target);
+            assert!(delta(found, wanted) <= target && delta(found * (1.0 + 1e-9), wanted) > target);
+            assert!(wanted == 0.0 || (epsilon(found, target) / wanted - 1.0).abs() < 1e-9, "{wanted}");
+        }
+        // The classical bound μ = ε/√(2 ln(1.25/δ)) spends more than ε at ε = 10, δ = 10⁻³, and less at 1.
+        let classical = |epsilon: f64| epsilon / (2.0 * (1.25f64 / 1e-3).ln()).sqrt();
+        assert!((epsilon(classical(10.0), 1e-3) - 11.03).abs() < 0.005);
+        assert!((delta(classical(10.0), 10.0) - 3.4e-3).abs() < 5e-5);
+        assert!((epsilon(classical(1.0), 1e-3) - 0.634).abs() < 0.0005);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::algebra::grid::Public;
 use crate::coding::CodeKind;
 use crate::error::Result;
 use crate::keys::KeyKind;
+use crate::network::assumed::Assumed;
 use crate::seed::Seed;
 
 /// The keys or the noise of a scheme over the reals, to be read and varied.
@@ -30,6 +31,15 @@ pub struct Coding<'a> {
     pub decoder: &'a mut DecoderKind,
 }
 
+/// What a scheme takes the losses of the links for.
+#[derive(Debug)]
+pub struct Links<'a> {
+    /// The probabilities; what is left open in them the network says.
+    pub assumed: &'a mut Assumed,
+    /// Bytes of a symbol on the wire.
+    pub symbol_bytes: usize,
+}
+
 /// A section `[protocol]` of some kind. Nothing has a default, so that no tool overlooks a new kind.
 pub trait SchemeConfig: Send + Sync {
     /// Builds the scheme for `clients` clients and inputs of which this is known. `seed` feeds what is drawn
@@ -44,6 +54,9 @@ pub trait SchemeConfig: Send + Sync {
 
     /// Its gradient code, if it has one that tools may vary.
     fn coding(&mut self) -> Option<Coding<'_>>;
+
+    /// What it takes the losses for, if it needs to know them.
+    fn links(&mut self) -> Option<Links<'_>>;
 
     /// Bytes per client and parameter that a run in one process takes at most, its data aside: [`SMALL`], or
     /// [`LARGE`] for schemes that hold a share for every pair of parties.
@@ -68,6 +81,10 @@ impl<T: OverField + Send + Sync> SchemeConfig for T {
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn links(&mut self) -> Option<Links<'_>> {
         None
     }
 

@@ -13,7 +13,7 @@ use crate::coding::{Code, CodeKind, Coefficient};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::protocol::exchange::{Aggregator, Assemble, Given, Scheme, Setup, Simulated};
-use crate::protocol::section::{Coding, Keys, SMALL, SchemeConfig};
+use crate::protocol::section::{Coding, Keys, Links, SMALL, SchemeConfig};
 use crate::protocol::uncoded::{check_clients_for_keys, check_std, grid};
 use crate::protocol::{Arithmetic, Numbers, Stragglers};
 use crate::seed::Seed;
@@ -241,6 +241,10 @@ impl SchemeConfig for CoGcConfig {
         Some(Coding { code: &mut self.code, stragglers: &mut self.stragglers, decoder: &mut self.decoder })
     }
 
+    fn links(&mut self) -> Option<Links<'_>> {
+        None
+    }
+
     fn memory(&self) -> u64 {
         SMALL
     }
@@ -257,6 +261,10 @@ impl SchemeConfig for SecCoGcConfig {
 
     fn coding(&mut self) -> Option<Coding<'_>> {
         Some(Coding { code: &mut self.code, stragglers: &mut self.stragglers, decoder: &mut self.decoder })
+    }
+
+    fn links(&mut self) -> Option<Links<'_>> {
+        None
     }
 
     fn memory(&self) -> u64 {

@@ -46,6 +46,10 @@ pub struct Setup {
     pub tolerance: f64,
     /// What weighted updates are rounded to, if there is a grid.
     pub grid: Option<Grid>,
+    /// Whether results are estimates ([`Decoded::Estimate`]).
+    pub is_estimate: bool,
+    /// Whether its parameters belong to given clients, so that no cohort can be drawn.
+    pub is_for_given: bool,
 }
 
 impl Setup {
@@ -62,6 +66,8 @@ impl Setup {
             part_bytes: PART_BYTES,
             tolerance: Public::default().tolerance,
             grid: None,
+            is_estimate: false,
+            is_for_given: false,
         }
     }
 
@@ -440,6 +446,14 @@ where
 
     fn code(&self) -> Option<&dyn Code> {
         self.setup.code.as_deref()
+    }
+
+    fn is_estimate(&self) -> bool {
+        self.setup.is_estimate
+    }
+
+    fn is_for_given(&self) -> bool {
+        self.setup.is_for_given
     }
 }
 

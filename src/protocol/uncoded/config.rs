@@ -9,7 +9,7 @@ use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::error::{Error, Result};
 use crate::keys::KeyKind;
 use crate::protocol::exchange::{Aggregator, Assemble, Given, Scheme, Setup, Simulated};
-use crate::protocol::section::{Coding, Keys, SMALL, SchemeConfig};
+use crate::protocol::section::{Coding, Keys, Links, SMALL, SchemeConfig};
 use crate::protocol::{Arithmetic, Numbers, included};
 use crate::seed::Seed;
 
@@ -198,6 +198,10 @@ impl SchemeConfig for Ideal {
         None
     }
 
+    fn links(&mut self) -> Option<Links<'_>> {
+        None
+    }
+
     fn memory(&self) -> u64 {
         SMALL
     }
@@ -213,6 +217,10 @@ impl SchemeConfig for FedAvg {
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn links(&mut self) -> Option<Links<'_>> {
         None
     }
 
@@ -234,6 +242,10 @@ impl SchemeConfig for Gaussian {
         None
     }
 
+    fn links(&mut self) -> Option<Links<'_>> {
+        None
+    }
+
     fn memory(&self) -> u64 {
         SMALL
     }
@@ -249,6 +261,10 @@ impl SchemeConfig for ZeroSum {
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
+        None
+    }
+
+    fn links(&mut self) -> Option<Links<'_>> {
         None
     }
 

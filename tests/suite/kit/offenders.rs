@@ -1,7 +1,9 @@
 //! The kit's offenders among the parties of every kind, and parties that it must catch.
 
-use seccogc::algebra::KeyStream;
+use std::sync::Arc;
+
 use seccogc::algebra::field::M61;
+use seccogc::algebra::{KeyStream, Symbol};
 use seccogc::coding::assignment::{AssignmentKind, ReplicatedCode};
 use seccogc::conformance::{Breach, withstands};
 use seccogc::keys::{KeyKind, KeySource, SeededKeys};
@@ -9,6 +11,7 @@ use seccogc::message::{Clock, Envelope, PartyId, Phase};
 use seccogc::protocol::groupwise::Groupwise;
 use seccogc::protocol::hierarchical::Hierarchical;
 use seccogc::protocol::light_sec_agg::LightSecAgg;
+use seccogc::protocol::relaying::{Noise, Relaying};
 use seccogc::protocol::sec_agg::{Cryptographic, SecAgg, Uniform};
 use seccogc::protocol::secure_gc::SecureGc;
 use seccogc::protocol::two_round::Rounds;
@@ -76,6 +79,32 @@ fn replicated() -> SecureGc<M61> {
     SecureGc::new(ReplicatedCode::build(AssignmentKind::Cyclic, 5, 4, 2, Seed::new(1)).unwrap().0)
 }
 
+/// Real numbers as inputs.
+struct Reals(Vec<f64>);
+
+impl Input<f64> for Reals {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn add_to(&self, y: &mut [f64]) {
+        f64::axpy(y, 1.0, &self.0);
+    }
+}
+
+/// Clients who relay for all others but the next one.
+fn relayed(noise: Option<Noise>) -> Verdict {
+    let weight = |j: usize, k: usize| if k == (j + 1) % 4 { 0.0 } else { 0.25 + (j + 4 * k) as f64 / 8.0 };
+    let weights = (0..4).map(|j| (0..4).map(|k| weight(j, k)).collect()).collect();
+    let weights = Arc::new(weights);
+    let scheme = || Relaying { weights: Arc::clone(&weights), noise: noise.clone() };
+    let inputs = |len: usize| -> Vec<Reals> {
+        (0..4).map(|k| Reals((0..len).map(|i| (k + 10 * i) as f64).collect())).collect()
+    };
+    let sum = |_: &[Reals], _: &[u16]| panic!("relays make no sums");
+    withstands(scheme, inputs, sum, &SeededKeys(Seed::new(4)), |_| true)
+}
+
 fn is_client(id: PartyId) -> bool {
     matches!(id, PartyId::Client(_))
 }
@@ -97,6 +126,8 @@ fn offended(kind: &str) -> Verdict {
         "sec-agg-plus" => pairs(Some(4)),
         "hierarchical" => refusals(|| Hierarchical::new(3, 4, 3, 1).unwrap(), 3, |id| id != PartyId::Server),
         "secure-gc" => refusals(replicated, 5, |_| true),
+        "colrel" => relayed(None),
+        "pricer" => relayed(Some(Noise { relayed: Arc::new(vec![vec![0.5; 4]; 4]), own: 0.1 })),
         other => panic!("no parties of `{other}` misbehave: add them here"),
     }
 }
