@@ -55,12 +55,12 @@ impl CohortConfig {
         self.sample.is_none() && self.drop_after.is_none()
     }
 
-    /// Checks every value, for a run of `clients` clients who go on from their own models after an outage
-    /// (`accumulates`) or not.
+    /// Checks every value, for a run of `clients` clients who may go on from their own models
+    /// (`keeps_local_models`) or not.
     ///
     /// # Errors
     /// [`Error::Config`] with a key relative to the section.
-    pub fn check(&self, clients: usize, accumulates: bool) -> Result<()> {
+    pub fn check(&self, clients: usize, keeps_local_models: bool) -> Result<()> {
         if self.least == 0 {
             return Err(Error::config("least", "0 is too small; give at least 1"));
         }
@@ -79,7 +79,7 @@ impl CohortConfig {
         if self.drop_after == Some(0) {
             return Err(Error::config("drop_after", "0 is too small; give at least 1 or leave it out"));
         }
-        if accumulates {
+        if keeps_local_models {
             let rule = "a client that is not in the cohort has nothing to carry on from; take outage.policy = \"skip\" or \
                         \"retry\"";
             return Err(Error::config(if self.sample.is_some() { "sample" } else { "drop_after" }, rule));

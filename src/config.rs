@@ -227,9 +227,10 @@ impl Config {
         self.schedule.check(self.rounds).map_err(|error| error.within("schedule"))?;
         self.server.rule().check().map_err(|error| error.within("server"))?;
         self.participation.rule().check().map_err(|error| error.within("participation"))?;
-        if self.outage.accumulates() && !self.solver.solver().accumulates() {
+        if self.outage.keeps_local_models() && !self.solver.solver().accumulates() {
             let rule = format!(
-                "accumulate goes on from local models, but {} starts every round from the global model; take skip or retry",
+                "{} goes on from local models, but {} starts every round from the global model; take skip or retry",
+                self.outage.policy.name(),
                 self.solver.kind()
             );
             return Err(Error::config("outage.policy", rule));
@@ -243,7 +244,9 @@ impl Config {
             );
             return Err(Error::config("privacy.measure", rule));
         }
-        self.cohort.check(self.clients, self.outage.accumulates()).map_err(|error| error.within("cohort"))?;
+        self.cohort
+            .check(self.clients, self.outage.keeps_local_models())
+            .map_err(|error| error.within("cohort"))?;
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
         self.deploy.check().map_err(|error| error.within("deploy"))?;
         self.study.check().map_err(|error| error.within("study"))?;

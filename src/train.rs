@@ -5,6 +5,7 @@ mod crew;
 mod directory;
 mod divergence;
 mod experiment;
+mod locals;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;
 mod row;
@@ -18,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::cohort::{CohortLinks, Schemes, Silence};
+use crate::config::OutagePolicy;
 use crate::error::{Diverged, Result};
 use crate::network::Replay;
 use crate::participation::{Participation, ParticipationConfig};
@@ -121,7 +123,10 @@ impl Run<'_> {
                 .rule
                 .as_ref()
                 .map_or_else(Vec::new, |rule| rule.start(config.clients, self.setting.coordinates())),
-            misses: if config.cohort.drop_after.is_some() { vec![0; config.clients] } else { Vec::new() },
+            misses: match config.cohort.drop_after.is_some() || config.outage.policy == OutagePolicy::Echo {
+                true => vec![0; config.clients],
+                false => Vec::new(),
+            },
             parameters,
         }
     }
@@ -150,6 +155,7 @@ impl Run<'_> {
         let diverged = |what| Diverged { round, client: None, what };
 
         let mut clock = Stopwatch::start();
+        let before = config.outage.is_per_client().then(|| state.parameters.clone());
         let cohort = self.cohort(state);
         let (mut updates, trained) = self.train_clients(state, &cohort.members)?;
         let silent = self.silence(round, &cohort.members, &mut updates, &trained)?;
@@ -171,11 +177,18 @@ impl Run<'_> {
         let (outcome, recovery_error) =
             self.apply(state, &cohort.members, &updates, &silent, &aggregate, singles).map_err(diverged)?;
         clock.lap();
-        let tested = self.test(state)?;
+        let mut tested = self.test(state)?;
         let seconds_evaluation = clock.lap();
 
         let leakage = self.leakage(&cohort, round, &aggregate, &silent.clients)?;
+        let kept = before.map(|before| self.kept(state, &before, &updates, aggregate.decoded.included()));
+        if let Some(kept) = &kept {
+            tested.metrics.extend(self.test_locals(state, kept)?);
+        }
         self.settle(state, &cohort.members, &updates, &aggregate, outcome).map_err(diverged)?;
+        if let Some(kept) = kept {
+            self.keep(state, kept, aggregate.decoded.included());
+        }
         let row = Row {
             outcome,
             reason: aggregate.decoded.reason().filter(|_| outcome == Outcome::Outage),
@@ -211,9 +224,10 @@ impl Run<'_> {
     fn train_clients(&self, state: &State, members: &[u16]) -> Result<(Vec<Update>, Vec<Trained>)> {
         let weights = members.iter().map(|&k| self.setting.weights[usize::from(k)]);
         let trained = self.crew.train(self, state, members)?.into_iter();
-        let sent = weights.zip(trained).map(|(weight, mut trained)| {
-            let delta = Arc::new(std::mem::take(&mut trained.sent));
-            (Update { weight, delta }, trained)
+        let sent = weights.zip(trained).zip(members).map(|((weight, mut trained), &k)| {
+            let mut sent = std::mem::take(&mut trained.sent);
+            self.echo(state, k, &mut sent);
+            (Update { weight, delta: Arc::new(sent) }, trained)
         });
         Ok(sent.unzip())
     }

@@ -142,12 +142,21 @@ impl Default for RecordConfig {
 pub struct OutageConfig {
     /// What becomes of the clients' work in a round without a sum: "skip" loses it, "retry" sends the same
     /// updates again with fresh link states, with "accumulate" the clients go on training from their local
-    /// models and the next success carries the longer update.
+    /// models and the next success carries the longer update. With "postpone" every client whose update is
+    /// not in the sum does so, also where the sum is over others: only those who were heard get the new model
+    /// (FedPBC, Xiang et al. 2024). With "echo" such clients keep the model from which they trained, and
+    /// what they learn when they are heard again counts as often as rounds have passed (FedAWE, Xiang et al.
+    /// 2024). Under both the mean of all local models is tested too (`test_locals_accuracy`).
     pub policy: OutagePolicy,
     /// Attempts in all with policy = "retry", the first included; 2 to 10,000, by default 3.
     #[schemars(range(min = 2, max = 10_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
+    /// The largest probability of an outage, greater than 0, at most 1, that `stragglers = "auto"` may take:
+    /// of the codes that keep it, the one with the fewest bytes per recovered round. No bound by default.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<f64>,
     /// Largest rounding error of a decoded sum, relative to the sum's norm (or to 10⁻⁶ in every coordinate,
     /// where that is more); a sum that may be less precise is an outage for want of precision. Greater than
     /// 0, at most 1.
@@ -171,6 +180,25 @@ pub enum OutagePolicy {
     Retry,
     /// The clients go on training from their local models; the next success carries the longer update.
     Accumulate,
+    /// So does, in every round, whoever is not in the sum.
+    Postpone,
+    /// Whoever is not in the sum goes on from where it trained, and its next update in a sum counts once for
+    /// every round since its last.
+    Echo,
+}
+
+impl OutagePolicy {
+    /// The name used in configurations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Retry => "retry",
+            Self::Accumulate => "accumulate",
+            Self::Postpone => "postpone",
+            Self::Echo => "echo",
+        }
+    }
 }
 
 /// What an update that is not finite does.
@@ -195,6 +223,7 @@ impl Default for OutageConfig {
         Self {
             policy: OutagePolicy::default(),
             attempts: None,
+            at_most: None,
             recovery_tolerance: 0.01,
             diverged: OnDivergence::default(),
         }
@@ -207,17 +236,27 @@ impl OutageConfig {
     pub fn attempts(&self) -> u32 {
         match self.policy {
             OutagePolicy::Retry => self.attempts.unwrap_or(ATTEMPTS),
-            OutagePolicy::Skip | OutagePolicy::Accumulate => 1,
+            OutagePolicy::Skip | OutagePolicy::Accumulate | OutagePolicy::Postpone | OutagePolicy::Echo => 1,
         }
     }
 
-    /// Whether clients go on from their local models after an outage.
+    /// Whether clients may start a round from models of their own.
     #[must_use]
-    pub fn accumulates(&self) -> bool {
-        self.policy == OutagePolicy::Accumulate
+    pub fn keeps_local_models(&self) -> bool {
+        self.policy == OutagePolicy::Accumulate || self.is_per_client()
+    }
+
+    /// Whether clients who are not in a round's sum keep a model of their own, not only after an outage.
+    #[must_use]
+    pub fn is_per_client(&self) -> bool {
+        matches!(self.policy, OutagePolicy::Postpone | OutagePolicy::Echo)
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        if let Some(bound) = self.at_most.filter(|bound| !(*bound > 0.0 && *bound <= 1.0)) {
+            let rule = format!("{bound} is outside (0, 1]; give a probability, or leave it out");
+            return Err(Error::config("at_most", rule));
+        }
         match (self.policy, self.attempts) {
             (OutagePolicy::Retry, Some(few @ 0..2)) => {
                 return Err(Error::config("attempts", format!("{few} is too small; give at least 2")));
@@ -226,7 +265,7 @@ impl OutageConfig {
                 let rule = format!("{many} is too large; the limit is {MOST_ATTEMPTS}");
                 return Err(Error::config("attempts", rule));
             }
-            (OutagePolicy::Skip | OutagePolicy::Accumulate, Some(_)) => {
+            (_, Some(_)) if self.policy != OutagePolicy::Retry => {
                 return Err(Error::config(
                     "attempts",
                     "belongs to policy = \"retry\"; set that or remove it",

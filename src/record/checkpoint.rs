@@ -49,7 +49,8 @@ pub struct Checkpoint {
     pub round: u64,
     /// The global model, d parameters.
     pub parameters: Vec<f32>,
-    /// Under the `accumulate` policy each client's local model − global model; empty otherwise.
+    /// Under the policies `accumulate`, `postpone` and `echo` each client's local model − global model; empty
+    /// where all are the same.
     pub carried: Vec<Vec<f32>>,
     /// The server's control vector ([`crate::learn::solver`]), d numbers; empty for solvers without.
     pub control: Vec<f32>,

@@ -189,8 +189,11 @@ impl Experiment {
         if let Some(rule) = &rule {
             rule.check().map_err(|error| error.within("participation"))?;
         }
-        if config.outage.accumulates() && !solver.accumulates() {
-            let rule = "accumulate goes on from local models, but this solver starts every round from the global model; take skip or retry";
+        if config.outage.keeps_local_models() && !solver.accumulates() {
+            let rule = format!(
+                "{} goes on from local models, but this solver starts every round from the global model; take skip or retry",
+                config.outage.policy.name()
+            );
             return Err(Error::config("outage.policy", rule));
         }
         let device = device.map_or_else(|| "cpu".parse(), Ok)?;
@@ -367,9 +370,26 @@ impl Setting {
                 return Err(Error::config("participation.kind", problem));
             }
         }
-        if aggregator.holders().is_some() && !self.config.cohort.is_everybody() {
-            let rule = format!("{name} replicates data among all clients; remove sample and drop_after");
+        if aggregator.is_for_given() && !self.config.cohort.is_everybody() {
+            let rule = match aggregator.holders() {
+                Some(_) => format!("{name} replicates data among all clients; remove sample and drop_after"),
+                None => format!("the weights of {name} are for all clients; remove sample and drop_after"),
+            };
             return Err(Error::config("cohort", rule));
+        }
+        if aggregator.is_estimate() && self.config.outage.is_per_client() {
+            let rule = format!(
+                "{} gives the new model to those whose updates are in the sum, and {name} has an estimate of it; take skip",
+                self.config.outage.policy.name()
+            );
+            return Err(Error::config("outage.policy", rule));
+        }
+        if aggregator.is_estimate() && self.solver.has_controls() {
+            let rule = format!(
+                "{name} estimates the sum from what arrives, and the control vectors of {} need the sum itself; take another solver",
+                self.name_of("solver", self.config.solver.kind())
+            );
+            return Err(Error::config("solver.kind", rule));
         }
         if aggregator.holders().is_some() && matches!(self.work, Work::Elsewhere(_)) {
             let rule = format!(

@@ -54,10 +54,15 @@ pub(super) fn of(round: u64, aggregate: &Aggregate, tested: &Tested, leakage: Op
 }
 
 impl Run<'_> {
+    /// Whether a test is due after this round.
+    fn is_tested(&self, round: u64) -> bool {
+        let Setting { config, .. } = self.setting;
+        round.is_multiple_of(config.evaluation.every) || round == config.rounds
+    }
+
     /// Tests the model, where it is due after this round. An error where its loss is not finite.
     pub(crate) fn test(&self, state: &State) -> Result<Tested> {
-        let Setting { config, .. } = self.setting;
-        if !state.round.is_multiple_of(config.evaluation.every) && state.round != config.rounds {
+        if !self.is_tested(state.round) {
             return Ok(Tested::default());
         }
         let tested = self.crew.test(self, state.round, &state.parameters)?;
@@ -65,6 +70,20 @@ impl Run<'_> {
             return Err(Diverged { round: state.round, client: None, what: NotFinite::TestLoss }.into());
         }
         Ok(tested)
+    }
+
+    /// How the mean of the local models does, given what they are apart from the global one, where a test is
+    /// due.
+    pub(super) fn test_locals(&self, state: &State, kept: &[Vec<f32>]) -> Result<Metrics> {
+        if !self.is_tested(state.round) {
+            return Ok(Metrics::new());
+        }
+        let tested = self.crew.test(self, state.round, &self.mean_of_locals(state, kept))?;
+        if tested.loss.is_some_and(|loss| !loss.is_finite()) {
+            return Err(Diverged { round: state.round, client: None, what: NotFinite::TestLoss }.into());
+        }
+        let named = [("locals_loss", tested.loss), ("locals_accuracy", tested.accuracy)];
+        Ok(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
     }
 
     /// The columns of what a learner of one's own measured in a round of `members`, who trained like this.

@@ -10,6 +10,7 @@ use super::divergence::Silent;
 use super::turn::rate;
 use super::{Run, Setting, State};
 use crate::algebra::{CHUNK, is_finite};
+use crate::config::OutagePolicy;
 use crate::error::NotFinite;
 use crate::protocol::{Aggregate, Decoded, Update};
 use crate::record::Outcome;
@@ -86,7 +87,7 @@ impl Run<'_> {
     ) -> Result<(), NotFinite> {
         let Setting { config, solver, .. } = self.setting;
         if outcome == Outcome::Outage {
-            if config.outage.accumulates() {
+            if config.outage.policy == OutagePolicy::Accumulate {
                 state.carried = updates.iter().map(|update| update.delta.to_vec()).collect();
             }
             return Ok(());

@@ -281,7 +281,7 @@ impl Setting {
 /// What a [`Crew`](super::Crew) of another program needs to know of the work of one client in a round.
 impl Run<'_> {
     /// The weights from which a client trains in the round of `state`, d of them: the global model, or with
-    /// `outage.policy = "accumulate"` its own after an outage.
+    /// `outage.policy = "accumulate"`, "postpone" or "echo" its own where it has not got that.
     #[must_use]
     pub fn local_start(&self, state: &State, client: u16) -> Vec<f32> {
         let mut start = state.parameters.clone();
