@@ -12,6 +12,8 @@
 //! Clients count as equally large: data is not looked at. Outage, bytes and time do not depend on that, the
 //! leakage does, and an audit ([`crate::audits`]) takes the sizes of the partition.
 
+mod resolve;
+
 use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
@@ -27,12 +29,13 @@ use crate::parallel::{NEVER, goes_on};
 use crate::privacy::view::{Coalition, View};
 use crate::privacy::{Formal, Leakage, lmip};
 use crate::protocol::cogc::DecoderKind;
-use crate::protocol::{Aggregator, PartyId, ProtocolConfig, Stragglers};
+use crate::protocol::{Aggregator, PartyId, ProtocolConfig};
 use crate::recover::{
     Estimate, Outline, SOLVED_CLIENTS, Sizes, affordable_rounds, check_clients, closed_form, coding,
     estimate, estimate_until, tolerances, where_it_exists, with_code,
 };
 use crate::seed::Seed;
+pub use resolve::resolve;
 
 /// Sets of rows in which the decoding amplification is measured.
 const TRIED_SETS: usize = 300;
@@ -417,75 +420,6 @@ fn solved(
         }
     }
     Ok(found)
-}
-
-/// Replaces `stragglers = "default"` by its number, and `stragglers = "auto"` by the tolerance, and `code =
-/// "auto"` beside it by the code, that need the fewest expected bytes per recovered round over the configured
-/// network with the configured attempts; among equals the first in the order of tolerance. `protocol`
-/// replaces the configuration's own; any other protocol is returned as it is.
-///
-/// # Errors
-/// A network over which no candidate recovers a round.
-pub fn resolve(protocol: &ProtocolConfig, config: &Config, coordinates: usize) -> Result<ProtocolConfig> {
-    let clients = config.cohort.sample.unwrap_or(config.clients);
-    match coding(protocol) {
-        Ok((code, Stragglers::Default, decoder)) => {
-            return with_code(protocol, code, Stragglers::Default.count(clients)?, decoder);
-        }
-        Ok((_, Stragglers::Auto, _)) => {}
-        _ => return Ok(protocol.clone()),
-    }
-    let config = Config { protocol: protocol.clone(), ..config.clone() };
-    check_clients(config.clients)?;
-    let links = network(&config)?;
-    let attempts = config.outage.attempts();
-    if config.clients > SOLVED_CLIENTS && coding(protocol)?.2 == DecoderKind::Standard {
-        return resolve_outlined(&config, &links, coordinates);
-    }
-    let mut best: Option<(f64, ProtocolConfig)> = None;
-    let (_, _, decoder) = coding(protocol)?;
-    for (family, stragglers) in codes(&config, false)? {
-        let candidate = with_code(protocol, family, stragglers, decoder)?;
-        let seed = Seed::new(config.seed).child("protocol", 0);
-        let Some(scheme) = where_it_exists(&candidate, config.clients, seed)? else { continue };
-        let Some(code) = scheme.code() else { continue };
-        let sizes = Sizes::of(&*scheme, config.clients, coordinates)?;
-        let rounds = affordable_rounds(code, if code.takes_incomplete() { STACKED_ROUNDS } else { ROUNDS });
-        let measure = || Ok(estimate(code, &links, sizes, attempts, rounds));
-        let (_, bytes, _) = reliability(code, &links, sizes, attempts, measure)?;
-        if bytes < best.as_ref().map_or(f64::INFINITY, |(least, _)| *least) {
-            best = Some((bytes, candidate));
-        }
-    }
-    best.map(|(_, protocol)| protocol).ok_or_else(nothing_recovers)
-}
-
-fn nothing_recovers() -> Error {
-    let rule = "\"auto\" finds no code that recovers a round over this network; make the links better";
-    Error::config("protocol.stragglers", rule)
-}
-
-/// [`resolve`] among many clients: of the outlines the cheapest whose code can be built.
-fn resolve_outlined(config: &Config, links: &Network, coordinates: usize) -> Result<ProtocolConfig> {
-    let sizes = Sizes::of_complete_sums(&config.protocol, coordinates)?;
-    let attempts = config.outage.attempts();
-    let mut all: Vec<(f64, CodeKind, usize)> = Vec::new();
-    for (family, stragglers) in codes(config, false)? {
-        let code = Outline::of(family, config.clients, stragglers);
-        let rounds = affordable_rounds(&code, ROUNDS);
-        let measure = || Ok(estimate(&code, links, sizes, attempts, rounds));
-        let (_, bytes, _) = reliability(&code, links, sizes, attempts, measure)?;
-        all.push((bytes, family, stragglers));
-    }
-    all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    for (_, family, stragglers) in all.into_iter().filter(|(bytes, ..)| *bytes < f64::INFINITY) {
-        let candidate = with_code(&config.protocol, family, stragglers, DecoderKind::Standard)?;
-        let seed = Seed::new(config.seed).child("protocol", 0);
-        if where_it_exists(&candidate, config.clients, seed)?.is_some() {
-            return Ok(candidate);
-        }
-    }
-    Err(nothing_recovers())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use clap::Args;
 use super::progress::Points;
 use super::{Count, print};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::parallel::NEVER;
 use crate::plan::Candidate;
 use crate::record::to_csv;
@@ -18,6 +18,7 @@ use crate::verbs::{self, Step, Watch};
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     seccogc plan configs/mnist.toml\n  \
     seccogc plan configs/mnist.toml --attempts 1,2,4 --csv > plan.csv\n  \
+    seccogc plan configs/mnist.toml --max-outage 0.05\n  \
     seccogc train configs/mnist.toml --set protocol.stragglers=auto\n\n\
     Leakage is that among clients of equal size, whatever the partition;\n\
     `seccogc audit` takes the sizes that it gives them.";
@@ -35,6 +36,10 @@ pub(super) struct Plan {
     /// Rounds played where there is no closed form
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
+    /// Show only what is an outage with at most this probability, above 0 and at most 1
+    /// [default: `outage.at_most` of the configuration]
+    #[arg(long, value_name = "P")]
+    max_outage: Option<f64>,
     #[command(flatten)]
     count: Count,
     /// Seed of every random stream, instead of the configuration's
@@ -51,6 +56,13 @@ pub(super) struct Plan {
 pub(super) fn plan(args: &Plan) -> Result<()> {
     let mut config = Config::load(&args.config, &args.sets)?;
     config.seed = args.seed.unwrap_or(config.seed);
+    if let Some(bound) = args.max_outage {
+        if !(bound > 0.0 && bound <= 1.0) {
+            let rule = format!("--max-outage {bound}: a probability is above 0 and at most 1");
+            return Err(Error::Refused(rule));
+        }
+        config.outage.at_most = Some(bound);
+    }
     let mut progress = Points::new("plan", args.quiet);
     let mut hear = |step: &Step<'_>| {
         progress.found(step.place, step.total, step.what);

@@ -2,14 +2,15 @@
 
 use super::{Size, Step, Watch};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{Candidate, candidates_as_found};
 
 /// The candidates for the configured network with each of the numbers of `attempts`, of which the
 /// configuration's own is taken where there are none; `rounds` are played where something must be measured.
+/// With `outage.at_most` only those that keep it.
 ///
 /// # Errors
-/// As [`candidates_as_found`].
+/// As [`candidates_as_found`]; no candidate that keeps the bound.
 pub fn plan(
     config: &Config,
     size: &mut Size,
@@ -20,9 +21,20 @@ pub fn plan(
     let coordinates = size.of(config)?;
     let configured = [config.outage.attempts()];
     let attempts = if attempts.is_empty() { &configured[..] } else { attempts };
-    candidates_as_found(config, coordinates, attempts, rounds, watch.stop, &mut |place, total, one| {
+    let mut tell = |place, total, one: &Candidate| {
         let (code, s, outage) = (one.code.name(), one.stragglers, 100.0 * one.outage);
         let what = format!("{code} s = {s}, {}: outage {outage:.3} %", one.decoder);
         (watch.hear)(&Step { place, total, what: &what })
-    })
+    };
+    let mut found = candidates_as_found(config, coordinates, attempts, rounds, watch.stop, &mut tell)?;
+    let Some(bound) = config.outage.at_most else { return Ok(found) };
+    let least = found.iter().map(|one| one.outage).fold(f64::INFINITY, f64::min);
+    found.retain(|one| one.outage <= bound);
+    if found.is_empty() {
+        let rule = format!(
+            "no code has an outage of at most {bound} over this network, the least is {least:.3e}; raise it, or allow more attempts"
+        );
+        return Err(Error::config("outage.at_most", rule));
+    }
+    Ok(found)
 }

@@ -210,3 +210,45 @@ fn a_run_records_what_auto_chose() {
     assert_eq!(recorded.protocol, resolve(&wanted.protocol, &wanted, 7850).unwrap());
     assert_ne!(code, CodeKind::Auto);
 }
+
+#[test]
+fn a_bound_on_the_outage_costs_bytes() {
+    let text = "kind = \"cogc\"\nstragglers = \"auto\"";
+    let bounded = |at_most: f64| {
+        let config =
+            config(&format!("clients = 6\n{LINKS}[outage]\nat_most = {at_most}\n[protocol]\n{text}"));
+        resolve(&config.protocol, &config, 10)
+    };
+    let all = standard(candidates(&lossy(6, text), 10, &[1], 1).unwrap());
+    let free = resolve(&lossy(6, text).protocol, &lossy(6, text), 10).unwrap();
+    let (_, Stragglers::Count(s), _) = coding(&free).unwrap() else { panic!("not resolved") };
+    let chosen = all.iter().find(|one| one.stragglers == s).unwrap();
+    // A little less than the outage of the cheapest, and of all that keep it the cheapest is taken.
+    let bound = all.iter().map(|one| one.outage).filter(|outage| *outage < chosen.outage).fold(0.0, f64::max);
+    let kept = bounded(bound).unwrap();
+    let (code, Stragglers::Count(s), _) = coding(&kept).unwrap() else { panic!("not resolved") };
+    let cheapest =
+        all.iter().filter(|one| one.outage <= bound).min_by(|a, b| a.bytes.total_cmp(&b.bytes)).unwrap();
+    assert_eq!((code, s), (cheapest.code, cheapest.stragglers));
+    assert!(cheapest.bytes > chosen.bytes && cheapest.outage < chosen.outage);
+    let error = bounded(1e-6).unwrap_err().to_string();
+    assert!(error.contains("outage.at_most") && error.contains("the least is"), "{error}");
+}
+
+#[test]
+fn plan_shows_what_keeps_the_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), &format!("clients = 6\n{LINKS}[protocol]\nkind = \"cogc\""));
+    let plan = |bound: &str| {
+        let mut command = Command::cargo_bin("seccogc").unwrap();
+        command.args(["plan", path.to_str().unwrap(), "--csv", "--quiet", "--parameters", "10"]);
+        command.args(["--rounds", "200", "--max-outage", bound]).output().unwrap()
+    };
+    let lines = |bound: &str| String::from_utf8(plan(bound).stdout).unwrap().lines().count();
+    assert!(lines("0.9") > lines("0.5") && lines("0.5") > 1);
+    for (bound, rule) in [("1e-9", "no code has an outage of at most"), ("1.5", "--max-outage 1.5")] {
+        let refused = plan(bound);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(rule));
+    }
+}
