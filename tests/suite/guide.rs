@@ -53,6 +53,11 @@ fn first_run() {
 }
 
 #[test]
+fn other_schemes() {
+    run("other-schemes", "sh");
+}
+
+#[test]
 fn your_data() {
     run("your-data", "sh");
 }
