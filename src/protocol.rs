@@ -9,6 +9,8 @@
 //! |---|---|---|
 //! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017; Weng et al., section IX |
 //! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; 2025; arXiv 2507.07565 |
+//! | [`coffee`] | `coffee` | *Communication-Efficient Semi-Decentralized Federated Learning in the Presence of Stragglers*, IEEE Trans. Commun. 2025 |
+//! | [`mds_relay`] | `mds-relay` | Weng et al., *Coded Cooperative Networks for Semi-Decentralized Federated Learning*, 2024 |
 //! | [`hierarchical`] | `hierarchical` | Lu, Cheng, Kang, Liu, *Capacity of Hierarchical Secure Coded Gradient Aggregation* |
 //! | [`secure_gc`] | `secure-gc` | *Secure gradient coding, minimum source key size* |
 //! | [`zhao_sun`] | `zhao-sun` | Zhao & Sun, *Information Theoretic Secure Aggregation with User Dropouts* |
@@ -19,12 +21,14 @@
 //! A new protocol is one file that implements the two traits and a configuration struct, and one line in
 //! [`ProtocolConfig`].
 
+pub mod coffee;
 pub mod cogc;
 pub mod exchange;
 pub mod groupwise;
 pub mod hierarchical;
 mod included;
 pub mod light_sec_agg;
+pub mod mds_relay;
 pub mod sec_agg;
 mod section;
 pub mod secure_gc;
@@ -329,6 +333,12 @@ choice! {
         "cogc" => CoGc(cogc::CoGcConfig),
         /// Secure cooperative gradient coding: exact or nothing, with secret keys.
         "sec-cogc" => SecCoGc(cogc::SecCoGcConfig),
+        /// Clients share some steps of an exact consensus and upload the averages that they hold: an estimate,
+        /// no privacy.
+        "coffee" => Coffee(coffee::CoffeeConfig),
+        /// Clients upload coded combinations of the updates that they heard: exact over those that the server
+        /// can solve for, no privacy.
+        "mds-relay" => MdsRelay(mds_relay::MdsRelayConfig),
         /// Two rounds with ramp-shared masks: exact over who uploaded, nothing more for the server with T
         /// clients (Zhao & Sun).
         "zhao-sun" => ZhaoSun(zhao_sun::ZhaoSunConfig),
@@ -436,7 +446,7 @@ impl ProtocolConfig {
                 let rule = "secure-gc needs data that several clients hold, and deployed clients keep theirs; take sec-cogc";
                 Err(Error::config("kind", rule))
             }
-            Self::Ideal(_) => {
+            Self::Ideal(_) | Self::Coffee(_) | Self::MdsRelay(_) => {
                 let rule = format!(
                     "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc, sec-cogc, light-sec-agg, groupwise, \
                      sec-agg or sec-agg-plus",

@@ -53,7 +53,8 @@ impl Act {
 
 /// Plays two rounds over links that lose nothing for every offender, all of them together, and every [`Act`].
 /// `inputs` makes the clients' inputs of about so many coordinates; `sum` is Σ of the inputs of some of them,
-/// to be met exactly. `survives` says whether the round must end with a sum although this offender's messages
+/// to be met exactly. A scheme that ends an honest round with an estimate may do so, and with the same one
+/// where an act only adds to honest messages. `survives` says whether the round must end with a sum although this offender's messages
 /// count as lost.
 ///
 /// # Errors
@@ -75,6 +76,10 @@ where
     let [longer, shorter] =
         [inputs(2 * LEN), inputs(LEN / 2)].map(|inputs| Arc::new(recorded(&scheme(), &inputs, keys)));
     let offenders: Vec<Option<PartyId>> = scheme().parties().into_iter().map(Some).chain([None]).collect();
+    let undisturbed = [1, 2].map(|round| {
+        let inputs: Vec<&dyn Input<S>> = honest.iter().map(|x| x as _).collect();
+        run(&scheme(), round, &inputs, keys, &Perfect, 2, |_, _, _| ()).decoded
+    });
     for act in Act::ALL {
         for &offender in &offenders {
             let other = match act {
@@ -88,7 +93,7 @@ where
                 Err(Breach { rule: "refusal", evidence: format!("{act:?} by {who}: {evidence}") })
             };
             let (mut refusals, mut sent) = (0, 0);
-            for round in 1..=2 {
+            for (round, undisturbed) in (1..).zip(&undisturbed) {
                 let dyns: Vec<&dyn Input<S>> = honest.iter().map(|x| x as _).collect();
                 let count = |_: &_, _, link: LinkUse| {
                     sent += usize::from(offender.is_none_or(|offender| offender == link.from));
@@ -104,7 +109,13 @@ where
                 match decoded {
                     Decoded::Outage(_) if must => return breach(format!("round {round} is an outage")),
                     Decoded::Outage(_) => {}
-                    Decoded::Estimate { .. } => return breach("an estimate where a sum is promised".into()),
+                    Decoded::Estimate { .. } if undisturbed.is_sum() => {
+                        return breach("an estimate where a sum is promised".into());
+                    }
+                    Decoded::Estimate { .. } if act.is_harmless() && decoded != *undisturbed => {
+                        return breach("another estimate than without it".into());
+                    }
+                    Decoded::Estimate { .. } => {}
                     Decoded::Sum { sum: got, included, .. } => {
                         if got != sum(&honest, &included) {
                             return breach(format!("a wrong sum over {included:?}"));

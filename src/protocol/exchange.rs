@@ -280,6 +280,12 @@ pub trait Aggregator: Send + Sync {
         None
     }
 
+    /// Whether the server estimates the sum over all clients ([`Decoded::Estimate`]) where others find a sum
+    /// or nothing.
+    fn estimates(&self) -> bool {
+        false
+    }
+
     /// How the scheme appears in tables.
     fn scheme(&self) -> &Scheme;
 

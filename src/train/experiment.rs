@@ -367,6 +367,14 @@ impl Setting {
                 return Err(Error::config("participation.kind", problem));
             }
         }
+        if aggregator.estimates() && self.solver.has_controls() {
+            let problem = format!(
+                "{name} estimates the sum of what clients send, which would unbalance the control vectors of {}; take another solver \
+                 or protocol",
+                self.name_of("solver", self.config.solver.kind())
+            );
+            return Err(Error::config("protocol.kind", problem));
+        }
         if aggregator.holders().is_some() && !self.config.cohort.is_everybody() {
             let rule = format!("{name} replicates data among all clients; remove sample and drop_after");
             return Err(Error::config("cohort", rule));

@@ -28,7 +28,7 @@ const FIELD: &str = "quantisation = { clip = 8.0, bits = 24 }";
 /// Configurations of a kind: keys, number of clients, what is promised, by how much a coordinate is off for
 /// each client.
 fn cases(kind: &str) -> Vec<(String, usize, Promise, f64)> {
-    use Promise::{Exact, Noisy};
+    use Promise::{Estimate, Exact, Noisy};
     let over_field = |text: &str, clients| vec![(format!("{text}\n{FIELD}"), clients, Exact, 1e-6)];
     let real = |texts: &[&str], clients, promise| {
         texts.iter().map(|text| ((*text).to_owned(), clients, promise, 1e-6)).collect()
@@ -71,6 +71,17 @@ fn cases(kind: &str) -> Vec<(String, usize, Promise, f64)> {
             ),
             over_field("stragglers = 1\narithmetic = 'field'", 3),
             real(&["stragglers = 3\nkeys = 'fair'"], 7, Exact),
+        ]
+        .concat(),
+        "coffee" => [
+            real(&["", "server = 'adaptive'", "steps = 2\narithmetic = 'f64'", "steps = 0"], 3, Estimate),
+            real(&["steps = 2\nserver = 'adaptive'"], 4, Estimate),
+        ]
+        .concat(),
+        "mds-relay" => [
+            over_field("combinations = 1", 3),
+            over_field("combinations = 2", 3),
+            over_field("combinations = 3\nleast_included = 2", 3),
         ]
         .concat(),
         "zhao-sun" => over_field("survivors = 3\ncolluders = 1", 4),

@@ -8,6 +8,7 @@ mod audit;
 mod bits;
 mod by_rank;
 mod cli;
+mod coffee;
 mod cohort;
 mod conformance;
 mod defects;
@@ -27,6 +28,7 @@ mod hierarchical;
 mod kit;
 mod links;
 mod many_clients;
+mod mds_relay;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod never_below;

@@ -31,6 +31,8 @@ pub struct Setup {
     pub clients: usize,
     /// Whether the scheme runs over links that never fail.
     pub reliable: bool,
+    /// Whether it estimates the sum over all clients, where others find a sum or nothing.
+    pub estimates: bool,
     /// Where the keys come from.
     pub seed: Seed,
     /// How it appears in tables.
@@ -55,6 +57,7 @@ impl Setup {
         Self {
             clients,
             reliable: false,
+            estimates: false,
             seed,
             scheme,
             code: None,
@@ -75,6 +78,12 @@ impl Setup {
     #[must_use]
     pub fn reliable(self) -> Self {
         Self { reliable: true, ..self }
+    }
+
+    /// The same as a scheme that estimates.
+    #[must_use]
+    pub fn estimating(self) -> Self {
+        Self { estimates: true, ..self }
     }
 
     fn links<'a>(&self, links: &'a dyn LinkModel) -> &'a dyn LinkModel {
@@ -428,6 +437,10 @@ where
         } else {
             Protocol::<f64>::imprecision(&self.protocol, scale, update)
         }
+    }
+
+    fn estimates(&self) -> bool {
+        self.setup.estimates
     }
 
     fn grid(&self) -> Option<Grid> {

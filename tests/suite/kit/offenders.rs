@@ -6,9 +6,11 @@ use seccogc::coding::assignment::{AssignmentKind, ReplicatedCode};
 use seccogc::conformance::{Breach, withstands};
 use seccogc::keys::{KeyKind, KeySource, SeededKeys};
 use seccogc::message::{Clock, Envelope, PartyId, Phase};
+use seccogc::protocol::coffee::{Averaging, Coffee};
 use seccogc::protocol::groupwise::Groupwise;
 use seccogc::protocol::hierarchical::Hierarchical;
 use seccogc::protocol::light_sec_agg::LightSecAgg;
+use seccogc::protocol::mds_relay::MdsRelay;
 use seccogc::protocol::sec_agg::{Cryptographic, SecAgg, Uniform};
 use seccogc::protocol::secure_gc::SecureGc;
 use seccogc::protocol::two_round::Rounds;
@@ -17,7 +19,7 @@ use seccogc::protocol::zhao_sun::ZhaoSun;
 use seccogc::protocol::{Decoded, Input, Party, Protocol, ProtocolConfig};
 use seccogc::seed::Seed;
 
-use super::{coded, uncoded};
+use super::{Numbers, coded, uncoded};
 use crate::two_round::{Vector, inputs};
 
 fn sum(inputs: &[Vector<M61>], included: &[u16]) -> Vec<M61> {
@@ -72,6 +74,21 @@ fn pairs(degree: Option<usize>) -> Verdict {
     refusals(|| SecAgg::<Uniform>::new(5, degree, Some(3), seed).unwrap(), 5, is_client)
 }
 
+/// Both servers, whose estimates outlive every client.
+fn windows() -> Verdict {
+    for (steps, averaging) in
+        [(0, Averaging::Mean), (2, Averaging::Mean), (1, Averaging::Adaptive), (2, Averaging::Adaptive)]
+    {
+        let scheme = || Coffee::new(4, Some(steps), averaging).unwrap();
+        let numbers = |len: usize| -> Vec<Numbers> {
+            (1..=4).map(|k| Numbers((0..len).map(|i| (k * i) as f64 / 8.0).collect())).collect()
+        };
+        let sum = |_: &[Numbers], _: &[u16]| Vec::new();
+        withstands::<f64, _, _>(scheme, numbers, sum, &SeededKeys(Seed::new(4)), is_client)?;
+    }
+    Ok(())
+}
+
 fn replicated() -> SecureGc<M61> {
     SecureGc::new(ReplicatedCode::build(AssignmentKind::Cyclic, 5, 4, 2, Seed::new(1)).unwrap().0)
 }
@@ -89,6 +106,11 @@ fn offended(kind: &str) -> Verdict {
         "zero-sum" => masked(Mask::ZeroSum(KeyKind::Fair, 1.0)),
         "cogc" => rows(None),
         "sec-cogc" => rows(Some(KeyKind::Fair)),
+        "coffee" => windows(),
+        "mds-relay" => {
+            refusals(|| MdsRelay::new(4, 1).unwrap(), 4, |_| true)?;
+            refusals(|| MdsRelay::new(4, 3).unwrap(), 4, |_| true)
+        }
         "zhao-sun" => refusals(|| Rounds::new(ZhaoSun::new(4, 3, 1).unwrap()), 4, is_client),
         // Nobody else has the offender's shares, so that nobody can answer for a set with it.
         "light-sec-agg" => refusals(|| Rounds::new(LightSecAgg::new(4, 3, 1).unwrap()), 4, |_| false),
