@@ -157,6 +157,12 @@ pub trait Protocol<S: Symbol>: Send + Sync {
         false
     }
 
+    /// Whether all that a link carries in an attempt are copies of one message, each sent only where those
+    /// before it were lost, so that a receiver may combine them.
+    fn resends(&self) -> bool {
+        false
+    }
+
     /// What the server sees of a single client's input; beyond [`Singles::Hidden`] its party hands over what
     /// it holds ([`Party::singles`]).
     fn singles(&self) -> Singles {

@@ -286,6 +286,11 @@ pub trait Aggregator: Send + Sync {
         false
     }
 
+    /// As [`Protocol::resends`].
+    fn resends(&self) -> bool {
+        false
+    }
+
     /// How the scheme appears in tables.
     fn scheme(&self) -> &Scheme;
 

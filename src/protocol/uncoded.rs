@@ -254,6 +254,10 @@ impl<S: Symbol> Protocol<S> for Uncoded {
         true
     }
 
+    fn resends(&self) -> bool {
+        true
+    }
+
     fn singles(&self) -> Singles {
         match self.mask {
             Mask::None => Singles::Plain,

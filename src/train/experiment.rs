@@ -367,6 +367,13 @@ impl Setting {
                 return Err(Error::config("participation.kind", problem));
             }
         }
+        if self.links.combines() && !aggregator.resends() {
+            let problem = format!(
+                "{name} sends other messages in later transfers on a link, and there is nothing to combine; take combining = \"none\", \
+                 or fedavg, gaussian or zero-sum"
+            );
+            return Err(Error::config("network", problem));
+        }
         if aggregator.estimates() && self.solver.has_controls() {
             let problem = format!(
                 "{name} estimates the sum of what clients send, which would unbalance the control vectors of {}; take another solver \

@@ -7,6 +7,7 @@ mod attack;
 mod audit;
 mod bits;
 mod by_rank;
+mod chase;
 mod cli;
 mod coffee;
 mod cohort;

@@ -443,6 +443,10 @@ where
         self.setup.estimates
     }
 
+    fn resends(&self) -> bool {
+        Protocol::<LinearForm>::resends(&self.protocol)
+    }
+
     fn grid(&self) -> Option<Grid> {
         self.setup.grid
     }
