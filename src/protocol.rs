@@ -339,8 +339,8 @@ choice! {
         "cogc" => CoGc(cogc::CoGcConfig),
         /// Secure cooperative gradient coding: exact or nothing, with secret keys.
         "sec-cogc" => SecCoGc(cogc::SecCoGcConfig),
-        /// Clients share some steps of an exact consensus and upload the averages that they hold: an estimate,
-        /// no privacy.
+        /// Clients share some steps of an exact consensus and upload the averages that they hold: an
+        /// estimate, no privacy.
         "coffee" => Coffee(coffee::CoffeeConfig),
         /// Clients upload coded combinations of the updates that they heard: exact over those that the server
         /// can solve for, no privacy.

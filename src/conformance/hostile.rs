@@ -54,8 +54,8 @@ impl Act {
 /// Plays two rounds over links that lose nothing for every offender, all of them together, and every [`Act`].
 /// `inputs` makes the clients' inputs of about so many coordinates; `sum` is Σ of the inputs of some of them,
 /// to be met exactly. A scheme that ends an honest round with an estimate may do so, and with the same one
-/// where an act only adds to honest messages. `survives` says whether the round must end with a sum although this offender's messages
-/// count as lost.
+/// where an act only adds to honest messages. `survives` says whether the round must end with a sum although
+/// this offender's messages count as lost.
 ///
 /// # Errors
 /// The first rule that is broken.

@@ -15,8 +15,8 @@
 //! | D | `included` | |
 //!
 //! Phase 0: client k broadcasts x_k. Phase 1: it uploads x_k. Phase 1 + m: it uploads Σ_{i ∈ H_k} g_(k,m),i
-//! x_i, with m and H_k. Every upload that arrives is a row of coefficients over the updates; the server finds D, all
-//! i whose unit vector is in the span of the rows, and outputs Σ_D x_i, an outage if D is empty.
+//! x_i, with m and H_k. Every upload that arrives is a row of coefficients over the updates; the server finds
+//! D, all i whose unit vector is in the span of the rows, and outputs Σ_D x_i, an outage if D is empty.
 //!
 //! G is a Cauchy matrix, so that [I | Gᵀ] generates an MDS code: where every broadcast is heard, any M
 //! uploads show the server all updates. With n_c = 1 nothing is broadcast and the scheme is `fedavg`. Over a

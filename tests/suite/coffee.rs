@@ -59,8 +59,8 @@ fn law(text: &str, delivers: [f64; 4]) -> (f64, f64) {
     (mean, second / total - mean * mean)
 }
 
-/// x = (1, 2, 4, 9) with the mean 4. For L = 0 and p = ½ a sum over n of four has the variance 9.5 (4−n)/(3n),
-/// so that of the estimate is (4/16 · 9.5 + 6/16 · 9.5/3 + 4/16 · 9.5/9)/(15/16) = 4.081481.
+/// x = (1, 2, 4, 9) with the mean 4. For L = 0 and p = ½ a sum over n of four has the variance 9.5
+/// (4−n)/(3n), so that of the estimate is (4/16 · 9.5 + 6/16 · 9.5/3 + 4/16 · 9.5/9)/(15/16) = 4.081481.
 #[test]
 fn means_and_variances_of_the_example() {
     let half = [0.5; 4];

@@ -1,4 +1,5 @@
-//! Coded cooperation: the server finds the updates that the received rows determine, all of them and no other.
+//! Coded cooperation: the server finds the updates that the received rows determine, all of them and no
+//! other.
 
 use std::collections::HashSet;
 use std::sync::Arc;
