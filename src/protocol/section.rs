@@ -28,6 +28,8 @@ pub struct Coding<'a> {
     pub stragglers: &'a mut Stragglers,
     /// How the server decodes.
     pub decoder: &'a mut DecoderKind,
+    /// Times that shares and sums are sent in an attempt.
+    pub repeats: u32,
 }
 
 /// A section `[protocol]` of some kind. Nothing has a default, so that no tool overlooks a new kind.

@@ -166,6 +166,7 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
             link_std: 0.0,
             grid: None,
             public: Public::default(),
+            least: 1,
         };
         let updates: Vec<Update> = (0..clients as u64)
             .map(|k| {

@@ -49,10 +49,14 @@ fn cases(kind: &str) -> Vec<(String, usize, Promise, f64)> {
                     "stragglers = 1",
                     "stragglers = 2",
                     "stragglers = 1\ndecoder = 'gc-plus'",
+                    "stragglers = 1\ndecoder = 'gc-plus-partial'",
+                    "stragglers = 1\nrepeats = 2",
+                    "stragglers = 1\nrepeats = 2\ndecoder = 'gc-plus-partial'\nleast_included = 2",
                 ],
                 3,
                 Exact,
             ),
+            over_field("stragglers = 1\ndecoder = 'gc-plus-partial'\narithmetic = 'field'", 4),
             real(&["stragglers = 3"], 7, Exact),
         ]
         .concat(),
@@ -276,6 +280,7 @@ fn coded<S: Coefficient>(keys: Option<KeyKind>, limit: Option<f64>) -> CoGc<S> {
         link_std: 0.0,
         grid: None,
         public: Public::default(),
+        least: 1,
     }
 }
 

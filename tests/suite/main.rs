@@ -24,6 +24,7 @@ mod field;
 mod floors;
 mod former;
 mod gc_plus;
+mod gc_plus_partial;
 mod guide;
 mod hierarchical;
 mod kit;

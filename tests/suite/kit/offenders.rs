@@ -1,12 +1,16 @@
 //! The kit's offenders among the parties of every kind, and parties that it must catch.
 
+use std::sync::Arc;
+
 use seccogc::algebra::KeyStream;
 use seccogc::algebra::field::M61;
 use seccogc::coding::assignment::{AssignmentKind, ReplicatedCode};
+use seccogc::coding::{CodeKind, Coefficient};
 use seccogc::conformance::{Breach, withstands};
 use seccogc::keys::{KeyKind, KeySource, SeededKeys};
 use seccogc::message::{Clock, Envelope, PartyId, Phase};
 use seccogc::protocol::coffee::{Averaging, Coffee};
+use seccogc::protocol::cogc::{CoGc, Codes};
 use seccogc::protocol::groupwise::Groupwise;
 use seccogc::protocol::hierarchical::Hierarchical;
 use seccogc::protocol::light_sec_agg::LightSecAgg;
@@ -67,6 +71,20 @@ fn rows(keys: Option<KeyKind>) -> Verdict {
     refusals(|| coded::<M61>(keys, Some(f64::INFINITY)), 4, |_| false)
 }
 
+/// Partial sums, once and in two repeats: what the others have of a client's row determines the others.
+fn partial_rows() -> Verdict {
+    for repeats in [1, 2] {
+        let scheme = || {
+            let code = Arc::new(M61::code(CodeKind::CyclicRandom, 4, 2, Seed::new(1)).unwrap());
+            let codes = Codes::new(code, Some((Seed::new(2), f64::INFINITY)));
+            let codes = codes.with_partial_sums().repeated(repeats).into();
+            CoGc { codes, ..coded::<M61>(None, None) }
+        };
+        refusals(scheme, 4, is_client)?;
+    }
+    Ok(())
+}
+
 /// Both kinds of keys.
 fn pairs(degree: Option<usize>) -> Verdict {
     let seed = Seed::new(1);
@@ -104,7 +122,7 @@ fn offended(kind: &str) -> Verdict {
         "fedavg" => refusals(|| Uncoded { transmissions: 2, ..uncoded() }, 4, |_| true),
         "gaussian" => masked(Mask::Gaussian(1.0)),
         "zero-sum" => masked(Mask::ZeroSum(KeyKind::Fair, 1.0)),
-        "cogc" => rows(None),
+        "cogc" => rows(None).and_then(|()| partial_rows()),
         "sec-cogc" => rows(Some(KeyKind::Fair)),
         "coffee" => windows(),
         "mds-relay" => {
