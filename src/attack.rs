@@ -107,8 +107,14 @@ fn targets(config: &Config) -> Result<Vec<Target>> {
         return Err(Error::config("protocol.kind", rule));
     };
     let SecCoGcConfig { code, stragglers, decoder, arithmetic, grid, .. } = *template;
-    let without =
-        ProtocolConfig::CoGc(CoGcConfig { code, stragglers, decoder, arithmetic, quantisation: None, grid });
+    let without = ProtocolConfig::CoGc(CoGcConfig {
+        code,
+        stragglers,
+        decoder,
+        arithmetic,
+        grid,
+        ..CoGcConfig::default()
+    });
     let with = config.attack.key_stds.iter().map(|&key_std| {
         (Some(key_std), ProtocolConfig::SecCoGc(SecCoGcConfig { key_std, ..template.clone() }))
     });

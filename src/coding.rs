@@ -26,7 +26,7 @@ use crate::algebra::field::Prime;
 use crate::algebra::{Scalar, linear};
 use crate::error::{Error, Result};
 use crate::seed::Seed;
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, DVector};
 use rand::seq::index;
 use serde::{Deserialize, Serialize};
 
@@ -34,15 +34,17 @@ pub mod assignment;
 mod construct;
 mod memory;
 pub mod outage;
+pub mod partial;
 pub mod shamir;
 mod size;
 mod solve;
+pub mod stacked;
 mod triangular;
 
 pub(crate) use memory::Memory;
 pub(crate) use size::check_pairs;
 pub use size::{DENSE_CLIENTS, PAIRED_CLIENTS};
-pub use solve::{RESIDUAL_TOLERANCE, solve_ones};
+pub use solve::{RESIDUAL_TOLERANCE, solve, solve_ones};
 pub(crate) use solve::{left_singular, singular_triples};
 
 /// Number of random sets of rows in which a code under construction is tried: all there are up to M = 10.
@@ -106,8 +108,17 @@ pub trait Coefficient: Scalar {
     /// As there.
     fn code(kind: CodeKind, clients: usize, stragglers: usize, seed: Seed) -> Result<GradientCode<Self>>;
 
-    /// Some a with a · `rows` = 1ᵀ, or `None` if 1ᵀ is not in the row span.
-    fn solve_ones(rows: &DMatrix<Self>) -> Option<Vec<Self>>;
+    /// Some a with a · `rows` = `target`, or `None` if that is not in the row span. `target` has an entry for
+    /// each column.
+    fn solve(rows: &DMatrix<Self>, target: &[Self]) -> Option<Vec<Self>>;
+
+    /// [`Coefficient::solve`] for 1ᵀ.
+    fn solve_ones(rows: &DMatrix<Self>) -> Option<Vec<Self>> {
+        Self::solve(rows, &vec![Self::ONE; rows.ncols()])
+    }
+
+    /// How good a pivot it is: its absolute value, and over a prime field 1 unless it is 0.
+    fn magnitude(self) -> f64;
 
     /// The factor by which decoding with a amplifies rounding errors: ‖a‖₂, and 1 where nothing is rounded.
     fn amplification(a: &[Self]) -> f64;
@@ -118,8 +129,12 @@ impl Coefficient for f64 {
         GradientCode::build(kind, clients, stragglers, seed)
     }
 
-    fn solve_ones(rows: &DMatrix<Self>) -> Option<Vec<Self>> {
-        solve_ones(rows).map(|a| a.as_slice().to_vec())
+    fn solve(rows: &DMatrix<Self>, target: &[Self]) -> Option<Vec<Self>> {
+        solve(rows, &DVector::from_column_slice(target)).map(|a| a.as_slice().to_vec())
+    }
+
+    fn magnitude(self) -> f64 {
+        self.abs()
     }
 
     fn amplification(a: &[Self]) -> f64 {
@@ -132,8 +147,12 @@ impl<F: Prime> Coefficient for F {
         GradientCode::over_field(kind, clients, stragglers, seed)
     }
 
-    fn solve_ones(rows: &DMatrix<Self>) -> Option<Vec<Self>> {
-        linear::solve_left(rows, &vec![F::ONE; rows.ncols()])
+    fn solve(rows: &DMatrix<Self>, target: &[Self]) -> Option<Vec<Self>> {
+        linear::solve_left(rows, target)
+    }
+
+    fn magnitude(self) -> f64 {
+        f64::from(u8::from(self != F::ZERO))
     }
 
     fn amplification(_: &[Self]) -> f64 {
@@ -181,6 +200,11 @@ pub trait Code: fmt::Debug + Send + Sync {
     /// Whether incomplete sums are sent and decoded from, too (`gc-plus`).
     fn takes_incomplete(&self) -> bool {
         false
+    }
+
+    /// Times that shares and sums are sent in an attempt before the server decodes.
+    fn repeats(&self) -> u32 {
+        1
     }
 
     /// Whether all sums of a round so far determine the sum of all updates, when incomplete ones are taken.

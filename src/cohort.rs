@@ -17,13 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::algebra::grid::Public;
 use crate::error::{Error, Result};
-use crate::message::{HEADER_BYTES, LinkUse, PartyId};
+use crate::message::{HEADER_BYTES, LinkUse, PartyId, SIGN_OF_LIFE};
 use crate::network::{Dependence, LinkModel};
 use crate::protocol::{Aggregator, ProtocolConfig};
 use crate::seed::Seed;
-
-/// The transfer of signs of life: after all uploads of a protocol.
-const SIGN_OF_LIFE: u8 = 127;
 
 /// The clients of a round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -72,7 +72,7 @@ pub struct Config {
     /// What the server does with the direction that it decoded.
     pub server: ServerConfig,
     /// How the server makes up for clients which do not arrive, with protocols that show it single updates:
-    /// `ideal`, `fedavg` and `gaussian`.
+    /// `ideal`, `fedavg`, `gaussian` and `mds-relay`.
     pub participation: ParticipationConfig,
     /// When and how the global model is tested.
     pub evaluation: EvaluationConfig,

@@ -199,6 +199,9 @@ impl Phase {
     }
 }
 
+/// The [`LinkUse::transfer`] of signs of life: after all transfers of a protocol.
+pub const SIGN_OF_LIFE: u8 = 127;
+
 /// One use of one link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkUse {

@@ -73,6 +73,12 @@ pub trait LinkModel: Send + Sync {
         None
     }
 
+    /// Whether a receiver adds up what it received of several transfers on a link, as if they were copies of
+    /// one message.
+    fn combines(&self) -> bool {
+        false
+    }
+
     /// What the losses have in common: it decides which closed forms hold.
     fn dependence(&self) -> Dependence {
         Dependence::None
@@ -357,6 +363,10 @@ impl LinkModel for Network {
 
     fn deadline(&self, from: PartyId, to: PartyId) -> Option<f64> {
         self.model(from, to)?.deadline(from, to)
+    }
+
+    fn combines(&self) -> bool {
+        self.families().any(|(model, ..)| model.combines())
     }
 
     fn dependence(&self) -> Dependence {

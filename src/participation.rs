@@ -101,7 +101,7 @@ pub fn check_shown(rule: &str, name: &str, scheme: &dyn Aggregator) -> Result<()
     }
     let problem = format!(
         "{rule} reads single updates, and {name} shows the server a sum only; take \"none\", or a protocol that shows them: \
-         ideal, fedavg or gaussian"
+         ideal, fedavg, gaussian or mds-relay"
     );
     Err(Error::config("participation.kind", problem))
 }
@@ -219,12 +219,12 @@ mod tests {
                     error.to_string(),
                     format!(
                         "participation.kind: mifa reads single updates, and {kind} shows the server a sum only; take \"none\", or a \
-                         protocol that shows them: ideal, fedavg or gaussian"
+                         protocol that shows them: ideal, fedavg, gaussian or mds-relay"
                     )
                 ),
             }
         }
-        assert_eq!(shown, ["ideal", "fedavg", "gaussian"]);
+        assert_eq!(shown, ["ideal", "fedavg", "gaussian", "mds-relay"]);
     }
 
     #[test]

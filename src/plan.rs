@@ -32,7 +32,7 @@ use crate::protocol::cogc::DecoderKind;
 use crate::protocol::{Aggregator, PartyId, ProtocolConfig};
 use crate::recover::{
     Estimate, Outline, SOLVED_CLIENTS, Sizes, affordable_rounds, check_clients, closed_form, coding,
-    estimate, estimate_until, tolerances, where_it_exists, with_code,
+    estimate, estimate_until, repeats, tolerances, where_it_exists, with_code,
 };
 use crate::seed::Seed;
 pub use resolve::resolve;
@@ -117,7 +117,7 @@ fn dominates(a: &[f64], b: &[f64]) -> bool {
 fn network(config: &Config) -> Result<Network> {
     config.cohort.is_not_drawn()?;
     let seed = Seed::new(config.seed).child("plan", 0);
-    config.network.build(config.clients, config.rounds, seed).map_err(|error| error.within("network"))
+    crate::recover::links(config, config.rounds, seed)
 }
 
 /// The codes to choose from: the configured family, or with "auto" all, for the configured tolerance or with
@@ -159,12 +159,14 @@ fn bytes_per_attempt(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes) -> f6
     let shares = (code.clients() * code.stragglers()) as f64 * sizes.share as f64;
     let erasure = |to, from| links.erasure(client(from), client(to), sizes.share);
     let complete = outage::complete_probability(code, erasure, |_| 0.0);
-    shares + complete.iter().sum::<f64>() * sizes.upload as f64
+    let uploads = if code.takes_incomplete() { code.clients() as f64 } else { complete.iter().sum() };
+    f64::from(code.repeats()) * (shares + uploads * sizes.upload as f64)
 }
 
 /// Outage, bytes and whether they are computed. By Wald's identity the bytes of a round are those of an
 /// attempt times the expected number of attempts, (1 − (1−P)^A)/P; per recovered round that is the bytes of
-/// an attempt over P, whatever A is.
+/// an attempt over P, whatever A is. With `gc-plus` attempts are not alike, and another one is made with the
+/// probability that those before it did not recover.
 fn reliability(
     code: &dyn Code,
     links: &dyn LinkModel,
@@ -173,6 +175,11 @@ fn reliability(
     measure: impl Fn() -> Result<Estimate>,
 ) -> Result<(f64, f64, bool)> {
     Ok(match (closed_form(code, links, sizes, attempts), closed_form(code, links, sizes, 1)) {
+        (Some(recovered), Some(_)) if code.takes_incomplete() => {
+            let after = |attempts| closed_form(code, links, sizes, attempts).unwrap_or(0.0);
+            let made: f64 = 1.0 + (1..attempts).map(|attempts| 1.0 - after(attempts)).sum::<f64>();
+            (1.0 - recovered, bytes_per_attempt(code, links, sizes) * made / recovered, true)
+        }
         (Some(recovered), Some(once)) => {
             (1.0 - recovered, bytes_per_attempt(code, links, sizes) / once, true)
         }
@@ -343,7 +350,7 @@ fn outlined(
     let codes = codes(config, true)?;
     let mut all = Vec::new();
     for &(family, stragglers) in &codes {
-        let code = Outline::of(family, config.clients, stragglers);
+        let code = Outline::of(family, config.clients, stragglers).repeated(repeats(&config.protocol));
         let rounds = affordable_rounds(&code, rounds);
         let of = |&attempts: &u32| {
             let candidate = unjudged((family, stragglers), DecoderKind::Standard, attempts);

@@ -146,9 +146,9 @@ struct Bound {
 }
 
 impl Sizes {
-    /// Rounds the decoded `sum` to the grid if that is sure to be right. Returns the bound on ‖error‖₂ of
-    /// what it is then.
-    pub fn settle<S: Symbol>(&self, sum: &mut [S], terms: &[Weighted<'_, S>]) -> f64 {
+    /// Rounds the decoded `sum` over the clients `included` (ascending) to the grid if that is sure to be
+    /// right. Returns the bound on ‖error‖₂ of what it is then.
+    pub fn settle<S: Symbol>(&self, sum: &mut [S], terms: &[Weighted<'_, S>], included: &[u16]) -> f64 {
         if S::ROUNDOFF == 0.0 || sum.is_empty() {
             return 0.0;
         }
@@ -156,7 +156,7 @@ impl Sizes {
         let by = Rounding::of::<S>();
         if let Some(grid) = &self.grid {
             // What updates are makes no difference to the worst case.
-            let Bound { norms: (_, of_updates), worst } = self.bound(d, 0.0, terms, by);
+            let Bound { norms: (_, of_updates), worst } = self.bound(d, 0.0, terms, included, by);
             if worst < grid.step() / 2.0 && S::snap(sum, grid, grid.step() / 4.0) {
                 return of_updates;
             }
@@ -166,7 +166,7 @@ impl Sizes {
             // A pass over all that was received, where nothing else tells.
             _ => terms.iter().map(|term| S::energy(term.sum)).fold(S::energy(sum), larger) / d,
         };
-        let (decoding, of_updates) = self.bound(d, update, terms, by).norms;
+        let (decoding, of_updates) = self.bound(d, update, terms, included, by).norms;
         decoding.hypot(of_updates)
     }
 
@@ -175,7 +175,8 @@ impl Sizes {
     #[must_use]
     pub fn expected<S: Symbol>(&self, update: f64, terms: &[Weighted<'_, S>]) -> f64 {
         let d = self.public.coordinates.unwrap_or(1) as f64;
-        let bound = self.bound(d, update * update, terms, Rounding::of::<S>());
+        let everybody: Vec<u16> = (0..self.keys.len() as u16).collect();
+        let bound = self.bound(d, update * update, terms, &everybody, Rounding::of::<S>());
         let exact = self.grid.is_some_and(|grid| bound.worst < grid.step() / 2.0);
         let (decoding, of_updates) = bound.norms;
         let error = if exact { of_updates } else { decoding.hypot(of_updates) };
@@ -183,10 +184,17 @@ impl Sizes {
     }
 
     /// For `d` coordinates of which an update's have the mean square `update`.
-    fn bound<S: Symbol>(&self, d: f64, update: f64, terms: &[Weighted<'_, S>], by: Rounding) -> Bound {
+    fn bound<S: Symbol>(
+        &self,
+        d: f64,
+        update: f64,
+        terms: &[Weighted<'_, S>],
+        included: &[u16],
+        by: Rounding,
+    ) -> Bound {
         let spread = 1.0 + (2.0 * CONFIDENCE / d).sqrt();
         let work = self.work(terms, update, by.products);
-        let residuals = self.residuals(terms);
+        let residuals = self.residuals(terms, included);
         let of = |size: &dyn Fn(usize) -> f64| -> f64 {
             residuals.iter().enumerate().map(|(k, r)| r.abs() * size(k)).sum()
         };
@@ -194,7 +202,7 @@ impl Sizes {
         let decoding = d.sqrt() * (rounding + of(&|k| (self.keys[k] + update).sqrt()));
         let worst = of(&|k| self.largest(k)) + by.unit * work.depth * work.largest;
         let step = self.grid.map_or(0.0, |grid| grid.step());
-        let of_updates = (self.keys.len() as f64 * d).sqrt() * step / 2.0 * spread;
+        let of_updates = (included.len() as f64 * d).sqrt() * step / 2.0 * spread;
         // Link keys are no multiples of a step.
         let worst = if self.links > 0.0 { f64::INFINITY } else { worst };
         Bound { norms: (decoding, of_updates), worst }
@@ -220,9 +228,11 @@ impl Sizes {
         work
     }
 
-    /// Σ_m a_m b_mk − 1 for every client, as large as it can be.
-    fn residuals<S: Symbol>(&self, terms: &[Weighted<'_, S>]) -> Vec<f64> {
-        let (mut sums, mut sizes) = (vec![-1.0; self.keys.len()], vec![0.0f64; self.keys.len()]);
+    /// Σ_m a_m b_mk − 1 for every client who is `included`, and without the 1 for the others, as large as it
+    /// can be.
+    fn residuals<S: Symbol>(&self, terms: &[Weighted<'_, S>], included: &[u16]) -> Vec<f64> {
+        let (mut sums, mut sizes) = (vec![0.0; self.keys.len()], vec![0.0f64; self.keys.len()]);
+        included.iter().for_each(|&k| sums[usize::from(k)] = -1.0);
         for term in terms {
             for (k, b) in &term.row {
                 let product = term.weight.size() * b.size();

@@ -10,6 +10,8 @@
 //! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017; Weng et al., section IX |
 //! | [`relaying`] | `colrel`, `pricer` | Yemini et al. 2024; Saha et al. 2024 |
 //! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; 2025; arXiv 2507.07565 |
+//! | [`coffee`] | `coffee` | *Communication-Efficient Semi-Decentralized Federated Learning in the Presence of Stragglers*, IEEE Trans. Commun. 2025 |
+//! | [`mds_relay`] | `mds-relay` | Weng et al., *Coded Cooperative Networks for Semi-Decentralized Federated Learning*, 2024 |
 //! | [`hierarchical`] | `hierarchical` | Lu, Cheng, Kang, Liu, *Capacity of Hierarchical Secure Coded Gradient Aggregation* |
 //! | [`secure_gc`] | `secure-gc` | *Secure gradient coding, minimum source key size* |
 //! | [`zhao_sun`] | `zhao-sun` | Zhao & Sun, *Information Theoretic Secure Aggregation with User Dropouts* |
@@ -20,12 +22,14 @@
 //! A new protocol is one file that implements the two traits and a configuration struct, and one line in
 //! [`ProtocolConfig`].
 
+pub mod coffee;
 pub mod cogc;
 pub mod exchange;
 pub mod groupwise;
 pub mod hierarchical;
 mod included;
 pub mod light_sec_agg;
+pub mod mds_relay;
 pub mod relaying;
 pub mod sec_agg;
 mod section;
@@ -152,6 +156,12 @@ pub trait Protocol<S: Symbol>: Send + Sync {
     /// arrived. A round is then played part by part, with the same result, without holding all vectors of all
     /// clients at once.
     fn is_separable(&self) -> bool {
+        false
+    }
+
+    /// Whether all that a link carries in an attempt are copies of one message, each sent only where those
+    /// before it were lost, so that a receiver may combine them.
+    fn resends(&self) -> bool {
         false
     }
 
@@ -331,6 +341,12 @@ choice! {
         "cogc" => CoGc(cogc::CoGcConfig),
         /// Secure cooperative gradient coding: exact or nothing, with secret keys.
         "sec-cogc" => SecCoGc(cogc::SecCoGcConfig),
+        /// Clients share some steps of an exact consensus and upload the averages that they hold: an
+        /// estimate, no privacy.
+        "coffee" => Coffee(coffee::CoffeeConfig),
+        /// Clients upload coded combinations of the updates that they heard: exact over those that the server
+        /// can solve for, no privacy.
+        "mds-relay" => MdsRelay(mds_relay::MdsRelayConfig),
         /// Two rounds with ramp-shared masks: exact over who uploaded, nothing more for the server with T
         /// clients (Zhao & Sun).
         "zhao-sun" => ZhaoSun(zhao_sun::ZhaoSunConfig),
@@ -442,7 +458,7 @@ impl ProtocolConfig {
                 let rule = "secure-gc needs data that several clients hold, and deployed clients keep theirs; take sec-cogc";
                 Err(Error::config("kind", rule))
             }
-            Self::Ideal(_) | Self::ColRel(_) | Self::PriCer(_) => {
+            Self::Ideal(_) | Self::Coffee(_) | Self::MdsRelay(_) | Self::ColRel(_) | Self::PriCer(_) => {
                 let rule = format!(
                     "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc, sec-cogc, light-sec-agg, groupwise, \
                      sec-agg or sec-agg-plus",

@@ -2,27 +2,32 @@
 //!
 //! [`recover`] does it for a configuration. [`estimate`] plays rounds with link events only: a row of the
 //! code is complete when all its shares arrive, and the round is recovered when the complete rows that reach
-//! the server decode or, with `gc-plus`, all rows of the round so far. The events are those that a training
-//! run with the same seed meets. [`closed_form`] is the law where there is one ([`crate::coding::outage`]).
+//! the server decode or, with `gc-plus`, all rows of the round so far; a partial sum (`gc-plus-partial`) is
+//! no recovery. The events are those that a training run with the same seed meets. [`closed_form`] is the law
+//! where there is one ([`crate::coding::outage`]), and [`bounds`] are about that of `gc-plus`
+//! ([`crate::coding::stacked`]).
 
+mod law;
 mod outline;
+mod row;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use crate::coding::{Code, CodeKind, DENSE_CLIENTS, Received, outage};
+use crate::coding::{Code, CodeKind, DENSE_CLIENTS, Received};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::network::{Dependence, LinkModel, LinkUse, round_seconds};
+use crate::network::{LinkModel, LinkUse, Network, round_seconds};
 use crate::parallel::goes_on;
 use crate::protocol::cogc::{self, DecoderKind};
 use crate::protocol::{Aggregator, Coding, PartyId, ProtocolConfig, Stragglers, Update};
 use crate::seed::Seed;
+pub use law::{bounds, closed_form};
 pub use outline::{Outline, SOLVED_CLIENTS, tolerances};
+pub use row::RecoveryRow;
 
 /// Rounds that are played at a point where no number is asked for.
 pub const ROUNDS: u64 = 100_000;
@@ -209,81 +214,62 @@ fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, rou
     let client = |k: usize| PartyId::Client(k as u16);
     let timed = links.deadline(client(0), PartyId::Server).is_some()
         || links.deadline(client(0), client(clients - 1)).is_some();
-    let incomplete = code.takes_incomplete();
+    let (incomplete, repeats) = (code.takes_incomplete(), code.repeats());
     let mut uses: Vec<LinkUse> = Vec::new();
-    let mut rows = Vec::with_capacity(clients);
     let mut received: Vec<Received> = Vec::new();
     let mut result = Estimate { rounds: 1, ..Estimate::default() };
     for attempt in 0..attempts {
         result.attempts += 1;
-        rows.clear();
-        for row in 0..clients {
-            let share = |k: usize| {
-                let (from, to, bytes) = (client(k), client(row), sizes.share);
-                LinkUse { round, attempt, transfer: 0, from, to, bytes }
-            };
-            let arrives = |k: usize| k == row || links.delivers(share(k));
-            result.bytes_client_client += code.stragglers() as u64 * sizes.share;
-            if timed {
-                uses.extend(code.support(row).iter().filter(|&&k| k != row).map(|&k| share(k)));
-            }
-            let complete = code.support(row).iter().all(|&k| arrives(k));
-            if !complete && !incomplete {
-                continue;
-            }
-            let (from, to, bytes) = (client(row), PartyId::Server, sizes.upload);
-            let upload = LinkUse { round, attempt, transfer: 0, from, to, bytes };
-            result.bytes_client_server += sizes.upload;
-            if timed {
-                uses.push(upload);
-            }
-            if links.delivers(upload) {
-                if complete {
-                    rows.push(row);
+        let (mut rows, mut recovered) = (Vec::with_capacity(clients), false);
+        for repeat in 0..repeats {
+            let transfer = repeat as u8;
+            for row in 0..clients {
+                let share = |k: usize| {
+                    let (from, to, bytes) = (client(k), client(row), sizes.share);
+                    LinkUse { round, attempt, transfer, from, to, bytes }
+                };
+                let arrives = |k: usize| k == row || links.delivers(share(k));
+                result.bytes_client_client += code.stragglers() as u64 * sizes.share;
+                if timed {
+                    uses.extend(code.support(row).iter().filter(|&&k| k != row).map(|&k| share(k)));
                 }
-                if incomplete {
-                    let held = code.support(row).iter().map(|&k| arrives(k)).collect();
-                    received.push(Received { attempt, row, held });
+                let complete = code.support(row).iter().all(|&k| arrives(k));
+                if !complete && !incomplete {
+                    continue;
                 }
+                let (from, to, bytes) = (client(row), PartyId::Server, sizes.upload);
+                let upload = LinkUse { round, attempt, transfer, from, to, bytes };
+                result.bytes_client_server += sizes.upload;
+                if timed {
+                    uses.push(upload);
+                }
+                if links.delivers(upload) {
+                    if complete && !rows.contains(&row) {
+                        rows.push(row);
+                    }
+                    if incomplete {
+                        let held = code.support(row).iter().map(|&k| arrives(k)).collect();
+                        received.push(Received { attempt: attempt * repeats + repeat, row, held });
+                    }
+                }
+            }
+            // With gc-plus other repeats have other codes.
+            recovered |= (incomplete || repeat + 1 == repeats) && decodes(code, &rows);
+            if incomplete {
+                rows.clear();
             }
         }
-        if decodes(code, &rows) || incomplete && code.recovers(&received) {
+        if recovered || incomplete && code.recovers(&received) {
             result.recovered = 1;
             break;
         }
     }
     if timed {
         let parties: Vec<PartyId> = (0..clients).map(client).chain([PartyId::Server]).collect();
-        let phases = cogc::phases(code.stragglers());
+        let phases = cogc::phases(code.stragglers(), repeats);
         result.seconds = round_seconds(links, &phases, &parties, result.attempts as u32, uses);
     }
     result
-}
-
-/// The exact probability that a round is recovered within `attempts` attempts, where a closed form holds:
-/// when distinct links are independent, and with several attempts only when these are too. `None` otherwise,
-/// and for a `cyclic-mds` code of more than [`outage::EXACT_CLIENTS`] clients, nor for `gc-plus`. Of an
-/// [`Outline`] what it counts.
-#[must_use]
-pub fn closed_form(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32) -> Option<f64> {
-    let holds = match links.dependence() {
-        Dependence::None => true,
-        Dependence::Time => attempts == 1,
-        Dependence::Links => false,
-    };
-    if !holds
-        || code.takes_incomplete()
-        || code.kind() == CodeKind::CyclicMds && code.clients() > outage::EXACT_CLIENTS && !code.is_outlined()
-    {
-        return None;
-    }
-    let client = |k: usize| PartyId::Client(k as u16);
-    let once = outage::success_probability(
-        code,
-        |to, from| links.erasure(client(from), client(to), sizes.share),
-        |m| links.erasure(client(m), PartyId::Server, sizes.upload),
-    );
-    Some(1.0 - (1.0 - once).powi(attempts as i32))
 }
 
 /// Code, straggler tolerance and decoder of a protocol that has a gradient code.
@@ -293,12 +279,17 @@ pub fn closed_form(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempt
 pub fn coding(protocol: &ProtocolConfig) -> Result<(CodeKind, Stragglers, DecoderKind)> {
     let mut own = protocol.clone();
     match own.section_mut().coding() {
-        Some(Coding { code, stragglers, decoder }) => Ok((*code, *stragglers, *decoder)),
+        Some(Coding { code, stragglers, decoder, .. }) => Ok((*code, *stragglers, *decoder)),
         None => {
             let rule = format!("`{}` has no gradient code; take cogc or sec-cogc", protocol.kind());
             Err(Error::config("protocol.kind", rule))
         }
     }
+}
+
+/// Times that shares and sums are sent in an attempt of a protocol that has a gradient code.
+pub(crate) fn repeats(protocol: &ProtocolConfig) -> u32 {
+    protocol.clone().section_mut().coding().map_or(1, |coding| coding.repeats)
 }
 
 /// The protocol with another gradient code and decoder.
@@ -388,28 +379,30 @@ pub fn recover(
     let (family, _, decoder) = coding(&config.protocol)?;
     let (clients, seed, attempts) = (config.clients, Seed::new(config.seed), config.outage.attempts());
     check_clients(clients)?;
-    if decoder == DecoderKind::GcPlus && clients > STACKED_CLIENTS {
+    if decoder.is_stacking() && clients > STACKED_CLIENTS {
         let rule = format!(
-            "gc-plus solves a system of {clients} columns in every round, and at most {STACKED_CLIENTS} clients are played; take \
-             \"standard\", which recovers less"
+            "{} solves a system of {clients} columns in every round, and at most {STACKED_CLIENTS} clients are played; take \
+             \"standard\", which recovers less",
+            decoder.name()
         );
         return Err(Error::config("protocol.decoder", rule));
     }
     let most = rounds.unwrap_or(ROUNDS);
-    let network = config.network.build(clients, most, seed.child("links", 0));
-    let network = network.map_err(|error| error.within("network"))?;
+    let network = links(config, most, seed.child("links", 0))?;
     let asked = tolerances.map_or_else(|| outline::tolerances(family, clients), <[usize]>::to_vec);
     let mut rows = Vec::new();
     for (place, &stragglers) in asked.iter().enumerate() {
         let point = |code: &dyn Code, sizes: Sizes| -> Result<RecoveryRow> {
             let rounds = rounds.unwrap_or_else(|| affordable_rounds(code, ROUNDS));
             let estimate = estimate_until(stop, code, &network, sizes, attempts, rounds)?;
-            Ok(RecoveryRow::new(code, attempts, &estimate, closed_form(code, &network, sizes, attempts)))
+            let closed_form = closed_form(code, &network, sizes, attempts);
+            let bounds = bounds(code, &network, sizes, attempts);
+            Ok(RecoveryRow { bounds, ..RecoveryRow::new(code, attempts, &estimate, closed_form) })
         };
         let row = if clients > SOLVED_CLIENTS && decoder == DecoderKind::Standard {
             exists(family, clients, stragglers)?;
             let sizes = Sizes::of_complete_sums(&config.protocol, coordinates)?;
-            point(&Outline::of(family, clients, stragglers), sizes)?
+            point(&Outline::of(family, clients, stragglers).repeated(repeats(&config.protocol)), sizes)?
         } else {
             let protocol = with_code(&config.protocol, family, stragglers, decoder)?;
             let seed = seed.child("protocol", 0);
@@ -427,63 +420,19 @@ pub fn recover(
     Ok(rows)
 }
 
+/// The configured links for so many rounds; none that combine copies of a message, of which a coded protocol
+/// sends none.
+pub(crate) fn links(config: &Config, rounds: u64, seed: Seed) -> Result<Network> {
+    let links = config.network.build(config.clients, rounds, seed);
+    let links = links.map_err(|error| error.within("network"))?;
+    if links.combines() {
+        let rule = "gradient codes send no message twice, and there is nothing to combine; take combining = \"none\"";
+        return Err(Error::config("network", rule));
+    }
+    Ok(links)
+}
+
 /// Whether a family exists for (M, s).
 fn exists(family: CodeKind, clients: usize, stragglers: usize) -> Result<()> {
     crate::coding::check(family, clients, stragglers).map_err(|error| error.within("protocol"))
-}
-
-/// One point of a grid: a line of `recover.csv`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RecoveryRow {
-    /// Value of the swept key, empty without a sweep.
-    pub value: String,
-    /// Gradient code.
-    pub code: String,
-    /// Straggler tolerance s.
-    pub stragglers: usize,
-    /// Attempts allowed per round.
-    pub attempts: u32,
-    /// Rounds played.
-    pub rounds: u64,
-    /// Rounds recovered.
-    pub recovered: u64,
-    /// Measured probability of recovery.
-    pub probability: f64,
-    /// Its standard error for independent rounds.
-    pub standard_error: f64,
-    /// Computed probability of recovery; empty where there is no closed form.
-    pub closed_form: Option<f64>,
-    /// Attempts per recovered round, those of lost rounds included; empty, like all that follow, when no
-    /// round was recovered.
-    pub attempts_per_recovered: Option<f64>,
-    /// Bytes between clients per recovered round, those of lost rounds included.
-    pub bytes_client_client_per_recovered: Option<f64>,
-    /// Bytes to the server per recovered round, those of lost rounds included.
-    pub bytes_client_server_per_recovered: Option<f64>,
-    /// Simulated seconds per recovered round, those of lost rounds included; empty too where messages take no
-    /// time.
-    pub seconds_per_recovered: Option<f64>,
-}
-
-impl RecoveryRow {
-    /// Sums up an estimate; without a swept value.
-    #[must_use]
-    pub fn new(code: &dyn Code, attempts: u32, estimate: &Estimate, closed_form: Option<f64>) -> Self {
-        let per = |total: f64| (estimate.recovered > 0).then(|| total / estimate.recovered as f64);
-        Self {
-            value: String::new(),
-            code: code.kind().name().into(),
-            stragglers: code.stragglers(),
-            attempts,
-            rounds: estimate.rounds,
-            recovered: estimate.recovered,
-            probability: estimate.probability(),
-            standard_error: estimate.standard_error(),
-            closed_form,
-            attempts_per_recovered: per(estimate.attempts as f64),
-            bytes_client_client_per_recovered: per(estimate.bytes_client_client as f64),
-            bytes_client_server_per_recovered: per(estimate.bytes_client_server as f64),
-            seconds_per_recovered: estimate.seconds.and_then(per),
-        }
-    }
 }

@@ -23,6 +23,17 @@ pub fn complete_probability(
     (0..code.clients()).map(|m| shares(m).fold(1.0 - q(m), |pi, &k| pi * (1.0 - p(m, k)))).collect()
 }
 
+/// The same in one of the code's repeats, which are independent.
+fn complete_in_attempt(
+    code: &dyn Code,
+    p: impl Fn(usize, usize) -> f64,
+    q: impl Fn(usize) -> f64,
+) -> Vec<f64> {
+    let once = complete_probability(code, p, q);
+    let repeats = code.repeats() as i32;
+    if repeats == 1 { once } else { once.into_iter().map(|pi| 1.0 - (1.0 - pi).powi(repeats)).collect() }
+}
+
 /// The distribution of the number of successes in independent trials with success probabilities `pi`: entry n
 /// of the result (of length `pi.len()` + 1) is the probability of exactly n.
 #[must_use]
@@ -45,7 +56,7 @@ pub fn guaranteed_probability(
     p: impl Fn(usize, usize) -> f64,
     q: impl Fn(usize) -> f64,
 ) -> f64 {
-    let pmf = poisson_binomial(&complete_probability(code, p, q));
+    let pmf = poisson_binomial(&complete_in_attempt(code, p, q));
     pmf[code.clients() - code.stragglers()..].iter().sum()
 }
 
@@ -62,7 +73,11 @@ pub fn success_probability(
     p: impl Fn(usize, usize) -> f64,
     q: impl Fn(usize) -> f64,
 ) -> f64 {
-    let pi = complete_probability(code, p, q);
+    decoding_probability(code, &complete_in_attempt(code, p, q))
+}
+
+/// The same where row m is complete and arrives with probability `pi`\[m\], independently of the others.
+pub(super) fn decoding_probability(code: &dyn Code, pi: &[f64]) -> f64 {
     let clients = code.clients();
     let enough = clients - code.stragglers();
     if code.kind() == CodeKind::FractionalRepetition {
@@ -71,7 +86,7 @@ pub fn success_probability(
             .map(|group| 1.0 - group.iter().map(|p| 1.0 - p).product::<f64>())
             .product();
     }
-    let guaranteed: f64 = poisson_binomial(&pi)[enough..].iter().sum();
+    let guaranteed: f64 = poisson_binomial(pi)[enough..].iter().sum();
     if code.kind() == CodeKind::CyclicRandom || clients > EXACT_CLIENTS {
         return guaranteed;
     }

@@ -1,4 +1,4 @@
-//! Finding 1ᵀ in the span of given rows.
+//! Finding 1ᵀ, or another vector, in the span of given rows.
 
 use nalgebra::{DMatrix, DVector};
 use pulp::Arch;
@@ -30,22 +30,32 @@ const SWEEPS: usize = 60;
 /// unit of what was summed.
 #[must_use]
 pub fn solve_ones(rows: &DMatrix<f64>) -> Option<DVector<f64>> {
+    solve(rows, &DVector::from_element(rows.ncols(), 1.0))
+}
+
+/// [`solve_ones`] for another target of M entries in the place of 1ᵀ.
+///
+/// # Panics
+/// If `target` does not have as many entries as `rows` has columns.
+#[must_use]
+pub fn solve(rows: &DMatrix<f64>, target: &DVector<f64>) -> Option<DVector<f64>> {
     let (n, clients) = rows.shape();
+    assert_eq!(target.len(), clients, "one entry for each column");
     if n == 0 || clients == 0 || rows.iter().any(|x| !x.is_finite()) {
         return None;
     }
-    let a = solve_independent(rows).unwrap_or_else(|| solve_any(rows));
+    let a = solve_independent(rows, target).unwrap_or_else(|| solve_any(rows, target));
     // Entry by entry: amax() would skip a NaN left by an overflow.
-    missed(rows, &a).iter().all(|e| e.abs() <= RESIDUAL_TOLERANCE).then_some(a)
+    missed(rows, target, &a).iter().all(|e| e.abs() <= RESIDUAL_TOLERANCE).then_some(a)
 }
 
-/// 1 − Bᵀa.
-fn missed(rows: &DMatrix<f64>, a: &DVector<f64>) -> DVector<f64> {
-    (-rows.tr_mul(a)).add_scalar(1.0)
+/// target − Bᵀa.
+fn missed(rows: &DMatrix<f64>, target: &DVector<f64>, a: &DVector<f64>) -> DVector<f64> {
+    target - rows.tr_mul(a)
 }
 
 /// The least-squares solution by QR, or `None` if the rows might be dependent.
-fn solve_independent(rows: &DMatrix<f64>) -> Option<DVector<f64>> {
+fn solve_independent(rows: &DMatrix<f64>, target: &DVector<f64>) -> Option<DVector<f64>> {
     let (n, clients) = rows.shape();
     if n > clients {
         return None;
@@ -56,21 +66,21 @@ fn solve_independent(rows: &DMatrix<f64>) -> Option<DVector<f64>> {
     if diagonal.min() <= INDEPENDENT * diagonal.max() {
         return None;
     }
-    let mut ones = DVector::from_element(clients, 1.0);
-    qr.q_tr_mul(&mut ones);
-    r.solve_upper_triangular(&ones.rows(0, n))
+    let mut turned = target.clone();
+    qr.q_tr_mul(&mut turned);
+    r.solve_upper_triangular(&turned.rows(0, n))
 }
 
 /// The best truncated least-squares solution of least norm, by singular values.
-fn solve_any(rows: &DMatrix<f64>) -> DVector<f64> {
+fn solve_any(rows: &DMatrix<f64>, target: &DVector<f64>) -> DVector<f64> {
     let n = rows.nrows();
     let mut best = DVector::zeros(n);
-    let mut rest = missed(rows, &best);
+    let mut rest = missed(rows, target, &best);
     let (mut a, mut least) = (best.clone(), rest.norm());
     for (sigma, left, right) in singular_triples(rows) {
-        // Against the rest, not against 1: this corrects earlier rounding.
+        // Against the rest, not against the target: this corrects earlier rounding.
         a.axpy(right.dot(&rest) / sigma, &left, 1.0);
-        rest = missed(rows, &a);
+        rest = missed(rows, target, &a);
         let error = rest.norm() + f64::EPSILON * a.norm();
         // A direction that matters gains orders of magnitude; one that only stirs rounding must not lengthen
         // a.

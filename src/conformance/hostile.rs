@@ -76,6 +76,10 @@ where
     let [longer, shorter] =
         [inputs(2 * LEN), inputs(LEN / 2)].map(|inputs| Arc::new(recorded(&scheme(), &inputs, keys)));
     let offenders: Vec<Option<PartyId>> = scheme().parties().into_iter().map(Some).chain([None]).collect();
+    let undisturbed = [1, 2].map(|round| {
+        let inputs: Vec<&dyn Input<S>> = honest.iter().map(|x| x as _).collect();
+        run(&scheme(), round, &inputs, keys, &Perfect, 2, |_, _, _| ()).decoded
+    });
     for act in Act::ALL {
         for &offender in &offenders {
             let other = match act {
@@ -89,7 +93,7 @@ where
                 Err(Breach { rule: "refusal", evidence: format!("{act:?} by {who}: {evidence}") })
             };
             let (mut refusals, mut sent) = (0, 0);
-            for round in 1..=2 {
+            for (round, undisturbed) in (1..).zip(&undisturbed) {
                 let dyns: Vec<&dyn Input<S>> = honest.iter().map(|x| x as _).collect();
                 let count = |_: &_, _, link: LinkUse| {
                     sent += usize::from(offender.is_none_or(|offender| offender == link.from));
@@ -105,6 +109,9 @@ where
                 match decoded {
                     Decoded::Outage(_) if must => return breach(format!("round {round} is an outage")),
                     Decoded::Outage(_) => {}
+                    Decoded::Estimate { .. } if undisturbed.is_sum() => {
+                        return breach("an estimate where a sum is promised".into());
+                    }
                     Decoded::Estimate { sum: got, included } => {
                         let all = act.is_harmless();
                         if !estimates(&scheme(), round, &dyns, keys, offender, all).any(|sum| sum == got) {

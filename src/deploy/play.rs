@@ -469,7 +469,7 @@ mod tests {
             let all = deadlines(phases, start, &config);
             all.iter().map(|deadline| deadline.duration_since(start).as_secs_f64()).collect()
         };
-        assert_eq!(seconds(&cogc::phases(3)), [6.0, 12.0]);
+        assert_eq!(seconds(&cogc::phases(3, 1)), [6.0, 12.0]);
         let upload = Phase::upload("upload", Expects::Everybody);
         let told = Phase::announcement("told", Role::Client);
         assert_eq!(seconds(&[upload]), [12.0]);

@@ -4,6 +4,13 @@
 //! every use is a fresh exponential variable with mean 1, and the message gets through when log₂(1 + |h|²
 //! SNR) ≥ R; so it is lost with probability 1 − exp(−(2^R − 1)/SNR).
 //!
+//! With `combining = "chase"` the receiver adds up what it received of a message that is sent again (Chase,
+//! *Code Combining*, IEEE Trans. Commun. 33(5), 1985): a transmission gets through when the gains of all
+//! transfers of the attempt up to it are enough together, log₂(1 + Σ |h|² SNR) ≥ R. With θ = (2^R − 1)/SNR a
+//! message is then lost after r transmissions with probability 1 − e^−θ Σ_{n<r} θⁿ/n!, instead of
+//! (1 − e^−θ)^r where each stands alone. It goes with protocols whose later transfers on a link are copies of
+//! the first (`Protocol::resends`). A new attempt begins anew.
+//!
 //! With `radius` > 0 the clients are placed uniformly in a disc around the server, the same for both families
 //! of links, and the mean SNR at distance d is SNR · max(d, 1)^−α.
 
@@ -15,9 +22,20 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::Draws;
 use super::values::{NOT_NEGATIVE, POSITIVE, PerLink, Table};
-use super::{LinkLaw, LinkModel, LinkUse, Shape, Side};
+use super::{Dependence, LinkLaw, LinkModel, LinkUse, Shape, Side};
 use crate::error::{Error, Result};
-use crate::message::PartyId;
+use crate::message::{PartyId, SIGN_OF_LIFE};
+
+/// What a receiver does with a transmission that is too weak alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Combining {
+    /// It forgets it.
+    #[default]
+    None,
+    /// It adds the power of all copies of the message.
+    Chase,
+}
 
 /// Rayleigh block fading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -36,11 +54,14 @@ pub struct Rayleigh {
     /// Path-loss exponent α, at least 0: the mean SNR falls as distance^−α beyond the reference distance.
     #[schemars(range(min = 0.0))]
     pub path_loss: f64,
+    /// What becomes of copies of a message within an attempt: "none" (each stands alone) or "chase" (their
+    /// power adds up), the latter with protocols that send an upload again (`transmissions`).
+    pub combining: Combining,
 }
 
 impl Default for Rayleigh {
     fn default() -> Self {
-        Self { snr: PerLink::Same(10.0), rate: 1.0, radius: 0.0, path_loss: 3.0 }
+        Self { snr: PerLink::Same(10.0), rate: 1.0, radius: 0.0, path_loss: 3.0, combining: Combining::None }
     }
 }
 
@@ -71,6 +92,7 @@ impl Rayleigh {
             snr,
             needed: rate.exp2() - 1.0,
             path_loss: NOT_NEGATIVE.check("path_loss", self.path_loss)?,
+            combining: self.combining,
             places,
             draws: Draws::new(side.seed),
         })
@@ -94,6 +116,7 @@ pub struct Model {
     /// 2^R − 1.
     needed: f64,
     path_loss: f64,
+    combining: Combining,
     /// Places of the clients in reference distances, the server at the origin; empty without a geometry.
     places: Vec<[f64; 2]>,
     draws: Draws,
@@ -118,7 +141,21 @@ impl Model {
 
 impl LinkModel for Model {
     fn delivers(&self, link: LinkUse) -> bool {
-        self.draws.exponential(link) * self.mean_snr(link.from, link.to) >= self.needed
+        let first = match self.combining {
+            Combining::Chase if link.transfer != SIGN_OF_LIFE => 0,
+            _ => link.transfer,
+        };
+        let copies = (first..=link.transfer).map(|transfer| LinkUse { transfer, ..link });
+        let gain: f64 = copies.map(|copy| self.draws.exponential(copy)).sum();
+        gain * self.mean_snr(link.from, link.to) >= self.needed
+    }
+
+    fn combines(&self) -> bool {
+        self.combining == Combining::Chase
+    }
+
+    fn dependence(&self) -> Dependence {
+        if self.combines() { Dependence::Time } else { Dependence::None }
     }
 
     fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {

@@ -63,6 +63,10 @@ impl LinkModel for BothWays {
         self.0.deadline(from, to)
     }
 
+    fn combines(&self) -> bool {
+        self.0.combines()
+    }
+
     fn dependence(&self) -> Dependence {
         Dependence::Links
     }

@@ -10,8 +10,8 @@ use crate::network::assumed::Assumed;
 use crate::protocol::cogc::DecoderKind;
 use crate::protocol::{Links, ProtocolConfig, Stragglers};
 use crate::recover::{
-    Outline, SOLVED_CLIENTS, Sizes, affordable_rounds, check_clients, coding, estimate, where_it_exists,
-    with_code,
+    Outline, SOLVED_CLIENTS, Sizes, affordable_rounds, check_clients, coding, estimate, repeats,
+    where_it_exists, with_code,
 };
 use crate::seed::Seed;
 
@@ -114,7 +114,7 @@ fn resolve_outlined(config: &Config, links: &Network, coordinates: usize) -> Res
     let mut all: Vec<(f64, CodeKind, usize)> = Vec::new();
     let mut least = f64::INFINITY;
     for (family, stragglers) in codes(config, false)? {
-        let code = Outline::of(family, config.clients, stragglers);
+        let code = Outline::of(family, config.clients, stragglers).repeated(repeats(&config.protocol));
         let rounds = affordable_rounds(&code, ROUNDS);
         let measure = || Ok(estimate(&code, links, sizes, attempts, rounds));
         let (outage, bytes, _) = reliability(&code, links, sizes, attempts, measure)?;

@@ -24,13 +24,18 @@
 //! that is what makes them cancel for every decoding vector (the key condition).
 //!
 //! With the decoder `gc-plus` ([`stack`]) client m sends what it has, with the list of the shares in it, and
-//! the server decodes from the rows of all attempts of the round.
+//! the server decodes from the rows of all attempts of the round; with `gc-plus-partial` it takes the largest
+//! partial sum where the sum over all is out of reach.
+//!
+//! With `repeats` = r both phases are played r times in an attempt, whatever arrives, before the server
+//! decodes once from all of it: shares are sent in phases 0, 2, …, sums in phases 1, 3, ….
 
 mod config;
 mod message;
 mod server;
 pub mod stack;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Clock, Decoded, Envelope, Expects, Input, Party, PartyId, Phase, Protocol, Secret};
@@ -59,6 +64,8 @@ pub struct CoGc<K = f64> {
     pub grid: Option<Grid>,
     /// What everybody knows of the inputs.
     pub public: Public,
+    /// Fewest clients in a sum; only partial ones have fewer than all.
+    pub least: usize,
 }
 
 impl<K: Coefficient> CoGc<K> {
@@ -71,11 +78,13 @@ impl<K: Coefficient> CoGc<K> {
     }
 }
 
-/// The phases with a code of straggler tolerance s; with s = 0 nothing is shared.
+/// The phases of an attempt with a code of straggler tolerance s and as many repeats; with s = 0 nothing is
+/// shared.
 #[must_use]
-pub fn phases(stragglers: usize) -> [Phase; 2] {
+pub fn phases(stragglers: usize, repeats: u32) -> Vec<Phase> {
     let waits = if stragglers > 0 { Expects::Everybody } else { Expects::Nobody };
-    [Phase::shares("share", waits), Phase::upload("sum", Expects::Everybody)]
+    let once = [Phase::shares("share", waits), Phase::upload("sum", Expects::Everybody)];
+    (0..repeats).flat_map(|_| once).collect()
 }
 
 /// What a party holds before the round.
@@ -107,7 +116,7 @@ pub enum Role<S: Symbol> {
     /// Shares, then sums what it received.
     Client(Client<S>),
     /// Decodes.
-    Server(Server<S>),
+    Server(Box<Server<S>>),
 }
 
 /// A client's state.
@@ -198,18 +207,30 @@ impl<S: Symbol<Scalar: Coefficient>> Party<CoGcMessage<S>, S> for Role<S> {
     }
 
     fn step(&mut self, clock: Clock, inbox: Vec<Envelope<CoGcMessage<S>>>) -> Vec<Envelope<CoGcMessage<S>>> {
-        let (Self::Client(Client { codes, .. }) | Self::Server(Server { codes, .. })) = &*self;
-        let code = codes.of(clock.attempt);
-        match (self, clock.phase) {
-            (Self::Client(client), 0) => return client.send_shares(&code, clock),
-            (Self::Client(client), 1) => {
+        let codes = match &*self {
+            Self::Client(client) => &client.codes,
+            Self::Server(server) => &server.codes,
+        };
+        let (repeats, phase) = (codes.repeats(), u32::from(clock.phase));
+        // The server takes what was sent with the code of the repeat before.
+        let repeat = if matches!(self, Self::Server(_)) { (phase / 2).saturating_sub(1) } else { phase / 2 };
+        let code = codes.of(clock.attempt * repeats + repeat);
+        match self {
+            Self::Client(_) if phase == 2 * repeats => {}
+            Self::Client(client) if phase.is_multiple_of(2) => return client.send_shares(&code, clock),
+            Self::Client(client) => {
                 let from = PartyId::Client(client.index as u16);
                 let upload = client.sum(&code, inbox);
                 let upload = upload.map(|body| Envelope { sent: clock, from, to: PartyId::Server, body });
                 return upload.into_iter().collect();
             }
-            (Self::Server(server), 2) => server.decoded = Some(server.decode(&code, &inbox)),
-            _ => {}
+            Self::Server(server) if phase > 0 && phase.is_multiple_of(2) => {
+                server.take(&code, &inbox);
+                if phase == 2 * repeats {
+                    server.decoded = Some(server.decode());
+                }
+            }
+            Self::Server(_) => {}
         }
         Vec::new()
     }
@@ -232,7 +253,7 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
     }
 
     fn phases(&self) -> Vec<Phase> {
-        phases(self.codes.first().stragglers()).into()
+        phases(self.codes.first().stragglers(), self.codes.repeats())
     }
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
@@ -262,7 +283,7 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
     }
 
     fn form(&self, phase: u8, len: usize) -> (Form, usize) {
-        let listed = phase == 1 && self.codes.takes_incomplete();
+        let listed = phase % 2 == 1 && self.codes.takes_incomplete();
         let members = self.codes.first().stragglers() + 1;
         let list = if listed { members.div_ceil(8) } else { 0 };
         (Form { len, members, largest: f64::INFINITY }, list + len * S::BYTES)
@@ -314,13 +335,16 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
                     links,
                 })
             }
-            (_, Key::Server(len), _) => Role::Server(Server {
+            (_, Key::Server(len), _) => Role::Server(Box::new(Server {
                 codes: Arc::clone(&self.codes),
                 len,
+                least: self.least,
+                complete: BTreeMap::new(),
+                standard: None,
                 stack: self.codes.stack(),
                 sizes: self.sizes(),
                 decoded: None,
-            }),
+            })),
             _ => unreachable!("keys are dealt in the order of the parties"),
         }
     }

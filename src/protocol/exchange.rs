@@ -280,17 +280,23 @@ pub trait Aggregator: Send + Sync {
         None
     }
 
+    /// Whether the server estimates the sum over all clients ([`Decoded::Estimate`]) where others find a sum
+    /// or nothing.
+    fn estimates(&self) -> bool {
+        false
+    }
+
+    /// As [`Protocol::resends`].
+    fn resends(&self) -> bool {
+        false
+    }
+
     /// How the scheme appears in tables.
     fn scheme(&self) -> &Scheme;
 
     /// The gradient code, where there is one.
     fn code(&self) -> Option<&dyn Code> {
         None
-    }
-
-    /// Whether its results are estimates of the sum over all clients ([`Decoded::Estimate`]).
-    fn is_estimate(&self) -> bool {
-        false
     }
 
     /// Whether its parameters belong to given clients, so that all take part in every round.

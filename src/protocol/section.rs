@@ -29,6 +29,8 @@ pub struct Coding<'a> {
     pub stragglers: &'a mut Stragglers,
     /// How the server decodes.
     pub decoder: &'a mut DecoderKind,
+    /// Times that shares and sums are sent in an attempt.
+    pub repeats: u32,
 }
 
 /// What a scheme takes the losses of the links for.

@@ -29,7 +29,7 @@ use crate::parallel;
 use crate::precision;
 use crate::wire::Form;
 pub use config::{FedAvg, Gaussian, Ideal, ZeroSum};
-pub(super) use config::{check_clients_for_keys, check_std, grid};
+pub(super) use config::{check_clients_for_keys, check_std, grid, real};
 pub use upload::Upload;
 
 /// What a client adds to its update before it sends it; the number is σ.
@@ -251,6 +251,10 @@ impl<S: Symbol> Protocol<S> for Uncoded {
     }
 
     fn is_separable(&self) -> bool {
+        true
+    }
+
+    fn resends(&self) -> bool {
         true
     }
 

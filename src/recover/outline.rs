@@ -17,6 +17,7 @@ pub struct Outline {
     kind: CodeKind,
     support: Vec<Vec<usize>>,
     holders: Vec<Vec<usize>>,
+    repeats: u32,
 }
 
 impl Outline {
@@ -43,7 +44,13 @@ impl Outline {
         for (row, of_row) in support.iter().enumerate() {
             of_row.iter().for_each(|&k| holders[k].push(row));
         }
-        Self { kind, support, holders }
+        Self { kind, support, holders, repeats: 1 }
+    }
+
+    /// The same with shares and sums sent so many times in an attempt.
+    #[must_use]
+    pub fn repeated(self, repeats: u32) -> Self {
+        Self { repeats, ..self }
     }
 }
 
@@ -80,6 +87,10 @@ impl Code for Outline {
 
     fn is_outlined(&self) -> bool {
         true
+    }
+
+    fn repeats(&self) -> u32 {
+        self.repeats
     }
 
     /// Nothing is known of it without numbers.

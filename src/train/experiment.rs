@@ -370,6 +370,21 @@ impl Setting {
                 return Err(Error::config("participation.kind", problem));
             }
         }
+        if self.links.combines() && !aggregator.resends() {
+            let problem = format!(
+                "{name} sends other messages in later transfers on a link, and there is nothing to combine; take combining = \"none\", \
+                 or fedavg, gaussian or zero-sum"
+            );
+            return Err(Error::config("network", problem));
+        }
+        if aggregator.estimates() && self.solver.has_controls() {
+            let problem = format!(
+                "{name} estimates the sum of what clients send, which would unbalance the control vectors of {}; take another solver \
+                 or protocol",
+                self.name_of("solver", self.config.solver.kind())
+            );
+            return Err(Error::config("protocol.kind", problem));
+        }
         if aggregator.is_for_given() && !self.config.cohort.is_everybody() {
             let rule = match aggregator.holders() {
                 Some(_) => format!("{name} replicates data among all clients; remove sample and drop_after"),
@@ -377,19 +392,12 @@ impl Setting {
             };
             return Err(Error::config("cohort", rule));
         }
-        if aggregator.is_estimate() && self.config.outage.is_per_client() {
+        if aggregator.estimates() && self.config.outage.is_per_client() {
             let rule = format!(
                 "{} gives the new model to those whose updates are in the sum, and {name} has an estimate of it; take skip",
                 self.config.outage.policy.name()
             );
             return Err(Error::config("outage.policy", rule));
-        }
-        if aggregator.is_estimate() && self.solver.has_controls() {
-            let rule = format!(
-                "{name} estimates the sum from what arrives, and the control vectors of {} need the sum itself; take another solver",
-                self.name_of("solver", self.config.solver.kind())
-            );
-            return Err(Error::config("solver.kind", rule));
         }
         if aggregator.holders().is_some() && matches!(self.work, Work::Elsewhere(_)) {
             let rule = format!(

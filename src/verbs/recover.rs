@@ -85,12 +85,16 @@ fn table(key: &str, rows: &[RecoveryRow], clients: usize) -> String {
             let number = |value: Option<f64>, unit: f64, decimals: usize| {
                 value.map_or_else(|| "–".into(), |value| format!("{:.decimals$}", value / unit))
             };
+            let computed = match (row.closed_form, row.bounds) {
+                (None, Some([below, above])) => format!("{:.3} to {:.3}", 100.0 * below, 100.0 * above),
+                (closed_form, _) => number(closed_form, 0.01, 3),
+            };
             [
                 if row.value.is_empty() { "–".into() } else { row.value.clone() },
                 row.code.clone(),
                 row.stragglers.to_string(),
                 format!("{:.3} ± {:.3}", 100.0 * row.probability, 100.0 * row.standard_error),
-                number(row.closed_form, 0.01, 3),
+                computed,
                 number(row.attempts_per_recovered, 1.0, 3),
                 number(row.bytes_client_client_per_recovered, 1e6, 2),
                 number(row.bytes_client_server_per_recovered, 1e6, 2),

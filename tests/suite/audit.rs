@@ -166,6 +166,7 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
             link_std: 0.0,
             grid: None,
             public: Public::default(),
+            least: 1,
         };
         let updates: Vec<Update> = (0..clients as u64)
             .map(|k| {
@@ -460,7 +461,7 @@ fn a_rule_of_participation_learns_nothing_beyond_the_view_of_the_server() {
         assert_eq!(one.epsilon_view_total.to_bits(), other.epsilon_view_total.to_bits());
     }
     let line = "mifa reads single updates, and sec-cogc shows the server a sum only; take \"none\", or a protocol that shows them: \
-                ideal, fedavg or gaussian";
+                ideal, fedavg, gaussian or mds-relay";
     let coded = "{ kind = \"sec-cogc\", stragglers = 2 }";
     let refused = |text: &str| subject(text).unwrap_err().to_string();
     let one = refused(&format!("protocol = {coded}\nparticipation = {{ kind = \"mifa\" }}"));

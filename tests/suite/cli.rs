@@ -230,11 +230,11 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[participation]\nkind = \"mifa\"",
-            "error: participation.kind: mifa reads single updates, and sec-cogc shows the server a sum only; take \"none\", or a protocol that shows them: ideal, fedavg or gaussian",
+            "error: participation.kind: mifa reads single updates, and sec-cogc shows the server a sum only; take \"none\", or a protocol that shows them: ideal, fedavg, gaussian or mds-relay",
         ),
         (
             "[protocol]\nkind = \"zero-sum\"\n[participation]\nkind = \"fedau\"",
-            "error: participation.kind: fedau reads single updates, and zero-sum shows the server a sum only; take \"none\", or a protocol that shows them: ideal, fedavg or gaussian",
+            "error: participation.kind: fedau reads single updates, and zero-sum shows the server a sum only; take \"none\", or a protocol that shows them: ideal, fedavg, gaussian or mds-relay",
         ),
         (
             "[participation]\nkind = \"fedau\"\ncutoff = 0",

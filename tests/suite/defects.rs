@@ -209,7 +209,14 @@ fn flawed<K: Coefficient>(flaw: Flaw, link_std: f64) -> Flawed<K> {
     let code = K::code(CodeKind::CyclicRandom, 5, 2, Seed::new(1)).unwrap();
     let codes = Codes::new(code.into(), None).into();
     Flawed(
-        CoGc { codes, keys: Some((KeyKind::Fair, 2.0)), link_std, grid: None, public: Public::default() },
+        CoGc {
+            codes,
+            keys: Some((KeyKind::Fair, 2.0)),
+            link_std,
+            grid: None,
+            public: Public::default(),
+            least: 1,
+        },
         flaw,
     )
 }

@@ -52,6 +52,7 @@ impl Round {
             link_std: 0.0,
             grid: None,
             public: Public::default(),
+            least: 1,
         };
         let mut rng = Seed::new(2).rng();
         let inputs: Vec<Update> = (0..code.clients())

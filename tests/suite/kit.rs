@@ -52,10 +52,14 @@ fn cases(kind: &str) -> Vec<(String, usize, Promise, f64)> {
                     "stragglers = 1",
                     "stragglers = 2",
                     "stragglers = 1\ndecoder = 'gc-plus'",
+                    "stragglers = 1\ndecoder = 'gc-plus-partial'",
+                    "stragglers = 1\nrepeats = 2",
+                    "stragglers = 1\nrepeats = 2\ndecoder = 'gc-plus-partial'\nleast_included = 2",
                 ],
                 3,
                 Exact,
             ),
+            over_field("stragglers = 1\ndecoder = 'gc-plus-partial'\narithmetic = 'field'", 4),
             real(&["stragglers = 3"], 7, Exact),
         ]
         .concat(),
@@ -74,6 +78,17 @@ fn cases(kind: &str) -> Vec<(String, usize, Promise, f64)> {
             ),
             over_field("stragglers = 1\narithmetic = 'field'", 3),
             real(&["stragglers = 3\nkeys = 'fair'"], 7, Exact),
+        ]
+        .concat(),
+        "coffee" => [
+            real(&["", "server = 'adaptive'", "steps = 2\narithmetic = 'f64'", "steps = 0"], 3, Estimate),
+            real(&["steps = 2\nserver = 'adaptive'"], 4, Estimate),
+        ]
+        .concat(),
+        "mds-relay" => [
+            over_field("combinations = 1", 3),
+            over_field("combinations = 2", 3),
+            over_field("combinations = 3\nleast_included = 2", 3),
         ]
         .concat(),
         "zhao-sun" => over_field("survivors = 3\ncolluders = 1", 4),
@@ -275,6 +290,7 @@ fn coded<S: Coefficient>(keys: Option<KeyKind>, limit: Option<f64>) -> CoGc<S> {
         link_std: 0.0,
         grid: None,
         public: Public::default(),
+        least: 1,
     }
 }
 

@@ -233,6 +233,7 @@ fn schemes_without_answers() {
             link_std: 0.0,
             grid: None,
             public: Public::default(),
+            least: 1,
         };
         // The lost shares of one client leave one complete row of four, and two are needed.
         withstands("sec-cogc", scheme, 4, |_| false);

@@ -212,7 +212,7 @@ fn what_cannot_be_is_refused() {
         assert!(error.contains(key) && error.contains(rule), "{error}");
     };
     refused("kind = 'colrel'", "[cohort]\nsample = 3", "cohort", "for all clients");
-    refused("kind = 'colrel'", "[solver]\nkind = 'scaffold'", "solver.kind", "control vectors");
+    refused("kind = 'colrel'", "[solver]\nkind = 'scaffold'", "protocol.kind", "control vectors");
     refused("kind = 'colrel'", "[participation]\nkind = 'mifa'", "participation.kind", "sum only");
     refused("kind = 'pricer'", "", "protocol.epsilon", "clip_norm");
     refused("kind = 'pricer'\nepsilon = 0.0", "[solver]\nclip_norm = 1.0", "protocol.epsilon", "(0, ∞)");

@@ -438,7 +438,7 @@ fn contenders_have_the_common_rule_or_their_own() {
     assert_eq!(
         line,
         "participation.kind: mifa reads single updates, and sec-cogc shows the server a sum only; take \"none\", or a protocol that \
-         shows them: ideal, fedavg or gaussian"
+         shows them: ideal, fedavg, gaussian or mds-relay"
     );
     assert!(with_rule.contender(&contender(coded, "none")).is_ok());
 }

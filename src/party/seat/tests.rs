@@ -265,6 +265,27 @@ fn a_round_from_bytes_ends_as_the_simulated_one() {
 }
 
 #[test]
+fn partial_sums_and_repeats_from_bytes_are_the_simulated_ones() {
+    let mut sizes = BTreeSet::new();
+    for repeats in [1, 2] {
+        let text = format!("kind = 'cogc'\nstragglers = 2\ndecoder = 'gc-plus-partial'\nrepeats = {repeats}");
+        let config: ProtocolConfig = toml::from_str(&text).unwrap();
+        let simulated = config.build(M.into(), Seed::new(4)).unwrap();
+        for seed in 0..25 {
+            let links = Fate(Seed::new(seed), 0.5);
+            let decoded = play(&config, |link| links.delivers(link)).decoded;
+            let same = simulated.aggregate(ROUND, &updates(), &links, 1).unwrap().decoded;
+            assert_eq!(decoded.included(), same.included(), "{repeats} repeats, seed {seed}");
+            if decoded.is_sum() {
+                check(&config, &decoded, &decoded.included().iter().copied().collect());
+            }
+            sizes.insert(decoded.included().len());
+        }
+    }
+    assert!(sizes.len() > 3, "{sizes:?}");
+}
+
+#[test]
 fn an_announcement_that_is_late_is_a_client_that_drops_out() {
     for config in two_round(Modulus::M31) {
         for seed in 0..20 {

@@ -15,9 +15,12 @@ use crate::keys::KeyKind;
 use crate::protocol::exchange::{Aggregator, Assemble, Given, Scheme, Setup, Simulated};
 use crate::protocol::section::{Coding, Keys, Links, SMALL, SchemeConfig};
 use crate::protocol::uncoded::{check_clients_for_keys, check_std, grid};
-use crate::protocol::{Arithmetic, Numbers, Stragglers};
+use crate::protocol::{Arithmetic, Numbers, Stragglers, included};
 use crate::seed::Seed;
 use crate::wire::WireSymbol;
+
+/// As many as an attempt has phases for.
+const MOST_REPEATS: u32 = 100;
 
 /// Which sums the server decodes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -28,6 +31,8 @@ pub enum DecoderKind {
     Standard,
     /// Incomplete sums too, and those of all attempts of the round.
     GcPlus,
+    /// The same, and the largest partial sum where the sum over all is not determined.
+    GcPlusPartial,
 }
 
 impl DecoderKind {
@@ -37,7 +42,14 @@ impl DecoderKind {
         match self {
             Self::Standard => "standard",
             Self::GcPlus => "gc-plus",
+            Self::GcPlusPartial => "gc-plus-partial",
         }
+    }
+
+    /// Whether incomplete sums are sent and stacked over the attempts of a round.
+    #[must_use]
+    pub fn is_stacking(self) -> bool {
+        self != Self::Standard
     }
 }
 
@@ -53,9 +65,20 @@ pub struct CoGcConfig {
     /// tolerance (and with code = "auto" the code) with the fewest expected bytes per recovered round over
     /// the configured network.
     pub stragglers: Stragglers,
-    /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts
-    /// of the round; every client then uploads in every attempt, with the list of the shares in its sum).
+    /// Decoder: "standard" (complete sums of one attempt), "gc-plus" (incomplete sums too, of all attempts of
+    /// the round; every client then uploads in every attempt, with the list of the shares in its sum) or
+    /// "gc-plus-partial" (the same, and where the sum over all is not determined the largest sum over some
+    /// clients that is; further attempts are made only where nothing is).
     pub decoder: DecoderKind,
+    /// Times that shares and sums are sent in an attempt, whatever arrives, before the server decodes once
+    /// from all of them, 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
+    pub repeats: u32,
+    /// Fewest clients in a sum, 1 to `clients`, by default 1: with "gc-plus-partial" a sum over fewer is an
+    /// outage; with the other decoders sums are over all.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_included: Option<usize>,
     /// Arithmetic of coding and of what is sent: "f64", "f32", or "field" (quantised updates and a code over
     /// a prime field: the decoded sum has no rounding error).
     pub arithmetic: Arithmetic,
@@ -92,6 +115,7 @@ pub struct SecCoGcConfig {
     /// Decoder: "standard" (complete sums of one attempt) or "gc-plus" (incomplete sums too, of all attempts
     /// of the round; every client then uploads in every attempt, with the list of the shares in its sum).
     /// "gc-plus" decodes more rounds, shows the server more masked combinations, and needs link_key_std = 0.
+    /// "gc-plus-partial" is refused, since the keys of a partial sum do not cancel.
     pub decoder: DecoderKind,
     /// Arithmetic of coding, keys and of what is sent: "f64", "f32", or "field" (quantised updates, a code
     /// and uniform keys over a prime field: the decoded sum has no rounding error, and nothing but the sum
@@ -111,6 +135,8 @@ impl Default for CoGcConfig {
             code: CodeKind::default(),
             stragglers: Stragglers::Default,
             decoder: DecoderKind::default(),
+            repeats: 1,
+            least_included: None,
             arithmetic: Arithmetic::F64,
             quantisation: None,
             grid: true,
@@ -120,7 +146,8 @@ impl Default for CoGcConfig {
 
 impl Default for SecCoGcConfig {
     fn default() -> Self {
-        let CoGcConfig { code, stragglers, decoder, arithmetic, quantisation, grid } = CoGcConfig::default();
+        let CoGcConfig { code, stragglers, decoder, arithmetic, quantisation, grid, .. } =
+            CoGcConfig::default();
         Self {
             keys: KeyKind::default(),
             key_std: 1.0,
@@ -150,7 +177,12 @@ impl SecCoGcConfig {
             let rule = "keys over the field hide every share completely; leave link keys out";
             return Err(Error::config("link_key_std", rule));
         }
-        if self.decoder == DecoderKind::GcPlus && self.link_key_std > 0.0 {
+        if self.decoder == DecoderKind::GcPlusPartial {
+            let rule = "the keys of a partial sum do not cancel, and to take them out the server would have to learn them, and then \
+                        sums over few clients down to a single one; take \"gc-plus\"";
+            return Err(Error::config("decoder", rule));
+        }
+        if self.decoder.is_stacking() && self.link_key_std > 0.0 {
             let rule = "link keys cancel in complete sums only, and gc-plus sends incomplete ones; \
                         take 0 or decoder = \"standard\"";
             return Err(Error::config("link_key_std", rule));
@@ -159,6 +191,8 @@ impl SecCoGcConfig {
             code: self.code,
             stragglers: self.stragglers,
             decoder: self.decoder,
+            repeats: 1,
+            least_included: None,
             arithmetic: self.arithmetic,
             quantisation: self.quantisation.clone(),
             grid: self.grid,
@@ -214,18 +248,25 @@ fn protocol<K: Coefficient>(
     given: Given<'_>,
 ) -> Result<(CoGc<K>, Setup)> {
     let stragglers = coding.stragglers.count(given.clients)?;
+    if !(1..=MOST_REPEATS).contains(&coding.repeats) {
+        let rule = format!("{} is out of range; give 1 to {MOST_REPEATS}", coding.repeats);
+        return Err(Error::config("repeats", rule));
+    }
+    let least = included::visible(coding.least_included, given.clients)?;
+    let partial = coding.decoder == DecoderKind::GcPlusPartial;
     let code = Arc::new(K::code(coding.code, given.clients, stragglers, given.seed.child("code", 0))?);
     let scheme = Scheme {
         keys: keys.map_or_else(String::new, |(kind, _)| kind.name().into()),
         key_std: keys.map(|(_, std)| std),
         code: code.kind().name().into(),
         stragglers: Some(code.stragglers()),
-        least_included: None,
+        least_included: partial.then_some(least),
     };
-    let stacking = (coding.decoder == DecoderKind::GcPlus).then_some((given.seed, limit));
-    let codes = Arc::new(Codes::new(code, stacking));
+    let stacking = coding.decoder.is_stacking().then_some((given.seed, limit));
+    let codes = Codes::new(code, stacking).repeated(coding.repeats);
+    let codes = Arc::new(if partial { codes.with_partial_sums() } else { codes });
     let setup = Setup { code: Some(Arc::<Codes<K>>::clone(&codes)), ..given.setup(scheme, grid) };
-    Ok((CoGc { codes, keys, link_std, grid, public: *given.public }, setup))
+    Ok((CoGc { codes, keys, link_std, grid, public: *given.public, least }, setup))
 }
 
 impl SchemeConfig for CoGcConfig {
@@ -238,7 +279,8 @@ impl SchemeConfig for CoGcConfig {
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
-        Some(Coding { code: &mut self.code, stragglers: &mut self.stragglers, decoder: &mut self.decoder })
+        let Self { code, stragglers, decoder, repeats, .. } = self;
+        Some(Coding { code, stragglers, decoder, repeats: *repeats })
     }
 
     fn links(&mut self) -> Option<Links<'_>> {
@@ -260,7 +302,8 @@ impl SchemeConfig for SecCoGcConfig {
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
-        Some(Coding { code: &mut self.code, stragglers: &mut self.stragglers, decoder: &mut self.decoder })
+        let Self { code, stragglers, decoder, .. } = self;
+        Some(Coding { code, stragglers, decoder, repeats: 1 })
     }
 
     fn links(&mut self) -> Option<Links<'_>> {

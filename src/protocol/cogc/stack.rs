@@ -7,6 +7,10 @@
 //! rows of all attempts of a round may be combined, and the round decodes as soon as 1ᵀ is in their span. The
 //! masks then cancel as they do in complete sums: Σ_k (x_k + u_k) = Σ_k x_k. Link keys cancel in complete
 //! sums only and are refused.
+//!
+//! Without keys the rows also tell something when 1ᵀ is not in their span: with `gc-plus-partial` the server
+//! then outputs the largest partial sum that is ([`crate::coding::partial`]), in which every single client is
+//! that can be told. With keys the masks in it would remain.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nalgebra::DMatrix;
 
 use crate::algebra::{Scalar, Symbol};
-use crate::coding::{Code, CodeKind, Coefficient, GradientCode, Received};
+use crate::coding::{Code, CodeKind, Coefficient, GradientCode, Received, partial};
 use crate::precision::Weighted;
 use crate::seed::Seed;
 
@@ -24,6 +28,9 @@ use crate::seed::Seed;
 pub struct Codes<K = f64> {
     first: Arc<GradientCode<K>>,
     stacking: Option<(Seed, f64)>,
+    /// Whether partial sums are decoded.
+    partial: bool,
+    repeats: u32,
     fresh: Mutex<BTreeMap<u32, Arc<GradientCode<K>>>>,
     solved: Solved<K>,
 }
@@ -31,7 +38,14 @@ pub struct Codes<K = f64> {
 /// Systems that are remembered with their weights, those of the attempts of a round: its parts have the same.
 const REMEMBERED: usize = 8;
 
-type Solved<K> = Arc<Mutex<VecDeque<(Vec<Vec<K>>, Option<Vec<K>>)>>>;
+type Solved<K> = Arc<Mutex<VecDeque<(Vec<Vec<K>>, Option<Found<K>>)>>>;
+
+/// Weights of rows, and the clients whose sum they make, ascending.
+#[derive(Clone, Debug)]
+struct Found<K> {
+    weights: Vec<K>,
+    included: Vec<u16>,
+}
 
 impl<K: Coefficient> Codes<K> {
     /// `first` in every attempt and the standard decoder or, with `stacking`, `gc-plus`: the attempts after
@@ -40,13 +54,31 @@ impl<K: Coefficient> Codes<K> {
     /// complete sums of any M−s clients just as `first` does.
     #[must_use]
     pub fn new(first: Arc<GradientCode<K>>, stacking: Option<(Seed, f64)>) -> Self {
-        Self { first, stacking, fresh: Mutex::default(), solved: Arc::default() }
+        let (partial, repeats) = (false, 1);
+        Self { first, stacking, partial, repeats, fresh: Mutex::default(), solved: Arc::default() }
+    }
+
+    /// The same with partial sums where stacked rows do not determine the sum over all.
+    #[must_use]
+    pub fn with_partial_sums(self) -> Self {
+        Self { partial: true, ..self }
+    }
+
+    /// The same with shares and sums sent so many times in an attempt.
+    #[must_use]
+    pub fn repeated(self, repeats: u32) -> Self {
+        Self { repeats, ..self }
     }
 
     /// An empty stack for a round, with `gc-plus`.
     #[must_use]
     pub fn stack<S: Symbol<Scalar = K>>(&self) -> Option<Stack<S>> {
-        self.stacking.map(|(_, limit)| Stack { solved: Arc::clone(&self.solved), ..Stack::new(limit) })
+        let stack = |(_, limit)| Stack {
+            partial: self.partial,
+            solved: Arc::clone(&self.solved),
+            ..Stack::new(limit)
+        };
+        self.stacking.map(stack)
     }
 
     /// The code of the first attempt.
@@ -55,7 +87,8 @@ impl<K: Coefficient> Codes<K> {
         &self.first
     }
 
-    /// The code of `attempt`, the same in every round. Only `cyclic-random` can be drawn afresh; the other
+    /// The code of `attempt`, or of a repeat where these are counted on through all attempts; the same in
+    /// every round. Only `cyclic-random` can be drawn afresh; the other
     /// families have one matrix for (M, s), and new rows come from new received sets.
     #[must_use]
     pub fn of(&self, attempt: u32) -> Arc<GradientCode<K>> {
@@ -117,6 +150,10 @@ impl<K: Coefficient> Code for Codes<K> {
         self.stacking.is_some()
     }
 
+    fn repeats(&self) -> u32 {
+        self.repeats
+    }
+
     fn recovers(&self, sums: &[Received]) -> bool {
         let Some((_, limit)) = self.stacking else { return false };
         let mut rows: Vec<Vec<K>> = Vec::with_capacity(sums.len());
@@ -141,6 +178,35 @@ fn decoding<K: Coefficient>(rows: &[Vec<K>], limit: f64) -> Option<Vec<K>> {
     K::solve_ones(&rows).filter(|a| K::amplification(a) <= limit)
 }
 
+/// The weights of the largest partial sum that the rows determine within the limit of amplification.
+fn partly_decoding<K: Coefficient>(rows: &[Vec<K>], limit: f64) -> Option<Found<K>> {
+    let clients = rows.first()?.len();
+    let matrix = DMatrix::from_fn(rows.len(), clients, |i, k| rows[i][k]);
+    let over = |sets: &[Vec<usize>]| {
+        let mut target = vec![K::ZERO; clients];
+        sets.iter().flatten().for_each(|&k| target[k] = K::ONE);
+        let weights = K::solve(&matrix, &target).filter(|a| K::amplification(a) <= limit)?;
+        let included = (0..clients).filter(|&k| target[k] == K::ONE).map(|k| k as u16).collect();
+        Some(Found { weights, included })
+    };
+    let sets = partial::determined(rows);
+    if sets.is_empty() {
+        return None;
+    }
+    // All at once, but where rounding is in the way only those that it leaves.
+    over(&sets).or_else(|| {
+        let (mut kept, mut found) = (Vec::new(), None);
+        for set in sets {
+            kept.push(set);
+            match over(&kept) {
+                None => drop(kept.pop()),
+                more => found = more,
+            }
+        }
+        found
+    })
+}
+
 /// The largest decoding amplification ‖a‖₂ that is accepted from stacked rows in floating point, `single`
 /// precision or double: rounding then changes the sum by at most about 10⁻⁵ (f32) or 10⁻¹⁰ (f64) of the
 /// masked inputs. Beyond it the round is an outage.
@@ -153,6 +219,7 @@ pub fn amplification_limit(single: bool) -> f64 {
 #[derive(Debug)]
 pub struct Stack<S: Symbol> {
     limit: f64,
+    partial: bool,
     rows: Vec<Vec<S::Scalar>>,
     sums: Vec<Arc<Vec<S>>>,
     solved: Solved<S::Scalar>,
@@ -162,7 +229,7 @@ impl<S: Symbol<Scalar: Coefficient>> Stack<S> {
     /// Nothing yet; `limit` as in [`amplification_limit`].
     #[must_use]
     pub fn new(limit: f64) -> Self {
-        Self { limit, rows: Vec::new(), sums: Vec::new(), solved: Arc::default() }
+        Self { limit, partial: false, rows: Vec::new(), sums: Vec::new(), solved: Arc::default() }
     }
 
     /// Number of symbols of the sums, `None` while there are none.
@@ -179,33 +246,33 @@ impl<S: Symbol<Scalar: Coefficient>> Stack<S> {
         }
     }
 
-    /// What Σ_k x_k is made of if 1ᵀ is in the span of the rows: exactly over a prime field, over the reals
-    /// within [`crate::coding::RESIDUAL_TOLERANCE`] in every coefficient and with ‖a‖₂ within the limit.
+    /// What Σ_k x_k is made of if 1ᵀ is in the span of the rows, and all clients: exactly over a prime field,
+    /// over the reals within [`crate::coding::RESIDUAL_TOLERANCE`] in every coefficient and with ‖a‖₂ within
+    /// the limit. Else, where partial sums are decoded, what the largest of them is made of, and its clients.
     #[must_use]
-    pub fn decode(&self) -> Option<Vec<Weighted<'_, S>>> {
-        let weights = self.weights()?;
+    pub fn decode(&self) -> Option<(Vec<Weighted<'_, S>>, Vec<u16>)> {
+        let Found { weights, included } = self.found()?;
         let row = |row: &[S::Scalar]| {
             row.iter().copied().enumerate().filter(|(_, b)| *b != S::Scalar::ZERO).collect()
         };
-        let rows = self.rows.iter().zip(&self.sums);
-        Some(
-            weights
-                .into_iter()
-                .zip(rows)
-                .map(|(weight, (b, sum))| Weighted { weight, row: row(b), sum })
-                .collect(),
-        )
+        let rows = weights.into_iter().zip(self.rows.iter().zip(&self.sums));
+        let terms = rows.map(|(weight, (b, sum))| Weighted { weight, row: row(b), sum }).collect();
+        Some((terms, included))
     }
 
-    fn weights(&self) -> Option<Vec<S::Scalar>> {
+    fn found(&self) -> Option<Found<S::Scalar>> {
         let solved = || self.solved.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = solved().iter().find(|(rows, _)| *rows == self.rows).map(|(_, weights)| weights.clone());
+        let known = solved().iter().find(|(rows, _)| *rows == self.rows).map(|(_, found)| found.clone());
         known.unwrap_or_else(|| {
-            let weights = decoding(&self.rows, self.limit);
+            let everybody = || (0..self.rows.first().map_or(0, Vec::len) as u16).collect();
+            let whole = decoding(&self.rows, self.limit);
+            let whole = whole.map(|weights| Found { weights, included: everybody() });
+            let partly = || self.partial.then(|| partly_decoding(&self.rows, self.limit)).flatten();
+            let found = whole.or_else(partly);
             let mut solved = solved();
             solved.truncate(REMEMBERED - 1);
-            solved.push_front((self.rows.clone(), weights.clone()));
-            weights
+            solved.push_front((self.rows.clone(), found.clone()));
+            found
         })
     }
 }
@@ -214,7 +281,7 @@ impl<S: Symbol<Scalar: Coefficient>> Stack<S> {
 mod tests {
     use super::*;
 
-    fn total(terms: Vec<Weighted<'_, f64>>) -> Vec<f64> {
+    fn total((terms, _): (Vec<Weighted<'_, f64>>, Vec<u16>)) -> Vec<f64> {
         let terms: Vec<_> = terms.iter().map(|term| (term.weight, term.sum)).collect();
         f64::combine(terms[0].1.len(), &terms)
     }
@@ -236,6 +303,30 @@ mod tests {
         assert!((sum[0] - 7.0).abs() < 1e-12, "{sum:?}");
         assert_eq!(stack(1e6, &rows[..2]).decode().map(total), None);
         assert_eq!(stack(1e6, &[]).decode().map(total), None);
+    }
+
+    #[test]
+    fn a_partial_sum_by_hand() {
+        // x = (1, 2, 4, 8): x₁, 2 x₁ + x₂ and x₃ + x₄ tell all; without x₁ the largest is x₃ + x₄.
+        let rows: [(&[f64], f64); 3] =
+            [(&[1.0, 0.0, 0.0, 0.0], 1.0), (&[1.0, 0.5, 0.0, 0.0], 2.0), (&[0.0, 0.0, 1.0, 1.0], 12.0)];
+        let partly = |rows| {
+            let stack = Stack { partial: true, ..stack(1e6, rows) };
+            stack.decode().map(|(terms, included)| (total((terms, Vec::new()))[0], included))
+        };
+        assert_eq!(partly(&rows), Some((15.0, vec![0, 1, 2, 3])));
+        assert_eq!(partly(&rows[1..]), Some((12.0, vec![2, 3])));
+        assert_eq!(partly(&rows[..2]), Some((3.0, vec![0, 1])));
+        assert_eq!(partly(&rows[1..2]), None);
+        assert!(stack(1e6, &rows[..2]).decode().is_none(), "not asked for");
+    }
+
+    #[test]
+    fn what_rounding_leaves_of_a_partial_sum() {
+        // x₁ and x₂ need weights of 10⁸; x₃ does not.
+        let rows = [vec![1.0, 0.0, 0.0], vec![1.0, 1e-8, 0.0], vec![0.0, 0.0, 1.0]];
+        assert_eq!(partly_decoding(&rows, 1e6).unwrap().included, [0, 2]);
+        assert_eq!(partly_decoding(&rows, 1e9).unwrap().included, [0, 1, 2]);
     }
 
     #[test]

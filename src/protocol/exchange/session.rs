@@ -31,6 +31,8 @@ pub struct Setup {
     pub clients: usize,
     /// Whether the scheme runs over links that never fail.
     pub reliable: bool,
+    /// Whether it estimates the sum over all clients, where others find a sum or nothing.
+    pub estimates: bool,
     /// Where the keys come from.
     pub seed: Seed,
     /// How it appears in tables.
@@ -46,8 +48,6 @@ pub struct Setup {
     pub tolerance: f64,
     /// What weighted updates are rounded to, if there is a grid.
     pub grid: Option<Grid>,
-    /// Whether results are estimates ([`Decoded::Estimate`]).
-    pub is_estimate: bool,
     /// Whether its parameters belong to given clients, so that no cohort can be drawn.
     pub is_for_given: bool,
 }
@@ -59,6 +59,7 @@ impl Setup {
         Self {
             clients,
             reliable: false,
+            estimates: false,
             seed,
             scheme,
             code: None,
@@ -66,7 +67,6 @@ impl Setup {
             part_bytes: PART_BYTES,
             tolerance: Public::default().tolerance,
             grid: None,
-            is_estimate: false,
             is_for_given: false,
         }
     }
@@ -81,6 +81,12 @@ impl Setup {
     #[must_use]
     pub fn reliable(self) -> Self {
         Self { reliable: true, ..self }
+    }
+
+    /// The same as a scheme that estimates.
+    #[must_use]
+    pub fn estimating(self) -> Self {
+        Self { estimates: true, ..self }
     }
 
     fn links<'a>(&self, links: &'a dyn LinkModel) -> &'a dyn LinkModel {
@@ -436,6 +442,14 @@ where
         }
     }
 
+    fn estimates(&self) -> bool {
+        self.setup.estimates
+    }
+
+    fn resends(&self) -> bool {
+        Protocol::<LinearForm>::resends(&self.protocol)
+    }
+
     fn grid(&self) -> Option<Grid> {
         self.setup.grid
     }
@@ -446,10 +460,6 @@ where
 
     fn code(&self) -> Option<&dyn Code> {
         self.setup.code.as_deref()
-    }
-
-    fn is_estimate(&self) -> bool {
-        self.setup.is_estimate
     }
 
     fn is_for_given(&self) -> bool {

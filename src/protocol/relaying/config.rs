@@ -76,7 +76,7 @@ fn assemble(relaying: Relaying, arithmetic: Arithmetic, setup: Setup) -> Result<
         let rule = "weights are real numbers; take \"f32\" or \"f64\"";
         return Err(Error::config("arithmetic", rule));
     }
-    let setup = Setup { is_estimate: true, is_for_given: true, ..setup };
+    let setup = Setup { estimates: true, is_for_given: true, ..setup };
     Ok(Box::new(Session { protocol: relaying, single: arithmetic == Arithmetic::F32, setup }))
 }
 

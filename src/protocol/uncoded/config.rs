@@ -288,7 +288,7 @@ pub(in crate::protocol) fn grid(
 }
 
 /// Floating point, for schemes that make no sense over a field.
-fn real(arithmetic: Arithmetic, rule: &str) -> Result<Numbers> {
+pub(in crate::protocol) fn real(arithmetic: Arithmetic, rule: &str) -> Result<Numbers> {
     match arithmetic {
         Arithmetic::Field => Err(Error::config("arithmetic", format!("{rule}; take \"f32\" or \"f64\""))),
         real => real.numbers(None, 0),

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use seccogc::algebra::field::M61;
 use seccogc::algebra::{KeyStream, Symbol};
 use seccogc::coding::assignment::{AssignmentKind, ReplicatedCode};
+use seccogc::coding::{CodeKind, Coefficient};
 use seccogc::conformance::{Breach, withstands};
 use seccogc::keys::{KeyKind, KeySource, SeededKeys};
 use seccogc::message::{Clock, Envelope, PartyId, Phase};
+use seccogc::protocol::coffee::{Averaging, Coffee};
+use seccogc::protocol::cogc::{CoGc, Codes};
 use seccogc::protocol::groupwise::Groupwise;
 use seccogc::protocol::hierarchical::Hierarchical;
 use seccogc::protocol::light_sec_agg::LightSecAgg;
+use seccogc::protocol::mds_relay::MdsRelay;
 use seccogc::protocol::relaying::{Noise, Relaying};
 use seccogc::protocol::sec_agg::{Cryptographic, SecAgg, Uniform};
 use seccogc::protocol::secure_gc::SecureGc;
@@ -20,7 +24,7 @@ use seccogc::protocol::zhao_sun::ZhaoSun;
 use seccogc::protocol::{Decoded, Input, Party, Protocol, ProtocolConfig};
 use seccogc::seed::Seed;
 
-use super::{coded, uncoded};
+use super::{Numbers, coded, uncoded};
 use crate::two_round::{Vector, inputs};
 
 fn sum(inputs: &[Vector<M61>], included: &[u16]) -> Vec<M61> {
@@ -68,11 +72,40 @@ fn rows(keys: Option<KeyKind>) -> Verdict {
     refusals(|| coded::<M61>(keys, Some(f64::INFINITY)), 4, |_| false)
 }
 
+/// Partial sums, once and in two repeats: what the others have of a client's row determines the others.
+fn partial_rows() -> Verdict {
+    for repeats in [1, 2] {
+        let scheme = || {
+            let code = Arc::new(M61::code(CodeKind::CyclicRandom, 4, 2, Seed::new(1)).unwrap());
+            let codes = Codes::new(code, Some((Seed::new(2), f64::INFINITY)));
+            let codes = codes.with_partial_sums().repeated(repeats).into();
+            CoGc { codes, ..coded::<M61>(None, None) }
+        };
+        refusals(scheme, 4, is_client)?;
+    }
+    Ok(())
+}
+
 /// Both kinds of keys.
 fn pairs(degree: Option<usize>) -> Verdict {
     let seed = Seed::new(1);
     refusals(|| SecAgg::<Cryptographic>::new(5, degree, Some(3), seed).unwrap(), 5, is_client)?;
     refusals(|| SecAgg::<Uniform>::new(5, degree, Some(3), seed).unwrap(), 5, is_client)
+}
+
+/// Both servers, whose estimates outlive every client.
+fn windows() -> Verdict {
+    for (steps, averaging) in
+        [(0, Averaging::Mean), (2, Averaging::Mean), (1, Averaging::Adaptive), (2, Averaging::Adaptive)]
+    {
+        let scheme = || Coffee::new(4, Some(steps), averaging).unwrap();
+        let numbers = |len: usize| -> Vec<Numbers> {
+            (1..=4).map(|k| Numbers((0..len).map(|i| (k * i) as f64 / 8.0).collect())).collect()
+        };
+        let sum = |_: &[Numbers], _: &[u16]| Vec::new();
+        withstands::<f64, _, _>(scheme, numbers, sum, &SeededKeys(Seed::new(4)), is_client)?;
+    }
+    Ok(())
 }
 
 fn replicated() -> SecureGc<M61> {
@@ -116,8 +149,13 @@ fn offended(kind: &str) -> Verdict {
         "fedavg" => refusals(|| Uncoded { transmissions: 2, ..uncoded() }, 4, |_| true),
         "gaussian" => masked(Mask::Gaussian(1.0)),
         "zero-sum" => masked(Mask::ZeroSum(KeyKind::Fair, 1.0)),
-        "cogc" => rows(None),
+        "cogc" => rows(None).and_then(|()| partial_rows()),
         "sec-cogc" => rows(Some(KeyKind::Fair)),
+        "coffee" => windows(),
+        "mds-relay" => {
+            refusals(|| MdsRelay::new(4, 1).unwrap(), 4, |_| true)?;
+            refusals(|| MdsRelay::new(4, 3).unwrap(), 4, |_| true)
+        }
         "zhao-sun" => refusals(|| Rounds::new(ZhaoSun::new(4, 3, 1).unwrap()), 4, is_client),
         // Nobody else has the offender's shares, so that nobody can answer for a set with it.
         "light-sec-agg" => refusals(|| Rounds::new(LightSecAgg::new(4, 3, 1).unwrap()), 4, |_| false),

@@ -128,16 +128,16 @@ where
         self.setup.clients * Protocol::<LinearForm<F>>::formal_len(&self.protocol)
     }
 
+    fn resends(&self) -> bool {
+        Protocol::<LinearForm<F>>::resends(&self.protocol)
+    }
+
     fn scheme(&self) -> &Scheme {
         &self.setup.scheme
     }
 
     fn code(&self) -> Option<&dyn Code> {
         self.setup.code.as_deref()
-    }
-
-    fn is_estimate(&self) -> bool {
-        self.setup.is_estimate
     }
 
     fn is_for_given(&self) -> bool {
