@@ -23,7 +23,7 @@ use crate::audit::Rotation;
 use crate::audit::erasures::{Lost, worst};
 use crate::coding::{Code, CodeKind, affordable, outage};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network::{LinkModel, Network, Perfect};
 use crate::parallel::{NEVER, goes_on};
 use crate::privacy::view::{Coalition, View};
@@ -32,7 +32,7 @@ use crate::protocol::cogc::DecoderKind;
 use crate::protocol::{Aggregator, PartyId, ProtocolConfig};
 use crate::recover::{
     Estimate, Outline, SOLVED_CLIENTS, Sizes, affordable_rounds, check_clients, closed_form, coding,
-    estimate, estimate_until, repeats, tolerances, where_it_exists, with_code,
+    estimate_until, repeats, tolerances, where_it_exists, with_code,
 };
 use crate::seed::Seed;
 pub use resolve::resolve;

@@ -100,13 +100,15 @@ fn points(network: &'static str, runs: &[Recorded]) -> Vec<Point> {
     let mut points = Vec::new();
     for (kind, skew) in SKEWS {
         let here = |run: &&Recorded| run.value("partition").is_some_and(|value| value.contains(kind));
-        let of = |variant: &str| runs.iter().filter(here).filter(move |run| run.name == variant);
+        let of = |variant: &str| -> Vec<&Recorded> {
+            runs.iter().filter(here).filter(|run| run.name == variant).collect()
+        };
         for (cut, _) in Cut::ALL {
-            let budget = of(CHEAPEST).filter_map(|run| cut.total(run)).reduce(f64::min);
+            let budget = of(CHEAPEST).into_iter().filter_map(|run| cut.total(run)).reduce(f64::min);
             let Some(budget) = budget else { continue };
             for (variant, scheme, accuracy) in lines(runs) {
-                let reached: Vec<f64> =
-                    of(&variant).filter_map(|run| cut.accuracy(run, budget, accuracy)).collect();
+                let runs = of(&variant).into_iter();
+                let reached: Vec<f64> = runs.filter_map(|run| cut.accuracy(run, budget, accuracy)).collect();
                 let percent = reached.iter().map(|accuracy| 100.0 * accuracy);
                 let Some((accuracy, accuracy_std)) = Spread::Deviation.of(percent) else { continue };
                 let seeds = reached.len();

@@ -111,13 +111,9 @@ fn every_pass_lowers_what_it_minimises_and_stays_unbiased() {
         let mut rng = crate::seed::Seed::new(seed).rng();
         let mut draw = || 0.05 + 0.95 * rand::RngExt::random::<f64>(&mut rng);
         let up: Vec<f64> = (0..6).map(|_| draw()).collect();
-        let mut between: Vec<Vec<f64>> = (0..6).map(|_| (0..6).map(|_| draw()).collect()).collect();
-        for k in 0..6 {
-            between[k][k] = 1.0;
-            for m in 0..k {
-                between[k][m] = between[m][k];
-            }
-        }
+        let drawn: Vec<Vec<f64>> = (0..6).map(|_| (0..6).map(|_| draw()).collect()).collect();
+        let pair = |k: usize, m: usize| if k == m { 1.0 } else { drawn[k.min(m)][k.max(m)] };
+        let between: Vec<Vec<f64>> = (0..6).map(|k| (0..6).map(|m| pair(k, m)).collect()).collect();
         for reciprocal in [false, true] {
             let delivery = Delivery { between: between.clone(), up: up.clone(), reciprocal };
             let mut alpha = start(&delivery).unwrap();
@@ -126,7 +122,8 @@ fn every_pass_lowers_what_it_minimises_and_stays_unbiased() {
             let after = variance(&delivery, &alpha);
             assert!(after <= before, "seed {seed}: {before} to {after}");
             for k in 0..6 {
-                let sum: f64 = (0..6).map(|j| path(&delivery, k, j) * alpha[j][k]).sum();
+                let counts = alpha.iter().enumerate().map(|(j, row)| path(&delivery, k, j) * row[k]);
+                let sum: f64 = counts.sum();
                 assert!((sum - 1.0).abs() < 1e-9, "seed {seed}: client {k} counts {sum}");
             }
             let moves = [(0, 1, 0.01), (2, 3, -0.01), (4, 4, 0.02)];
