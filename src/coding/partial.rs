@@ -11,8 +11,8 @@ use super::Coefficient;
 /// Entries up to this size, of rows whose largest entry is 1, are what elimination leaves of 0.
 const NEGLIGIBLE: f64 = 1e-9;
 
-/// Choices of rows that are looked at in one component.
-const CHOICES: u32 = 1 << 16;
+/// Choices of rows that are looked at in one component, at most.
+pub const CHOICES: u32 = 1 << 16;
 
 /// The largest determined set of clients as disjoint sets, each determined and ascending: one for every
 /// connected component of the rows, the largest first; none where nothing is determined. Rows have an entry
