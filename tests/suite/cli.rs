@@ -73,7 +73,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[protocol]\nkind = \"secure\"",
-            "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, gaussian, zero-sum, cogc, sec-cogc, coffee, mds-relay, zhao-sun, light-sec-agg, groupwise, sec-agg, sec-agg-plus, hierarchical, secure-gc",
+            "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, gaussian, zero-sum, cogc, sec-cogc, coffee, mds-relay, zhao-sun, light-sec-agg, groupwise, sec-agg, sec-agg-plus, hierarchical, secure-gc, colrel, pricer",
         ),
         ("rounds = 0", "error: run.toml: rounds: 0 is too small; give at least 1"),
         (
