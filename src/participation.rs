@@ -207,12 +207,19 @@ mod tests {
     /// The line that refuses a scheme names those that go, and no others do.
     #[test]
     fn the_schemes_that_show_single_updates_are_named() {
+        use crate::algebra::grid::Public;
+        use crate::network::values::PerLink;
         use crate::protocol::ProtocolConfig;
         use crate::seed::Seed;
+        let public = Public { clip: Some(1.0), coordinates: Some(1), ..Public::default() };
         let mut shown = Vec::new();
         for kind in ProtocolConfig::KINDS {
-            let protocol: ProtocolConfig = toml::from_str(&format!("kind = \"{kind}\"")).unwrap();
-            let scheme = protocol.build(10, Seed::new(1)).unwrap();
+            let mut protocol: ProtocolConfig = toml::from_str(&format!("kind = \"{kind}\"")).unwrap();
+            if let Some(links) = protocol.section_mut().links() {
+                links.assumed.client_client = Some(PerLink::Same(0.1));
+                links.assumed.client_server = Some(PerLink::Same(0.1));
+            }
+            let scheme = protocol.build_for(10, Seed::new(1), &public).unwrap();
             match check_shown("mifa", kind, &*scheme) {
                 Ok(()) => shown.push(*kind),
                 Err(error) => assert_eq!(
