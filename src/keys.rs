@@ -22,13 +22,15 @@
 //! D ≤ σ/(8√M), so that no variance grows by more than 0.3 per cent. What this hides bit by bit is proved in
 //! [`crate::privacy::floating`].
 //!
-//! Masks of any other joint law of sum zero are drawn from their [`covariance`].
+//! Masks of any other joint law of sum zero are drawn from their [`covariance`], and [`optimise`] finds the
+//! covariance of a total power that keeps the most from given adversaries.
 //!
 //! Over a prime field g is uniform, σ, the roots and the grid fall away, and all constructions have one law:
 //! uniform on the vectors of sum zero.
 
 mod construction;
 pub mod covariance;
+pub mod optimise;
 
 use serde::{Deserialize, Serialize};
 

@@ -41,8 +41,8 @@ impl KeyChoice {
         }
     }
 
-    /// Σ_k Var(u_k) per coordinate for `clients` clients at key standard deviation `std`; optimised keys spend
-    /// what fair ones do.
+    /// Σ_k Var(u_k) per coordinate for `clients` clients at key standard deviation `std`; optimised keys
+    /// spend what fair ones do.
     #[must_use]
     pub fn total_power(self, clients: usize, std: f64) -> f64 {
         self.closed().unwrap_or(KeyKind::Fair).total_power(clients, std)

@@ -73,8 +73,12 @@ fn exhaustive_audit_of_every_key_construction() {
     for clients in 2..=5 {
         for stragglers in 1..clients {
             for keys in KINDS {
-                let config =
-                    SecCoGcConfig { keys, key_std: 2.0, stragglers: stragglers.into(), ..Default::default() };
+                let config = SecCoGcConfig {
+                    keys: keys.into(),
+                    key_std: 2.0,
+                    stragglers: stragglers.into(),
+                    ..Default::default()
+                };
                 let scheme = scheme(clients, config);
                 let code = scheme.code().unwrap();
                 let lossless = scheme.views(1, &Perfect, 1).unwrap();
@@ -209,7 +213,13 @@ fn flawed<K: Coefficient>(flaw: Flaw, link_std: f64) -> Flawed<K> {
     let code = K::code(CodeKind::CyclicRandom, 5, 2, Seed::new(1)).unwrap();
     let codes = Codes::new(code.into(), None).into();
     Flawed(
-        CoGc { codes, keys: Some((KeyKind::Fair, 2.0)), link_std, grid: None, public: Public::default() },
+        CoGc {
+            codes,
+            keys: Some((KeyKind::Fair.into(), 2.0)),
+            link_std,
+            grid: None,
+            public: Public::default(),
+        },
         flaw,
     )
 }

@@ -30,6 +30,7 @@ mod many_clients;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod never_below;
+mod optimised;
 mod own_data;
 mod plan;
 mod precision;

@@ -167,7 +167,7 @@ impl Barrier<'_> {
         for values in parallel::map(&self.problem.sights, |sight| sight.values(&x)) {
             for value in values? {
                 let room = point.t - self.scale * value;
-                if !(room > 0.0) {
+                if room.is_nan() || room <= 0.0 {
                     return None;
                 }
                 height -= room.ln();

@@ -125,14 +125,14 @@ fn a_server_that_sees_two_directions_has_all_power_against_it() {
     ];
     let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
     let best = solved(&Problem::new(&[sees(&rows)], &goal(6), 1.0).unwrap());
-    let told = 2.0 / 6.0 / (1.0 + 3.0);
-    let want = -0.5 * (1.0 - told / (1.0 - 1.0 / 6.0) as f64).ln();
+    let told: f64 = 2.0 / 6.0 / (1.0 + 3.0);
+    let want = -0.5 * (1.0 - told / (1.0 - 1.0 / 6.0)).ln();
     assert!((best.leakage / want - 1.0).abs() < 2e-5, "{best:?} for {want}");
     // With fair keys 6/5 stand there.
     let problem = Problem::new(&[sees(&rows)], &Goal { fair_share: 1.0, ..goal(6) }, 1.0).unwrap();
     let fair = problem.optimum().unwrap();
-    let told = 2.0 / 6.0 / (1.0 + 1.2);
-    assert!((fair.leakage + 0.5 * (1.0 - told / (5.0 / 6.0) as f64).ln()).abs() < 1e-12);
+    let told: f64 = 2.0 / 6.0 / (1.0 + 1.2);
+    assert!((fair.leakage + 0.5 * (1.0 - told / (5.0 / 6.0)).ln()).abs() < 1e-12);
     assert!((fair.leakage - fair.bound).abs() < 1e-12);
     assert!((fair.covariance.matrix() - closed(KeyKind::Fair, 6).matrix()).amax() < 1e-12);
 }
