@@ -13,7 +13,7 @@ use seccogc::deploy::pki;
 use seccogc::deploy::roster::{About, Roster};
 use seccogc::deploy::statement::{Authority, Signer, Topic};
 use seccogc::deploy::transport::Identity;
-use seccogc::keys::KeyKind;
+use seccogc::keys::KeyChoice;
 use seccogc::message::PartyId;
 use seccogc::party::agreement::KeyPair;
 use seccogc::party::seat::scheme;
@@ -78,7 +78,7 @@ fn measure(clients: usize) {
     let agreeing = median(|| drop(agree()));
     let secrets = agree();
     let stragglers = 3.into();
-    let keys = KeyKind::Pairwise;
+    let keys = KeyChoice::Pairwise;
     let protocol = ProtocolConfig::SecCoGc(SecCoGcConfig { stragglers, keys, ..SecCoGcConfig::default() });
     let scheme = scheme(&protocol, clients, Seed::new(1), &Public::default(), 1e6).unwrap();
     let update = Update { weight: 1.0, delta: Arc::new(vec![0.01; D]) };

@@ -1,7 +1,7 @@
 //! Who learns how much of whom: every layer of adversaries, from the party code that runs.
 
 use seccogc::audit::{Adversaries, Assumptions, Erasures, audit};
-use seccogc::keys::KeyKind;
+use seccogc::keys::KeyChoice;
 use seccogc::protocol::ProtocolConfig;
 use seccogc::protocol::cogc::SecCoGcConfig;
 use seccogc::seed::Seed;
@@ -15,7 +15,7 @@ pub fn main() -> seccogc::Result<()> {
         rounds: 100,
         coordinates: Some(10_000),
     };
-    for keys in [KeyKind::Plain, KeyKind::Fair] {
+    for keys in [KeyChoice::Plain, KeyChoice::Fair] {
         let config = SecCoGcConfig { keys, key_std: 50.0, stragglers: 3.into(), ..Default::default() };
         let scheme = ProtocolConfig::SecCoGc(config).build_for(6, Seed::new(1), &assumptions.public())?;
         // The server together with any one client, whatever is lost.

@@ -123,12 +123,20 @@ fn sampler(scheme: &dyn Aggregator, assumptions: &Assumptions) -> Option<Sampler
     let (grid, std) = masks(scheme)?;
     let clients = assumptions.weights.clients();
     let m = clients as f64;
-    let (std, draws) = match KeyKind::named(&scheme.scheme().keys) {
-        Some(kind @ KeyKind::Pairwise) => (kind.stds(clients, std).0, m * (m - 1.0) / 2.0),
-        _ => (std, m),
+    let (stds, draws) = match (&scheme.scheme().optimum, KeyKind::named(&scheme.scheme().keys)) {
+        (Some(optimum), _) => {
+            let (least, most) = optimum.covariance.stds(std);
+            // The errors of M draws, whose factors have squares of the sum of one mask's variance.
+            ((least, most * m.sqrt()), m)
+        }
+        (None, Some(kind @ KeyKind::Pairwise)) => {
+            let (std, _) = kind.stds(clients, std);
+            ((std, std), m * (m - 1.0) / 2.0)
+        }
+        (None, _) => ((std, std), m),
     };
     let draws = draws * assumptions.coordinates? as f64 * assumptions.rounds as f64;
-    Some(Sampler::new(&grid, clients, std, draws))
+    Some(Sampler::of(&grid, clients, stds, draws))
 }
 
 /// Clients of an audit: the time grows with their third power.
@@ -196,6 +204,10 @@ pub struct Audit {
     /// The rule of participation that reads the single updates in the server's view, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub participation: Option<String>,
+    /// Optimised keys: the largest that counts of what is learned, and what it is at least under any keys of
+    /// that power, in nats per coordinate, or as a distance μ per unit of the updates' norm and of σ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimised: Option<[f64; 2]>,
     /// What stands in for the cryptography of the scheme; `None` where it has none. Whatever an attack on
     /// that would tell, and a wrong agreement that gives two groups one secret, is beyond this audit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -372,6 +384,7 @@ fn audit_from(
         exact,
         step: scheme.grid().filter(|_| on_grid).map(|grid| grid.step()),
         participation: None,
+        optimised: scheme.scheme().optimum.as_ref().map(|optimum| [optimum.leakage, optimum.bound]),
         idealised,
         findings,
         entries,

@@ -10,7 +10,7 @@ use crate::audit::erasures::Lost;
 use crate::audit::{Adversaries, Assumptions, Audit, Erasures, Observe, audit_observed, check_size};
 use crate::config::{Config, Contender};
 use crate::error::{Error, Result};
-use crate::keys::KeyKind;
+use crate::keys::KeyChoice;
 use crate::network::Network;
 use crate::parallel::{NEVER, goes_on};
 use crate::participation::{ParticipationConfig, check_shown};
@@ -286,7 +286,7 @@ fn sufficient(protocol: &str, found: Vec<Calibrated>) -> Vec<Sufficient> {
         .into_iter()
         .map(|one| Sufficient {
             protocol: protocol.to_owned(),
-            keys: one.keys.map_or("noise", KeyKind::name).to_owned(),
+            keys: one.keys.map_or("noise", KeyChoice::name).to_owned(),
             key_std: one.key_std,
             total_power: one.total_power,
             power_ratio: one.total_power.zip(first).map(|(power, first)| power / first),

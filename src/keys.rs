@@ -16,14 +16,21 @@
 //!
 //! | construction | on the grid | covariance added to that of the ideal masks, per coordinate, e = (γ² + D²)/12 |
 //! |---|---|---|
-//! | `plain`, `fair` | û_k = R(u_k) for k < M, û_M = −Σ_{k<M} û_k | e I for k < M; for M: (M−1) e, and −e with every other |
+//! | `plain`, `fair`, [`covariance`] | û_k = R(u_k) for k < M, û_M = −Σ_{k<M} û_k | e I for k < M; for M: (M−1) e, and −e with every other |
 //! | `pairwise` | ĝ_kj = R(σ/√(M−1) g_kj), û_k = Σ_{j>k} ĝ_kj − Σ_{j<k} ĝ_jk | (M−1) e for every client, −e for every pair |
 //!
 //! D ≤ σ/(8√M), so that no variance grows by more than 0.3 per cent. What this hides bit by bit is proved in
 //! [`crate::privacy::floating`].
 //!
-//! Over a prime field g is uniform, σ, the roots and the grid fall away, and all three constructions have one
-//! law: uniform on the vectors of sum zero.
+//! Masks of any other joint law of sum zero are drawn from their [`covariance`], and [`optimise`] finds the
+//! covariance of a total power that keeps the most from given adversaries.
+//!
+//! Over a prime field g is uniform, σ, the roots and the grid fall away, and all constructions have one law:
+//! uniform on the vectors of sum zero.
+
+mod construction;
+pub mod covariance;
+pub mod optimise;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +38,8 @@ use crate::algebra::grid::{COIN, Grid};
 use crate::algebra::{KeyStream, LinearForm, Sample, Scalar, Symbol, Unknown};
 use crate::parallel;
 use crate::seed::Seed;
+pub use construction::{Construction, KeyChoice};
+pub use covariance::Covariance;
 
 /// Symbols of a stream that are drawn at a time: those of one place for all clients fit a core's cache.
 pub const CHUNK: usize = 4096;

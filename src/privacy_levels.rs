@@ -18,7 +18,7 @@ use crate::audit::{Entry, lossless};
 use crate::coding::CodeKind;
 use crate::config::{Config, Contender, PrivacyConfig};
 use crate::error::{Error, Result};
-use crate::keys::KeyKind;
+use crate::keys::{KeyChoice, KeyKind};
 use crate::learn::Device;
 use crate::protocol::cogc::SecCoGcConfig;
 use crate::protocol::{Arithmetic, Decoded, PartyId, ProtocolConfig, Update};
@@ -225,7 +225,12 @@ pub fn leakage(config: &Config) -> Result<Vec<LeakageRow>> {
     let mut table = Vec::new();
     for keys in [KeyKind::Plain, KeyKind::Fair] {
         let key_std = (total_power / keys.total_power(clients, 1.0)).sqrt();
-        let protocol = ProtocolConfig::SecCoGc(SecCoGcConfig { keys, key_std, ..template(config) });
+        let protocol = ProtocolConfig::SecCoGc(SecCoGcConfig {
+            keys: keys.into(),
+            key_std,
+            optimise: None,
+            ..template(config)
+        });
         let scheme = protocol
             .build(clients, Seed::new(config.seed).child("protocol", 0))
             .map_err(|error| error.within("protocol"))?;
@@ -274,7 +279,14 @@ pub fn recovery(config: &Config, key_stds: &[f64]) -> Result<Vec<RecoveryRow>> {
                 ..Quantisation::default()
             });
             for &key_std in key_stds {
+                // Over a field all keys are alike.
+                let (keys, optimise) = match arithmetic {
+                    Arithmetic::Field => (KeyChoice::Fair, None),
+                    _ => (wanted.keys, wanted.optimise.clone()),
+                };
                 let scheme = SecCoGcConfig {
+                    keys,
+                    optimise,
                     code,
                     stragglers: stragglers.into(),
                     arithmetic,

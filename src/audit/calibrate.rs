@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Adversaries, Assumptions, Audit, Entry, Erasures, audit_observed};
 use crate::error::{Error, Result};
-use crate::keys::KeyKind;
+use crate::keys::KeyChoice;
 use crate::parallel::{NEVER, goes_on};
-use crate::protocol::ProtocolConfig;
+use crate::protocol::{Keys, ProtocolConfig};
 use crate::seed::Seed;
 
 /// Upper bounds on what may leak.
@@ -89,7 +89,7 @@ impl Bounds {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibrated {
     /// The construction; `None` for independent noise.
-    pub keys: Option<KeyKind>,
+    pub keys: Option<KeyChoice>,
     /// σ, rounded up: `protocol.key_std`. `None` when no σ meets the bounds.
     pub key_std: Option<f64>,
     /// Σ_k Var(u_k) per coordinate at that σ.
@@ -107,8 +107,10 @@ const STRONGEST: f64 = 1e8;
 /// The smallest σ of `protocol` that keeps `bounds`, for every construction of its keys.
 ///
 /// Every measure falls as σ grows, so σ is found by bisection over whole audits, to a relative 10⁻⁴ from
-/// above. Losses are the worst case, and the bounds are kept under each of `cases`: one for every number of
-/// clients that a round may have. Link keys stay as they are.
+/// above. Optimised keys are optimised anew for every σ, so that what does not count may grow with it: their
+/// σ is sufficient, and the smallest where the bounds are those of the goal. Losses are the worst case, and
+/// the bounds are kept under each of `cases`: one for every number of clients that a round may have. Link
+/// keys stay as they are.
 ///
 /// # Errors
 /// No bound, a scheme without keys, a bound below what the sum alone tells, or what [`super::audit`] refuses.
@@ -146,9 +148,11 @@ pub(crate) fn calibrate_until(
     let clients = cases.iter().map(|case| case.weights.clients()).max().unwrap_or(0);
     let scale = cases.iter().map(scale).fold(0.0, f64::max);
     let mut own = protocol.clone();
-    let kinds: Vec<Option<KeyKind>> = match own.section_mut().keys() {
-        Some(keys) if keys.kind.is_some() => {
-            [KeyKind::Fair, KeyKind::Pairwise, KeyKind::Plain].map(Some).into()
+    let kinds: Vec<Option<KeyChoice>> = match own.section_mut().keys() {
+        Some(Keys { kind: Some(kind), .. }) => {
+            let closed = [KeyChoice::Fair, KeyChoice::Pairwise, KeyChoice::Plain];
+            let own = Some(*kind).filter(|kind| !closed.contains(kind));
+            closed.into_iter().chain(own).map(Some).collect()
         }
         Some(_) => vec![None],
         None => {
@@ -217,11 +221,13 @@ pub(crate) fn calibrate_until(
 }
 
 /// The protocol with other keys.
-fn with_keys(protocol: &ProtocolConfig, kind: Option<KeyKind>, key_std: f64) -> ProtocolConfig {
+fn with_keys(protocol: &ProtocolConfig, kind: Option<KeyChoice>, key_std: f64) -> ProtocolConfig {
     let mut protocol = protocol.clone();
     if let Some(keys) = protocol.section_mut().keys() {
         *keys.std = key_std;
         keys.kind.into_iter().zip(kind).for_each(|(own, kind)| *own = kind);
+        // Other keys have no goal.
+        keys.goal.filter(|_| kind != Some(KeyChoice::Optimised)).into_iter().for_each(|goal| *goal = None);
     }
     protocol
 }

@@ -150,7 +150,7 @@ mod tests {
 
     fn scheme(clients: usize, code: CodeKind, stragglers: usize, keys: KeyKind) -> Box<dyn Aggregator> {
         let config = SecCoGcConfig {
-            keys,
+            keys: keys.into(),
             code,
             stragglers: Stragglers::Count(stragglers),
             ..SecCoGcConfig::default()
@@ -228,7 +228,7 @@ mod tests {
         ];
         for (code, stragglers, keys, decoder, weights) in cases {
             let config = SecCoGcConfig {
-                keys,
+                keys: keys.into(),
                 key_std: 0.7,
                 code,
                 stragglers: Stragglers::Count(stragglers),

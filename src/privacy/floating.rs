@@ -17,16 +17,16 @@
 //!
 //! # Sums of draws
 //!
-//! All masked vectors are x̂ + H n̂ with independent (for `fair`: jointly Gaussian, rounded) n̂ and an
-//! integer matrix H: for `plain` and `fair` n̂ = (û_1 … û_{M−1}) and H = [I; −1ᵀ], for `pairwise` n̂ = (ĝ_kj)
-//! and H the incidence matrix of the complete graph. What a coalition sees are rows of H, and what it holds
-//! itself are unit rows: altogether a totally unimodular matrix (it is that of a network), so that r
-//! independent rows have columns J with det H_J = ±1, and H ℤⁿ = ℤʳ.
+//! All masked vectors are x̂ + H n̂ with independent (for `fair` and `optimised`: jointly Gaussian, rounded)
+//! n̂ and an integer matrix H: for `plain`, `fair` and `optimised` n̂ = (û_1 … û_{M−1}) and H = [I; −1ᵀ], for
+//! `pairwise` n̂ = (ĝ_kj) and H the incidence matrix of the complete graph. What a coalition sees are rows of
+//! H, and what it holds itself are unit rows: altogether a totally unimodular matrix (it is that of a
+//! network), so that r independent rows have columns J with det H_J = ±1, and H ℤⁿ = ℤʳ.
 //!
-//! *The joint view of all masked vectors with `plain` and `fair` keys* is a function of (x̂_k + û_k)_{k<M}
-//! and of Σ x̂, as ẑ_M = Σ x̂ − Σ_{k<M} ẑ_k. The first are rounded ideal vectors, by the last section. So for
-//! pairs of inputs with one sum Σ x̂ all ẑ_k together tell no more than the ideal masked vectors do. No
-//! distance has to be paid.
+//! *The joint view of all masked vectors with `plain`, `fair` and `optimised` keys* is a function of (x̂_k +
+//! û_k)_{k<M} and of Σ x̂, as ẑ_M = Σ x̂ − Σ_{k<M} ẑ_k. The first are rounded ideal vectors, by the last
+//! section. So for pairs of inputs with one sum Σ x̂ all ẑ_k together tell no more than the ideal masked
+//! vectors do. No distance has to be paid.
 //!
 //! *Any other view*, and `pairwise` keys. P(n̂ = z) is the density f of u + γV + t at z, t uniform on (−γ/2,
 //! γ/2)ⁿ. The probability of H n̂ = v is the sum of f over the points of a lattice, all z with Hz = v, and by
@@ -88,17 +88,24 @@ impl Sampler {
     /// For a run of `draws` key draws of standard deviation `std` on a grid, for `clients` clients.
     #[must_use]
     pub fn new(grid: &Grid, clients: usize, std: f64, draws: f64) -> Self {
+        Self::of(grid, clients, (std, std), draws)
+    }
+
+    /// [`Sampler::new`] for key draws that are made of others: `least`² over the number of clients is at most
+    /// the smallest eigenvalue of their covariance, `most` their errors over those of one draw of N(0, 1).
+    #[must_use]
+    pub fn of(grid: &Grid, clients: usize, (least, most): (f64, f64), draws: f64) -> Self {
         let m = clients as f64;
         // Fair keys subtract a mean of M draws: three times the error of one, and the rounding of M partial
         // sums.
-        let error = std * (4.0 * ERROR + m.sqrt() * 10.0 * f64::EPSILON);
+        let error = most * (4.0 * ERROR + m.sqrt() * 10.0 * f64::EPSILON);
         let width = grid.spread();
         let eta = 8.0 * error / width;
         // u is a multiple of 2⁻⁷⁵: the radius r is off by 2⁻⁷⁵ e^{r²/2}/r. Mean and mean square of what that
         // adds to η, up to r = 9.
-        let discrete = 8.0 * std / width * 2f64.powi(-75);
+        let discrete = 8.0 * most / width * 2f64.powi(-75);
         let (mean, square) = (9.0 * discrete, discrete * discrete * 40.5f64.exp() / 81.0);
-        let aliased = draws * aliasing(grid, clients, std);
+        let aliased = draws * aliasing(grid, clients, least);
         let total_variation = draws * BEYOND + (draws * (eta * eta + square) / 2.0).sqrt() + aliased;
         Self {
             total_variation: total_variation.min(1.0),
@@ -151,11 +158,11 @@ impl Sampler {
 
 /// The most that the law of a sum of rounded draws is, relatively, off that of a rounded sum of draws.
 ///
-/// By Poisson's formula it is Σ e^{−2π² ξᵀΣξ/γ²} over the dual vectors ξ ≠ 0 of the lattice of all z with
-/// Hz = 0. As H is totally unimodular that lattice has a basis of vectors of entries 0 and ±1, at most M of
-/// them not 0, so that |ξ| ≥ 1/√M; the smallest eigenvalue of the draws' covariance Σ is std² (`pairwise`,
-/// `plain`) or std²/M (`fair`), in at most M²/2 or M dimensions n. With c = √(2π) std/(γ M^{3/2})
-/// Banaszczyk's bound (1993, lemma 1.5) is (c √(2πe) e^{−πc²})ⁿ, at most its value for n = 1.
+/// By Poisson's formula it is Σ e^{−2π² ξᵀΣξ/γ²} over the dual vectors ξ ≠ 0 of the lattice of all z with Hz
+/// = 0. As H is totally unimodular that lattice has a basis of vectors of entries 0 and ±1, at most M of them
+/// not 0, so that |ξ| ≥ 1/√M; the smallest eigenvalue of the draws' covariance Σ is std² (`pairwise`,
+/// `plain`) or at least std²/M (`fair`, `optimised`), in at most M²/2 or M dimensions n. With c = √(2π)
+/// std/(γ M^{3/2}) Banaszczyk's bound (1993, lemma 1.5) is (c √(2πe) e^{−πc²})ⁿ, at most its value for n = 1.
 #[must_use]
 pub fn aliasing(grid: &Grid, clients: usize, std: f64) -> f64 {
     let c = (2.0 * std::f64::consts::PI).sqrt() * std / (grid.step() * (clients as f64).powf(1.5));
@@ -217,6 +224,16 @@ mod tests {
             let got = sampler.epsilon(20.0, 1e-5);
             assert!(got.is_finite() && got > ldp::epsilon(20.0, 1e-5), "{got}");
         }
+    }
+
+    #[test]
+    fn keys_that_are_made_of_draws_cost_their_errors_and_their_weakest_direction() {
+        let grid = grid(1.0, false);
+        assert_eq!(Sampler::of(&grid, 10, (1.0, 1.0), 1e9), Sampler::new(&grid, 10, 1.0, 1e9));
+        let (one, more) = (Sampler::new(&grid, 10, 1.0, 1e9), Sampler::of(&grid, 10, (1.0, 3.0), 1e9));
+        assert!(more.total_variation > 2.0 * one.total_variation && more.log_ratio > one.log_ratio);
+        // A direction weaker than the step is none.
+        assert_eq!(Sampler::of(&grid, 10, (1e-12, 3.0), 1e9).total_variation, 1.0);
     }
 
     #[test]

@@ -32,6 +32,7 @@
 
 mod config;
 mod message;
+mod optimised;
 mod server;
 pub mod stack;
 
@@ -42,12 +43,13 @@ use super::{Clock, Decoded, Envelope, Expects, Input, Party, PartyId, Phase, Pro
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::{Scalar, Symbol};
 use crate::coding::{Code, Coefficient, GradientCode};
-use crate::keys::{KeyKind, KeySource, link_keys, pairwise_mask};
+use crate::keys::{Construction, KeyKind, KeySource, link_keys, pairwise_mask};
 use crate::parallel;
 use crate::precision::{Sizes, Weighted};
 use crate::wire::Form;
 pub use config::{CoGcConfig, DecoderKind, SecCoGcConfig};
 pub use message::CoGcMessage;
+pub use optimised::Optimise;
 pub use server::Server;
 pub use stack::Codes;
 
@@ -57,7 +59,7 @@ pub struct CoGc<K = f64> {
     /// The gradient code B of every attempt.
     pub codes: Arc<Codes<K>>,
     /// Key construction and σ; `None` is CoGC.
-    pub keys: Option<(KeyKind, f64)>,
+    pub keys: Option<(Construction, f64)>,
     /// Standard deviation of the link keys v_mk; 0 for none, and with `gc-plus`.
     pub link_std: f64,
     /// What masked inputs are multiples of, if there is a grid.
@@ -72,7 +74,8 @@ impl<K: Coefficient> CoGc<K> {
     /// What the server knows of the sizes of masked inputs.
     fn sizes(&self) -> Sizes {
         let clients = self.codes.first().clients();
-        let keys = self.keys.map_or_else(|| vec![0.0; clients], |(kind, std)| kind.variances(clients, std));
+        let unkeyed = || vec![0.0; clients];
+        let keys = self.keys.as_ref().map_or_else(unkeyed, |(masks, std)| masks.variances(clients, *std));
         let links = self.link_std * self.link_std;
         Sizes { keys, links, public: self.public, grid: self.grid }
     }
@@ -259,10 +262,10 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
         let code = self.codes.first();
         let clients = code.clients();
-        let masks: Vec<Option<Vec<S>>> = match self.keys {
+        let masks: Vec<Option<Vec<S>>> = match &self.keys {
             None => vec![None; clients],
-            Some((kind, std)) => kind
-                .masks(clients, len, std, self.grid.as_ref(), round, source)
+            Some((construction, std)) => construction
+                .masks(clients, len, *std, self.grid.as_ref(), round, source)
                 .into_iter()
                 .map(Some)
                 .collect(),
@@ -295,10 +298,10 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
 
     fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
         let code = self.codes.first();
-        let (kind, std) = self.keys.filter(|_| S::ROUNDOFF > 0.0)?;
-        let scaled =
-            Self { keys: Some((kind, scale * std)), link_std: scale * self.link_std, ..self.clone() };
-        let stds = kind.stds(code.clients(), scale * std);
+        let (masks, std) = self.keys.as_ref().filter(|_| S::ROUNDOFF > 0.0)?;
+        let stds = masks.stds(code.clients(), scale * std);
+        let keys = Some((masks.clone(), scale * std));
+        let scaled = Self { keys, link_std: scale * self.link_std, ..self.clone() };
         let grid = self.grid.and_then(|_| Grid::new(code.clients(), stds, S::BYTES < 8, &self.public));
         // Consecutive rows are the worst for the cyclic codes.
         let rows: Vec<usize> = (0..code.clients() - code.stragglers()).collect();
@@ -310,12 +313,14 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
     }
 
     fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
-        let mask = match (id, self.keys) {
+        let mask = match (id, &self.keys) {
             (PartyId::Helper(_) | PartyId::Server, _) => return Some(Key::Server(len)),
             (PartyId::Client(_), None) => None,
-            (PartyId::Client(k), Some((KeyKind::Pairwise, std))) if self.link_std == 0.0 => {
+            (PartyId::Client(k), Some((Construction::Closed(KeyKind::Pairwise), std)))
+                if self.link_std == 0.0 =>
+            {
                 let clients = self.codes.first().clients();
-                Some(pairwise_mask(k.into(), clients, len, std, self.grid.as_ref(), round, source))
+                Some(pairwise_mask(k.into(), clients, len, *std, self.grid.as_ref(), round, source))
             }
             (PartyId::Client(_), Some(_)) => return None,
         };

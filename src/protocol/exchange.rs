@@ -18,6 +18,7 @@ use crate::algebra::{LinearForm, Real, Scalar, Symbol, Unknown};
 use crate::coding::Code;
 use crate::error::{Error, Result};
 use crate::keys::KeySource;
+use crate::keys::optimise::Optimum;
 use crate::message::{
     Clock, Decoded, Envelope, HEADER_BYTES, LinkUse, Message, Observed, PartyId, Phase, Reason, Views,
 };
@@ -191,6 +192,8 @@ pub struct Scheme {
     pub key_std: Option<f64>,
     /// Fewest clients whose sum the server may obtain; `None` where the sum is always over all.
     pub least_included: Option<usize>,
+    /// Optimised keys, and how good they are.
+    pub optimum: Option<Optimum>,
 }
 
 /// A protocol behind one face, whatever its messages and symbols: what the round loop knows.

@@ -1,11 +1,11 @@
 //! What tools ask of a scheme's configuration: one trait in which every kind answers for itself.
 
 use super::exchange::Aggregator;
-use super::{OverField, Stragglers, cogc::DecoderKind};
+use super::{OverField, Stragglers, cogc::DecoderKind, cogc::Optimise};
 use crate::algebra::grid::Public;
 use crate::coding::CodeKind;
 use crate::error::Result;
-use crate::keys::KeyKind;
+use crate::keys::KeyChoice;
 use crate::network::assumed::Assumed;
 use crate::seed::Seed;
 
@@ -15,9 +15,11 @@ pub struct Keys<'a> {
     /// σ.
     pub std: &'a mut f64,
     /// How zero-sum masks are made; `None` where there is noise instead.
-    pub kind: Option<&'a mut KeyKind>,
+    pub kind: Option<&'a mut KeyChoice>,
     /// Standard deviation of the link keys, 0 for none; `None` where nothing is sent between clients.
     pub links: Option<&'a mut f64>,
+    /// What optimised keys are the best for; `None` where keys are not optimised.
+    pub goal: Option<&'a mut Option<Optimise>>,
 }
 
 /// The gradient code of a scheme, to be read and varied.

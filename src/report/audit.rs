@@ -35,6 +35,13 @@ pub fn audit_table(audit: &Audit, assumptions: &Assumptions) -> String {
     } else if !audit.exact {
         text += "nothing is proved of the bits that are sent: there are no keys, or they are not on a grid\n";
     }
+    if let Some([leakage, bound]) = audit.optimised {
+        text += &format!(
+            "optimised keys: what counts is at most {}, and no keys of their power bring it below {}\n",
+            short(leakage),
+            short(bound)
+        );
+    }
     if let Some(idealised) = audit.idealised {
         text += &format!("{idealised}\n");
     }

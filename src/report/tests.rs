@@ -83,7 +83,7 @@ fn a_summary_is_the_one_computed_by_hand() {
         code: "cyclic".into(),
         stragglers: Some(7),
         key_std: Some(100.0),
-        least_included: None,
+        ..Scheme::default()
     };
     let expected = Summary {
         protocol: "A".into(),

@@ -10,7 +10,7 @@ use seccogc::audit::{Adversaries, Assumptions, Audit, Entry, Erasures, audit};
 use seccogc::audits::{Losses, Subject};
 use seccogc::coding::{CodeKind, GradientCode};
 use seccogc::config::Config;
-use seccogc::keys::{KeyKind, SeededKeys};
+use seccogc::keys::{KeyChoice, KeyKind, SeededKeys};
 use seccogc::message::Observed;
 use seccogc::network::{LinkUse, Perfect};
 use seccogc::privacy::rank::Determined;
@@ -115,7 +115,7 @@ fn without_a_clip_epsilon_is_infinite_for_whoever_sees_something() {
 #[test]
 fn the_layers_agree_with_the_per_round_leakage() {
     let scheme =
-        scheme(6, SecCoGcConfig { keys: KeyKind::Plain, stragglers: 3.into(), ..Default::default() });
+        scheme(6, SecCoGcConfig { keys: KeyKind::Plain.into(), stragglers: 3.into(), ..Default::default() });
     let leakage = Leakage::of(&scheme.views(1, &Perfect, 1).unwrap(), &[0.7; 6]).unwrap();
     let assumptions = Assumptions { input_std: 0.7, ..assumptions(6) };
     let adversaries = Adversaries { all: 2, coalition: Some(Coalition::parse("server+5+6", 6).unwrap()) };
@@ -162,7 +162,7 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
         let code = GradientCode::build(CodeKind::Auto, clients, stragglers, seed).unwrap();
         let protocol = CoGc {
             codes: Codes::new(code.into(), None).into(),
-            keys: Some((keys, 1.5)),
+            keys: Some((keys.into(), 1.5)),
             link_std: 0.0,
             grid: None,
             public: Public::default(),
@@ -187,7 +187,12 @@ fn monte_carlo_estimates_agree_with_the_closed_forms() {
         let columns = |seen: &[&[f64]]| DMatrix::from_fn(n, seen.len(), |row, column| seen[column][row]);
         let formal = scheme(
             clients,
-            SecCoGcConfig { keys, key_std: 1.5, stragglers: stragglers.into(), ..Default::default() },
+            SecCoGcConfig {
+                keys: keys.into(),
+                key_std: 1.5,
+                stragglers: stragglers.into(),
+                ..Default::default()
+            },
         );
         let views = formal.views(1, &Perfect, 1).unwrap();
         let check = |name: &str, k: usize, seen: &[&[f64]], rows: &[LinearForm]| {
@@ -293,7 +298,9 @@ fn fair_keys_need_less_power_than_plain_ones() {
     let assumptions = [Assumptions { rounds: 150, ..assumptions(10) }];
     let adversaries = Adversaries { all: 1, coalition: None };
     let found = calibrate(&protocol, &bounds, Seed::new(1), 1, &adversaries, &assumptions).unwrap();
-    let power = |keys| found.iter().find(|one| one.keys == Some(keys)).unwrap().total_power.unwrap();
+    let power = |keys: KeyKind| {
+        found.iter().find(|one| one.keys == Some(KeyChoice::from(keys))).unwrap().total_power.unwrap()
+    };
     let (fair, plain, pairwise) = (power(KeyKind::Fair), power(KeyKind::Plain), power(KeyKind::Pairwise));
     assert!((plain / fair - 2.0).abs() < 1e-3, "{plain} {fair}");
     assert!((pairwise / fair - 1.0).abs() < 1e-3, "the same law: {pairwise} {fair}");

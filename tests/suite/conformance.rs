@@ -126,7 +126,7 @@ fn every_coded_scheme(clients: usize) -> Vec<(String, usize, ProtocolConfig)> {
                 [(KeyKind::Plain, 0.0), (KeyKind::Fair, 2.0), (KeyKind::Pairwise, 0.0)]
             {
                 let config = SecCoGcConfig {
-                    keys,
+                    keys: keys.into(),
                     key_std: 3.0,
                     link_key_std,
                     code,

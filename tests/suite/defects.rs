@@ -73,8 +73,12 @@ fn exhaustive_audit_of_every_key_construction() {
     for clients in 2..=5 {
         for stragglers in 1..clients {
             for keys in KINDS {
-                let config =
-                    SecCoGcConfig { keys, key_std: 2.0, stragglers: stragglers.into(), ..Default::default() };
+                let config = SecCoGcConfig {
+                    keys: keys.into(),
+                    key_std: 2.0,
+                    stragglers: stragglers.into(),
+                    ..Default::default()
+                };
                 let scheme = scheme(clients, config);
                 let code = scheme.code().unwrap();
                 let lossless = scheme.views(1, &Perfect, 1).unwrap();
@@ -211,7 +215,7 @@ fn flawed<K: Coefficient>(flaw: Flaw, link_std: f64) -> Flawed<K> {
     Flawed(
         CoGc {
             codes,
-            keys: Some((KeyKind::Fair, 2.0)),
+            keys: Some((KeyKind::Fair.into(), 2.0)),
             link_std,
             grid: None,
             public: Public::default(),

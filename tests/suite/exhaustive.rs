@@ -48,7 +48,7 @@ impl Round {
         let codes = Arc::new(Codes::new(Arc::clone(code), stacking));
         let protocol = CoGc {
             codes,
-            keys: Some((KeyKind::Fair, 3.0)),
+            keys: Some((KeyKind::Fair.into(), 3.0)),
             link_std: 0.0,
             grid: None,
             public: Public::default(),

@@ -286,8 +286,11 @@ fn single_precision_keeps_its_own_limit() {
 #[test]
 fn link_keys_are_refused() {
     for keys in [KeyKind::Plain, KeyKind::Fair, KeyKind::Pairwise] {
-        let config =
-            SecCoGcConfig { keys, link_key_std: 0.5, ..config(CodeKind::Auto, 3, DecoderKind::GcPlus) };
+        let config = SecCoGcConfig {
+            keys: keys.into(),
+            link_key_std: 0.5,
+            ..config(CodeKind::Auto, 3, DecoderKind::GcPlus)
+        };
         let error = ProtocolConfig::SecCoGc(config).build(8, Seed::new(1)).err().unwrap().to_string();
         let want = "link_key_std: link keys cancel in complete sums only, and gc-plus sends incomplete ones; \
                     take 0 or decoder = \"standard\"";

@@ -286,7 +286,7 @@ fn coded<S: Coefficient>(keys: Option<KeyKind>, limit: Option<f64>) -> CoGc<S> {
     let code = Arc::new(S::code(CodeKind::CyclicRandom, 4, 2, Seed::new(1)).unwrap());
     CoGc {
         codes: Codes::new(code, limit.map(|limit| (Seed::new(2), limit))).into(),
-        keys: keys.map(|kind| (kind, 1.0)),
+        keys: keys.map(|kind| (kind.into(), 1.0)),
         link_std: 0.0,
         grid: None,
         public: Public::default(),

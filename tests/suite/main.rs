@@ -34,6 +34,7 @@ mod mds_relay;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod never_below;
+mod optimised;
 mod own_data;
 mod plan;
 mod postpone;

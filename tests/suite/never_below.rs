@@ -47,7 +47,8 @@ fn of_layer<'a>(audit: &'a Audit, layer: &str) -> Vec<&'a Entry> {
 }
 
 fn sec_cogc(keys: KeyKind, key_std: f64) -> ProtocolConfig {
-    let config = SecCoGcConfig { keys, key_std, stragglers: 7.into(), ..SecCoGcConfig::default() };
+    let config =
+        SecCoGcConfig { keys: keys.into(), key_std, stragglers: 7.into(), ..SecCoGcConfig::default() };
     ProtocolConfig::SecCoGc(config)
 }
 

@@ -63,7 +63,8 @@ fn sums_are_right_or_outages_over_the_full_range_of_keys() {
                 for keys in [KeyKind::Fair, KeyKind::Plain, KeyKind::Pairwise] {
                     for decoder in [DecoderKind::Standard, DecoderKind::GcPlus] {
                         let std = 10f64.powi(power);
-                        let config = SecCoGcConfig { keys, decoder, ..config(std, code, arithmetic) };
+                        let config =
+                            SecCoGcConfig { keys: keys.into(), decoder, ..config(std, code, arithmetic) };
                         let scheme = scheme(config);
                         let links: [&dyn LinkModel; 2] = [&links, &Perfect];
                         for (round, links) in (1..).zip(links) {
@@ -123,7 +124,8 @@ fn sums_in_double_precision_are_those_of_the_grid_bit_for_bit() {
             let want: Vec<f64> = (0..D).map(on_grid).collect();
             let mut sums = 0;
             for code in CODES {
-                let scheme = scheme(SecCoGcConfig { keys, ..config(std, code, Arithmetic::F64) });
+                let scheme =
+                    scheme(SecCoGcConfig { keys: keys.into(), ..config(std, code, Arithmetic::F64) });
                 for round in 1..=20 {
                     if let Decoded::Sum { sum, .. } =
                         scheme.aggregate(round, &updates, &links, 2).unwrap().decoded

@@ -16,7 +16,7 @@ fn views(keys: KeyKind, std: f64) -> Views {
     let power = M as f64 * std * std;
     let key_std = std * (power / keys.total_power(M, std)).sqrt();
     let config = SecCoGcConfig {
-        keys,
+        keys: keys.into(),
         key_std,
         code: CodeKind::CyclicMds,
         stragglers: 7.into(),

@@ -225,11 +225,11 @@ fn schemes_without_answers() {
         |_| true,
     );
     let code = |stragglers| Arc::new(M61::code(CodeKind::CyclicRandom, 4, stragglers, Seed::new(1)).unwrap());
-    let keys = Some((KeyKind::Fair, 1.0));
+    let keys = || Some((KeyKind::Fair.into(), 1.0));
     for stacking in [None, Some((Seed::new(1), f64::INFINITY))] {
         let scheme = || CoGc {
             codes: Codes::new(code(2), stacking).into(),
-            keys,
+            keys: keys(),
             link_std: 0.0,
             grid: None,
             public: Public::default(),

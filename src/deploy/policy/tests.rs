@@ -1,6 +1,6 @@
 use super::*;
 use crate::deploy::message::Hex;
-use crate::keys::KeyKind;
+use crate::keys::KeyChoice;
 use crate::learn::SolverConfig;
 use crate::protocol::cogc::SecCoGcConfig;
 use crate::protocol::groupwise::GroupwiseConfig;
@@ -17,7 +17,7 @@ fn about(run: u8) -> About {
 }
 
 fn secure(key_std: f64, arithmetic: Arithmetic) -> Config {
-    let keys = KeyKind::Pairwise;
+    let keys = KeyChoice::Pairwise;
     let protocol = SecCoGcConfig { key_std, arithmetic, keys, ..SecCoGcConfig::default() };
     Config { protocol: ProtocolConfig::SecCoGc(protocol), rounds: 10, ..Config::default() }
 }

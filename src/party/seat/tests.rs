@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::algebra::quantise::{Modulus, Quantisation};
-use crate::keys::KeyKind;
+use crate::keys::KeyChoice;
 use crate::message::{LinkUse, Role};
 use crate::network::LinkModel;
 use crate::party::agreement::KeyPair;
@@ -93,7 +93,7 @@ fn coded() -> Vec<ProtocolConfig> {
     let secure = |arithmetic, decoder, quantisation| {
         let config = SecCoGcConfig {
             stragglers: 3.into(),
-            keys: KeyKind::Pairwise,
+            keys: KeyChoice::Pairwise,
             arithmetic,
             decoder,
             quantisation,
@@ -150,7 +150,10 @@ fn uncoded() -> Vec<ProtocolConfig> {
     vec![
         ProtocolConfig::FedAvg(uncoded::FedAvg::default()),
         ProtocolConfig::FedAvg(uncoded::FedAvg { transmissions: 3, ..uncoded::FedAvg::default() }),
-        ProtocolConfig::ZeroSum(uncoded::ZeroSum { keys: KeyKind::Pairwise, ..uncoded::ZeroSum::default() }),
+        ProtocolConfig::ZeroSum(uncoded::ZeroSum {
+            keys: KeyChoice::Pairwise,
+            ..uncoded::ZeroSum::default()
+        }),
     ]
 }
 
@@ -372,10 +375,13 @@ fn a_dealer_or_a_simulated_scheme_is_refused() {
     let refusal = |config: &ProtocolConfig| {
         scheme(config, 6, Seed::new(1), &Public::default(), 1.0).err().unwrap().to_string()
     };
-    assert_eq!(
-        refusal(&ProtocolConfig::SecCoGc(SecCoGcConfig { stragglers: 3.into(), ..SecCoGcConfig::default() })),
-        "keys: without a dealer keys are agreed by pairs of clients; take keys = \"pairwise\" and no link keys"
-    );
+    for keys in [KeyChoice::Fair, KeyChoice::Optimised] {
+        let config = SecCoGcConfig { keys, stragglers: 3.into(), ..SecCoGcConfig::default() };
+        assert_eq!(
+            refusal(&ProtocolConfig::SecCoGc(config)),
+            "keys: without a dealer keys are agreed by pairs of clients; take keys = \"pairwise\" and no link keys"
+        );
+    }
     assert_eq!(
         refusal(&ProtocolConfig::Ideal(uncoded::Ideal::default())),
         "kind: ideal runs in simulation only; take fedavg, gaussian, zero-sum, cogc, sec-cogc, light-sec-agg, groupwise, \

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::optimised::Optimise;
 use super::stack::amplification_limit;
 use super::{CoGc, Codes};
 use crate::algebra::field::{M31, M61, Prime};
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::{Modulus, Quantisation, Quantiser};
-use crate::coding::{Code, CodeKind, Coefficient};
+use crate::coding::{Code, CodeKind, Coefficient, GradientCode};
 use crate::error::{Error, Result};
-use crate::keys::KeyKind;
+use crate::keys::optimise::Optimum;
+use crate::keys::{Construction, KeyChoice, KeyKind};
 use crate::protocol::exchange::{Aggregator, Assemble, Given, Scheme, Setup, Simulated};
 use crate::protocol::section::{Coding, Keys, Links, SMALL, SchemeConfig};
 use crate::protocol::uncoded::{check_clients_for_keys, check_std, grid};
@@ -94,8 +96,9 @@ pub struct CoGcConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecCoGcConfig {
-    /// Key construction: "fair" (Fair-SecCoGC), "plain" (SecCoGC) or "pairwise" (no dealer).
-    pub keys: KeyKind,
+    /// Key construction: "fair" (Fair-SecCoGC), "plain" (SecCoGC), "pairwise" (no dealer) or "optimised" (of
+    /// the power of fair keys, the best for the goal of `[protocol.optimise]`).
+    pub keys: KeyChoice,
     /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0. With
     /// arithmetic = "field" keys are uniform over the field, and σ has no meaning.
     #[schemars(range(min = 0.0))]
@@ -127,6 +130,9 @@ pub struct SecCoGcConfig {
     /// what is sent hides them bit by bit and sums are exact; without one privacy is a statement about real
     /// numbers only.
     pub grid: bool,
+    /// What optimised keys are the best for, with keys = "optimised".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimise: Option<Optimise>,
 }
 
 impl Default for CoGcConfig {
@@ -149,7 +155,7 @@ impl Default for SecCoGcConfig {
         let CoGcConfig { code, stragglers, decoder, arithmetic, quantisation, grid, .. } =
             CoGcConfig::default();
         Self {
-            keys: KeyKind::default(),
+            keys: KeyChoice::default(),
             key_std: 1.0,
             link_key_std: 0.0,
             code,
@@ -158,13 +164,14 @@ impl Default for SecCoGcConfig {
             arithmetic,
             quantisation,
             grid,
+            optimise: None,
         }
     }
 }
 
 impl CoGcConfig {
     pub(in crate::protocol) fn assemble<A: Assemble>(&self, given: Given<'_>, to: A) -> Result<A::Output> {
-        assemble(self, None, 0.0, given, to)
+        assemble(self, None, given, to)
     }
 }
 
@@ -187,6 +194,14 @@ impl SecCoGcConfig {
                         take 0 or decoder = \"standard\"";
             return Err(Error::config("link_key_std", rule));
         }
+        if self.keys == KeyChoice::Optimised && self.link_key_std > 0.0 {
+            let rule = "keys are optimised for shares without link keys; take 0 or another construction";
+            return Err(Error::config("link_key_std", rule));
+        }
+        if self.keys != KeyChoice::Optimised && self.optimise.is_some() {
+            let rule = "only optimised keys have a goal; take keys = \"optimised\" or leave the section out";
+            return Err(Error::config("optimise", rule));
+        }
         let coding = CoGcConfig {
             code: self.code,
             stragglers: self.stragglers,
@@ -197,70 +212,108 @@ impl SecCoGcConfig {
             quantisation: self.quantisation.clone(),
             grid: self.grid,
         };
-        assemble(&coding, Some((self.keys, self.key_std)), self.link_key_std, given, to)
+        assemble(&coding, Some(self), given, to)
+    }
+
+    /// The masks under a code, and how good they are where that was asked for.
+    fn construction(&self, code: &GradientCode) -> Result<(Construction, Option<Optimum>)> {
+        let Some(kind) = self.keys.closed() else {
+            let goal = self.optimise.clone().unwrap_or_default();
+            let optimum = goal.optimum(code, self.key_std)?;
+            return Ok((Construction::Correlated(Arc::clone(&optimum.covariance)), Some(optimum)));
+        };
+        Ok((kind.into(), None))
+    }
+
+    /// Over a field, where all masks have one law.
+    fn uniform(&self) -> Result<KeyKind> {
+        let rule = "over a field keys are uniform and leave nothing to optimise; take \"fair\"";
+        self.keys.closed().ok_or_else(|| Error::config("keys", rule))
     }
 }
 
 fn assemble<A: Assemble>(
     coding: &CoGcConfig,
-    keys: Option<(KeyKind, f64)>,
-    link_std: f64,
+    keyed: Option<&SecCoGcConfig>,
     given: Given<'_>,
     to: A,
 ) -> Result<A::Output> {
     let numbers = coding.arithmetic.numbers(coding.quantisation.as_ref(), given.clients)?;
     Ok(match numbers {
         Numbers::Real(single) => {
-            let stds = keys.map_or((0.0, 0.0), |(kind, std)| kind.stds(given.clients, std));
+            let code = code::<f64>(coding, given)?;
+            let (mut keys, mut optimum, mut link_std) = (None, None, 0.0);
+            if let Some(config) = keyed {
+                let (construction, found) = config.construction(&code)?;
+                (keys, optimum) = (Some((construction, config.key_std)), found);
+                link_std = config.link_key_std;
+            }
+            let stds = keys.as_ref().map_or((0.0, 0.0), |(masks, std)| masks.stds(given.clients, *std));
             let grid = grid(coding.grid, given, stds, &numbers);
             let limit = amplification_limit(single);
-            let (protocol, setup) = protocol::<f64>(coding, keys, (link_std, grid), limit, given)?;
+            let keys = Keyed { keys, link_std, grid };
+            let (protocol, mut setup) = protocol(coding, code, keys, limit, given)?;
+            if let Some(config) = keyed {
+                (setup.scheme.keys, setup.scheme.optimum) = (config.keys.name().into(), optimum);
+            }
             to.real(protocol, single, setup)
         }
-        Numbers::Field(modulus, quantiser) => {
-            let keys = keys.map(|(kind, _)| (kind, 1.0));
-            match modulus {
-                Modulus::M61 => field::<M61, A>(coding, keys, quantiser, given, to)?,
-                Modulus::M31 => field::<M31, A>(coding, keys, quantiser, given, to)?,
-            }
-        }
+        Numbers::Field(modulus, quantiser) => match modulus {
+            Modulus::M61 => field::<M61, A>(coding, keyed, quantiser, given, to)?,
+            Modulus::M31 => field::<M31, A>(coding, keyed, quantiser, given, to)?,
+        },
     })
 }
 
 fn field<F: Prime + WireSymbol, A: Assemble>(
     coding: &CoGcConfig,
-    keys: Option<(KeyKind, f64)>,
+    keyed: Option<&SecCoGcConfig>,
     quantiser: Quantiser,
     given: Given<'_>,
     to: A,
 ) -> Result<A::Output> {
+    let kind = keyed.map(SecCoGcConfig::uniform).transpose()?;
+    let keys = Keyed { keys: kind.map(|kind| (kind.into(), 1.0)), link_std: 0.0, grid: None };
     // Nothing is rounded, so that every decoding vector is as good as any other.
-    let (protocol, mut setup) = protocol::<F>(coding, keys, (0.0, None), f64::INFINITY, given)?;
+    let (protocol, mut setup) = protocol(coding, code::<F>(coding, given)?, keys, f64::INFINITY, given)?;
     setup.scheme.key_std = None;
+    setup.scheme.keys = kind.map_or_else(String::new, |kind| kind.name().into());
     Ok(to.field::<F, _>(protocol, quantiser, setup))
+}
+
+/// The configured code.
+fn code<K: Coefficient>(coding: &CoGcConfig, given: Given<'_>) -> Result<GradientCode<K>> {
+    let stragglers = coding.stragglers.count(given.clients)?;
+    K::code(coding.code, given.clients, stragglers, given.seed.child("code", 0))
+}
+
+/// What hides the updates.
+struct Keyed {
+    keys: Option<(Construction, f64)>,
+    link_std: f64,
+    grid: Option<Grid>,
 }
 
 fn protocol<K: Coefficient>(
     coding: &CoGcConfig,
-    keys: Option<(KeyKind, f64)>,
-    (link_std, grid): (f64, Option<Grid>),
+    code: GradientCode<K>,
+    Keyed { keys, link_std, grid }: Keyed,
     limit: f64,
     given: Given<'_>,
 ) -> Result<(CoGc<K>, Setup)> {
-    let stragglers = coding.stragglers.count(given.clients)?;
     if !(1..=MOST_REPEATS).contains(&coding.repeats) {
         let rule = format!("{} is out of range; give 1 to {MOST_REPEATS}", coding.repeats);
         return Err(Error::config("repeats", rule));
     }
     let least = included::visible(coding.least_included, given.clients)?;
     let partial = coding.decoder == DecoderKind::GcPlusPartial;
-    let code = Arc::new(K::code(coding.code, given.clients, stragglers, given.seed.child("code", 0))?);
+    let code = Arc::new(code);
     let scheme = Scheme {
-        keys: keys.map_or_else(String::new, |(kind, _)| kind.name().into()),
-        key_std: keys.map(|(_, std)| std),
+        key_std: keys.as_ref().map(|(_, std)| *std),
         code: code.kind().name().into(),
         stragglers: Some(code.stragglers()),
         least_included: partial.then_some(least),
+        ..Scheme::default()
     };
     let stacking = coding.decoder.is_stacking().then_some((given.seed, limit));
     let codes = Codes::new(code, stacking).repeated(coding.repeats);
@@ -298,7 +351,12 @@ impl SchemeConfig for SecCoGcConfig {
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
-        Some(Keys { std: &mut self.key_std, kind: Some(&mut self.keys), links: Some(&mut self.link_key_std) })
+        Some(Keys {
+            std: &mut self.key_std,
+            kind: Some(&mut self.keys),
+            links: Some(&mut self.link_key_std),
+            goal: Some(&mut self.optimise),
+        })
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {

@@ -7,7 +7,7 @@ use crate::algebra::field::{M31, M61};
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::error::{Error, Result};
-use crate::keys::KeyKind;
+use crate::keys::KeyChoice;
 use crate::protocol::exchange::{Aggregator, Assemble, Given, Scheme, Setup, Simulated};
 use crate::protocol::section::{Coding, Keys, Links, SMALL, SchemeConfig};
 use crate::protocol::{Arithmetic, Numbers, included};
@@ -69,7 +69,7 @@ pub struct Gaussian {
 #[serde(default, deny_unknown_fields)]
 pub struct ZeroSum {
     /// Key construction: "plain", "fair" or "pairwise".
-    pub keys: KeyKind,
+    pub keys: KeyChoice,
     /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0.
     #[schemars(range(min = 0.0))]
     pub key_std: f64,
@@ -110,7 +110,7 @@ impl Default for Gaussian {
 impl Default for ZeroSum {
     fn default() -> Self {
         Self {
-            keys: KeyKind::default(),
+            keys: KeyChoice::default(),
             key_std: 1.0,
             arithmetic: Arithmetic::F64,
             grid: true,
@@ -172,14 +172,16 @@ impl ZeroSum {
         check_transmissions(self.transmissions)?;
         check_clients_for_keys(given.clients)?;
         let least_included = Some(included::visible(self.least_included, given.clients)?);
-        let (keys, key_std) = (self.keys.name().into(), Some(self.key_std));
+        let rule = "without a code every adversary sees all clients alike, and fair keys are the best; take \"fair\"";
+        let kind = self.keys.closed().ok_or_else(|| Error::config("keys", rule))?;
+        let (keys, key_std) = (kind.name().into(), Some(self.key_std));
         let scheme = Scheme { keys, key_std, least_included, ..Scheme::default() };
         let rule = "one lost upload would leave a mask that is uniform over the field";
         let numbers = real(self.arithmetic, rule)?;
-        let stds = self.keys.stds(given.clients, self.key_std);
+        let stds = kind.stds(given.clients, self.key_std);
         let grid = grid(self.grid, given, stds, &numbers);
         let setup = given.setup(scheme, grid);
-        Ok(assemble(Mask::ZeroSum(self.keys, self.key_std), numbers, self.transmissions, setup, to))
+        Ok(assemble(Mask::ZeroSum(kind, self.key_std), numbers, self.transmissions, setup, to))
     }
 }
 
@@ -235,7 +237,7 @@ impl SchemeConfig for Gaussian {
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
-        Some(Keys { std: &mut self.key_std, kind: None, links: None })
+        Some(Keys { std: &mut self.key_std, kind: None, links: None, goal: None })
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
@@ -257,7 +259,7 @@ impl SchemeConfig for ZeroSum {
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
-        Some(Keys { std: &mut self.key_std, kind: Some(&mut self.keys), links: None })
+        Some(Keys { std: &mut self.key_std, kind: Some(&mut self.keys), links: None, goal: None })
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
