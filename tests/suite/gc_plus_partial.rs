@@ -90,7 +90,7 @@ fn bits(clients: &[u16]) -> u32 {
 fn protocol(kind: CodeKind, clients: usize, stragglers: usize, keys: Option<KeyKind>) -> CoGc<M61> {
     let code = Arc::new(M61::code(kind, clients, stragglers, Seed::new(1)).unwrap());
     let codes = Codes::new(code, Some((Seed::new(1), f64::INFINITY))).with_partial_sums();
-    let keys = keys.map(|kind| (kind, 1.0));
+    let keys = keys.map(|kind| (kind.into(), 1.0));
     CoGc { codes: codes.into(), keys, link_std: 0.0, grid: None, public: Public::default(), least: 1 }
 }
 

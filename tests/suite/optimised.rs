@@ -66,7 +66,7 @@ fn of_kind(kind: KeyKind) -> Covariance {
 fn leakage(covariance: &Covariance) -> [f64; 3] {
     let codes = Codes::new(code(), None).into();
     let keys = Some((covariance.clone().into(), 1.0));
-    let protocol = CoGc { codes, keys, link_std: 0.0, grid: None, public: Public::default() };
+    let protocol = CoGc { codes, keys, link_std: 0.0, grid: None, public: Public::default(), least: 1 };
     let views = exchange::formal(&protocol, M, 1, &FormalKeys, &Perfect, 1);
     let leakage = Leakage::of(&views, &[1.0; M]).unwrap();
     [leakage.link, leakage.neighbour, leakage.server].map(|all| all.into_iter().fold(0.0, f64::max))

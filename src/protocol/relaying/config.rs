@@ -144,7 +144,7 @@ impl SchemeConfig for PriCer {
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
-        Some(Keys { std: &mut self.own_std, kind: None, links: None })
+        Some(Keys { std: &mut self.own_std, kind: None, goal: None, links: None })
     }
 
     fn coding(&mut self) -> Option<Coding<'_>> {
