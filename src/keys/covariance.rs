@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | Σ at σ = 1 | [`Covariance::matrix`] | M × M |
 //! | L Lᵀ = the first M−1 rows and columns of Σ, L lower triangular | `factor` | M−1 rows |
-//! | u_k = σ Σ_{j≤k} L_kj g_j for k < M, u_M = −Σ_{k<M} u_k | [`Covariance::masks`] | d |
+//! | u_k = σ Σ_{j≤k} L_kj g_j for k < M, u_M = −Σ_{k<M} u_k | the masks | d |
 //!
 //! L exists where every zero-sum combination of masks is random, that is where Σ has the rank M−1: else some
 //! combination of updates would be sent in the clear. `plain` keys are L = I, and every other construction is

@@ -37,7 +37,7 @@ pub fn audit_table(audit: &Audit, assumptions: &Assumptions) -> String {
     }
     if let Some([leakage, bound]) = audit.optimised {
         text += &format!(
-            "optimised keys: what counts is at most {}, and no keys of their power bring it below {}\n",
+            "optimised keys: the largest that counts (protocol.optimise) is {}, and no keys of their power bring it below {}\n",
             short(leakage),
             short(bound)
         );

@@ -57,7 +57,7 @@ fn wrong_configurations_are_refused_in_one_line() {
     let cases = [
         (
             "[protocol]\nkind = \"sec-cogc\"\nstraglers = 5",
-            "error: run.toml: protocol.straglers: unknown key `straglers`, expected one of `keys`, `key_std`, `link_key_std`, `code`, `stragglers`, `decoder`, `arithmetic`, `quantisation`, `grid`",
+            "error: run.toml: protocol.straglers: unknown key `straglers`, expected one of `keys`, `key_std`, `link_key_std`, `code`, `stragglers`, `decoder`, `arithmetic`, `quantisation`, `grid`, `optimise`",
         ),
         (
             "round = 5",
@@ -327,7 +327,7 @@ fn overrides_are_checked_like_the_file() {
     let refusal = |set: &str| refusal(&["train", "configs/mnist.toml", "--set", set]);
     assert_eq!(
         refusal("protocol.straglers=5"),
-        "error: --set protocol.straglers=5: protocol.straglers: unknown key `straglers`, expected one of `keys`, `key_std`, `link_key_std`, `code`, `stragglers`, `decoder`, `arithmetic`, `quantisation`, `grid`"
+        "error: --set protocol.straglers=5: protocol.straglers: unknown key `straglers`, expected one of `keys`, `key_std`, `link_key_std`, `code`, `stragglers`, `decoder`, `arithmetic`, `quantisation`, `grid`, `optimise`"
     );
     assert_eq!(
         refusal("protocol.stragglers=few"),

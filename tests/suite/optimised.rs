@@ -21,6 +21,7 @@ use seccogc::protocol::cogc::{CoGc, Codes, DecoderKind, Optimise, SecCoGcConfig}
 use seccogc::protocol::exchange::{self, Update};
 use seccogc::protocol::uncoded::ZeroSum;
 use seccogc::protocol::{Aggregator, Arithmetic, Decoded, PartyId, ProtocolConfig};
+use seccogc::report::audit_table;
 use seccogc::seed::Seed;
 
 const M: usize = 10;
@@ -125,6 +126,8 @@ fn audited(scheme: &dyn Aggregator, colluders: usize, weights: &[f64]) -> Audit 
     let found =
         audit("optimised", scheme, Erasures::Worst(Seed::new(2)), 1, &adversaries, &assumptions).unwrap();
     assert!(found.findings.is_empty(), "{:?}", found.findings);
+    let line = "optimised keys: the largest that counts (protocol.optimise) is ";
+    assert_eq!(audit_table(&found, &assumptions).matches(line).count(), 1);
     found
 }
 
