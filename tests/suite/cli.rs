@@ -210,7 +210,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[network.client_server]\nkind = \"bernoulli\"\nerasure = true",
-            "error: run.toml: network.client_server.erasure: invalid type: boolean `true`, expected a number, a list of numbers, or the path of a CSV matrix",
+            "error: run.toml: network.client_server.erasure: invalid type: boolean `true`, expected a number, a list of numbers or of rows, or the path of a CSV matrix",
         ),
         (
             "[solver]\nkind = \"sgd\"\nlearning_rate = 0.0",
