@@ -270,7 +270,7 @@ pub fn candidates(
 /// [`candidates`], of which `found` hears one by one, until `stop` is set.
 ///
 /// # Errors
-/// As there; [`Error::Stopped`], and an error of `found`.
+/// As there; [`crate::Error::Stopped`], and an error of `found`.
 pub fn candidates_as_found(
     config: &Config,
     coordinates: usize,
