@@ -1,7 +1,8 @@
 //! The tables of a sweep directory.
 //!
-//! `sweep.csv` is tidy: the swept keys and the seed, then the columns of `rounds.csv`, one line per run and
-//! round; where a run diverged, its last line has the round, `diverged` as outcome and nothing else.
+//! `sweep.csv` is tidy: the swept keys and the seed, then the columns of `rounds.csv` that any run has, one
+//! line per run and round; where a run diverged, its last line has the round, `diverged` as outcome and
+//! nothing else.
 //! `runs.csv` has the swept keys, the seed, the run's folder and its [`Measures`], one line per run.
 
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ pub fn finished<'a>(sweep: &'a Sweep, folder: &Path) -> Result<(Vec<&'a SweepRun
 /// A table that is missing or damaged; a folder that cannot be written.
 pub fn write(keys: &[String], runs: &[&SweepRun], folder: &Path) -> Result<()> {
     let mut rounds: Vec<Vec<String>> = Vec::new();
+    // Of all runs: some have columns of their own behind the common ones.
+    let mut columns: Vec<String> = Vec::new();
     let mut lines: Vec<Vec<String>> = Vec::new();
     let text = |record: &StringRecord| record.iter().map(str::to_owned).collect::<Vec<_>>();
     for run in runs {
@@ -81,12 +84,14 @@ pub fn write(keys: &[String], runs: &[&SweepRun], folder: &Path) -> Result<()> {
             // The first round diverged.
             header = fields(&Row::blank(1))?.0;
         }
-        if rounds.is_empty() {
-            rounds.push([keys.to_vec(), vec!["seed".into()], text(&header)].concat());
-        }
+        let places: Vec<usize> = header.iter().map(|name| place_of(&mut columns, name)).collect();
+        let mut add = |cells: &[String]| {
+            let mut row = vec![String::new(); columns.len()];
+            places.iter().zip(cells).for_each(|(&place, cell)| row[place].clone_from(cell));
+            rounds.push([point.clone(), seed.clone(), row].concat());
+        };
         for record in reader.records() {
-            let record = record.map_err(damaged)?;
-            rounds.push([point.clone(), seed.clone(), text(&record)].concat());
+            add(&text(&record.map_err(damaged)?));
         }
         if let Some(round) = played.diverged {
             let cell = |column: &str| match column {
@@ -94,7 +99,7 @@ pub fn write(keys: &[String], runs: &[&SweepRun], folder: &Path) -> Result<()> {
                 "outcome" => "diverged".into(),
                 _ => String::new(),
             };
-            rounds.push([point.clone(), seed.clone(), header.iter().map(cell).collect()].concat());
+            add(&header.iter().map(cell).collect::<Vec<_>>());
         }
         let measures = Measures::of(&played, run.config.evaluation.target);
         let (header, record) = fields(&measures)?;
@@ -104,8 +109,21 @@ pub fn write(keys: &[String], runs: &[&SweepRun], folder: &Path) -> Result<()> {
         let at = vec![run.config.seed.to_string(), run.folder.to_string_lossy().into_owned()];
         lines.push([point, at, text(&record)].concat());
     }
+    if !columns.is_empty() {
+        rounds.insert(0, [keys.to_vec(), vec!["seed".into()], columns].concat());
+        let width = rounds[0].len();
+        rounds.iter_mut().for_each(|row| row.resize(width, String::new()));
+    }
     write_atomically(&folder.join("sweep.csv"), &csv_of(rounds)?)?;
     write_atomically(&folder.join("runs.csv"), &csv_of(lines)?)
+}
+
+/// Where a column stands, behind all others if it is new.
+fn place_of(columns: &mut Vec<String>, name: &str) -> usize {
+    columns.iter().position(|own| own == name).unwrap_or_else(|| {
+        columns.push(name.to_owned());
+        columns.len() - 1
+    })
 }
 
 /// Reads `runs.csv`.

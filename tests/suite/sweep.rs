@@ -163,6 +163,30 @@ fn jobs_parts_and_interruptions_give_the_same_tables() {
     assert_eq!(info("fedavg/erasure=0.3/seed-2"), untouched, "a finished run is not run again");
 }
 
+/// Local models are tested beside the server's in one variant only.
+#[test]
+fn runs_with_columns_of_their_own_share_a_table() {
+    let own = "[[sweep.variants]]\nname = \"FedPBC\"\nset = { \"protocol.kind\" = \"fedavg\", \"outage.policy\" = \"postpone\" }\n";
+    let folder = Folder::new(&CONFIG.replace(
+        "[[sweep.variants]]\nname = \"FedAvg\"",
+        &format!("{own}[[sweep.variants]]\nname = \"FedAvg\""),
+    ));
+    folder.run("all", &[]);
+    let mut table = csv::Reader::from_path(folder.path("all/sweep.csv")).unwrap();
+    let header = table.headers().unwrap().clone();
+    let column = |name: &str| header.iter().position(|own| own == name).unwrap();
+    let (variant, server, locals) =
+        (column("variant"), column("test_accuracy"), column("test_locals_accuracy"));
+    let mut lines = 0;
+    for record in table.records() {
+        let record = record.unwrap();
+        assert_eq!(record[locals].is_empty(), &record[variant] != "FedPBC");
+        assert!(!record[server].is_empty());
+        lines += 1;
+    }
+    assert_eq!(lines, 3 * 12);
+}
+
 #[test]
 fn a_killed_sweep_goes_on() {
     let folder = Folder::new(&CONFIG.replace("rounds = 3", "rounds = 12"));
