@@ -23,6 +23,9 @@ const SWEEPS: usize = 1000;
 /// A pass that moves no weight by more than this fraction of the largest is the last.
 const MOVED: f64 = 1e-13;
 
+/// A path that carries less of a client than this is left out.
+const DUST: f64 = 1e-9;
+
 /// α with the least S + Σ_jk `penalty`(j, k) p_j p_kj α_jk², by relay j and by client k.
 ///
 /// # Errors
@@ -33,7 +36,20 @@ pub fn optimal(delivery: &Delivery, penalty: &impl Fn(usize, usize) -> f64) -> R
     if delivery.reciprocal {
         settle(delivery, penalty, &mut alpha, Stage::Exact);
     }
+    sweep_dust(delivery, &mut alpha);
     Ok(alpha)
+}
+
+/// Leaves out the paths that carry no more of a client than rounding does: each would cost a message.
+fn sweep_dust(delivery: &Delivery, alpha: &mut [Vec<f64>]) {
+    for k in 0..alpha.len() {
+        let mut carried = 0.0;
+        for (j, row) in alpha.iter_mut().enumerate() {
+            let share = path(delivery, k, j) * row[k];
+            if share > DUST { carried += share } else { row[k] = 0.0 }
+        }
+        alpha.iter_mut().for_each(|row| row[k] /= carried);
+    }
 }
 
 /// The same weight 1/(n p_j p_kj) on each of the n paths of a client.

@@ -149,6 +149,19 @@ fn paths_that_never_fail_take_all() {
 }
 
 #[test]
+fn nothing_is_sent_where_relaying_gains_nothing() {
+    // Equal uplinks: by S all ways to the server are worth the same, and those over relays can fail twice.
+    let between = (0..10).map(|k| (0..10).map(|m| if k == m { 1.0 } else { 0.9 }).collect()).collect();
+    let delivery = Delivery { between, up: vec![0.6; 10], reciprocal: false };
+    let alpha = optimal(&delivery, &free).unwrap();
+    for (j, row) in alpha.iter().enumerate() {
+        for (k, weight) in row.iter().enumerate() {
+            assert!(if j == k { (weight - 1.0 / 0.6).abs() < 1e-9 } else { *weight == 0.0 }, "{alpha:?}");
+        }
+    }
+}
+
+#[test]
 fn a_client_that_nothing_is_heard_of_is_refused() {
     let mut delivery = three(false);
     delivery.up[2] = 0.0;
