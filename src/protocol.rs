@@ -37,6 +37,7 @@ pub mod secure_gc;
 mod stragglers;
 pub mod two_round;
 pub mod uncoded;
+pub mod unkeyed;
 #[cfg(test)]
 mod wire_tests;
 pub mod zhao_sun;

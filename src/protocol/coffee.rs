@@ -31,9 +31,9 @@ use serde::{Deserialize, Serialize};
 use super::exchange::{Aggregator, Given, Scheme, Session};
 use super::section::{Coding, Keys, Links, SMALL, SchemeConfig};
 use super::uncoded::real;
+use super::unkeyed::Key;
 use super::{
     Arithmetic, Clock, Decoded, Envelope, Expects, Input, Message, Numbers, Party, PartyId, Phase, Protocol,
-    Secret,
 };
 use crate::algebra::grid::Public;
 use crate::algebra::{Scalar, Symbol};
@@ -228,21 +228,6 @@ impl<S: Symbol> Message<S> for Window<S> {
     }
 }
 
-/// What a party holds before the round: no key.
-#[derive(Clone, Copy, Debug)]
-pub enum Key {
-    /// A client.
-    Client,
-    /// The server, and the length d of an update.
-    Server(usize),
-}
-
-impl<S> Secret<S> for Key {
-    fn held(&self) -> Vec<&[S]> {
-        Vec::new()
-    }
-}
-
 /// The two roles.
 pub enum Role<S> {
     /// Takes the steps, then uploads.
@@ -387,7 +372,7 @@ impl<S: Symbol<Scalar = f64>> Protocol<S> for Coffee {
     }
 
     fn deal(&self, _: u64, len: usize, _: &impl KeySource<S>) -> Vec<Key> {
-        (0..self.clients).map(|_| Key::Client).chain([Key::Server(len)]).collect()
+        Key::deal(self.clients, len)
     }
 
     fn is_separable(&self) -> bool {

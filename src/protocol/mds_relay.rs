@@ -30,9 +30,10 @@ use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Aggregator, FieldSession, Scheme, Setup};
+use super::unkeyed::Key;
 use super::{
     Clock, Decoded, Envelope, Expects, Input, Message, OverField, Party, PartyId, Phase, Protocol, Reason,
-    Secret, Singles, included,
+    Singles, included,
 };
 use crate::algebra::field::Prime;
 use crate::algebra::linear::{Echelon, cauchy};
@@ -189,21 +190,6 @@ impl<S: Symbol> Message<S> for RelayMessage<S> {
 
     fn reveals(&self) -> Vec<Vec<S>> {
         vec![self.vector().to_vec()]
-    }
-}
-
-/// What a party holds before the round: no key.
-#[derive(Clone, Copy, Debug)]
-pub enum Key {
-    /// A client.
-    Client,
-    /// The server, and the length d of an update.
-    Server(usize),
-}
-
-impl<S> Secret<S> for Key {
-    fn held(&self) -> Vec<&[S]> {
-        Vec::new()
     }
 }
 
@@ -451,7 +437,7 @@ impl<S: Symbol<Scalar: Prime>> Protocol<S> for MdsRelay<S::Scalar> {
     }
 
     fn deal(&self, _: u64, len: usize, _: &impl KeySource<S>) -> Vec<Key> {
-        (0..self.clients).map(|_| Key::Client).chain([Key::Server(len)]).collect()
+        Key::deal(self.clients, len)
     }
 
     fn is_separable(&self) -> bool {
