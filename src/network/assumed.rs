@@ -3,11 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{PROBABILITY, PerLink, Table};
-use super::{Dependence, LinkModel, Network, Shape, Side};
+use super::values::{PROBABILITY, PerLink};
+use super::{Dependence, LinkModel, Network, Shape};
 use crate::error::{Error, Result};
 use crate::message::{LinkUse, PartyId};
-use crate::seed::Seed;
 
 /// Rounds before a run at most.
 const MOST_ROUNDS: u64 = 1_000_000;
@@ -125,8 +124,8 @@ impl Assumed {
         let unknown = |key| Error::config(key, "is not known without a network; give it");
         let between = self.client_client.as_ref().ok_or_else(|| unknown("client_client"))?;
         let up = self.client_server.as_ref().ok_or_else(|| unknown("client_server"))?;
-        let between = load("client_client", between, clients, Shape::Mesh)?;
-        let up = load("client_server", up, clients, Shape::Star)?;
+        let between = between.load_inline("client_client", PROBABILITY, clients, Shape::Mesh)?;
+        let up = up.load_inline("client_server", PROBABILITY, clients, Shape::Star)?;
         let arrives = |k: usize, m: usize| match k == m {
             true => 1.0,
             false => 1.0 - between.at(PartyId::Client(k as u16), PartyId::Client(m as u16)),
@@ -147,21 +146,13 @@ impl Assumed {
     }
 }
 
-/// Numbers that stand in the configuration itself.
-fn load(key: &str, numbers: &PerLink, clients: usize, shape: Shape) -> Result<Table> {
-    if matches!(numbers, PerLink::Matrix(_)) {
-        return Err(Error::config(key, "takes numbers, a list or rows, not a file"));
-    }
-    let seed = Seed::new(0);
-    numbers.load(key, PROBABILITY, &Side { clients, rounds: 0, shape, seed, common: seed })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::network::bernoulli::Bernoulli;
     use crate::network::client_outage::ClientOutage;
     use crate::network::{LinkConfig, NetworkConfig};
+    use crate::seed::Seed;
 
     fn bernoulli(erasure: PerLink) -> LinkConfig {
         LinkConfig::Bernoulli(Bernoulli { erasure })

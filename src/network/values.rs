@@ -10,6 +10,7 @@ use super::{Shape, Side};
 use crate::bounds;
 use crate::error::{Error, Result, count};
 use crate::message::PartyId;
+use crate::seed::Seed;
 
 /// One number for all links, one per sender, or (between clients) a matrix: as it stands, or in a CSV file.
 #[derive(Clone, Debug, PartialEq, Serialize, schemars::JsonSchema)]
@@ -148,17 +149,30 @@ impl PerLink {
         }
     }
 
+    /// [`PerLink::load`] of numbers that stand in the configuration itself.
+    ///
+    /// # Errors
+    /// As there; a file.
+    pub(super) fn load_inline(
+        &self,
+        key: &str,
+        quantity: Quantity,
+        clients: usize,
+        shape: Shape,
+    ) -> Result<Table> {
+        if matches!(self, Self::Matrix(_)) {
+            return Err(Error::config(key, "takes a number, a list or rows, not a file"));
+        }
+        let seed = Seed::new(0);
+        self.load(key, quantity, &Side { clients, rounds: 0, shape, seed, common: seed })
+    }
+
     /// Positive numbers between `clients` clients, by receiver and by sender; the diagonal is not looked at.
     ///
     /// # Errors
     /// A number that is not positive, a list or rows of the wrong size, a file.
     pub(crate) fn between(&self, key: &str, clients: usize) -> Result<Vec<Vec<f64>>> {
-        if matches!(self, Self::Matrix(_)) {
-            return Err(Error::config(key, "takes a number, a list or rows, not a file"));
-        }
-        let seed = crate::seed::Seed::new(0);
-        let side = Side { clients, rounds: 0, shape: Shape::Mesh, seed, common: seed };
-        let table = self.load(key, POSITIVE, &side)?;
+        let table = self.load_inline(key, POSITIVE, clients, Shape::Mesh)?;
         let client = |k: usize| PartyId::Client(k as u16);
         let row = |m: usize| (0..clients).map(|k| table.at(client(k), client(m))).collect();
         Ok((0..clients).map(row).collect())
