@@ -302,11 +302,6 @@ pub trait Aggregator: Send + Sync {
         None
     }
 
-    /// Whether its parameters belong to given clients, so that all take part in every round.
-    fn is_for_given(&self) -> bool {
-        self.holders().is_some()
-    }
-
     /// The clients who hold each shard of the data and train on it, where shards are replicated.
     fn holders(&self) -> Option<&[Vec<usize>]> {
         None

@@ -385,11 +385,8 @@ impl Setting {
             );
             return Err(Error::config("protocol.kind", problem));
         }
-        if aggregator.is_for_given() && !self.config.cohort.is_everybody() {
-            let rule = match aggregator.holders() {
-                Some(_) => format!("{name} replicates data among all clients; remove sample and drop_after"),
-                None => format!("the weights of {name} are for all clients; remove sample and drop_after"),
-            };
+        if aggregator.holders().is_some() && !self.config.cohort.is_everybody() {
+            let rule = format!("{name} replicates data among all clients; remove sample and drop_after");
             return Err(Error::config("cohort", rule));
         }
         if aggregator.estimates() && self.config.outage.is_per_client() {

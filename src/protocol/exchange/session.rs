@@ -48,8 +48,6 @@ pub struct Setup {
     pub tolerance: f64,
     /// What weighted updates are rounded to, if there is a grid.
     pub grid: Option<Grid>,
-    /// Whether its parameters belong to given clients, so that no cohort can be drawn.
-    pub is_for_given: bool,
 }
 
 impl Setup {
@@ -67,7 +65,6 @@ impl Setup {
             part_bytes: PART_BYTES,
             tolerance: Public::default().tolerance,
             grid: None,
-            is_for_given: false,
         }
     }
 
@@ -460,10 +457,6 @@ where
 
     fn code(&self) -> Option<&dyn Code> {
         self.setup.code.as_deref()
-    }
-
-    fn is_for_given(&self) -> bool {
-        self.setup.is_for_given
     }
 }
 

@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 use crate::network::assumed::Assumed;
 use crate::network::values::PerLink;
 use crate::privacy::ldp;
-use crate::protocol::Arithmetic;
 use crate::protocol::exchange::{Aggregator, Given, Scheme, Session, Setup};
 use crate::protocol::section::{Coding, Keys, Links, SMALL, SchemeConfig};
-use crate::protocol::uncoded::check_std;
+use crate::protocol::uncoded::{check_std, real};
+use crate::protocol::{Arithmetic, Numbers};
 use crate::seed::Seed;
 
 /// Collaborative relaying.
@@ -72,12 +72,9 @@ fn symbol_bytes(arithmetic: Arithmetic) -> usize {
 
 /// A scheme whose weights belong to given clients.
 fn assemble(relaying: Relaying, arithmetic: Arithmetic, setup: Setup) -> Result<Box<dyn Aggregator>> {
-    if arithmetic == Arithmetic::Field {
-        let rule = "weights are real numbers; take \"f32\" or \"f64\"";
-        return Err(Error::config("arithmetic", rule));
-    }
-    let setup = Setup { estimates: true, is_for_given: true, ..setup };
-    Ok(Box::new(Session { protocol: relaying, single: arithmetic == Arithmetic::F32, setup }))
+    let numbers = real(arithmetic, "weights are real numbers")?;
+    let setup = setup.estimating();
+    Ok(Box::new(Session { protocol: relaying, single: numbers == Numbers::Real(true), setup }))
 }
 
 impl SchemeConfig for ColRel {

@@ -140,10 +140,6 @@ where
         self.setup.code.as_deref()
     }
 
-    fn is_for_given(&self) -> bool {
-        self.setup.is_for_given || self.setup.holders.is_some()
-    }
-
     fn holders(&self) -> Option<&[Vec<usize>]> {
         self.setup.holders.as_deref()
     }
