@@ -5,6 +5,7 @@
 //! so that the view of any party is read off the code that runs (see [`crate::privacy`]).
 
 pub(crate) mod columns;
+pub mod distributed;
 pub mod extension;
 pub mod field;
 pub mod gaussian;

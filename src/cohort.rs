@@ -236,17 +236,19 @@ pub struct Schemes {
 }
 
 impl Schemes {
-    /// Builds the scheme for the largest cohort, `clients`; others follow when they are met.
+    /// Builds the scheme for the largest cohort, `clients`; others follow when they are met. Clients add the
+    /// noise that is `public`.
     ///
     /// # Errors
-    /// Parameters that break a rule of the protocol.
+    /// Parameters that break a rule of the protocol, by their key in a configuration; a scheme whose clients
+    /// cannot add the noise.
     pub fn new(
         protocol: &ProtocolConfig,
         clients: usize,
         seed: Seed,
         public: Public,
     ) -> Result<(Self, Arc<dyn Aggregator>)> {
-        let full: Arc<dyn Aggregator> = protocol.build_for(clients, seed, &public)?.into();
+        let full: Arc<dyn Aggregator> = build(protocol, clients, seed, &public)?.into();
         let built = Mutex::new(BTreeMap::from([(clients, Some(Arc::clone(&full)))]));
         Ok((Self { protocol: Some(protocol.clone()), seed, public, built }, full))
     }
@@ -266,7 +268,7 @@ impl Schemes {
             .entry(clients)
             .or_insert_with(|| {
                 let protocol = self.protocol.as_ref()?;
-                match protocol.fitted(clients).build_for(clients, self.seed, &self.public) {
+                match build(&protocol.fitted(clients), clients, self.seed, &self.public) {
                     Ok(scheme) => Some(scheme.into()),
                     Err(error) => {
                         tracing::warn!("no scheme for a cohort of {clients}: {error}");
@@ -276,6 +278,20 @@ impl Schemes {
             })
             .clone()
     }
+}
+
+/// A scheme whose clients add the noise that is `public`.
+fn build(
+    protocol: &ProtocolConfig,
+    clients: usize,
+    seed: Seed,
+    public: &Public,
+) -> Result<Box<dyn Aggregator>> {
+    let mut scheme = protocol.build_for(clients, seed, public).map_err(|error| error.within("protocol"))?;
+    if let Some(noise) = &public.noise {
+        scheme.add_noise(noise)?;
+    }
+    Ok(scheme)
 }
 
 #[cfg(test)]

@@ -305,6 +305,21 @@ pub fn noise<S: Symbol>(
     symbols
 }
 
+/// Adds to `y` what [`noise`] makes of the same stream.
+pub fn add_noise<S: Symbol>(
+    y: &mut [S],
+    name: KeyStream,
+    scale: S::Scalar,
+    grid: Option<&Grid>,
+    source: &impl KeySource<S>,
+) {
+    parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(chunk, y)| {
+        let (mut noise, mut symbols) = (Noise::new(y.len(), grid), vec![S::zero(); y.len()]);
+        S::set(&mut symbols, noise.draw(name, chunk, scale, source));
+        S::axpy(y, S::Scalar::ONE, &symbols);
+    });
+}
+
 /// `count` vectors of `len` symbols, zero to begin with, in one pass over memory: `fill(chunk, parts)`
 /// completes the symbols `chunk` · [`CHUNK`] and following of all of them. In parallel over chunks.
 fn chunkwise<S: Symbol>(

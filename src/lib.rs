@@ -56,6 +56,7 @@ pub mod privacy_levels;
 pub mod protocol;
 pub mod record;
 pub mod recover;
+pub mod release;
 pub mod report;
 #[cfg(feature = "cli")]
 mod say;

@@ -152,6 +152,22 @@ pub fn distance(view: &[LinearForm], shift: &[f64]) -> Result<f64> {
     split::number(split.keys.distance(&moved), "the reach of an update through the keys")
 }
 
+/// [`distance`] for each client's input alone, which moves by its `reach`.
+///
+/// # Errors
+/// As [`lmip`].
+pub fn distances(view: &[LinearForm], reach: &[f64]) -> Result<Vec<f64>> {
+    if view.is_empty() {
+        return Ok(vec![0.0; reach.len()]);
+    }
+    let split = split::Split::of(view, reach.len())?;
+    let each = split.a.column_iter().zip(reach);
+    each.map(|(a, reach)| {
+        split::number(split.keys.distance(&(a * *reach)), "the reach of an update through the keys")
+    })
+    .collect()
+}
+
 fn check_stds(stds: &[f64]) -> Result<()> {
     let deviation = |std: &f64| std.is_finite() && *std >= 0.0;
     if stds.iter().all(deviation) { Ok(()) } else { Err(split::not_finite("the deviation of an update")) }

@@ -53,6 +53,7 @@ pub use write::{write_durably, write_secretly};
 use crate::bounds;
 use crate::error::{Diverged, Error, Result};
 use crate::message::Reason;
+use crate::release::Promise;
 use tensorboard::Events;
 
 /// What became of a round.
@@ -413,18 +414,24 @@ impl RunDir {
         read_rounds(&self.path.join("rounds.csv"))
     }
 
-    /// Writes down that the run is over, when it reached its target, if it has one, and whether `stop` or
-    /// divergence ended it.
+    /// Writes down that the run is over, when it reached its target, if it has one, whether `stop` or
+    /// divergence ended it, and what it promises.
     ///
     /// # Errors
     /// Tables that are missing or damaged, a folder that cannot be written.
-    pub fn finish(&mut self, stop: &Stop, diverged: Option<Diverged>) -> Result<End> {
+    pub fn finish(
+        &mut self,
+        stop: &Stop,
+        diverged: Option<Diverged>,
+        promise: Option<Promise>,
+    ) -> Result<End> {
         let rows = self.rows()?;
         if let (Some(diverged), Some(events)) = (&diverged, &mut self.events) {
             events.mark(diverged)?;
         }
         let target = stop.target.map(|accuracy| Target::of(accuracy, &rows));
-        let end = End { rounds: rows.len() as u64, target, exhausted: stop.exhausted(&rows), diverged };
+        let (rounds, exhausted) = (rows.len() as u64, stop.exhausted(&rows));
+        let end = End { rounds, target, exhausted, diverged, promise };
         let path = self.path.join("run.json");
         RunInfo { end: Some(end.clone()), memory: bounds::peak(), ..RunInfo::load(&path)? }.save(&path)?;
         Ok(end)

@@ -8,6 +8,7 @@ mod experiment;
 mod locals;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;
+mod release;
 mod row;
 mod start;
 mod step;
@@ -26,6 +27,7 @@ use crate::participation::{Participation, ParticipationConfig};
 use crate::privacy::Leakage;
 use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
 use crate::record::{Checkpoint, ClientRow, Outcome, Row};
+use crate::release::Release;
 pub(crate) use clients::divide;
 pub use clients::shards;
 pub(crate) use clients::{LocalRound, mean_count};
@@ -64,6 +66,8 @@ pub struct Run<'a> {
     rule: Option<Arc<dyn Participation>>,
     schemes: Schemes,
     aggregator: Arc<dyn Aggregator>,
+    /// The noise in the sums, if there is any, and what they cost.
+    release: Option<Release>,
     crew: &'a dyn Crew,
     /// Set when the run is to end before its next client.
     stop: &'a AtomicBool,
@@ -98,7 +102,9 @@ impl Run<'_> {
     pub fn rounds(&self) -> impl Iterator<Item = Result<Row>> + use<'_> {
         let mut state = Some(self.start());
         std::iter::from_fn(move || {
-            let now = state.as_mut().filter(|state| state.round < self.setting.config.rounds)?;
+            let goes_on =
+                |state: &&mut State| state.round < self.setting.config.rounds && !self.is_spent(state);
+            let now = state.as_mut().filter(goes_on)?;
             let played = self.round(now).map(|(row, _)| row);
             if played.is_err() {
                 state = None;
@@ -127,6 +133,7 @@ impl Run<'_> {
                 true => vec![0; config.clients],
                 false => Vec::new(),
             },
+            ledger: self.first_ledger(),
             parameters,
         }
     }
@@ -165,13 +172,14 @@ impl Run<'_> {
         let links = CohortLinks { links: &all_links, members: &cohort.members };
         let signs_of_life = config.cohort.listen(&mut state.misses, round, &all_links);
         let attempts = config.outage.attempts();
-        let (aggregate, singles) = match &cohort.scheme {
+        let (mut aggregate, singles) = match &cohort.scheme {
             Some(scheme) if self.rule.is_some() => {
                 scheme.aggregate_singly(round, &updates, &links, attempts)?
             }
             Some(scheme) => (scheme.aggregate(round, &updates, &links, attempts)?, Vec::new()),
             None => (Aggregate::nothing(Reason::TooFew), Vec::new()),
         };
+        let told = self.charge(state, &cohort, &mut aggregate)?;
         let seconds_coding = clock.lap();
 
         let (outcome, recovery_error) =
@@ -197,7 +205,7 @@ impl Run<'_> {
             recovery_error,
             bytes_client_server: aggregate.traffic.client_server + signs_of_life,
             train_loss: mean_loss(silent.others(&trained)),
-            metrics: self.metrics(&cohort.members, &trained, &tested)?,
+            metrics: [self.metrics(&cohort.members, &trained, &tested)?, told].concat(),
             seconds_local,
             seconds_coding,
             seconds_evaluation,
@@ -227,6 +235,7 @@ impl Run<'_> {
         let sent = weights.zip(trained).zip(members).map(|((weight, mut trained), &k)| {
             let mut sent = std::mem::take(&mut trained.sent);
             self.echo(state, k, &mut sent);
+            self.bound(&mut sent);
             (Update { weight, delta: Arc::new(sent) }, trained)
         });
         Ok(sent.unzip())

@@ -10,6 +10,7 @@
 
 use pulp::Arch;
 
+use super::distributed::DistributedNoise;
 use super::gaussian::REACH;
 
 /// Bytes of randomness that say by how many steps a draw is moved.
@@ -44,11 +45,13 @@ pub struct Public {
     pub coordinates: Option<usize>,
     /// The most that rounding may move a decoded sum, relative to its norm (`outage.recovery_tolerance`).
     pub tolerance: f64,
+    /// What clients add to their weighted updates, if anything.
+    pub noise: Option<DistributedNoise>,
 }
 
 impl Default for Public {
     fn default() -> Self {
-        Self { clip: None, weight: 1.0, coordinates: None, tolerance: 0.01 }
+        Self { clip: None, weight: 1.0, coordinates: None, tolerance: 0.01, noise: None }
     }
 }
 
@@ -81,15 +84,19 @@ impl Grid {
             // Nothing is hidden, and what single precision would have to hold is not known.
             return None;
         }
-        let range = REACH * most + public.reach().unwrap_or(0.0);
+        let range =
+            REACH * (most + public.noise.map_or(0.0, |noise| noise.std)) + public.reach().unwrap_or(0.0);
         let finest = range.log2().ceil() as i32 - if single { SINGLE } else { DOUBLE };
         let coordinate = match (public.reach(), public.coordinates) {
             (Some(reach), Some(d)) if reach > 0.0 => (reach / (d as f64).sqrt()).log2().floor() as i32,
             _ => COORDINATE,
         };
+        let noise = |noise: &DistributedNoise| noise.std / (clients as f64).sqrt();
+        let noise = public.noise.as_ref().map(noise).filter(|share| *share > 0.0);
+        let noise = noise.map_or(i32::MAX, |share| (share.log2().floor() as i32).saturating_add(HIDDEN));
         let hidden =
             if least > 0.0 { (least.log2().floor() as i32).saturating_add(HIDDEN) } else { i32::MAX };
-        let coarse = hidden.min(coordinate + FINE);
+        let coarse = hidden.min(noise).min(coordinate + FINE);
         let exponent = if range > 0.0 { finest.max(coarse) } else { coarse };
         let step = 2f64.powi(exponent);
         let magic = 1.5 * 2f64.powi(52) * step;
@@ -108,6 +115,12 @@ impl Grid {
     #[must_use]
     pub fn spread(&self) -> f64 {
         self.step * 2f64.powi(self.spread as i32)
+    }
+
+    /// The same multiples, to which draws are rounded and not moved any further.
+    #[must_use]
+    pub fn unspread(&self) -> Self {
+        Self { spread: 0, ..*self }
     }
 
     /// The nearest multiple of γ; of two the even one.

@@ -189,6 +189,9 @@ impl Progress {
         let seconds = self.start.elapsed().as_secs_f64();
         let early = end.exhausted.map_or_else(String::new, |exhausted| format!(", {exhausted}"));
         say!("{}: {}{early}, {seconds:.1} s", self.label, message(&self.rows, end.diverged.as_ref()));
+        if let Some(promise) = &end.promise {
+            say!("{}: {promise}", self.label);
+        }
         if let Some(target) = &end.target {
             let rounds = if target.reached.is_none() {
                 format!(" in {}", count(end.rounds, "round"))

@@ -147,7 +147,9 @@ impl Watch for Drawing {
         let n = self.over.fetch_add(1, Ordering::Relaxed) + 1;
         let end = message(&how.played.rows, how.end.diverged.as_ref());
         let early = how.end.exhausted.map_or_else(String::new, |exhausted| format!(", {exhausted}"));
-        let text = format!("{n}/{} {}: {end}{early}, {:.1} s", self.all, run.folder.display(), how.seconds);
+        let promise = how.end.promise.as_ref().map_or_else(String::new, |promise| format!(", {promise}"));
+        let text =
+            format!("{n}/{} {}: {end}{early}{promise}, {:.1} s", self.all, run.folder.display(), how.seconds);
         match &self.bar {
             Some(bar) => bar.println(text),
             None => say!("{text}"),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::record::Stop;
+use crate::release::ReleaseConfig;
 
 /// Testing of the global model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -90,11 +91,21 @@ pub struct PrivacyConfig {
     /// bound by default. `seccogc audit` exits with code 1 when it is exceeded.
     #[schemars(range(min = 0.0))]
     pub max_lmip_bits: Option<f64>,
+    /// Noise in what is released, the sums and the models; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseConfig>,
 }
 
 impl Default for PrivacyConfig {
     fn default() -> Self {
-        Self { measure: true, update_std: 1.0, ldp_delta: 1e-5, max_ldp_epsilon: None, max_lmip_bits: None }
+        Self {
+            measure: true,
+            update_std: 1.0,
+            ldp_delta: 1e-5,
+            max_ldp_epsilon: None,
+            max_lmip_bits: None,
+            release: None,
+        }
     }
 }
 
@@ -110,7 +121,9 @@ impl PrivacyConfig {
                 return Err(Error::config(key, format!("{bound} must be a finite number greater than 0")));
             }
         }
-        Ok(())
+        self.release
+            .as_ref()
+            .map_or(Ok(()), |release| release.check().map_err(|error| error.within("release")))
     }
 }
 

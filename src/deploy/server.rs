@@ -100,6 +100,10 @@ pub fn check(config: &Config) -> Result<()> {
             "solvers with control vectors run in simulation only; take another one",
         );
     }
+    if config.privacy.release.is_some() {
+        let rule = "noise in what is released is added in simulation only; remove the section, or take protocol.kind = \"gaussian\"";
+        return refuse("privacy.release", rule);
+    }
     if config.participation.chosen().is_some() {
         return refuse("participation.kind", "rules of participation run in simulation only; take \"none\"");
     }
@@ -293,14 +297,14 @@ impl Server<'_> {
             over = state.round >= self.config.rounds || stop.ends(&rows);
             self.keep(&state, &rows, observe)?;
         }
-        self.directory.finish(&stop, None)
+        self.directory.finish(&stop, None, None)
     }
 
     /// Ends the run with the state before the round that diverged.
     fn diverge(&mut self, state: &State, diverged: Diverged) -> Result<End> {
         state.save(&self.directory.path().join("checkpoint.bin"), &self.run.fingerprint())?;
         self.hub.page.update(|status| status.diverged = Some(diverged.to_string()));
-        self.directory.finish(&self.config.evaluation.stop(), Some(diverged))
+        self.directory.finish(&self.config.evaluation.stop(), Some(diverged), None)
     }
 
     /// Keeps the last of the rows, and the state after it.

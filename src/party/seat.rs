@@ -99,6 +99,7 @@ pub(crate) fn public_of(config: &Config, weights: &[f64], coordinates: usize) ->
         weight: weights.iter().copied().fold(0.0, f64::max),
         coordinates: Some(coordinates),
         tolerance: config.outage.recovery_tolerance,
+        noise: None,
     }
 }
 
@@ -179,7 +180,7 @@ impl Assemble for Apart {
 
 /// A whole update as the input of a scheme over the reals.
 fn whole<S: Real>(grid: Option<Grid>) -> InputOf<S> {
-    Box::new(move |update, _| Box::new(Part { update, part: 0..update.delta.len(), grid }))
+    Box::new(move |update, _| Box::new(Part { update, part: 0..update.delta.len(), grid, noise: None }))
 }
 
 /// Stands for keys of no coordinates.

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Input, Party, Protocol, Secret, Singles};
+use crate::algebra::distributed::{Added, DistributedNoise};
 use crate::algebra::grid::Grid;
 use crate::algebra::{LinearForm, Real, Scalar, Symbol, Unknown};
 use crate::coding::Code;
@@ -276,6 +277,29 @@ pub trait Aggregator: Send + Sync {
     fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
         let _ = (scale, update);
         None
+    }
+
+    /// Has every client add its share of noise to its input, within whatever hides that
+    /// ([`crate::algebra::distributed`]): the same in all attempts of a round.
+    ///
+    /// # Errors
+    /// A scheme whose clients add none; colluders who may hold a whole sum; noise that the scheme's numbers
+    /// cannot hold.
+    fn add_noise(&mut self, noise: &DistributedNoise) -> Result<()> {
+        let _ = noise;
+        let rule =
+            "clients add no noise to the inputs of this scheme; take by = \"server\", or another protocol";
+        Err(Error::config("privacy.release.by", rule))
+    }
+
+    /// What clients add to their inputs.
+    fn added(&self) -> Option<Added> {
+        None
+    }
+
+    /// Whether it computes in a prime field, exactly.
+    fn is_over_field(&self) -> bool {
+        false
     }
 
     /// The grid on which masked updates lie, if there is one.

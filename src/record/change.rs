@@ -7,7 +7,7 @@ use crate::choice::lies_in;
 
 /// What rounds that were played before depend on, as later ones do: with another value the tables would mix
 /// two runs.
-const FIXED: [&str; 12] = [
+const FIXED: [&str; 13] = [
     "seed",
     "clients",
     "data",
@@ -20,6 +20,7 @@ const FIXED: [&str; 12] = [
     "solver.kind",
     "server.kind",
     "outage.policy",
+    "privacy.release",
 ];
 
 /// A part of what is fixed that says only where things lie.

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::write_atomically;
 use crate::algebra::is_finite;
 use crate::error::{Error, Result};
+use crate::release::Ledger;
 
 const MAGIC: &[u8; 8] = b"SECCOGC2";
 const MAGIC_1: &[u8; 8] = b"SECCOGC1";
@@ -62,6 +63,9 @@ pub struct Checkpoint {
     pub memory: Vec<Vec<f32>>,
     /// Rounds in a row in which each client was not heard ([`crate::cohort`]); empty for fixed cohorts.
     pub misses: Vec<u32>,
+    /// What the rounds have cost each client of its privacy ([`crate::release`]); empty where that is not
+    /// charged.
+    pub ledger: Ledger,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +85,8 @@ struct Header {
     memory: Vec<usize>,
     #[serde(default)]
     misses: Vec<u32>,
+    #[serde(default)]
+    ledger: Ledger,
 }
 
 fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
@@ -92,7 +98,8 @@ impl Checkpoint {
     #[must_use]
     pub fn same_shape(&self, other: &Self) -> bool {
         let shape = |state: &Self| {
-            let own = vec![state.parameters.len(), state.control.len(), state.misses.len()];
+            let charged = state.ledger.clients();
+            let own = vec![state.parameters.len(), state.control.len(), state.misses.len(), charged];
             [own, lengths(&state.controls), lengths(&state.moments), lengths(&state.memory)]
         };
         shape(self) == shape(other)
@@ -108,15 +115,17 @@ impl Checkpoint {
             moments: self.moments.clone(),
             memory: self.memory.clone(),
             misses: self.misses.clone(),
+            ledger: Ledger::default(),
             carried: Vec::new(),
             controls: Vec::new(),
         }
     }
 
-    /// Takes everything from a copy but the clients' own vectors, which stay as they are.
+    /// Takes everything from a copy but the clients' own vectors and what they have paid, which stay as they
+    /// are: what was told cannot be taken back.
     pub fn restore(&mut self, copy: Self) {
         let (carried, controls) = (std::mem::take(&mut self.carried), std::mem::take(&mut self.controls));
-        *self = Self { carried, controls, ..copy };
+        *self = Self { carried, controls, ledger: std::mem::take(&mut self.ledger), ..copy };
     }
 
     /// Whether all that the server steps with is finite.
@@ -141,6 +150,7 @@ impl Checkpoint {
             moments: lengths(&self.moments),
             memory: lengths(&self.memory),
             misses: self.misses.clone(),
+            ledger: self.ledger.clone(),
         };
         let header = serde_json::to_vec(&header).map_err(|error| Error::Refused(error.to_string()))?;
         let groups = [&self.carried, &self.controls, &self.moments, &self.memory];
@@ -230,6 +240,7 @@ impl Checkpoint {
             moments: group(header.moments)?,
             memory: group(header.memory)?,
             misses: header.misses,
+            ledger: header.ledger,
         };
         Ok((header.fingerprint, checkpoint))
     }
@@ -238,6 +249,7 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::release::Charge;
 
     fn fingerprint(model: &str) -> Fingerprint {
         Fingerprint {
@@ -262,6 +274,11 @@ mod tests {
             moments: vec![vec![5.5; 3]; 2],
             memory: vec![vec![6.5], vec![7.5, 8.5]],
             misses: vec![0, 9],
+            ledger: {
+                let mut ledger = Ledger::new(2);
+                ledger.charge(&[1], &[Charge { server: 1.5, observer: f64::INFINITY }]);
+                ledger
+            },
         };
         checkpoint.save(&path, &fingerprint("mlp")).unwrap();
         let loaded = Checkpoint::load(&path, &fingerprint("mlp")).unwrap();
@@ -278,7 +295,12 @@ mod tests {
         moved.restore(without(&checkpoint).of_server());
         assert_eq!(
             moved,
-            Checkpoint { carried: vec![vec![9.0; 3]], controls: Vec::new(), ..without(&checkpoint) }
+            Checkpoint {
+                carried: vec![vec![9.0; 3]],
+                controls: Vec::new(),
+                ledger: Ledger::default(),
+                ..without(&checkpoint)
+            }
         );
         assert!(!loaded.same_shape(&Checkpoint { memory: Vec::new(), ..checkpoint.clone() }));
 

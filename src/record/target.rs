@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Diverged, Exhausted, Row};
+use crate::release::Promise;
 
 /// What `run.json` receives when the last round is over, or one has diverged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct End {
     /// Why there is no further round, if the run diverged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverged: Option<Diverged>,
+    /// What the run tells about its clients, if that is charged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<Promise>,
 }
 
 /// A target accuracy and what it took.

@@ -272,6 +272,8 @@ fn details(groups: &[Group]) -> Result<String> {
                     format!("{}, {}", count(end.rounds, "round"), Target::of(target, &run.played.rows))
                 }
             };
+            let promise = run.info.end.as_ref().and_then(|end| end.promise.as_ref());
+            let end = promise.map_or_else(|| end.clone(), |promise| format!("{end}; {promise}"));
             let place = escape(&run.path.display().to_string());
             let _ =
                 writeln!(out, "<h3>seed {}</h3>\n<p><code>{place}</code>: {}</p>", run.seed(), escape(&end));

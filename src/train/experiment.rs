@@ -22,6 +22,7 @@ use crate::participation::{Participation, check_shown};
 use crate::plan;
 use crate::protocol::exchange::AUDITABLE;
 use crate::protocol::{Aggregator, ProtocolConfig};
+use crate::release::Release;
 use crate::seed::Seed;
 use crate::server_rule::ServerRule;
 
@@ -224,6 +225,7 @@ impl Experiment {
             let held_out = held_out.iter().map(|examples| dataset.train.subset(examples)).collect();
             (Work::Here(Here { dataset, learner, shards, held_out }), weights)
         };
+        let weights = Setting::bounded(&config, weights);
         let start = start::parameters(start, config.start.as_deref(), &work)?;
         let seed = Seed::new(config.seed);
         let device = name.into();
@@ -297,6 +299,7 @@ impl Setting {
             weight: self.weights.iter().copied().fold(0.0, f64::max),
             coordinates: Some(self.coordinates()),
             tolerance: self.config.outage.recovery_tolerance,
+            noise: None,
         }
     }
 
@@ -329,11 +332,18 @@ impl Setting {
     fn configured(&self, protocol: &ProtocolConfig, rule: Option<Rule>) -> Result<Run<'_>> {
         let protocol = plan::resolve(protocol, &self.config, self.coordinates())?;
         let largest = self.config.cohort.sample.unwrap_or(self.config.clients);
-        let (schemes, aggregator) =
-            Schemes::new(&protocol, largest, self.seed.child("protocol", 0), self.public())
-                .map_err(|error| error.within("protocol"))?;
+        let seed = self.seed.child("protocol", 0);
+        let build = |public| Schemes::new(&protocol, largest, seed, public);
+        let (schemes, aggregator) = build(self.public())?;
+        let release = self.release(&*aggregator, rule.is_some())?;
+        let noise = release.as_ref().and_then(Release::noise);
+        let (schemes, aggregator) = match noise {
+            None => (schemes, aggregator),
+            noise => build(Public { noise, ..self.public() })?,
+        };
         let name = protocol.kind().to_owned();
-        self.start(name, Some(protocol), rule, (schemes, aggregator))
+        let run = self.start(name, Some(protocol), rule, (schemes, aggregator))?;
+        Ok(Run { release, ..run })
     }
 
     /// A run of one's own scheme, called `name` in tables, in this setting: among all clients, in every
@@ -341,14 +351,20 @@ impl Setting {
     ///
     /// # Errors
     /// A scheme for another number of clients; `[cohort]` asks for schemes of several sizes.
-    pub fn run_of(&self, name: &str, scheme: Box<dyn Aggregator>) -> Result<Run<'_>> {
+    pub fn run_of(&self, name: &str, mut scheme: Box<dyn Aggregator>) -> Result<Run<'_>> {
         if !self.config.cohort.is_everybody() {
             let rule = format!("{name} is given for all clients only; remove sample and drop_after");
             return Err(Error::config("cohort", rule));
         }
+        let rule = self.rule();
+        let release = self.release(&*scheme, rule.is_some())?;
+        if let Some(noise) = release.as_ref().and_then(Release::noise) {
+            scheme.add_noise(&noise)?;
+        }
         let scheme: Arc<dyn Aggregator> = scheme.into();
         let schemes = Schemes::only(self.config.clients, Arc::clone(&scheme));
-        self.start(name.into(), None, self.rule(), (schemes, scheme))
+        let run = self.start(name.into(), None, rule, (schemes, scheme))?;
+        Ok(Run { release, ..run })
     }
 
     /// Checks how the scheme goes with the setting.
@@ -424,6 +440,7 @@ impl Setting {
             rule,
             schemes,
             aggregator,
+            release: None,
             crew: &Alone,
             stop: &NEVER,
             warned: Mutex::default(),

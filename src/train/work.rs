@@ -164,7 +164,7 @@ impl Setting {
             Work::Here(here) => here.shards.iter_mut().for_each(|shard| shard.truncate(examples)),
             Work::Elsewhere(own) => own.examples.iter_mut().for_each(|n| *n = examples.min(*n)),
         }
-        self.weights = weights_of(self.counts().into_iter());
+        self.weights = Self::bounded(&self.config, weights_of(self.counts().into_iter()));
     }
 
     /// Training examples n_k of each client.

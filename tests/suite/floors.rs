@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 20] = [
     &["crypto", "precision"],
     &["privacy"],
     &["protocol"],
-    &["audit", "cohort", "data", "participation", "server_rule"],
+    &["audit", "cohort", "data", "participation", "release", "server_rule"],
     &["learn"],
     &["record"],
     &["config"],

@@ -46,6 +46,7 @@ mod recover;
 mod reference;
 mod refusals;
 mod relaying;
+mod release;
 mod reliability;
 mod resume;
 mod scripted;

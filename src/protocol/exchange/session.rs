@@ -1,6 +1,7 @@
 //! Protocols in simulation, behind the face that the round loop knows.
 
 mod field;
+mod input;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use rayon::prelude::*;
 
 use super::singles::{Gathered, hidden};
 use super::{Aggregate, Aggregator, Outcome, Scheme, Traffic, Update, arrives, formal, play, run};
+use crate::algebra::distributed::{Added, DistributedNoise, Law};
 use crate::algebra::field::Prime;
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::Quantiser;
@@ -24,6 +26,7 @@ use crate::protocol::{Decoded, Input, Message, PartyId, Protocol, Reason, Single
 use crate::seed::Seed;
 use crate::wire::{Wire, WireSymbol};
 pub use field::FieldSession;
+pub(crate) use input::{Part, Share};
 
 /// What all schemes in simulation have.
 pub struct Setup {
@@ -48,6 +51,8 @@ pub struct Setup {
     pub tolerance: f64,
     /// What weighted updates are rounded to, if there is a grid.
     pub grid: Option<Grid>,
+    /// What is added to every input, if anything.
+    pub noise: Option<Added>,
 }
 
 impl Setup {
@@ -65,6 +70,7 @@ impl Setup {
             part_bytes: PART_BYTES,
             tolerance: Public::default().tolerance,
             grid: None,
+            noise: None,
         }
     }
 
@@ -84,6 +90,25 @@ impl Setup {
     #[must_use]
     pub fn estimating(self) -> Self {
         Self { estimates: true, ..self }
+    }
+
+    /// What an input is given, as its share of `noise`, of this law.
+    fn share(&self, noise: &DistributedNoise, law: Law) -> Result<Added> {
+        let summands = self.scheme.least_included.unwrap_or(self.clients);
+        let share = noise.share(summands).map(|std| Added { law, std, summands });
+        share.ok_or_else(|| {
+            let rule = format!(
+                "{} colluders may hold every share of a sum over {summands}; give fewer, or raise protocol.least_included",
+                noise.colluders
+            );
+            Error::config("privacy.release.colluders", rule)
+        })
+    }
+
+    /// The noise of input `k` in a round, the same in every attempt.
+    fn noise_of(&self, round: u64, k: usize) -> Option<Share> {
+        let seed = || self.seed.child("release", round).child("input", k as u64);
+        self.noise.map(|added| Share { std: added.std, seed: seed() })
     }
 
     fn links<'a>(&self, links: &'a dyn LinkModel) -> &'a dyn LinkModel {
@@ -280,26 +305,6 @@ impl Assemble for Simulated {
     }
 }
 
-/// Some coordinates of an update.
-pub(crate) struct Part<'a> {
-    /// The update.
-    pub update: &'a Update,
-    /// Which of its coordinates.
-    pub part: Range<usize>,
-    /// What the weighted coordinates are rounded to, if anything.
-    pub grid: Option<Grid>,
-}
-
-impl<S: Real> Input<S> for Part<'_> {
-    fn len(&self) -> usize {
-        self.part.len()
-    }
-
-    fn add_to(&self, y: &mut [S]) {
-        S::axpy_f32(y, self.update.weight, &self.update.delta[self.part.clone()], self.grid.as_ref());
-    }
-}
-
 /// A protocol over the reals.
 pub struct Session<P> {
     /// The scheme.
@@ -323,9 +328,9 @@ impl<P> Session<P> {
         P: Protocol<S>,
     {
         // What arrives in the clear is the update itself, which needs no copy.
-        let plain = self.protocol.singles() == Singles::Plain;
+        let plain = self.protocol.singles() == Singles::Plain && self.setup.noise.is_none();
         let grid = self.setup.grid;
-        let input = |_, update, part| Part { update, part, grid };
+        let input = |k, update, part| Part { update, part, grid, noise: self.setup.noise_of(round, k) };
         let symbols = Symbols { input, numbers: S::into_f64, singly: singly && !plain };
         let (aggregate, gathered) =
             self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols)?;
@@ -403,8 +408,12 @@ where
         party: PartyId,
     ) -> Result<Vec<Vec<f64>>> {
         let links = self.setup.links(links);
-        let whole = |update| Part { update, part: 0..update.delta.len(), grid: self.setup.grid };
-        let inputs: Vec<Part<'_>> = updates.iter().map(whole).collect();
+        let (setup, grid) = (&self.setup, self.setup.grid);
+        let whole = |k: usize| {
+            let (update, noise) = (&updates[k], setup.noise_of(round, k));
+            Part { update, part: 0..update.delta.len(), grid, noise }
+        };
+        let inputs: Vec<Part<'_>> = (0..updates.len()).map(whole).collect();
         let inputs: Vec<&dyn Input<f64>> = inputs.iter().map(|input| input as _).collect();
         let mut vectors = Vec::new();
         run(
@@ -425,6 +434,15 @@ where
 
     fn phases(&self) -> Vec<Phase> {
         Protocol::<LinearForm>::phases(&self.protocol)
+    }
+
+    fn add_noise(&mut self, noise: &DistributedNoise) -> Result<()> {
+        self.setup.noise = Some(self.setup.share(noise, Law::Gaussian)?);
+        Ok(())
+    }
+
+    fn added(&self) -> Option<Added> {
+        self.setup.noise
     }
 
     fn formal_coordinates(&self) -> usize {

@@ -120,6 +120,10 @@ where
         Err(over_field())
     }
 
+    fn is_over_field(&self) -> bool {
+        true
+    }
+
     fn phases(&self) -> Vec<Phase> {
         Protocol::<LinearForm<F>>::phases(&self.protocol)
     }
