@@ -44,6 +44,7 @@ pub mod keys;
 pub mod learn;
 pub mod message;
 pub mod network;
+pub mod noise;
 #[doc(hidden)]
 pub mod parallel;
 pub mod participation;

@@ -103,7 +103,7 @@ fn uniform(radius: u64, angle: u64) -> f64 {
 
 /// ln u for a positive normal u.
 #[inline(always)]
-fn ln(u: f64) -> f64 {
+pub(crate) fn ln(u: f64) -> f64 {
     // The bits of √½: what lies above them belongs to the next exponent.
     const LEAST: u64 = FRAC_1_SQRT_2.to_bits();
     // An integer below 2⁵² in the low bits of this is itself above this number.

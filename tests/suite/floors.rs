@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 20] = [
     &["bounds", "choice", "seed"],
     &["algebra"],
     &["message"],
-    &["coding", "keys", "network", "wire"],
+    &["coding", "keys", "network", "noise", "wire"],
     &["crypto", "precision"],
     &["privacy"],
     &["protocol"],
