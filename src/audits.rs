@@ -103,7 +103,7 @@ impl<'a> Subject<'a> {
     /// More clients in a round than an audit examines; data that cannot be read or divided; `stragglers =
     /// "auto"` over a network on which nothing recovers.
     pub fn new(config: &'a Config, coordinates: usize) -> Result<Self> {
-        check_size(config.cohort.sample.unwrap_or(config.clients))?;
+        check_size(config.cohort.most(config.clients))?;
         let weights = if config.deploy.names.is_empty() {
             let dataset = config.data.load().map_err(|error| error.within("data"))?;
             divide(config, &dataset)?.weights

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rand::RngExt;
 use rand::seq::index;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,12 @@ pub struct CohortConfig {
     /// Clients drawn for every round, from `least` to `clients`; all by default.
     #[schemars(range(min = 1))]
     pub sample: Option<usize>,
+    /// Instead: the probability with which each client takes part in a round, independently of the others
+    /// (Poisson sampling), greater than 0, at most 1. The sum is then divided by the expected weight, not by
+    /// that of those who take part.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
     /// Rounds in a row without a sign of life after which a client is left out, until it is heard again; at
     /// least 1. Nobody is left out by default.
     #[schemars(range(min = 1))]
@@ -41,7 +48,7 @@ pub struct CohortConfig {
 
 impl Default for CohortConfig {
     fn default() -> Self {
-        Self { sample: None, drop_after: None, least: 3 }
+        Self { sample: None, rate: None, drop_after: None, least: 3 }
     }
 }
 
@@ -49,7 +56,7 @@ impl CohortConfig {
     /// Whether every client takes part in every round.
     #[must_use]
     pub fn is_everybody(&self) -> bool {
-        self.sample.is_none() && self.drop_after.is_none()
+        self.sample.is_none() && self.rate.is_none() && self.drop_after.is_none()
     }
 
     /// Checks every value, for a run of `clients` clients who may go on from their own models
@@ -73,15 +80,37 @@ impl CohortConfig {
                 format!("{sample} is out of range; give {} (`least`) to {clients} (`clients`)", self.least);
             return Err(Error::config("sample", rule));
         }
+        if let Some(rate) = self.rate.filter(|rate| !(*rate > 0.0 && *rate <= 1.0)) {
+            return Err(Error::config("rate", format!("{rate} is outside (0, 1]; give a probability")));
+        }
+        if self.rate.is_some() && (self.sample.is_some() || self.drop_after.is_some()) {
+            let rule = "each client is drawn for itself; remove sample and drop_after";
+            return Err(Error::config("rate", rule));
+        }
         if self.drop_after == Some(0) {
             return Err(Error::config("drop_after", "0 is too small; give at least 1 or leave it out"));
         }
         if keeps_local_models {
             let rule = "a client that is not in the cohort has nothing to carry on from; take outage.policy = \"skip\" or \
                         \"retry\"";
-            return Err(Error::config(if self.sample.is_some() { "sample" } else { "drop_after" }, rule));
+            return Err(Error::config(self.key(), rule));
         }
         Ok(())
+    }
+
+    /// The key that says who takes part.
+    fn key(&self) -> &'static str {
+        match (self.sample, self.rate) {
+            (Some(_), _) => "sample",
+            (None, Some(_)) => "rate",
+            (None, None) => "drop_after",
+        }
+    }
+
+    /// The largest cohort among `clients` clients.
+    #[must_use]
+    pub fn most(&self, clients: usize) -> usize {
+        self.sample.unwrap_or(clients)
     }
 
     /// For what looks at given clients: that the same ones take part in every round.
@@ -92,7 +121,7 @@ impl CohortConfig {
         if self.is_everybody() {
             return Ok(());
         }
-        let key = if self.sample.is_some() { "cohort.sample" } else { "cohort.drop_after" };
+        let key = format!("cohort.{}", self.key());
         let rule = "who takes part differs from round to round, so that only the worst case can be audited; take --erasures worst";
         Err(Error::config(key, rule))
     }
@@ -102,14 +131,13 @@ impl CohortConfig {
     /// # Errors
     /// [`Error::Config`] at `cohort.sample`.
     pub fn is_not_drawn(&self) -> Result<()> {
-        match self.sample {
-            None => Ok(()),
-            Some(sample) => {
-                let rule =
-                    format!("only training draws cohorts; take clients = {sample} and remove cohort.sample");
-                Err(Error::config("cohort.sample", rule))
-            }
-        }
+        let (key, size) = match (self.sample, self.rate) {
+            (None, None) => return Ok(()),
+            (Some(sample), _) => ("cohort.sample", sample.to_string()),
+            (None, Some(_)) => ("cohort.rate", "as many as are drawn".into()),
+        };
+        let rule = format!("only training draws cohorts; take clients = {size} and remove {key}");
+        Err(Error::config(key, rule))
     }
 
     /// The cohort of a round among `clients` clients, ascending: drawn from those who missed fewer than
@@ -118,6 +146,10 @@ impl CohortConfig {
     pub fn members(&self, clients: usize, misses: &[u32], round: u64, seed: Seed) -> Vec<u16> {
         let alive = |k: &usize| self.drop_after.is_none_or(|n| misses[*k] < n);
         let mut members: Vec<u16> = (0..clients).filter(alive).map(|k| k as u16).collect();
+        if let Some(rate) = self.rate {
+            let mut rng = seed.child("cohort", round).rng();
+            members.retain(|_| rng.random::<f64>() < rate);
+        }
         if let Some(sample) = self.sample.filter(|&sample| sample < members.len()) {
             let mut rng = seed.child("cohort", round).rng();
             members = index::sample(&mut rng, members.len(), sample).iter().map(|i| members[i]).collect();
@@ -312,6 +344,40 @@ mod tests {
         fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
             0.0
         }
+    }
+
+    /// Of 2000 draws of 20 clients each is drawn about as often as the rate says, within 5.5 standard errors
+    /// (α < 10⁻⁶ for all), and one independently of another.
+    #[test]
+    fn clients_are_drawn_one_by_one() {
+        let config = CohortConfig { rate: Some(0.3), least: 1, ..CohortConfig::default() };
+        config.check(20, false).unwrap();
+        let (mut counts, mut pairs) = ([0u32; 20], 0u32);
+        for round in 0..2000 {
+            let members = config.members(20, &[], round, Seed::new(5));
+            assert!(members.is_sorted());
+            members.iter().for_each(|&k| counts[usize::from(k)] += 1);
+            pairs += u32::from(members.contains(&3) && members.contains(&4));
+        }
+        let near = |count: u32, rate: f64| {
+            let (mean, std) = (2000.0 * rate, (2000.0 * rate * (1.0 - rate)).sqrt());
+            (f64::from(count) - mean).abs() < 5.5 * std
+        };
+        assert!(counts.iter().all(|&count| near(count, 0.3)), "{counts:?}");
+        assert!(near(pairs, 0.09), "{pairs}");
+        let line = |config: CohortConfig| config.check(20, false).unwrap_err().to_string();
+        assert_eq!(
+            line(CohortConfig { rate: Some(0.0), ..config.clone() }),
+            "rate: 0 is outside (0, 1]; give a probability"
+        );
+        assert_eq!(
+            line(CohortConfig { sample: Some(5), ..config.clone() }),
+            "rate: each client is drawn for itself; remove sample and drop_after"
+        );
+        assert_eq!(
+            config.is_not_drawn().unwrap_err().to_string(),
+            "cohort.rate: only training draws cohorts; take clients = as many as are drawn and remove cohort.rate"
+        );
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl Config {
             return Err(Error::config("outage.policy", rule));
         }
         self.privacy.check().map_err(|error| error.within("privacy"))?;
-        let cohort = self.cohort.sample.unwrap_or(self.clients);
+        let cohort = self.cohort.most(self.clients);
         if self.privacy.measure && cohort > MEASURED_CLIENTS {
             let rule = format!(
                 "the leakage among {cohort} clients would take minutes a round; set it to false, and audit a cohort of at most \

@@ -19,6 +19,7 @@
 #![deny(missing_docs)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
+pub mod account;
 pub mod algebra;
 pub mod attack;
 pub mod audit;

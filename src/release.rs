@@ -21,7 +21,17 @@
 //!
 //! Over the reals keys and noise are one Gaussian vector: [`view`] takes the messages that arrived, in which
 //! each input is w_k x_k + n_k, and finds each client's μ of Gaussian differential privacy. An outage costs
-//! what its messages tell. Rounds compose to √(Σ μ²) ([`crate::privacy::ldp`]), also adaptively.
+//! what its messages tell. Where this is not computed (inputs of several coordinates, hundreds of clients), the
+//! server is charged as if it saw every noisy input by itself.
+//!
+//! Over a prime field a scheme whose messages are found, by rank, to tell the server nothing but the sum costs
+//! the sum's noise, of as many shares as it holds, less those of the colluders; an outage costs nothing. A
+//! scheme that tells more costs as if every noisy input were seen by itself. Skellam and discrete Gaussian noise
+//! is accounted for by its Rényi divergences.
+//!
+//! Where cohorts are drawn in secret the observer does not know who takes part, and a round costs every client
+//! what a sampled one costs: `cohort.rate` draws by Poisson sampling, `cohort.sample` a fixed number, under
+//! `replace-one`. [`crate::account`] composes.
 //!
 //! The unit of privacy is a client: neighbouring runs differ in whatever one client sends. Weights, numbers of
 //! examples, who takes part and what links lose are public, and so is the configuration. Losses, accuracies
@@ -31,14 +41,17 @@ mod config;
 mod spent;
 pub mod view;
 
-use crate::algebra::distributed::{DistributedNoise, Law};
+use crate::account::Sampling;
+use crate::algebra::distributed::{Added, DistributedNoise, Law};
 use crate::error::{Error, Result};
-use crate::message::{Decoded, Views};
+use crate::message::{Decoded, PartyId, Views};
 use crate::network::{LinkModel, Perfect};
-use crate::privacy::{Formal, ldp};
+use crate::privacy::Formal;
+use crate::privacy::view::Coalition;
+use crate::protocol::exchange::AUDITABLE;
 use crate::protocol::{Aggregate, Aggregator};
 pub use config::{Adjacency, Adversary, By, NoiseKind, ReleaseConfig};
-pub use spent::{Ledger, Promise, Spent};
+pub use spent::{Charge, Cost, Ledger, Promise, Spent, Sum};
 
 /// What is known of a run before its first round.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,8 +60,10 @@ pub struct Known {
     pub clip: f64,
     /// The largest weight of a client.
     pub weight: f64,
-    /// Coordinates d of an update.
+    /// Coordinates d of an input.
     pub coordinates: usize,
+    /// Clients of a round, the most.
+    pub cohort: usize,
     /// Rounds in which the client takes part who does so most often.
     pub participations: u64,
     /// Rounds T.
@@ -57,15 +72,8 @@ pub struct Known {
     pub attempts: u32,
     /// Whether the model is made of single updates that the server remembers, and not of the result.
     pub singly: bool,
-}
-
-/// μ of Gaussian differential privacy of a client's update in one round, by adversary.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Charge {
-    /// Against the server with its colluders.
-    pub server: f64,
-    /// Against who sees the models.
-    pub observer: f64,
+    /// How cohorts are drawn, where the observer does not know them.
+    pub sampling: Sampling,
 }
 
 /// The noise of a run, and what its rounds cost.
@@ -75,54 +83,85 @@ pub struct Release {
     known: Known,
     /// Standard deviation of a coordinate of the noise in a sum.
     std: f64,
+    /// Whether the server sees nothing but sums, found by rank; `None` over the reals.
+    hidden: Option<bool>,
     /// The most that a round without losses costs one of its clients.
     worst: Charge,
+    /// Upper bound on the probability that a round's sum wraps around.
+    wraps: Option<f64>,
 }
 
 /// A noise multiplier beyond which none is tried.
 const MOST_NOISE: f64 = 1e12;
 
-/// Single precision may make a clipped update longer by this fraction.
-const ROUNDING: f64 = 1e-6;
+/// Arithmetic may make a clipped update longer by this fraction.
+const ROUNDING: f64 = 1e-5;
+
+/// Clients up to whom the joint law of keys and noise is computed in every round.
+const JOINT: usize = 200;
+
+/// Coalitions whose views over a field are looked at.
+const RANKS: usize = 50;
 
 impl Release {
-    /// Fixes the noise for a run of `scheme`.
+    /// Fixes the noise for a run of `scheme`, which does not add it yet.
     ///
     /// # Errors
-    /// A target that no noise reaches; a scheme of which is not known what the server sees.
+    /// A target that no noise reaches; noise that the scheme cannot add.
     pub fn of(config: &ReleaseConfig, scheme: &dyn Aggregator, known: Known) -> Result<Self> {
-        let views = match config.by {
-            By::Clients => {
-                if matches!(config.noise, NoiseKind::Skellam | NoiseKind::DiscreteGaussian)
-                    && !scheme.is_over_field()
-                {
-                    let rule =
-                        "discrete noise needs exact arithmetic; take arithmetic = \"field\", or \"gaussian\"";
-                    return Err(Error::config("privacy.release.noise", rule));
-                }
-                Some(real(scheme.formal(0, &Perfect, known.attempts)?)?)
-            }
-            By::Server => None,
+        let clients = config.by == By::Clients;
+        let (over_field, kind) = (scheme.is_over_field(), config.noise);
+        if clients && !over_field && matches!(kind, NoiseKind::Skellam | NoiseKind::DiscreteGaussian) {
+            let rule = "discrete noise needs exact arithmetic; take arithmetic = \"field\", or \"gaussian\"";
+            return Err(Error::config("privacy.release.noise", rule));
+        }
+        if clients && over_field && kind == NoiseKind::Gaussian {
+            let rule =
+                "Gaussian noise does not exist over a field; take \"skellam\" or \"discrete-gaussian\"";
+            return Err(Error::config("privacy.release.noise", rule));
+        }
+        let hidden = (clients && over_field).then(|| is_hidden(scheme, config.colluders, known.attempts));
+        let hidden = hidden.transpose()?;
+        let views = match clients && !over_field && is_joint(scheme, known.cohort) {
+            true => real(scheme.formal(0, &Perfect, known.attempts)?),
+            false => None,
         };
         let with = |multiplier: f64| -> Result<Self> {
             let std = multiplier * known.clip * known.weight;
-            let release = Self { config: config.clone(), known, std, worst: Charge::default() };
-            let charges = match &views {
-                Some(views) => {
-                    let weights = vec![known.weight; views.clients];
-                    release.of_views(views, release.share(scheme)?, scheme, &weights)?
-                }
-                None => vec![release.of_mean(known.weight)],
+            let (worst, wraps) = (Charge::NOTHING, None);
+            let release = Self { config: config.clone(), known, std, hidden, worst, wraps };
+            let Some(noise) = release.noise() else {
+                return Ok(Self { worst: release.of_mean(known.weight), ..release });
             };
-            let worst = |of: fn(&Charge) -> f64| charges.iter().map(of).fold(0.0, f64::max);
-            let worst =
-                Charge { server: worst(|charge| charge.server), observer: worst(|charge| charge.observer) };
-            Ok(Self { worst, ..release })
+            let added = scheme.share_of(&noise)?;
+            let wraps = added.integers.map(|integers| integers.wraps);
+            Ok(Self { worst: release.worst(&added, scheme, views.as_ref())?, wraps, ..release })
         };
         match (config.noise_multiplier, config.epsilon) {
             (Some(multiplier), _) => with(multiplier),
             (None, epsilon) => least(config, &known, epsilon.unwrap_or(f64::INFINITY), with),
         }
+    }
+
+    /// The most that a round costs: of the sums over the fewest clients and, over the reals, of all messages.
+    fn worst(&self, added: &Added, scheme: &dyn Aggregator, views: Option<&Views>) -> Result<Charge> {
+        let Known { weight, cohort, .. } = self.known;
+        let all = scheme.scheme().least_included.unwrap_or(cohort);
+        if added.integers.is_some() {
+            return Ok(self.of_integers(added, Some(all)));
+        }
+        let singles = self.of_singles(weight, added, scheme, all);
+        // What an estimate weighs up by what was lost may be one update.
+        let Some(views) = views.filter(|_| !scheme.estimates()) else { return Ok(singles) };
+        let charges = self.of_views(views, added.std, scheme, &vec![weight; cohort])?;
+        let most = |adversary| {
+            charges.iter().map(|charge| charge.of(adversary)).fold(0.0, |most: f64, cost| most.max(cost.mu()))
+        };
+        let observer = match scheme.scheme().least_included {
+            Some(_) => most(Adversary::Observer).max(singles.observer.mu()),
+            None => most(Adversary::Observer),
+        };
+        Ok(Charge { server: Cost::Gaussian(most(Adversary::Server)), observer: Cost::Gaussian(observer) })
     }
 
     /// What clients add, if it is they who do.
@@ -132,7 +171,14 @@ impl Release {
             NoiseKind::DiscreteGaussian => Law::DiscreteGaussian,
             _ => Law::Skellam,
         };
-        let noise = DistributedNoise { std: self.std, colluders: self.config.colluders, discrete };
+        let noise = DistributedNoise {
+            std: self.std,
+            norm: self.known.clip * self.known.weight * (1.0 + ROUNDING),
+            coordinates: self.known.coordinates,
+            flattened: self.config.flatten,
+            colluders: self.config.colluders,
+            discrete,
+        };
         (self.config.by == By::Clients).then_some(noise)
     }
 
@@ -142,8 +188,8 @@ impl Release {
         (self.config.by == By::Server).then_some(self.std)
     }
 
-    /// What the round of an `aggregate` of `scheme` over these links cost each of its clients, by their
-    /// `weights`.
+    /// What the round of an `aggregate` of `scheme` cost each of its clients, by their `weights`; `links` lost
+    /// what was lost.
     ///
     /// # Errors
     /// As [`Release::of`].
@@ -155,73 +201,97 @@ impl Release {
         aggregate: &Aggregate,
         weights: &[f64],
     ) -> Result<Vec<Charge>> {
-        if let (By::Clients, Some(added)) = (self.config.by, scheme.added()) {
-            let views = real(scheme.formal(round, links, self.known.attempts)?)?;
-            let charges = self.of_views(&views, added.std, scheme, weights)?;
-            // What was too imprecise to be used is not released.
-            let released = !matches!(aggregate.decoded, Decoded::Outage(_));
-            let observer = |charge: Charge| if released { charge.observer } else { 0.0 };
-            return Ok(charges
-                .into_iter()
-                .map(|charge| Charge { observer: observer(charge), ..charge })
-                .collect());
+        let included = aggregate.decoded.included();
+        let is_in = |k: usize| included.contains(&(k as u16));
+        let each = 0..weights.len();
+        let Some(added) = scheme.added().filter(|_| self.config.by == By::Clients) else {
+            let of = |k| if is_in(k) { self.of_mean(weights[k]) } else { Charge::NOTHING };
+            return Ok(each.map(of).collect());
+        };
+        // What was too imprecise to be used is not released.
+        let released = !matches!(aggregate.decoded, Decoded::Outage(_));
+        let all = included.len();
+        let mut charges: Vec<Charge> = if added.integers.is_some() {
+            each.map(|k| self.of_integers(&added, is_in(k).then_some(all))).collect()
+        } else if is_joint(scheme, weights.len()) {
+            let views = real(scheme.formal(round, links, self.known.attempts)?);
+            views.map_or_else(|| Ok(Vec::new()), |views| self.of_views(&views, added.std, scheme, weights))?
+        } else {
+            let of = |k: usize| {
+                let whole = self.of_singles(weights[k], &added, scheme, all.max(1));
+                if is_in(k) { whole } else { Charge { observer: Cost::NOTHING, ..whole } }
+            };
+            each.map(of).collect()
+        };
+        if !released {
+            charges.iter_mut().for_each(|charge| charge.observer = Cost::NOTHING);
         }
-        let mut charges = vec![Charge::default(); weights.len()];
-        let included = aggregate.decoded.included().iter().map(|&k| usize::from(k));
-        included.for_each(|k| charges[k] = self.of_mean(weights[k]));
         Ok(charges)
     }
 
-    /// Whether a further round may cost more than the budget, if there is one.
+    /// What every client pays the observer, where that does not know who takes part; `charges` are of those who
+    /// did.
     #[must_use]
-    pub fn is_spent(&self, ledger: &Ledger) -> bool {
-        let next = match self.config.against {
-            Adversary::Server => self.worst.server,
-            Adversary::Observer => self.worst.observer,
-        };
-        let after = |budget: f64| ledger.after(self.config.against, next, self.config.delta) > budget;
-        self.config.budget.is_some_and(after)
+    pub fn sampled(&self, charges: &[Charge]) -> Option<Cost> {
+        let mu = charges.iter().map(|charge| charge.observer.mu()).fold(0.0, f64::max);
+        match self.known.sampling {
+            _ if self.hidden.is_some() => None,
+            Sampling::None => None,
+            _ if mu == 0.0 => Some(Cost::NOTHING),
+            Sampling::Fixed { cohort, clients } => Some(Cost::Fixed(mu, cohort, clients)),
+            Sampling::Poisson { rate } => Some(Cost::Poisson(mu, rate)),
+        }
+    }
+
+    /// Whether a further round may cost more than the budget, if there is one.
+    ///
+    /// # Errors
+    /// As [`Spent::epsilon`].
+    pub fn is_spent(&self, ledger: &Ledger) -> Result<bool> {
+        let Some(budget) = self.config.budget else { return Ok(false) };
+        let ReleaseConfig { against, adjacency, delta, .. } = self.config;
+        Ok(ledger.after(against, self.next(against), adjacency, delta)? > budget)
+    }
+
+    /// The most that a round without losses costs a client.
+    fn next(&self, adversary: Adversary) -> Cost {
+        let cost = self.worst.of(adversary);
+        match adversary {
+            Adversary::Server => cost,
+            Adversary::Observer => self.sampled(&[self.worst]).unwrap_or(cost),
+        }
     }
 
     /// The running ε against an adversary.
-    #[must_use]
-    pub fn epsilon(&self, ledger: &Ledger, adversary: Adversary) -> f64 {
-        ledger.epsilon(adversary, self.config.delta)
+    ///
+    /// # Errors
+    /// As [`Spent::epsilon`].
+    pub fn epsilon(&self, ledger: &Ledger, adversary: Adversary) -> Result<f64> {
+        ledger.after(adversary, Cost::NOTHING, self.config.adjacency, self.config.delta)
     }
 
     /// What holds after the rounds of a ledger.
-    #[must_use]
-    pub fn promise(&self, ledger: &Ledger) -> Promise {
-        let epsilon = |adversary| Some(self.epsilon(ledger, adversary)).filter(|epsilon| epsilon.is_finite());
-        Promise {
-            server: epsilon(Adversary::Server),
-            observer: epsilon(Adversary::Observer),
+    ///
+    /// # Errors
+    /// As [`Spent::epsilon`].
+    pub fn promise(&self, ledger: &Ledger) -> Result<Promise> {
+        let finite = |epsilon: f64| Some(epsilon).filter(|epsilon| epsilon.is_finite());
+        Ok(Promise {
+            server: finite(self.epsilon(ledger, Adversary::Server)?),
+            observer: finite(self.epsilon(ledger, Adversary::Observer)?),
             delta: self.config.delta,
             adjacency: self.config.adjacency,
             colluders: self.config.colluders,
             noise_multiplier: self.std / (self.known.clip * self.known.weight),
-            spent: self.config.budget.filter(|_| self.is_spent(ledger)),
-        }
+            wraps: self.wraps,
+            spent: if self.is_spent(ledger)? { self.config.budget } else { None },
+        })
     }
 
     /// How long an update may be.
     #[must_use]
     pub fn clip(&self) -> f64 {
         self.known.clip
-    }
-
-    /// The standard deviation of one share in a sum of `scheme`.
-    fn share(&self, scheme: &dyn Aggregator) -> Result<f64> {
-        let noise =
-            DistributedNoise { std: self.std, colluders: self.config.colluders, discrete: Law::Skellam };
-        let summands = scheme.scheme().least_included.unwrap_or(scheme.formal_coordinates());
-        noise.share(summands).ok_or_else(|| {
-            let rule = format!(
-                "{} colluders may hold every share of a sum over {summands}; give fewer, or raise protocol.least_included",
-                self.config.colluders
-            );
-            Error::config("privacy.release.colluders", rule)
-        })
     }
 
     /// By how much a client's weighted input moves between neighbouring runs, on the grid that it is rounded
@@ -232,7 +302,7 @@ impl Release {
         self.config.adjacency.factor() * (weight * self.known.clip * (1.0 + ROUNDING) + rounded)
     }
 
-    /// What a round with these views costs.
+    /// What a round with these views costs, whose inputs have noise of the standard deviation `share`.
     fn of_views(
         &self,
         views: &Views,
@@ -242,19 +312,58 @@ impl Release {
     ) -> Result<Vec<Charge>> {
         let reach: Vec<f64> = weights.iter().map(|&weight| self.reach(weight, scheme)).collect();
         let server = view::server(views, share, self.config.colluders, &reach)?;
-        if self.known.singly {
-            // A model of what the server remembers is a function of what it saw, and nothing less is known.
-            return Ok(server.into_iter().map(|mu| Charge { server: mu, observer: mu }).collect());
-        }
-        let observer = view::observer(views, share, &reach)?;
-        Ok(server.into_iter().zip(observer).map(|(server, observer)| Charge { server, observer }).collect())
+        // A model of what the server remembers is a function of what it saw, and nothing less is known.
+        let observer = match self.known.singly {
+            true => server.clone(),
+            false => view::observer(views, share, &reach)?,
+        };
+        let charge = |(server, observer)| Charge {
+            server: Cost::Gaussian(server),
+            observer: Cost::Gaussian(observer),
+        };
+        Ok(server.into_iter().zip(observer).map(charge).collect())
+    }
+
+    /// What a round costs over the reals where the server may see every noisy input by itself, and the result
+    /// holds `all` of them.
+    fn of_singles(&self, weight: f64, added: &Added, scheme: &dyn Aggregator, all: usize) -> Charge {
+        let mu = self.reach(weight, scheme) / added.std;
+        let observer = if self.known.singly || scheme.estimates() { mu } else { mu / (all as f64).sqrt() };
+        Charge { server: Cost::Gaussian(mu), observer: Cost::Gaussian(observer) }
+    }
+
+    /// What a round over a field costs a client whose integers are in a sum over `of`, or in none.
+    fn of_integers(&self, added: &Added, of: Option<usize>) -> Charge {
+        let Some(integers) = added.integers else { return Charge::NOTHING };
+        let factor = self.config.adjacency.factor();
+        let cost = |shares: usize| {
+            Cost::Integers(Sum {
+                law: added.law,
+                l2: factor * integers.l2,
+                l1: factor * integers.l1,
+                variance: integers.variance,
+                shares: shares as u64,
+                dimension: self.known.coordinates as u64,
+            })
+        };
+        let hidden = self.hidden == Some(true);
+        let of_sum =
+            |colluders: usize| of.map_or(Cost::NOTHING, |all| cost(all.saturating_sub(colluders).max(1)));
+        let server = if hidden { of_sum(self.config.colluders) } else { cost(1) };
+        Charge { server, observer: if self.known.singly { server } else { of_sum(0) } }
     }
 
     /// What a result with the server's noise costs a client in it.
     fn of_mean(&self, weight: f64) -> Charge {
         let reach = self.config.adjacency.factor() * weight * self.known.clip * (1.0 + ROUNDING);
-        Charge { server: f64::INFINITY, observer: if reach > 0.0 { reach / self.std } else { 0.0 } }
+        let mu = if reach > 0.0 { reach / self.std } else { 0.0 };
+        Charge { server: Cost::Gaussian(f64::INFINITY), observer: Cost::Gaussian(mu) }
     }
+}
+
+/// Whether the joint law of the keys and noise of so many clients is computed.
+fn is_joint(scheme: &dyn Aggregator, clients: usize) -> bool {
+    scheme.formal_coordinates() == clients && clients <= JOINT
 }
 
 /// The release with the least noise that keeps ε over the whole run.
@@ -264,24 +373,18 @@ fn least(
     epsilon: f64,
     with: impl Fn(f64) -> Result<Release>,
 ) -> Result<Release> {
-    let rounds = match config.against {
-        Adversary::Server => known.participations,
-        Adversary::Observer => known.rounds.min(known.participations),
-    };
-    let wanted = ldp::mu(epsilon, config.delta) / (rounds.max(1) as f64).sqrt();
+    let sampled = known.sampling != Sampling::None && config.against == Adversary::Observer;
+    let rounds = if sampled { known.rounds } else { known.participations };
     let fits = |multiplier: f64| -> Result<bool> {
-        let worst = with(multiplier)?.worst;
-        let mu = match config.against {
-            Adversary::Server => worst.server,
-            Adversary::Observer => worst.observer,
-        };
-        Ok(mu <= wanted)
+        let mut planned = Spent::default();
+        planned.add(with(multiplier)?.next(config.against), rounds);
+        Ok(planned.epsilon(config.adjacency, config.delta)? <= epsilon)
     };
-    // μ falls as the noise grows.
-    let (mut low, mut high) = (0.0, config.adjacency.factor() / wanted);
+    // ε falls as the noise grows.
+    let (mut low, mut high) = (0.0, 1.0);
     while !fits(high)? {
         (low, high) = (high, 2.0 * high);
-        if high > MOST_NOISE || !high.is_finite() {
+        if high > MOST_NOISE {
             let rule = format!(
                 "no noise of the clients keeps ({epsilon}, {})-differential privacy against the {} here; take another protocol, \
                  another adversary or noise_multiplier",
@@ -291,19 +394,40 @@ fn least(
             return Err(Error::config("privacy.release.epsilon", rule));
         }
     }
-    while high - low > 1e-9 * high {
+    while high - low > 1e-6 * high {
         let middle = f64::midpoint(low, high);
         if fits(middle)? { high = middle } else { low = middle }
     }
     with(high)
 }
 
-fn real(views: Formal) -> Result<Views> {
+fn real(views: Formal) -> Option<Views> {
     match views {
-        Formal::Real(views) => Ok(views),
-        Formal::Field(_) => {
-            let rule = "Gaussian noise does not exist over a field; take arithmetic = \"f64\"";
-            Err(Error::config("privacy.release.noise", rule))
-        }
+        Formal::Real(views) => Some(views),
+        Formal::Field(_) => None,
     }
+}
+
+/// Whether the server with colluders sees nothing of another client beyond the sum in a round without losses,
+/// by rank; with many coalitions some of them are looked at.
+fn is_hidden(scheme: &dyn Aggregator, colluders: usize, attempts: u32) -> Result<bool> {
+    if scheme.shows_single_updates() {
+        return Ok(false);
+    }
+    if scheme.formal_coordinates() > AUDITABLE {
+        tracing::warn!(
+            "too many clients to find by rank that the server sees sums only; seccogc audit proves it for fewer"
+        );
+        return Ok(true);
+    }
+    let Formal::Field(views) = scheme.formal(0, &Perfect, attempts)? else { return Ok(false) };
+    let clients = views.clients();
+    let sees_more = |first: usize| {
+        let members: Vec<usize> = (0..colluders).map(|i| (first + i) % clients).collect();
+        let parties = members.iter().map(|&k| PartyId::Client(k as u16)).chain([PartyId::Server]);
+        let about = views.about(&Coalition::of(parties));
+        about.iter().enumerate().any(|(k, symbols)| *symbols > 0.0 && !members.contains(&k))
+    };
+    let tried = if colluders == 0 { 1 } else { clients.min(RANKS) };
+    Ok(!(0..tried).any(sees_more))
 }

@@ -102,10 +102,12 @@ impl Run<'_> {
     pub fn rounds(&self) -> impl Iterator<Item = Result<Row>> + use<'_> {
         let mut state = Some(self.start());
         std::iter::from_fn(move || {
-            let goes_on =
-                |state: &&mut State| state.round < self.setting.config.rounds && !self.is_spent(state);
-            let now = state.as_mut().filter(goes_on)?;
-            let played = self.round(now).map(|(row, _)| row);
+            let now = state.as_mut().filter(|state| state.round < self.setting.config.rounds)?;
+            let played = match self.is_spent(now) {
+                Ok(true) => return None,
+                Ok(false) => self.round(now).map(|(row, _)| row),
+                Err(error) => Err(error),
+            };
             if played.is_err() {
                 state = None;
             }
@@ -172,13 +174,14 @@ impl Run<'_> {
         let links = CohortLinks { links: &all_links, members: &cohort.members };
         let signs_of_life = config.cohort.listen(&mut state.misses, round, &all_links);
         let attempts = config.outage.attempts();
+        let flattened = self.flattened(round, &updates);
+        let sent = flattened.as_ref().unwrap_or(&updates);
         let (mut aggregate, singles) = match &cohort.scheme {
-            Some(scheme) if self.rule.is_some() => {
-                scheme.aggregate_singly(round, &updates, &links, attempts)?
-            }
-            Some(scheme) => (scheme.aggregate(round, &updates, &links, attempts)?, Vec::new()),
+            Some(scheme) if self.rule.is_some() => scheme.aggregate_singly(round, sent, &links, attempts)?,
+            Some(scheme) => (scheme.aggregate(round, sent, &links, attempts)?, Vec::new()),
             None => (Aggregate::nothing(Reason::TooFew), Vec::new()),
         };
+        self.unflatten(round, &mut aggregate);
         let told = self.charge(state, &cohort, &mut aggregate)?;
         let seconds_coding = clock.lap();
 

@@ -111,8 +111,7 @@ pub fn check(config: &Config) -> Result<()> {
         return refuse("outage.policy", "a deployed round has one attempt; take \"skip\"");
     }
     if !config.cohort.is_everybody() {
-        let rule =
-            "who takes part is decided by who is connected; remove sample and drop_after, `least` counts";
+        let rule = "who takes part is decided by who is connected; remove sample, rate and drop_after, `least` counts";
         return refuse("cohort", rule);
     }
     if config.evaluation.client_share > 0.0 {

@@ -24,12 +24,12 @@ use crate::seed::Seed;
 /// # Errors
 /// A network over which no candidate recovers a round, or of which a scheme cannot be told what it needs.
 pub fn resolve(protocol: &ProtocolConfig, config: &Config, coordinates: usize) -> Result<ProtocolConfig> {
-    let clients = config.cohort.sample.unwrap_or(config.clients);
+    let clients = config.cohort.most(config.clients);
     let mut informed = protocol.clone();
     if let Some(links) = informed.section_mut().links() {
         if !config.cohort.is_everybody() {
             let rule = format!(
-                "the weights of {} are for all clients; remove sample and drop_after",
+                "the weights of {} are for all clients; remove sample, rate and drop_after",
                 protocol.kind()
             );
             return Err(Error::config("cohort", rule));

@@ -6,6 +6,7 @@
 
 mod gate;
 mod quantised;
+mod released;
 mod session;
 mod singles;
 
@@ -279,17 +280,24 @@ pub trait Aggregator: Send + Sync {
         None
     }
 
-    /// Has every client add its share of noise to its input, within whatever hides that
-    /// ([`crate::algebra::distributed`]): the same in all attempts of a round.
+    /// What every client has to add to its input, that a sum holds the noise.
     ///
     /// # Errors
     /// A scheme whose clients add none; colluders who may hold a whole sum; noise that the scheme's numbers
     /// cannot hold.
+    fn share_of(&self, noise: &DistributedNoise) -> Result<Added> {
+        let _ = noise;
+        Err(no_noise())
+    }
+
+    /// Has every client add its share of noise to its input, within whatever hides that
+    /// ([`crate::algebra::distributed`]): the same in all attempts of a round.
+    ///
+    /// # Errors
+    /// As [`Aggregator::share_of`].
     fn add_noise(&mut self, noise: &DistributedNoise) -> Result<()> {
         let _ = noise;
-        let rule =
-            "clients add no noise to the inputs of this scheme; take by = \"server\", or another protocol";
-        Err(Error::config("privacy.release.by", rule))
+        Err(no_noise())
     }
 
     /// What clients add to their inputs.
@@ -330,6 +338,11 @@ pub trait Aggregator: Send + Sync {
     fn holders(&self) -> Option<&[Vec<usize>]> {
         None
     }
+}
+
+fn no_noise() -> Error {
+    let rule = "clients add no noise to the inputs of this scheme; take by = \"server\", or another protocol";
+    Error::config("privacy.release.by", rule)
 }
 
 fn over_field() -> Error {

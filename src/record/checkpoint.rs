@@ -249,7 +249,7 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::Charge;
+    use crate::release::{Adversary, Cost};
 
     fn fingerprint(model: &str) -> Fingerprint {
         Fingerprint {
@@ -276,7 +276,8 @@ mod tests {
             misses: vec![0, 9],
             ledger: {
                 let mut ledger = Ledger::new(2);
-                ledger.charge(&[1], &[Charge { server: 1.5, observer: f64::INFINITY }]);
+                ledger.charge(1, Adversary::Server, Cost::Gaussian(1.1));
+                ledger.charge(0, Adversary::Observer, Cost::Fixed(f64::INFINITY, 2, 3));
                 ledger
             },
         };

@@ -119,6 +119,9 @@ pub struct ReleaseConfig {
     #[schemars(range(min = 0.0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<f64>,
+    /// Whether updates are turned by a random rotation first, drawn anew for every round and known to all, which
+    /// makes their coordinates alike: where a sum of few bits has to do, such as with modulus = "2^31-1".
+    pub flatten: bool,
     /// The largest weight of a client, in units of the mean one: larger ones count as this, so that noise for
     /// a few large clients does not drown everybody. At least 1; unbounded by default.
     #[schemars(range(min = 1.0))]
@@ -138,6 +141,7 @@ impl Default for ReleaseConfig {
             colluders: 0,
             adjacency: Adjacency::default(),
             budget: None,
+            flatten: false,
             largest_weight: None,
         }
     }
@@ -182,6 +186,9 @@ impl ReleaseConfig {
             }
             if self.colluders > 0 {
                 return refuse("colluders", "belongs to by = \"clients\"; set that or remove it".into());
+            }
+            if self.flatten {
+                return refuse("flatten", "belongs to by = \"clients\"; set that or remove it".into());
             }
             if !matches!(self.noise, NoiseKind::Auto | NoiseKind::Gaussian) {
                 return refuse("noise", "a server adds Gaussian noise; take \"gaussian\" or \"auto\"".into());

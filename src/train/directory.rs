@@ -84,18 +84,18 @@ impl Run<'_> {
         let mut rows = directory.rows()?;
         // The last call may have been cut off between the checkpoint and the best model.
         self.keep_best(state, &rows, directory)?;
-        let mut over = state.round >= config.rounds || stop.ends(&rows) || self.is_spent(state);
+        let mut over = state.round >= config.rounds || stop.ends(&rows) || self.is_spent(state)?;
         while !over {
             let (row, clients) = match self.round(state) {
                 Err(Error::Diverged { diverged, .. }) => {
                     state.save(&checkpoint, &self.fingerprint())?;
-                    return directory.finish(&stop, Some(diverged), self.promise(state));
+                    return directory.finish(&stop, Some(diverged), self.promise(state)?);
                 }
                 played => played?,
             };
             directory.append(&row, &clients)?;
             rows.push(row);
-            over = state.round == config.rounds || stop.ends(&rows) || self.is_spent(state);
+            over = state.round == config.rounds || stop.ends(&rows) || self.is_spent(state)?;
             if state.round.is_multiple_of(config.record.checkpoint_every)
                 || over
                 || self.is_best(state, &rows)
@@ -106,7 +106,7 @@ impl Run<'_> {
             self.keep_best(state, &rows, directory)?;
             rows.last().map_or(Ok(()), &mut *observe)?;
         }
-        directory.finish(&stop, None, self.promise(state))
+        directory.finish(&stop, None, self.promise(state)?)
     }
 
     /// Whether the best model is kept, and is that of this state.

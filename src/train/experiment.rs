@@ -331,7 +331,7 @@ impl Setting {
 
     fn configured(&self, protocol: &ProtocolConfig, rule: Option<Rule>) -> Result<Run<'_>> {
         let protocol = plan::resolve(protocol, &self.config, self.coordinates())?;
-        let largest = self.config.cohort.sample.unwrap_or(self.config.clients);
+        let largest = self.config.cohort.most(self.config.clients);
         let seed = self.seed.child("protocol", 0);
         let build = |public| Schemes::new(&protocol, largest, seed, public);
         let (schemes, aggregator) = build(self.public())?;
@@ -353,7 +353,7 @@ impl Setting {
     /// A scheme for another number of clients; `[cohort]` asks for schemes of several sizes.
     pub fn run_of(&self, name: &str, mut scheme: Box<dyn Aggregator>) -> Result<Run<'_>> {
         if !self.config.cohort.is_everybody() {
-            let rule = format!("{name} is given for all clients only; remove sample and drop_after");
+            let rule = format!("{name} is given for all clients only; remove sample, rate and drop_after");
             return Err(Error::config("cohort", rule));
         }
         let rule = self.rule();
@@ -402,7 +402,8 @@ impl Setting {
             return Err(Error::config("protocol.kind", problem));
         }
         if aggregator.holders().is_some() && !self.config.cohort.is_everybody() {
-            let rule = format!("{name} replicates data among all clients; remove sample and drop_after");
+            let rule =
+                format!("{name} replicates data among all clients; remove sample, rate and drop_after");
             return Err(Error::config("cohort", rule));
         }
         if aggregator.estimates() && self.config.outage.is_per_client() {

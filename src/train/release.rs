@@ -1,15 +1,19 @@
 //! What a run releases: noise in its sums, and what they cost ([`crate::release`]).
 
+use std::sync::Arc;
+
 use super::{Cohort, Run, Setting, State};
+use crate::account::Sampling;
 use crate::algebra::KeyStream;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::{self, SeededKeys};
 use crate::learn::solver;
 use crate::network::Replay;
-use crate::protocol::{Aggregate, Aggregator, Decoded};
+use crate::noise::Hadamard;
+use crate::protocol::{Aggregate, Aggregator, Decoded, Update};
 use crate::record::Metrics;
-use crate::release::{Adversary, By, Known, Ledger, Promise, Release, ReleaseConfig};
+use crate::release::{Adjacency, Adversary, By, Known, Ledger, Promise, Release, ReleaseConfig};
 use crate::seed::Seed;
 
 impl Setting {
@@ -25,14 +29,23 @@ impl Setting {
                         participation.kind = \"none\"";
             return at(".by", rule);
         }
+        if singly && config.flatten {
+            return at(
+                ".flatten",
+                "the server remembers single updates, each of another rotation; take false",
+            );
+        }
+        let (sent, cohort) = (self.coordinates(), self.config.cohort.most(self.config.clients));
         let known = Known {
             clip,
             weight: self.public().weight,
-            coordinates: self.coordinates(),
+            coordinates: if config.flatten { Hadamard::padded(sent) } else { sent },
+            cohort,
             participations: participations(&self.config, self.seed),
             rounds: self.config.rounds,
             attempts: self.config.outage.attempts(),
             singly,
+            sampling: sampling(&self.config),
         };
         Release::of(config, scheme, known).map(Some)
     }
@@ -45,9 +58,23 @@ impl Setting {
     }
 }
 
+/// How cohorts are drawn, where something is known of what that hides.
+fn sampling(config: &Config) -> Sampling {
+    let adjacency = config.privacy.release.as_ref().map(|release| release.adjacency);
+    match (config.cohort.rate, config.cohort.sample) {
+        _ if config.cohort.drop_after.is_some() => Sampling::None,
+        (Some(rate), _) => Sampling::Poisson { rate },
+        (None, Some(cohort)) if cohort < config.clients && adjacency == Some(Adjacency::ReplaceOne) => {
+            Sampling::Fixed { cohort: cohort as u64, clients: config.clients as u64 }
+        }
+        _ => Sampling::None,
+    }
+}
+
 /// Rounds in which the client takes part whom the draws of cohorts choose most often.
 fn participations(config: &Config, seed: Seed) -> u64 {
-    if config.cohort.sample.is_none() || config.cohort.drop_after.is_some() {
+    let everybody = config.cohort.sample.is_none() && config.cohort.rate.is_none();
+    if everybody || config.cohort.drop_after.is_some() {
         return config.rounds;
     }
     let mut counts = vec![0u64; config.clients];
@@ -89,7 +116,17 @@ impl Run<'_> {
                 cohort.members.iter().map(|&k| self.setting.weights[usize::from(k)]).collect();
             let links = Replay::new(&aggregate.sent);
             let charges = release.charges(&**scheme, &links, round, aggregate, &weights)?;
-            state.ledger.charge(&cohort.members, &charges);
+            let sampled = release.sampled(&charges);
+            for (&k, charge) in cohort.members.iter().zip(&charges) {
+                state.ledger.charge(k, Adversary::Server, charge.server);
+                if sampled.is_none() {
+                    state.ledger.charge(k, Adversary::Observer, charge.observer);
+                }
+            }
+            if let Some(cost) = sampled {
+                (0..state.ledger.clients() as u16)
+                    .for_each(|k| state.ledger.charge(k, Adversary::Observer, cost));
+            }
         }
         if let (Some(std), Decoded::Sum { sum, .. } | Decoded::Estimate { sum, .. }) =
             (release.of_server(), &mut aggregate.decoded)
@@ -97,23 +134,56 @@ impl Run<'_> {
             let source = SeededKeys(self.setting.seed.child("release", round));
             keys::add_noise(sum, SERVER, std, None, &source);
         }
-        let shown = [Adversary::Server, Adversary::Observer];
-        let shown = shown
-            .into_iter()
-            .filter(|adversary| release.of_server().is_none() || *adversary == Adversary::Observer);
-        let column = |adversary: Adversary| {
-            (format!("epsilon_{}", adversary.name()), release.epsilon(&state.ledger, adversary))
+        let shown = [Adversary::Server, Adversary::Observer].into_iter();
+        let shown =
+            shown.filter(|adversary| release.of_server().is_none() || *adversary == Adversary::Observer);
+        shown
+            .map(|adversary| {
+                Ok((format!("epsilon_{}", adversary.name()), release.epsilon(&state.ledger, adversary)?))
+            })
+            .collect()
+    }
+
+    /// What clients send in a round, turned by its rotation where that is to be; otherwise nothing.
+    pub(super) fn flattened(&self, round: u64, updates: &[Update]) -> Option<Vec<Update>> {
+        let rotation = self.rotation(round)?;
+        let turned = |update: &Update| {
+            let mut delta = update.delta.to_vec();
+            delta.resize(Hadamard::padded(delta.len()), 0.0);
+            rotation.rotate(&mut delta);
+            Update { weight: update.weight, delta: Arc::new(delta) }
         };
-        Ok(shown.map(column).collect())
+        Some(updates.iter().map(turned).collect())
+    }
+
+    /// Turns the result of such a round back.
+    pub(super) fn unflatten(&self, round: u64, aggregate: &mut Aggregate) {
+        if let (Some(rotation), Decoded::Sum { sum, .. } | Decoded::Estimate { sum, .. }) =
+            (self.rotation(round), &mut aggregate.decoded)
+        {
+            rotation.invert(sum);
+            sum.truncate(self.setting.coordinates());
+        }
+    }
+
+    fn rotation(&self, round: u64) -> Option<Hadamard> {
+        let release = self.setting.config.privacy.release.as_ref().filter(|_| self.release.is_some())?;
+        release.flatten.then(|| Hadamard::new(self.setting.seed.child("rotation", round)))
     }
 
     /// Whether a further round may cost more than the budget.
-    pub(super) fn is_spent(&self, state: &State) -> bool {
-        self.release.as_ref().is_some_and(|release| release.is_spent(&state.ledger))
+    ///
+    /// # Errors
+    /// Costs that cannot be composed.
+    pub(super) fn is_spent(&self, state: &State) -> Result<bool> {
+        self.release.as_ref().map_or(Ok(false), |release| release.is_spent(&state.ledger))
     }
 
     /// What the rounds so far promise.
-    pub(super) fn promise(&self, state: &State) -> Option<Promise> {
-        self.release.as_ref().map(|release| release.promise(&state.ledger))
+    ///
+    /// # Errors
+    /// As [`Run::is_spent`].
+    pub(super) fn promise(&self, state: &State) -> Result<Option<Promise>> {
+        self.release.as_ref().map(|release| release.promise(&state.ledger)).transpose()
     }
 }

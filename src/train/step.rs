@@ -41,12 +41,13 @@ impl Run<'_> {
                     .map(|mean| (relative_error(&mean, 1.0, &heard), mean))
             }
             (None, Decoded::Sum { sum, .. }) => {
-                let mean = sum.par_iter().map(|s| weight.recip() * s).collect();
+                let divisor = self.divisor(weight);
+                let mean = sum.par_iter().map(|s| divisor.recip() * s).collect();
                 Some((relative_error(sum, weight, &heard), mean))
             }
             // A fixed divisor: the weight of everybody who takes part.
             (None, Decoded::Estimate { sum, .. }) => {
-                weight = updates.iter().map(|update| update.weight).sum();
+                weight = self.divisor(updates.iter().map(|update| update.weight).sum());
                 let mean = sum.par_iter().map(|s| weight.recip() * s).collect();
                 Some((relative_error(sum, weight, &heard), mean))
             }
@@ -60,6 +61,13 @@ impl Run<'_> {
             _ => Outcome::Partial,
         };
         Ok((outcome, Some(error)))
+    }
+
+    /// What a sum over clients of this weight is divided by: where each is drawn for itself, the weight that is
+    /// expected.
+    fn divisor(&self, weight: f64) -> f64 {
+        let Setting { config, weights, .. } = self.setting;
+        config.cohort.rate.map_or(weight, |rate| rate * weights.iter().sum::<f64>())
     }
 
     /// The server's step along the `mean` of clients with this `share` of the weight. An error names what is

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use seccogc::account::Sampling;
 use seccogc::algebra::distributed::{DistributedNoise, Law};
 use seccogc::algebra::grid::Public;
 use seccogc::config::Config;
@@ -9,7 +10,7 @@ use seccogc::message::{LinkUse, PartyId};
 use seccogc::network::{LinkModel, Perfect};
 use seccogc::privacy::ldp;
 use seccogc::protocol::{Aggregator, Decoded, ProtocolConfig, Update};
-use seccogc::release::{Adversary, Known, Ledger, Release, ReleaseConfig};
+use seccogc::release::{Adversary, Charge, Cost, Known, Ledger, Release, ReleaseConfig};
 use seccogc::seed::Seed;
 use seccogc::train::Experiment;
 use statrs::distribution::{ChiSquared, ContinuousCDF, Normal};
@@ -34,11 +35,15 @@ fn protocol(text: &str) -> ProtocolConfig {
     toml::from_str(text).unwrap()
 }
 
+fn distributed(std: f64, coordinates: usize, colluders: usize) -> DistributedNoise {
+    DistributedNoise { std, norm: 1.0, coordinates, flattened: false, colluders, discrete: Law::Skellam }
+}
+
 /// A scheme whose clients add noise of which a sum holds `std` at least.
-fn scheme(text: &str, clients: usize, std: f64, colluders: usize, seed: u64) -> Box<dyn Aggregator> {
-    let noise = DistributedNoise { std, colluders, discrete: Law::Skellam };
+fn scheme(text: &str, d: usize) -> Box<dyn Aggregator> {
+    let noise = distributed(3.0, d, 0);
     let public = Public { noise: Some(noise), ..Public::default() };
-    let mut scheme = protocol(text).build_for(clients, Seed::new(seed), &public).unwrap();
+    let mut scheme = protocol(text).build_for(M, Seed::new(7), &public).unwrap();
     scheme.add_noise(&noise).unwrap();
     scheme
 }
@@ -88,7 +93,7 @@ fn decoded_sums_carry_the_noise_of_their_shares() {
     let updates = updates(M, D);
     let mut cases = 0;
     for (text, least) in SCHEMES {
-        let scheme = scheme(text, M, 3.0, 0, 7);
+        let scheme = scheme(text, D);
         let added = scheme.added().unwrap();
         assert_eq!((added.law, added.summands), (Law::Gaussian, least), "{text}");
         for pattern in 0..1u32 << M {
@@ -124,7 +129,7 @@ fn decoded_sums_carry_the_noise_of_their_shares() {
 fn a_retry_resends_the_noise_of_its_round_and_rounds_have_their_own() {
     let updates = updates(M, 100);
     for (text, _) in SCHEMES {
-        let scheme = scheme(text, M, 3.0, 0, 7);
+        let scheme = scheme(text, 100);
         let sum =
             |round, links: &dyn LinkModel| match scheme.aggregate(round, &updates, links, 3).unwrap().decoded
             {
@@ -142,7 +147,7 @@ fn a_retry_resends_the_noise_of_its_round_and_rounds_have_their_own() {
 #[test]
 fn single_updates_carry_their_noise_too() {
     let updates = updates(M, 1000);
-    let scheme = scheme("kind = 'fedavg'", M, 3.0, 0, 7);
+    let scheme = scheme("kind = 'fedavg'", 1000);
     let (_, singles) = scheme.aggregate_singly(1, &updates, &Perfect, 1).unwrap();
     for (single, update) in singles.iter().zip(&updates) {
         let noise = single.delta.iter().zip(&*update.delta).map(|(y, x)| f64::from(y - x) * update.weight);
@@ -152,15 +157,17 @@ fn single_updates_carry_their_noise_too() {
     }
 }
 
-fn known(clip: f64, participations: u64) -> Known {
+fn known(clients: usize) -> Known {
     Known {
-        clip,
+        clip: 1.0,
         weight: 1.0,
         coordinates: 100,
-        participations,
-        rounds: participations,
+        cohort: clients,
+        participations: 10,
+        rounds: 10,
         attempts: 1,
         singly: false,
+        sampling: Sampling::None,
     }
 }
 
@@ -168,23 +175,31 @@ fn release(text: &str, clients: usize, release: &str) -> seccogc::Result<(Releas
     let config: ReleaseConfig = toml::from_str(release).unwrap();
     config.check()?;
     let mut scheme = protocol(text).build(clients, Seed::new(1)).unwrap();
-    let release = Release::of(&config, &*scheme, known(1.0, 10))?;
+    let release = Release::of(&config, &*scheme, known(clients))?;
     if let Some(noise) = release.noise() {
         scheme.add_noise(&noise)?;
     }
     Ok((release, scheme))
 }
 
-/// What one round costs client 1, (server, observer).
-fn costs(text: &str, clients: usize, of: &str, links: &dyn LinkModel) -> (f64, f64) {
+/// What one round costs each client.
+fn charges(text: &str, clients: usize, of: &str, links: &dyn LinkModel) -> Vec<Charge> {
     let (release, scheme) = release(text, clients, of).unwrap();
-    let aggregate = scheme.aggregate(1, &updates(clients, 10), links, 1).unwrap();
-    let charge = release.charges(&*scheme, links, 1, &aggregate, &vec![1.0; clients]).unwrap()[0];
-    (charge.server, charge.observer)
+    let aggregate = scheme.aggregate(1, &updates(clients, 100), links, 1).unwrap();
+    release.charges(&*scheme, links, 1, &aggregate, &vec![1.0; clients]).unwrap()
+}
+
+/// μ of client 1, (server, observer).
+fn costs(text: &str, clients: usize, of: &str, links: &dyn LinkModel) -> (f64, f64) {
+    let charge = charges(text, clients, of, links)[0];
+    match (charge.server, charge.observer) {
+        (Cost::Gaussian(server), Cost::Gaussian(observer)) => (server, observer),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn close(got: f64, want: f64) {
-    assert!((got / want - 1.0).abs() < 1e-5, "{got} for {want}");
+    assert!((got / want - 1.0).abs() < 1e-4, "{got} for {want}");
 }
 
 /// Of M masked updates with masks of covariance c(I − J/M), c = σ²M/(M − 1), and noise z²/M each: along 1 the
@@ -239,7 +254,7 @@ fn recovered_rounds_cost_what_a_trusted_server_costs() {
         if arrived >= M - 2 {
             outcomes[0] += 1;
             close(observer, 2.0 / 1.5);
-            assert!(server >= observer && server < observer * 1.00001, "{server}");
+            assert!(server >= observer && server < observer * 1.0001, "{server}");
             let (exposed, central) = costs(weak, M, "noise_multiplier = 1.5", &links);
             close(central, observer);
             assert!(exposed > 1.01 * observer, "{exposed}");
@@ -265,15 +280,17 @@ fn a_target_is_met_and_not_by_much() {
     ] {
         let of = format!("epsilon = 3.0\nagainst = '{against}'");
         let (release, scheme) = release(text, M, &of).unwrap();
+        let adversary = if against == "server" { Adversary::Server } else { Adversary::Observer };
         let mut ledger = Ledger::new(M);
         let members: Vec<u16> = (0..M as u16).collect();
         for round in 1..=10 {
-            let aggregate = scheme.aggregate(round, &updates(M, 10), &Perfect, 1).unwrap();
+            let aggregate = scheme.aggregate(round, &updates(M, 100), &Perfect, 1).unwrap();
             let charges = release.charges(&*scheme, &Perfect, round, &aggregate, &[1.0; M]).unwrap();
-            ledger.charge(&members, &charges);
+            for (&k, charge) in members.iter().zip(&charges) {
+                ledger.charge(k, adversary, charge.of(adversary));
+            }
         }
-        let adversary = if against == "server" { Adversary::Server } else { Adversary::Observer };
-        let epsilon = release.epsilon(&ledger, adversary);
+        let epsilon = release.epsilon(&ledger, adversary).unwrap();
         assert!(epsilon <= 3.0 && epsilon > 2.999, "{text}: {epsilon}");
     }
     // Without keys and with all shares in one sum the server sees single updates with a fifth of the noise.
@@ -281,7 +298,7 @@ fn a_target_is_met_and_not_by_much() {
     let (hidden, _) =
         release("kind = 'sec-cogc'\nstragglers = 2\narithmetic = 'f64'\nkey_std = 1e3", M, "epsilon = 3.0")
             .unwrap();
-    let z = |release: &Release| release.promise(&Ledger::new(M)).noise_multiplier;
+    let z = |release: &Release| release.promise(&Ledger::new(M)).unwrap().noise_multiplier;
     assert!(z(&open) > 1.2 * z(&hidden), "{} {}", z(&open), z(&hidden));
     close(z(&hidden), 2.0 * 10f64.sqrt() / ldp::mu(3.0, 1e-5));
 }
@@ -324,10 +341,88 @@ fn what_cannot_be_promised_is_refused_in_a_line() {
     }
 }
 
+/// Schemes over a field that show the server a sum only, and how many shares it holds at least.
+const FIELD: [(&str, usize); 6] = [
+    ("kind = 'sec-cogc'\nstragglers = 2\narithmetic = 'field'", M),
+    ("kind = 'zhao-sun'\nsurvivors = 3\ncolluders = 1", 3),
+    ("kind = 'light-sec-agg'\nsurvivors = 3\ncolluders = 1", 3),
+    ("kind = 'sec-agg'\nthreshold = 3", 4),
+    ("kind = 'sec-agg'\nthreshold = 3\nkeys = 'uniform'", 4),
+    ("kind = 'groupwise'", 4),
+];
+
+/// The same over a field: shares of integers of the variance σ²/U in steps², whose sum is so much noise on the
+/// grid of the steps, and rounding besides, less than a step for each input. χ² as above.
+#[test]
+fn sums_over_a_field_carry_discrete_noise() {
+    const D: usize = 5000;
+    const ALPHA: f64 = 1e-6;
+    let updates = updates(M, D);
+    let mut cases = 0;
+    for law in [Law::Skellam, Law::DiscreteGaussian] {
+        for (text, _) in FIELD {
+            let noise = DistributedNoise { norm: 4.0, discrete: law, ..distributed(3.0, D, 0) };
+            let mut scheme = protocol(text).build(M, Seed::new(7)).unwrap();
+            scheme.add_noise(&noise).unwrap();
+            let added = scheme.added().unwrap();
+            let integers = added.integers.unwrap();
+            assert_eq!(added.law, law);
+            assert!(integers.wraps < 1e-9 && integers.step * 65536.0 >= added.std, "{integers:?}");
+            for pattern in [u32::MAX, 0b1110, 0b11101] {
+                let Some((noise, included)) = self::noise(&*scheme, &updates, &Uploads(vec![pattern])) else {
+                    continue;
+                };
+                assert!(included >= added.summands, "{text}");
+                let std = 3.0 * (included as f64 / added.summands as f64).sqrt();
+                let chi: f64 = noise.iter().map(|x| (x / std).powi(2)).sum();
+                let p = ChiSquared::new(D as f64).unwrap().cdf(chi);
+                assert!(
+                    p > ALPHA / 2.0 && p < 1.0 - ALPHA / 2.0,
+                    "{text}: {law:?}, variance {}",
+                    chi / D as f64
+                );
+                cases += 1;
+            }
+        }
+    }
+    assert!(cases > 20, "{cases}");
+}
+
+/// Over a field a scheme that hides costs a sum of so many shares, an outage nothing; one that shows single
+/// updates costs one share of each.
+#[test]
+fn rank_decides_what_a_field_costs() {
+    let all = Uploads(vec![u32::MAX]);
+    let shares = |cost: Cost| match cost {
+        Cost::Integers(sum) => sum.shares,
+        Cost::Gaussian(0.0) => 0,
+        other => panic!("{other:?}"),
+    };
+    for (text, least) in FIELD {
+        let charge = charges(text, M, "noise_multiplier = 3.0", &all)[0];
+        assert_eq!((shares(charge.server), shares(charge.observer)), (M as u64, M as u64), "{text}");
+        let (_, scheme) = release(text, M, "noise_multiplier = 3.0").unwrap();
+        assert_eq!(scheme.added().unwrap().summands, least, "{text}");
+        let charge = charges(text, M, "noise_multiplier = 3.0\ncolluders = 1", &all)[0];
+        assert_eq!((shares(charge.server), shares(charge.observer)), (M as u64 - 1, M as u64), "{text}");
+        let lost = charges(text, M, "noise_multiplier = 3.0", &Uploads(vec![1]));
+        assert!(lost.iter().all(|charge| *charge == Charge::NOTHING), "{text}");
+    }
+    for open in
+        ["kind = 'fedavg'\narithmetic = 'field'", "kind = 'cogc'\nstragglers = 2\narithmetic = 'field'"]
+    {
+        let charge = charges(open, M, "noise_multiplier = 3.0", &all)[0];
+        assert_eq!((shares(charge.server), shares(charge.observer)), (1, M as u64), "{open}");
+    }
+    // A coalition of more than half of a scheme's threshold sees more than the sum.
+    let charge = charges(FIELD[2].0, M, "noise_multiplier = 3.0\ncolluders = 2", &all)[0];
+    assert_eq!(shares(charge.server), 1);
+}
+
 fn config(more: &str) -> Config {
     let text = format!(
         "rounds = 6\n[partition]\nkind = 'iid'\n[model]\nkind = 'softmax'\n[solver]\nkind = 'sgd'\nclip_norm = 1.0\nsteps = 1\n\
-         [network]\nkind = 'bernoulli'\nclient_client = 0.1\nclient_server = 0.4\n\
+         [network.client_client]\nerasure = 0.1\n[network.client_server]\nerasure = 0.4\n\
          [protocol]\nkind = 'sec-cogc'\nstragglers = 5\narithmetic = 'f64'\n{more}"
     );
     toml::from_str(&text).unwrap()
@@ -357,4 +452,109 @@ fn a_run_shows_its_running_epsilon_and_ends_within_its_budget() {
     let trusted = columns(config("[privacy.release]\nepsilon = 4.0\nby = 'server'\nagainst = 'observer'"));
     let names: Vec<&str> = trusted[0].iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["epsilon_observer"]);
+}
+
+/// 10⁵ replays of one round: every coordinate is one, in which client 1 sends +1 or −1 and the sum has noise of
+/// the standard deviation 1.5, so that μ = 4/3 between both. An observer who tests for +1 at the threshold of
+/// the likelihood ratio e^ε has TPR − e^ε FPR ≤ δ(ε) up to Hoeffding's deviation at α = 10⁻⁶, and nearly attains
+/// it; with half the noise the bound is broken.
+#[test]
+fn replays_keep_the_promised_curve_and_half_the_noise_does_not() {
+    const D: usize = 100_000;
+    let off = ((1e6f64).ln() / (2.0 * D as f64)).sqrt();
+    let gain = |text: &str, std: f64, epsilon: f64| {
+        let noise = DistributedNoise { norm: (D as f64).sqrt(), ..distributed(std, D, 0) };
+        let share = |sign: f32, seed: u64| -> f64 {
+            let mut scheme = protocol(text).build(M, Seed::new(seed)).unwrap();
+            scheme.add_noise(&noise).unwrap();
+            let mut all: Vec<Update> =
+                (0..M).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.0; D]) }).collect();
+            all[0].delta = Arc::new(vec![sign; D]);
+            let Decoded::Sum { sum, .. } = scheme.aggregate(1, &all, &Perfect, 1).unwrap().decoded else {
+                panic!("links never fail")
+            };
+            // The promise is of 1.5: log e^{2y/1.5²}.
+            let threshold = epsilon * 1.5 * 1.5 / 2.0;
+            sum.iter().filter(|y| **y > threshold).count() as f64 / D as f64
+        };
+        share(1.0, 1) - epsilon.exp() * share(-1.0, 2)
+    };
+    for text in ["kind = 'sec-cogc'\nstragglers = 2\narithmetic = 'f64'", FIELD[0].0, FIELD[3].0] {
+        for epsilon in [0.5, 1.0, 2.0] {
+            let (most, slack) = (ldp::delta(2.0 / 1.5, epsilon), off * (1.0 + epsilon.exp()));
+            // A scheme over survivors has at least so much noise.
+            let least = if text.contains("sec-agg") { 0.0 } else { most - slack };
+            let kept = gain(text, 1.5, epsilon);
+            assert!(kept <= most + slack && kept >= least, "{text}, {epsilon}: {kept} of {most}");
+            let broken = gain(text, 0.6, epsilon);
+            assert!(broken > most + slack, "{text}, {epsilon}: {broken} of {most}");
+        }
+    }
+}
+
+/// The loss of the last test.
+fn loss(config: Config) -> f64 {
+    let setting = Experiment::new(config).build().unwrap();
+    let run = setting.run(&setting.config().protocol).unwrap();
+    run.rounds().filter_map(|row| row.unwrap().test_loss).last().unwrap()
+}
+
+#[test]
+fn a_rotation_is_turned_back() {
+    let quiet = "[privacy.release]\nnoise_multiplier = 1e-4";
+    let field = |more: &str| {
+        let mut config = config(&format!("{quiet}\n{more}"));
+        config.protocol = protocol("kind = 'sec-cogc'\nstragglers = 2\narithmetic = 'field'");
+        config
+    };
+    let plain = loss(field(""));
+    let turned = loss(field("flatten = true"));
+    assert!((plain / turned - 1.0).abs() < 1e-3 && plain != turned, "{plain} {turned}");
+    let real = loss(config(&format!("{quiet}\nflatten = true")));
+    let silent = Config { privacy: Default::default(), ..config("") };
+    assert!((real / loss(silent) - 1.0).abs() < 1e-2, "{real}");
+}
+
+#[test]
+fn cohorts_that_are_drawn_hide_who_takes_part_from_the_observer() {
+    let of = |cohort: &str, release: &str| {
+        let text = format!("[cohort]\n{cohort}\n[privacy.release]\nnoise_multiplier = 2.0\n{release}");
+        let mut config = config(&text);
+        config.clients = 20;
+        config.protocol = protocol("kind = 'ideal'");
+        columns(config)
+    };
+    let last = |rows: &[Vec<(String, f64)>]| (rows[5][0].1, rows[5][1].1);
+    let whole = last(&of("", "adjacency = 'zero-out'"));
+    let poisson = last(&of("rate = 0.3\nleast = 1", "adjacency = 'zero-out'"));
+    assert!(poisson.1 < 0.7 * whole.1, "{poisson:?} {whole:?}");
+    let fixed = last(&of("sample = 6", ""));
+    let all = last(&of("", ""));
+    assert!(fixed.1 < 0.9 * all.1, "{fixed:?} {all:?}");
+    // Under zero-out a sample of fixed size has no bound of its own, and everybody pays for its own rounds.
+    let fixed = of("sample = 6", "adjacency = 'zero-out'");
+    assert!(last(&fixed).1 > poisson.1, "{fixed:?}");
+}
+
+#[test]
+fn a_run_without_a_clip_or_in_a_deployment_has_no_such_noise() {
+    let mut unclipped = config("[privacy.release]\nepsilon = 4.0");
+    unclipped.solver = toml::from_str("kind = 'sgd'").unwrap();
+    let line = |config: Config| {
+        let setting = Experiment::new(config).build().unwrap();
+        setting.run(&setting.config().protocol).err().unwrap().to_string()
+    };
+    assert_eq!(
+        line(unclipped),
+        "privacy.release: noise hides updates of a bounded norm only; set solver.clip_norm"
+    );
+    let mut remembered = config(
+        "[participation]\nkind = 'mifa'\n[privacy.release]\nepsilon = 4.0\nby = 'server'\nagainst = 'observer'",
+    );
+    remembered.protocol = protocol("kind = 'fedavg'");
+    assert_eq!(
+        line(remembered),
+        "privacy.release.by: the server remembers single updates, which its noise in the mean does not cover; take \"clients\", or \
+         participation.kind = \"none\""
+    );
 }

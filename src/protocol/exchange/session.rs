@@ -95,7 +95,7 @@ impl Setup {
     /// What an input is given, as its share of `noise`, of this law.
     fn share(&self, noise: &DistributedNoise, law: Law) -> Result<Added> {
         let summands = self.scheme.least_included.unwrap_or(self.clients);
-        let share = noise.share(summands).map(|std| Added { law, std, summands });
+        let share = noise.share(summands).map(|std| Added { law, std, summands, integers: None });
         share.ok_or_else(|| {
             let rule = format!(
                 "{} colluders may hold every share of a sum over {summands}; give fewer, or raise protocol.least_included",
@@ -436,8 +436,12 @@ where
         Protocol::<LinearForm>::phases(&self.protocol)
     }
 
+    fn share_of(&self, noise: &DistributedNoise) -> Result<Added> {
+        self.setup.share(noise, Law::Gaussian)
+    }
+
     fn add_noise(&mut self, noise: &DistributedNoise) -> Result<()> {
-        self.setup.noise = Some(self.setup.share(noise, Law::Gaussian)?);
+        self.setup.noise = Some(self.share_of(noise)?);
         Ok(())
     }
 

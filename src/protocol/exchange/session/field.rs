@@ -5,10 +5,12 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use super::super::quantised::{Quantised, lost};
+use super::super::released::Released;
 use super::super::singles::hidden;
 use super::super::{AUDITABLE, Aggregate, Aggregator, Scheme, Update, formal, over_field};
 use super::{Setup, Symbols};
 use crate::algebra::LinearForm;
+use crate::algebra::distributed::{Added, DistributedNoise};
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::Quantiser;
 use crate::coding::Code;
@@ -27,6 +29,8 @@ pub struct FieldSession<P, F> {
     pub quantiser: Quantiser,
     /// The rest.
     pub setup: Setup,
+    /// What clients add, if anything.
+    released: Option<Released>,
     field: PhantomData<fn() -> F>,
     /// Whether it has said that quantising loses much.
     warned: AtomicBool,
@@ -36,7 +40,8 @@ impl<P, F> FieldSession<P, F> {
     /// Puts a session together.
     #[must_use]
     pub fn new(protocol: P, quantiser: Quantiser, setup: Setup) -> Self {
-        Self { protocol, quantiser, setup, field: PhantomData, warned: AtomicBool::new(false) }
+        let warned = AtomicBool::new(false);
+        Self { protocol, quantiser, setup, released: None, field: PhantomData, warned }
     }
 }
 
@@ -45,6 +50,12 @@ where
     F: Prime,
     P: Protocol<F>,
 {
+    fn released(&self, noise: &DistributedNoise) -> Result<Released> {
+        let added = self.setup.share(noise, noise.discrete)?;
+        let inputs = self.setup.holders.as_ref().map_or(self.setup.clients, Vec::len);
+        Released::new(added, noise, self.quantiser.step(), inputs, F::MODULUS)
+    }
+
     fn play(
         &self,
         round: u64,
@@ -54,6 +65,18 @@ where
         singly: bool,
     ) -> Result<(Aggregate, Vec<Update>)> {
         let coins = self.setup.seed.child("quantise", round);
+        if let Some(released) = &self.released
+            && updates.iter().all(Update::is_finite)
+        {
+            let secret = self.setup.seed.child("release", round);
+            let each = updates.iter().enumerate();
+            let inputs: Vec<_> =
+                each.map(|(k, update)| released.input(update, secret.child("input", k as u64))).collect();
+            let input = |k: usize, _, part: Range<usize>| inputs[k].part(part);
+            let numbers = |sum: Vec<F>| released.real(&sum);
+            let symbols = Symbols { input, numbers, singly };
+            return self.setup.aggregate(&self.protocol, round, updates, links, attempts, &symbols);
+        }
         let input = |k, update, part: Range<usize>| Quantised {
             quantiser: self.quantiser,
             update,
@@ -122,6 +145,21 @@ where
 
     fn is_over_field(&self) -> bool {
         true
+    }
+
+    fn share_of(&self, noise: &DistributedNoise) -> Result<Added> {
+        Ok(self.released(noise)?.added())
+    }
+
+    fn add_noise(&mut self, noise: &DistributedNoise) -> Result<()> {
+        let released = self.released(noise)?;
+        self.setup.noise = Some(released.added());
+        self.released = Some(released);
+        Ok(())
+    }
+
+    fn added(&self) -> Option<Added> {
+        self.setup.noise
     }
 
     fn phases(&self) -> Vec<Phase> {
