@@ -282,10 +282,16 @@ impl Release {
             delta: self.config.delta,
             adjacency: self.config.adjacency,
             colluders: self.config.colluders,
-            noise_multiplier: self.std / (self.known.clip * self.known.weight),
+            noise_multiplier: self.noise_multiplier(),
             wraps: self.wraps,
             spent: if self.is_spent(ledger)? { self.config.budget } else { None },
         })
+    }
+
+    /// z: σ over the largest weighted norm.
+    #[must_use]
+    pub fn noise_multiplier(&self) -> f64 {
+        self.std / (self.known.clip * self.known.weight)
     }
 
     /// How long an update may be.

@@ -97,6 +97,12 @@ impl Run<'_> {
         &*self.aggregator
     }
 
+    /// The noise in its sums, if there is any.
+    #[must_use]
+    pub fn release(&self) -> Option<&Release> {
+        self.release.as_ref()
+    }
+
     /// Plays the configured number of rounds from the start; an error is the last item. [`Run::round`] plays
     /// them one by one and shows the state.
     pub fn rounds(&self) -> impl Iterator<Item = Result<Row>> + use<'_> {

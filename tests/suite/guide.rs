@@ -53,6 +53,11 @@ fn first_run() {
 }
 
 #[test]
+fn released() {
+    run("released", "sh");
+}
+
+#[test]
 fn other_schemes() {
     run("other-schemes", "sh");
 }
