@@ -1,6 +1,7 @@
 //! The verbs and flags of the `seccogc` program. Every failure prints one line and exits with code 2; a run
 //! that diverges is no failure of the program, it prints one line and exits with code 3.
 
+mod account;
 mod arguments;
 mod attack;
 mod audit;
@@ -99,6 +100,9 @@ enum Verb {
     /// Compute what every party, link and coalition can learn about a client's update
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Args),
+    /// Bound what many noisy releases tell together: (ε, δ) of a run, or the noise or rounds for a target
+    #[command(after_help = account::EXAMPLES)]
+    Account(account::Account),
     /// Measure accuracy, leakage and recovery error against the strength of the keys, with figures
     #[command(after_help = privacy::EXAMPLES)]
     Privacy(privacy::Args),
@@ -268,6 +272,7 @@ fn run(cli: Cli, crew: &dyn Crew) -> Result<u8> {
     }
     match cli.verb {
         Verb::Audit(args) => return audit::run(&args),
+        Verb::Account(args) => account::account(&args)?,
         Verb::Privacy(args) => privacy::run(&args)?,
         Verb::Attack(args) => attack::run(&args)?,
         Verb::Train(args) => train(&args, crew)?,

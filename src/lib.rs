@@ -6,6 +6,7 @@
 //! | aggregate vectors | [`protocol::ProtocolConfig::build`], then [`protocol::Aggregator::aggregate`] over [`network`] links |
 //! | train, with parts of your own | [`train::Experiment`] |
 //! | know who learns what | [`audits::Subject`] of a configuration, [`audit::audit`] of a scheme; [`privacy`] says what each number promises |
+//! | bound what many noisy releases tell | [`account::Accountant`] |
 //! | write a scheme | [`protocol::Protocol`], and [`conformance`] to check it |
 //! | read what runs left behind | [`record`], [`report`] |
 //! | use a trained model | [`inference::TrainedModel`] |

@@ -7,7 +7,8 @@ use super::step::{Adjacency, Step};
 use crate::error::{Error, Result};
 use crate::privacy::ldp;
 
-/// Most distinct sampled steps that go through privacy-loss distributions; with more of them Rényi divergences are left.
+/// Most distinct sampled steps that go through privacy-loss distributions; with more of them Rényi
+/// divergences are left.
 const DISTINCT: usize = 64;
 
 /// Upper bounds on one number, ε or δ, by each path that applies.
@@ -59,8 +60,22 @@ pub struct Accountant {
     renyi: Vec<f64>,
     /// Those of the latest step, which is often the next one too.
     latest: Option<(Step, Vec<f64>)>,
-    /// The latest answer for a number after every round, and what it was for.
-    told: Option<(f64, f64)>,
+    /// The latest number after a round.
+    told: Option<Told>,
+}
+
+/// An answer, and what it was for.
+#[derive(Clone, Debug)]
+struct Told {
+    delta: f64,
+    steps: Vec<(Sampled, u64)>,
+    epsilon: f64,
+}
+
+/// A number of times, upwards to nine binary digits.
+fn rounded_up(times: u64) -> u64 {
+    let unit = 1u64 << times.max(1).ilog2().saturating_sub(9);
+    times.div_ceil(unit).saturating_mul(unit)
 }
 
 impl Accountant {
@@ -104,7 +119,6 @@ impl Accountant {
         {
             return Ok(());
         }
-        self.told = None;
         let divergences = match self.latest.take() {
             Some((latest, divergences)) if latest == *step => divergences,
             _ => rdp::curve(step),
@@ -150,9 +164,13 @@ impl Accountant {
         if delta == 0.0 {
             return Ok(Bounds::exact(f64::INFINITY));
         }
-        let gaussian = self.whole.map(|square| ldp::epsilon(square.sqrt(), delta));
         let composed = self.steps().and_then(|steps| pld::epsilon(&steps, self.sides(), delta, precision));
-        Ok(Bounds { gaussian, composed, renyi: rdp::epsilon(&self.renyi, delta) })
+        Ok(self.bounds(composed, delta))
+    }
+
+    fn bounds(&self, composed: Option<Composed>, delta: f64) -> Bounds {
+        let gaussian = self.whole.map(|square| ldp::epsilon(square.sqrt(), delta));
+        Bounds { gaussian, composed, renyi: rdp::epsilon(&self.renyi, delta) }
     }
 
     /// Bounds on δ for this ε.
@@ -172,20 +190,25 @@ impl Accountant {
         Ok(Bounds { gaussian, composed, renyi: rdp::delta(&self.renyi, epsilon) })
     }
 
-    /// The least bound on ε, as it is asked for after every round: cheaper, remembered until something is added, and above
-    /// [`Accountant::epsilon`] by some parts in ten thousand at most.
+    /// The least bound on ε, as it is asked for after every round: above that of [`Accountant::epsilon`] by
+    /// half a hundredth at most, and far cheaper. Long runs are counted up to nine binary digits, so that
+    /// many rounds share an answer.
     ///
     /// # Errors
     /// As [`Accountant::epsilon`].
     pub fn running(&mut self, delta: f64) -> Result<f64> {
-        match self.told {
-            Some((asked, epsilon)) if asked == delta => Ok(epsilon),
-            _ => {
-                let epsilon = self.epsilon_with(delta, Precision::Coarse)?.least();
-                self.told = Some((delta, epsilon));
-                Ok(epsilon)
-            }
+        let Some(mut steps) = self.steps().filter(|_| delta > 0.0) else {
+            return Ok(self.epsilon_with(delta, Precision::Coarse)?.least());
+        };
+        check_delta(delta)?;
+        steps.iter_mut().for_each(|(_, times)| *times = rounded_up(*times));
+        if let Some(told) = self.told.as_ref().filter(|told| told.delta == delta && told.steps == steps) {
+            return Ok(told.epsilon);
         }
+        let composed = pld::epsilon(&steps, self.sides(), delta, Precision::Coarse);
+        let epsilon = self.bounds(composed, delta).least();
+        self.told = Some(Told { delta, steps, epsilon });
+        Ok(epsilon)
     }
 
     /// Whether nothing was told.
@@ -243,8 +266,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// More rounds, a higher rate or less noise tell more; all paths are upper bounds, and the transform is never above Rényi's by more
-        /// than its error.
+        /// More rounds, a higher rate or less noise tell more; all paths are upper bounds, and the
+        /// transform is never above Rényi's by more than its error.
         #[test]
         fn more_is_more(
             multiplier in 0.3f64..5.0, rate in 1e-4f64..1.0, times in 1u64..3000, log in 2.0f64..12.0, which in 0usize..3,
@@ -258,7 +281,7 @@ mod tests {
             prop_assert!(composed.value - composed.error <= bounds.gaussian.unwrap(), "{bounds:?}");
             prop_assert!(least.is_finite() && least >= 0.0);
             // The steps of a lattice are not monotone to the last digit.
-            let more = least * (1.0 + 2e-3) + 1e-9;
+            let more = least * (1.0 + 5e-3) + 1e-9;
             prop_assert!(epsilon(&step, times / 2, delta) <= more);
             prop_assert!(epsilon(&poisson(multiplier, rate / 1.1, adjacency), times, delta) <= more);
             prop_assert!(epsilon(&poisson(multiplier * 1.1, rate, adjacency), times, delta) <= more);
@@ -270,7 +293,7 @@ mod tests {
         fn running_is_close(multiplier in 0.5f64..3.0, rate in 1e-3f64..0.5, times in 1u64..2000) {
             let mut accountant = after(&poisson(multiplier, rate, Adjacency::AddOrRemove), times);
             let (fine, running) = (accountant.epsilon(1e-5).unwrap().least(), accountant.running(1e-5).unwrap());
-            prop_assert!(running >= fine * (1.0 - 1e-6) && running <= fine * (1.0 + 2e-3) + 1e-9, "{fine} {running}");
+            prop_assert!(running >= fine * (1.0 - 1e-6) && running <= fine * (1.0 + 5e-3) + 1e-9, "{fine} {running}");
         }
     }
 
@@ -368,6 +391,26 @@ mod tests {
             .epsilon(1e-5)
             .unwrap();
         assert!(with.renyi.0 >= like.renyi.0 && with.renyi.0 < like.renyi.0 * 1.05, "{with:?} {like:?}");
+    }
+
+    /// A number after every round never falls, and is that of a fresh accountant.
+    #[test]
+    fn a_running_number_grows() {
+        let step = poisson(1.0, 0.02, Adjacency::ReplaceOne);
+        let mut accountant = Accountant::new(Adjacency::ReplaceOne);
+        let mut last = 0.0;
+        for round in 1..=1500 {
+            accountant.add(&step, 1).unwrap();
+            let epsilon = accountant.running(1e-5).unwrap();
+            assert!(epsilon >= last * (1.0 - 1e-3), "{round}: {epsilon} after {last}");
+            last = epsilon;
+        }
+        assert_eq!(last, self::epsilon(&step, 1500, 1e-5));
+        assert!(last >= after(&step, 1500).epsilon(1e-5).unwrap().least());
+        assert_eq!(
+            [1, 511, 512, 1023, 1024, 1025, u64::MAX].map(rounded_up),
+            [1, 511, 512, 1023, 1024, 1026, u64::MAX]
+        );
     }
 
     #[test]

@@ -11,8 +11,8 @@ const MOST: f64 = 1e12;
 const ROUGH: f64 = 1e-4;
 const CLOSE: f64 = 5e-7;
 
-/// The least noise multiplier z with ε(z) ≤ `epsilon` at `delta`, from above to relative 10⁻⁶; 1/1024 where less would do.
-/// `releases` accounts for all releases with a given z, and tells less the larger z is.
+/// The least noise multiplier z with ε(z) ≤ `epsilon` at `delta`, from above to relative 10⁻⁶; 1/1024 where
+/// less would do. `releases` accounts for all releases with a given z, and tells less the larger z is.
 ///
 /// # Errors
 /// A target that no noise meets; those of `releases`.
@@ -74,8 +74,8 @@ struct Bracket {
 }
 
 impl Bracket {
-    /// Narrows it to this relative width: by chords, of which the side that stays counts for less and less (Illinois), and by
-    /// halves where those are slow.
+    /// Narrows it to this relative width: by chords, of which the side that stays counts for less and less
+    /// (Illinois), and by halves where those are slow.
     fn close(&mut self, width: f64, f: impl Fn(f64) -> Result<f64>) -> Result<()> {
         let (mut low, mut high) = (self.low.1, self.high.1);
         for round in 0.. {
@@ -101,16 +101,20 @@ impl Bracket {
     }
 }
 
-/// The largest number of rounds, up to `most`, with ε ≤ `epsilon` at `delta`; `releases` accounts for so many of them.
+/// The largest number of rounds, up to `most`, with ε ≤ `epsilon` at `delta`; `releases` accounts for so
+/// many of them.
 ///
 /// # Errors
-/// Those of `releases`.
+/// An ε that is not at least 0; those of `releases`.
 pub fn most_rounds(
     epsilon: f64,
     delta: f64,
     most: u64,
     releases: impl Fn(u64) -> Result<Accountant>,
 ) -> Result<u64> {
+    if epsilon.is_nan() || epsilon < 0.0 {
+        return Err(Error::config("epsilon", format!("{epsilon} is not at least 0")));
+    }
     let fits = |rounds: u64, precision| -> Result<bool> {
         Ok(releases(rounds)?.epsilon_with(delta, precision)?.least() <= epsilon)
     };

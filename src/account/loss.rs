@@ -1,8 +1,10 @@
-//! The privacy loss of a sampled Gaussian step: as a cloud of points, to plan with, and on a lattice, to compose.
+//! The privacy loss of a sampled Gaussian step: as a cloud of points, to plan with, and on a lattice, to
+//! compose.
 //!
-//! With noise of deviation 1 let Q = N(0, 1), P = (1 − q) N(0, 1) + q N(μ, 1) and y(t) = ln P(t)/Q(t) = ln(1 − q + q e^{μt − μ²/2}), which
-//! grows with t. A pair of distributions *dominates* a step if no test tells two neighbours apart better than the pair; then so do the
-//! pairs' products for many steps (Zhu, Dong & Wang 2022). The loss of a pair (A, B) is ln A(t)/B(t) for t ~ A.
+//! With noise of deviation 1 let Q = N(0, 1), P = (1 − q) N(0, 1) + q N(μ, 1) and y(t) = ln P(t)/Q(t) =
+//! ln(1 − q + q e^{μt − μ²/2}), which grows with t. A pair of distributions *dominates* a step if no test
+//! tells two neighbours apart better than the pair; then so do the pairs' products for many steps (Zhu,
+//! Dong & Wang 2022). The loss of a pair (A, B) is ln A(t)/B(t) for t ~ A.
 //!
 //! | [`Side`] | pair | dominates, at rate q |
 //! |---|---|---|
@@ -10,13 +12,15 @@
 //! | `Added` | (Q, P) | the same the other way round |
 //! | `Replaced` | see below | both ways, replace-one, samples of fixed size or Poisson |
 //!
-//! **Replaced.** Let ν₁, ν₁' be the outputs given that the client is drawn, with one update and the other, and ν₀ that given that it is not.
-//! Then H_α((1−q)ν₀ + qν₁ ‖ (1−q)ν₀ + qν₁') = q H_α'(ν₁ ‖ (1−β)ν₀ + βν₁') for α ≥ 1, with α' = 1 + (α−1)/q and β = α/α' (Balle, Barthe &
-//! Gaboardi 2018, theorem 2), and at most q times the larger of H_α'(ν₁‖ν₀) and H_α'(ν₁‖ν₁'). Both pairs are within the reach μ of one update
-//! in place of another: for a cohort of fixed size, ν₀ is ν₁ with a client that was not drawn in the place of ours. So the step is bounded by q
-//! H_α'(N(μ)‖N(0)) = H_α(P‖Q) for α ≥ 1, in both directions, and by symmetry by 1 − α + α H_{1/α}(P‖Q) below. This curve is that of a pair: its
-//! losses above 0 are those of (P, Q), those below 0 are those of (Q, P), both from t > μ/2, and the rest of the mass, (1−q)(2Φ(μ/2) − 1),
-//! has loss 0.
+//! **Replaced.** Let ν₁, ν₁' be the outputs given that the client is drawn, with one update and the other,
+//! and ν₀ that given that it is not. Then H_α((1−q)ν₀ + qν₁ ‖ (1−q)ν₀ + qν₁') = q H_α'(ν₁ ‖ (1−β)ν₀ + βν₁')
+//! for α ≥ 1, with α' = 1 + (α−1)/q and β = α/α' (Balle, Barthe & Gaboardi 2018, theorem 2), and at most q
+//! times the larger of H_α'(ν₁‖ν₀) and H_α'(ν₁‖ν₁'). Both pairs are within the reach μ of one update in
+//! place of another: for a cohort of fixed size, ν₀ is ν₁ with a client that was not drawn in the place of
+//! ours. So the step is bounded by q H_α'(N(μ)‖N(0)) = H_α(P‖Q) for α ≥ 1, in both directions, and by
+//! symmetry by 1 − α + α H_{1/α}(P‖Q) below. This curve is that of a pair: its losses above 0 are those of
+//! (P, Q), those below 0 are those of (Q, P), both from t > μ/2, and the rest of the mass, (1−q)(2Φ(μ/2) −
+//! 1), has loss 0.
 
 use std::f64::consts::PI;
 
@@ -159,7 +163,8 @@ impl Cloud {
         Self(points)
     }
 
-    /// The highest loss to which all that is below may be moved: with at most this part of the mass that is tilted by e^{θY}.
+    /// The highest loss to which all that is below may be moved: with at most this part of the mass that is
+    /// tilted by e^{θY}.
     pub(super) fn floor(&self, theta: f64, part: f64) -> f64 {
         let log = self.cumulants(theta)[0];
         let mut points = self.0.clone();
@@ -204,9 +209,10 @@ impl Lattice {
         ranges.map(|(low, high)| (step.loss(high) - step.loss(low)).max(0.0)).sum()
     }
 
-    /// The loss, moved to the multiples of `width`: every point to its two neighbours, so that its mass and E e^{−Y} stay ("connect the
-    /// dots", Doroshenko et al. 2022), which lets nobody tell the pair apart worse. What is below `floor` counts as that, and what is more
-    /// than `tail` deviations from a centre as infinite.
+    /// The loss, moved to the multiples of `width`: every point to its two neighbours, so that its mass and
+    /// E e^{−Y} stay ("connect the dots", Doroshenko et al. 2022), which lets nobody tell the pair apart
+    /// worse. What is below `floor` counts as that, and what is more than `tail` deviations from a centre
+    /// as infinite.
     pub(super) fn of(step: Sampled, side: Side, width: f64, tail: f64, floor: f64) -> Self {
         let still = step.still(side);
         let mut runs = if still > 0.0 { vec![(0, vec![still])] } else { Vec::new() };

@@ -1,17 +1,19 @@
 //! Privacy-loss distributions, composed by Fourier transform: an upper bound on ε or δ, with its error.
 //!
-//! The loss of many steps is the sum of theirs, S, and δ(ε) = E (1 − e^{ε−S})₊ (Sommer, Meiser & Mohammadi 2019; Koskela, Jälkö & Honkela
-//! 2020). What is computed differs from that by four errors, all of which are on the side of a larger δ:
+//! The loss of many steps is the sum of theirs, S, and δ(ε) = E (1 − e^{ε−S})₊ (Sommer, Meiser & Mohammadi
+//! 2019; Koskela, Jälkö & Honkela 2020). What is computed differs from that by four errors, all of which
+//! are on the side of a larger δ:
 //!
-//! - **Lattice.** Losses are moved to the multiples of a width h, so that E e^{−Y} stays ([`super::loss`]): the pair is told apart better.
-//!   Sums move up by more than E = Th²/8 + h √(T ln(1/η)/2) with probability at most η only (Hoeffding; as Gopi, Lee & Wutschitz 2021). That is
-//!   the error that is stated.
+//! - **Lattice.** Losses are moved to the multiples of a width h, so that E e^{−Y} stays (`account/loss.rs`):
+//!   the pair is told apart better. Sums move up by more than E = Th²/8 + h √(T ln(1/η)/2) with probability
+//!   at most η only (Hoeffding; as Gopi, Lee & Wutschitz 2021). That is the error that is stated.
 //! - **Tails.** Noise beyond some deviations, as rare as δ/10⁷ over all steps, counts as infinite loss.
-//! - **Wrap-around.** The transform adds up sums that are n places apart. Each place then holds too much, and what lies above the
-//!   window is added by Chernoff's bound.
-//! - **Rounding.** The transform of masses f errs by at most η_n ‖f‖₂ in ℓ₂ (Higham 2002, theorem 24.2), and powers pass that on. So that it is
-//!   small *relative to δ*, however small that is, masses are tilted first: by e^{θY}, with the θ for which the tilted sum lies around
-//!   ε (the saddle point). The tilt is taken back afterwards.
+//! - **Wrap-around.** The transform adds up sums that are n places apart. Each place then holds too much,
+//!   and what lies above the window is added by Chernoff's bound.
+//! - **Rounding.** The transform of masses f errs by at most η_n ‖f‖₂ in ℓ₂ (Higham 2002, theorem 24.2),
+//!   and powers pass that on. So that it is small *relative to δ*, however small that is, masses are tilted
+//!   first: by e^{θY}, with the θ for which the tilted sum lies around ε (the saddle point). The tilt is
+//!   taken back afterwards.
 
 use std::f64::consts::PI;
 use std::sync::Arc;
@@ -26,8 +28,8 @@ use super::loss::{Cloud, Lattice, Sampled, Side};
 pub struct Composed {
     /// The upper bound.
     pub value: f64,
-    /// Of ε: for a δ smaller by at most two parts in a thousand the pair of distributions has an ε of at least `value − error`. Of δ: the same
-    /// for δ at an ε smaller by `error`.
+    /// Of ε: for a δ smaller by at most two parts in a thousand the pair of distributions has an ε of at
+    /// least `value − error`. Of δ: the same for δ at an ε smaller by `error`.
     pub error: f64,
 }
 
@@ -36,7 +38,7 @@ pub struct Composed {
 pub(super) enum Precision {
     /// A stated error of a thousandth of ε, and at most 2²¹ places.
     Fine,
-    /// For a number after every round: four hundredths, and at most 2¹⁷ places. What it is really off is some
+    /// For a number after every round: two hundredths, and at most 2¹⁷ places. What it is really off is some
     /// hundred times less.
     Coarse,
 }
@@ -45,7 +47,7 @@ impl Precision {
     fn limits(self) -> (f64, usize) {
         match self {
             Self::Fine => (1e-3, 1 << 21),
-            Self::Coarse => (4e-2, 1 << 17),
+            Self::Coarse => (2e-2, 1 << 17),
         }
     }
 }
@@ -88,16 +90,16 @@ pub(super) fn delta(steps: &Steps, sides: &[Side], epsilon: f64, precision: Prec
 }
 
 fn worst(steps: &Steps, sides: &[Side], target: Target, precision: Precision) -> Option<Composed> {
-    let is_small = matches!(target, Target::Delta(delta) if delta < LEAST_DELTA);
-    if is_small || steps.iter().any(|(step, _)| step.mu > MOST_MU) {
-        return None;
-    }
     let mut worst = Composed { value: 0.0, error: 0.0 };
     // Whoever is never drawn tells nothing.
     let seldom =
         -steps.iter().map(|&(step, times)| times as f64 * (-step.rate).ln_1p()).sum::<f64>().exp_m1();
     if matches!(target, Target::Delta(delta) if delta >= seldom) {
         return Some(worst);
+    }
+    let is_small = matches!(target, Target::Delta(delta) if delta < LEAST_DELTA);
+    if is_small || steps.iter().any(|(step, _)| step.mu > MOST_MU) {
+        return None;
     }
     for &side in sides {
         let ceiling: f64 = steps.iter().map(|&(step, times)| times as f64 * step.ceiling(side)).sum();
@@ -238,7 +240,7 @@ impl Plan {
         let tilts = [0.5, 1.0, 2.0, 4.0, 7.0, 12.0].map(|tilt| (tilt / deviation).min(0.5 / width));
         let (high, above) = tilts.map(|t| (reach(t), t)).into_iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
         let low = tilts.map(|t| reach(-t)).into_iter().fold(f64::NEG_INFINITY, f64::max);
-        if !(high > low) {
+        if high.is_nan() || low.is_nan() || high <= low {
             return None;
         }
         let width = width.max((high - low) / most as f64 * 1.01);
@@ -284,7 +286,8 @@ impl Plan {
         let beyond = infinite + above.exp();
         let loose = |scale: f64, delta: f64| slack * (delta + scale * spread) + beyond;
 
-        // From above: `delta` is Σ_{S ≥ k} (1 − e^{k−S}) m_S, `weight` the same sum of e^{k−S} m_S, in units of the cell.
+        // From above: `delta` is Σ_{S ≥ k} (1 − e^{k−S}) m_S, `weight` the same sum of e^{k−S} m_S, in
+        // units of the cell.
         let (mut delta, mut weight) = (0.0, 0.0);
         let fall = (-self.width).exp();
         let rise = -(-self.width).exp_m1();
@@ -292,7 +295,8 @@ impl Plan {
         let mut lower = scale(self.first + n as i64 - 1);
         for k in (self.first..self.first + n as i64).rev() {
             let s = k as f64 * self.width;
-            // Below s, by x < width, δ is `delta` + (1 − e^{−x}) `weight`, and the transform errs by its scale one place further down.
+            // Below s, by x < width, δ is `delta` + (1 − e^{−x}) `weight`, and the transform errs by its
+            // scale one place further down.
             let here = std::mem::replace(&mut lower, scale(k - 1));
             delta += rise * weight;
             weight = fall * weight + tilted[k.rem_euclid(n as i64) as usize] * here;
@@ -365,130 +369,4 @@ fn power(z: Complex<f64>, mut times: u64) -> Complex<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::privacy::ldp;
-
-    const SIDES: [Side; 3] = [Side::Removed, Side::Added, Side::Replaced];
-
-    /// δ(ε) of one sampled step, ε ≥ 0: q δ(ln(1 + (e^ε − 1)/q)) of the Gaussian where a client is removed or replaced, and by symmetry
-    /// 1 − e^ε + e^ε δ(−ε) of that where one is added.
-    fn profile(step: Sampled, side: Side, epsilon: f64) -> f64 {
-        let (q, mu) = (step.rate, step.mu);
-        match side {
-            Side::Removed | Side::Replaced => q * ldp::delta(mu, (epsilon.exp_m1() / q).ln_1p()),
-            // P(y ≥ ε) for P = N(0, 1) where the loss is −ln(1 − q + q e^{μt − μ²/2}).
-            Side::Added if epsilon >= step.ceiling(side) => 0.0,
-            Side::Added => {
-                let inner = ((-epsilon).exp_m1() / q).ln_1p();
-                let odds = epsilon.exp() * q;
-                // 1 − e^ε (1 − q) − e^ε q e^{inner} vanishes there, so that (1 − e^ε(1−q)) Φ(s) − e^ε q Φ(s − μ).
-                let s = inner / mu + mu / 2.0;
-                (1.0 - epsilon.exp() * (1.0 - q)) * phi(s) - odds * phi(s - mu)
-            }
-        }
-    }
-
-    /// Φ, by what the Gaussian curve says of far ε: δ_μ(0) = 2Φ(μ/2) − 1.
-    fn phi(x: f64) -> f64 {
-        let half = ldp::delta(2.0 * x.abs(), 0.0) / 2.0;
-        0.5 + half.copysign(x)
-    }
-
-    #[test]
-    fn one_step_is_its_own_curve() {
-        for step in
-            [Sampled { rate: 0.3, mu: 1.0 }, Sampled { rate: 0.01, mu: 2.0 }, Sampled { rate: 0.9, mu: 0.2 }]
-        {
-            for side in SIDES {
-                for epsilon in [1e-3, 0.01, 0.1, 0.3] {
-                    let want = profile(step, side, epsilon);
-                    if want < 1e-12 {
-                        continue;
-                    }
-                    let found = delta(&[(step, 1)], &[side], epsilon, Precision::Fine).unwrap();
-                    let below = profile(step, side, (epsilon - found.error).max(0.0));
-                    assert!(
-                        found.value >= want && found.value <= below.max(want * 1.002),
-                        "{step:?} {side:?} {epsilon}: {found:?}, {want}"
-                    );
-                    let back = super::epsilon(&[(step, 1)], &[side], want, Precision::Fine).unwrap();
-                    assert!(
-                        back.value >= epsilon && back.value < (epsilon * 1.01).min(epsilon + back.error),
-                        "{step:?} {side:?} {epsilon}: {back:?}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// Without sampling the sum is known: √T μ.
-    #[test]
-    fn gaussians_compose_to_a_gaussian() {
-        for (mu, times) in [(1.0, 1), (0.1, 1000), (0.01, 100_000), (3.0, 40), (1e-4, 10)] {
-            for delta in [0.3, 1e-5, 1e-12, 1e-100, 1e-299] {
-                let step = Sampled { rate: 1.0, mu };
-                let exact = ldp::epsilon(mu * (times as f64).sqrt(), delta);
-                let at = format!("{mu} {times} {delta}");
-                for precision in [Precision::Fine, Precision::Coarse] {
-                    let found = epsilon(&[(step, times)], &[Side::Removed], delta, precision).expect(&at);
-                    assert!(found.value >= exact * (1.0 - 1e-12), "{at}: {found:?} for {exact}");
-                    assert!(found.value <= exact + found.error, "{at}: {found:?} for {exact}");
-                    let close = if precision == Precision::Fine { 1e-5 } else { 1e-3 };
-                    assert!(found.value <= exact + close * exact.max(mu), "{at}: {found:?} for {exact}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn different_steps_compose() {
-        let steps = [(0.3, 20), (1.5, 2), (0.01, 500), (0.7, 1)]
-            .map(|(mu, times)| (Sampled { rate: 1.0, mu }, times));
-        let total = steps.iter().map(|(step, times)| *times as f64 * step.mu * step.mu).sum::<f64>().sqrt();
-        for delta in [1e-3, 1e-10] {
-            let exact = ldp::epsilon(total, delta);
-            let found = epsilon(&steps, &[Side::Removed], delta, Precision::Fine).unwrap();
-            assert!(found.value >= exact && found.value <= exact * 1.00001, "{found:?} for {exact}");
-            let back = super::delta(&steps, &[Side::Removed], exact, Precision::Fine).unwrap();
-            assert!(back.value >= delta && back.value <= delta * 1.001, "{back:?} for {delta}");
-        }
-    }
-
-    /// Against sums that are added up one by one: no transform, no tilt.
-    #[test]
-    fn the_transform_is_a_convolution() {
-        let steps = [(Sampled { rate: 0.2, mu: 1.2 }, 3), (Sampled { rate: 0.6, mu: 0.5 }, 2)];
-        let (width, tail) = (0.02, 9.0);
-        for side in SIDES {
-            let mut sum = std::collections::BTreeMap::from([(0i64, 1.0f64)]);
-            for (step, times) in steps {
-                let lattice = Lattice::of(step, side, width, tail, f64::NEG_INFINITY);
-                let mut own = std::collections::BTreeMap::<i64, f64>::new();
-                lattice.each(|k, mass| *own.entry(k).or_default() += mass);
-                for _ in 0..times {
-                    let mut next = std::collections::BTreeMap::<i64, f64>::new();
-                    for (a, p) in sum.iter().filter(|(_, p)| **p > 1e-18) {
-                        own.iter().for_each(|(b, q)| *next.entry(a + b).or_default() += p * q);
-                    }
-                    sum = next;
-                }
-            }
-            for epsilon in [0.1, 0.5, 1.0] {
-                let losses = sum.iter().map(|(k, p)| (*k as f64 * width, p));
-                let naive: f64 = losses.map(|(s, p)| p * (1.0 - (epsilon - s).exp()).max(0.0)).sum();
-                let found = delta(&steps, &[side], epsilon, Precision::Fine).unwrap();
-                // The naive lattice is coarser: it is above, by about 5 h²/6 of variance.
-                assert!(found.value <= naive * (1.0 + 1e-9) + 1e-15, "{side:?} {epsilon}: {found:?} {naive}");
-                assert!(found.value >= naive * 0.99, "{side:?} {epsilon}: {found:?} {naive}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_computed_is_none() {
-        let step = |mu| [(Sampled { rate: 0.1, mu }, 10)];
-        assert_eq!(epsilon(&step(1.0), &SIDES, 1e-305, Precision::Fine), None);
-        assert_eq!(epsilon(&step(1e7), &SIDES, 1e-5, Precision::Fine), None);
-    }
-}
+mod tests;

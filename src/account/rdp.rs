@@ -1,17 +1,17 @@
-//! Rényi differential privacy (Mironov 2017): at every order a a bound R(a) on the Rényi divergence between the outputs for
-//! neighbours, which adds up over steps.
+//! Rényi differential privacy (Mironov 2017): at every order a a bound R(a) on the Rényi divergence between
+//! the outputs for neighbours, which adds up over steps.
 //!
 //! | step | R(a) | source |
 //! |---|---|---|
 //! | Gaussian | a μ²/2 | Mironov 2017, proposition 7 |
 //! | the same, Poisson, add-or-remove or zero-out | ln A_a/(a−1), A_a = E_{t ~ N(0, 1)} (1 − q + q e^{μt − μ²/2})^a | Mironov, Talwar & Zhang 2019, section 3 |
-//! | any, fixed size (or Poisson), replace-one | [`replaced`], integers | Wang, Balle & Kasiviswanathan 2019, theorem 9 |
-//! | any other, Poisson, add-or-remove or zero-out | [`thinned`], integers | Zhu & Wang 2019, theorem 5 |
-//! | Skellam | [`skellam`], integers | Agarwal, Kairouz & Liu 2021, theorem 3.5 |
-//! | discrete Gaussians | [`discrete_gaussians`] | Kairouz, Liu & Steinke 2021, proposition 14 |
+//! | any, fixed size (or Poisson), replace-one | by ternary divergences, at integers | Wang, Balle & Kasiviswanathan 2019, theorem 9 |
+//! | any other, Poisson, add-or-remove or zero-out | by powers of the rate, at integers | Zhu & Wang 2019, theorem 5 |
+//! | Skellam | aΔ₂²/(2v) + min(((2a−1)Δ₂² + 6Δ₁)/(4v²), 3Δ₁/(2v)), at integers | Agarwal, Kairouz & Liu 2021, section 3 |
+//! | discrete Gaussians | least of three, with τ for the distance of their sum from one | Kairouz, Liu & Steinke 2021, proposition 14 |
 //!
-//! Sampling tells never more than none, so that the lesser of both bounds counts at every order. To (ε, δ) leads Canonne, Kamath &
-//! Steinke 2020, proposition 12 (as Asoodeh et al. 2020):
+//! Sampling tells never more than none, so that the lesser of both bounds counts at every order. To (ε, δ)
+//! leads Canonne, Kamath & Steinke 2020, proposition 12 (as Asoodeh et al. 2020):
 //!
 //! ```text
 //! ε = R(a) + ln(1 − 1/a) + (ln 1/δ − ln a)/(a − 1)
@@ -67,7 +67,8 @@ fn unsampled(noise: Noise, adjacency: Adjacency, a: f64) -> f64 {
     }
 }
 
-/// Skellam noise, for integers a: aΔ₂²/(2v) + min(((2a−1)Δ₂² + 6Δ₁)/(4v²), 3Δ₁/(2v)), with both norms times `reach`.
+/// Skellam noise, for integers a: aΔ₂²/(2v) + min(((2a−1)Δ₂² + 6Δ₁)/(4v²), 3Δ₁/(2v)), with both norms times
+/// `reach`.
 fn skellam(sum: &Integers, reach: f64, a: f64) -> f64 {
     if a.fract() > 0.0 {
         return f64::INFINITY;
@@ -77,8 +78,8 @@ fn skellam(sum: &Integers, reach: f64, a: f64) -> f64 {
     a * square / (2.0 * v) + first.min(3.0 * l1 / (2.0 * v))
 }
 
-/// A sum of n discrete Gaussians, which is almost one: with τ of [`distance`], the least of aΔ₂²/(2v) + τd, (a/2)(Δ₂²/v + 2τΔ₁/√v + τ²d)
-/// and (a/2)(Δ₂/√v + τ√d)².
+/// A sum of n discrete Gaussians, which is almost one: with τ of [`distance`], the least of aΔ₂²/(2v) + τd,
+/// (a/2)(Δ₂²/v + 2τΔ₁/√v + τ²d) and (a/2)(Δ₂/√v + τ√d)².
 fn discrete_gaussians(sum: &Integers, reach: f64, a: f64) -> f64 {
     let (std, d) = (sum.variance.sqrt(), sum.dimension as f64);
     let (l2, l1, tau) = (reach * sum.l2 / std, reach * sum.l1 / std, distance(sum));
@@ -109,12 +110,13 @@ fn sampled_gaussian(q: f64, mu: f64, a: f64) -> f64 {
     log.max(0.0) / (a - 1.0)
 }
 
-/// ln A_a by the trapezoid rule, which for a function without singularities within π/μ of the real line is exact to rounding.
+/// ln A_a by the trapezoid rule, which for a function without singularities within π/μ of the real line is
+/// exact to rounding.
 fn by_quadrature(q: f64, mu: f64, a: f64) -> f64 {
     const REACH: f64 = 12.0;
     let width = (0.5 / mu).min(0.125);
     let points = ((a * mu + 2.0 * REACH) / width).ceil();
-    if !(points < 1e7) {
+    if points.is_nan() || points >= 1e7 {
         return f64::INFINITY;
     }
     let mut total = LogSum::default();
@@ -149,11 +151,11 @@ pub(super) fn exponent(q: f64, y: f64) -> f64 {
     if change > -0.5 { change.ln_1p() } else { ((y.exp() - (1.0 - q)) / q).ln() }
 }
 
-/// Samples of fixed size under replace-one, at rate γ and integer order a ≥ 2: ln(1 + γ² C(a,2) min(4(e^{R(2)} − 1), 2e^{R(2)}) + Σ_{j=3}^a
-/// 2γ^j C(a,j) e^{(j−1)R(j)})/(a−1).
+/// Samples of fixed size under replace-one, at rate γ and integer order a ≥ 2: ln(1 + γ² C(a,2)
+/// min(4(e^{R(2)} − 1), 2e^{R(2)}) + Σ_{j=3}^a 2γ^j C(a,j) e^{(j−1)R(j)})/(a−1).
 ///
-/// The proof bounds E|P − P'|^j/Q^{j−1} for three neighbours, among whom the difference of the two outputs is γ times that of two.
-/// That holds where every client is drawn independently, too.
+/// The proof bounds E|P − P'|^j/Q^{j−1} for three neighbours, among whom the difference of the two outputs
+/// is γ times that of two. That holds where every client is drawn independently, too.
 fn replaced(q: f64, a: u32, r: impl Fn(f64) -> f64) -> f64 {
     let mut total = LogSum::default();
     total.add(0.0);
@@ -170,8 +172,9 @@ fn replaced(q: f64, a: u32, r: impl Fn(f64) -> f64) -> f64 {
     total.total() / f64::from(a - 1)
 }
 
-/// Poisson sampling where one client more is told from one less, at rate q and integer order a ≥ 2: ln((1−q)^{a−1}(aq − q + 1) + C(a,2)
-/// q²(1−q)^{a−2} e^{R(2)} + 3 Σ_{j=3}^a C(a,j)(1−q)^{a−j} q^j e^{(j−1)R(j)})/(a−1).
+/// Poisson sampling where one client more is told from one less, at rate q and integer order a ≥ 2:
+/// ln((1−q)^{a−1}(aq − q + 1) + C(a,2) q²(1−q)^{a−2} e^{R(2)} + 3 Σ_{j=3}^a C(a,j)(1−q)^{a−j} q^j
+/// e^{(j−1)R(j)})/(a−1).
 fn thinned(q: f64, a: u32, r: impl Fn(f64) -> f64) -> f64 {
     let weight = |j: f64| match j {
         ..2.0 => 0.0,
@@ -268,7 +271,7 @@ mod tests {
                 let (want, got) = (by_cloud(rate, mu, Side::Removed, a), divergence(&own, a));
                 let rounding = 1e-11 / (a - 1.0);
                 assert!((got - want).abs() <= 1e-9 * want + rounding, "{rate} {mu} {a}: {got} for {want}");
-                // Mironov, Talwar & Zhang 2019, theorem 5: the other way round it is not more.
+                // Mironov, Talwar & Zhang 2019, section 3: the other way round it is not more.
                 let other = by_cloud(rate, mu, Side::Added, a);
                 assert!(other <= got * (1.0 + 1e-9) + rounding, "{rate} {mu} {a}: {other} above {got}");
             }
@@ -363,7 +366,8 @@ mod tests {
         assert!(many >= 10.0 * all && many < 10.0 * all * 1.001, "{many}");
     }
 
-    /// d = 7850, M = 10 clients' shares, 1024 steps to the clipping norm, a deviation of five norms, 100 rounds, δ = 1e−5.
+    /// d = 7850, M = 10 clients' shares, 1024 steps to the clipping norm, a deviation of five norms, 100
+    /// rounds, δ = 1e−5.
     #[test]
     fn a_whole_run_over_the_field() {
         let l2 = 1.001_485 * 1024.0;

@@ -78,7 +78,8 @@ pub struct Integers {
 }
 
 impl Integers {
-    /// Largest ℓ₁ norm of an integer vector of `dimension` coordinates and Euclidean norm `l2`: min(√d Δ₂, Δ₂²).
+    /// Largest ℓ₁ norm of an integer vector of `dimension` coordinates and Euclidean norm `l2`: min(√d Δ₂,
+    /// Δ₂²).
     #[must_use]
     pub fn l1_of(l2: f64, dimension: u64) -> f64 {
         l2 * l2.min((dimension as f64).sqrt())
@@ -100,8 +101,8 @@ impl Integers {
 /// The noise of a release.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Noise {
-    /// Gaussian; `mu` is the distance between the sums of neighbours over the standard deviation of the noise, ∞ where
-    /// there is none.
+    /// Gaussian; `mu` is the distance between the sums of neighbours over the standard deviation of the
+    /// noise, ∞ where there is none.
     Gaussian {
         /// μ of Gaussian differential privacy, at least 0.
         mu: f64,
@@ -124,7 +125,8 @@ impl Step {
     /// A release that is valid.
     ///
     /// # Errors
-    /// Numbers out of range; samples of fixed size under another adjacency than replace-one, for which there is no bound.
+    /// Numbers out of range; samples of fixed size under another adjacency than replace-one, for which
+    /// there is no bound.
     pub fn new(noise: Noise, sampling: Sampling, adjacency: Adjacency) -> Result<Self> {
         match noise {
             Noise::Gaussian { mu } if mu >= 0.0 => {}
@@ -153,8 +155,8 @@ impl Step {
         Ok(Self { noise, sampling, adjacency })
     }
 
-    /// Gaussian noise in a sum of updates of norm at most C: `multiplier` is its standard deviation over C, whatever the
-    /// adjacency, whose reach is counted here.
+    /// Gaussian noise in a sum of updates of norm at most C: `multiplier` is its standard deviation over C,
+    /// whatever the adjacency, whose reach is counted here.
     ///
     /// # Errors
     /// As [`Step::new`], and a multiplier that is not above 0.

@@ -1,6 +1,7 @@
 //! The program as a user meets it: golden error lines with exit code 2, quiet and CSV output. Here `train`,
 //! by which configurations are tested, and what all verbs have in common.
 
+mod account;
 mod arguments;
 mod attack;
 mod config;

@@ -3,6 +3,7 @@
 //!
 //! `cargo test --release --test suite NAME` runs the tests of one file.
 
+mod accounting;
 mod attack;
 mod audit;
 mod bits;
