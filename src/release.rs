@@ -50,7 +50,7 @@ use crate::privacy::Formal;
 use crate::privacy::view::Coalition;
 use crate::protocol::exchange::AUDITABLE;
 use crate::protocol::{Aggregate, Aggregator};
-pub use config::{Adjacency, Adversary, By, NoiseKind, ReleaseConfig};
+pub use config::{Adversary, By, NoiseKind, ReleaseConfig};
 pub use spent::{Charge, Cost, Ledger, Promise, Spent, Sum};
 
 /// What is known of a run before its first round.
@@ -305,7 +305,7 @@ impl Release {
     fn reach(&self, weight: f64, scheme: &dyn Aggregator) -> f64 {
         let step = scheme.grid().map_or(0.0, |grid| grid.step());
         let rounded = step / 2.0 * (self.known.coordinates as f64).sqrt();
-        self.config.adjacency.factor() * (weight * self.known.clip * (1.0 + ROUNDING) + rounded)
+        self.config.adjacency.reach() * (weight * self.known.clip * (1.0 + ROUNDING) + rounded)
     }
 
     /// What a round with these views costs, whose inputs have noise of the standard deviation `share`.
@@ -341,7 +341,7 @@ impl Release {
     /// What a round over a field costs a client whose integers are in a sum over `of`, or in none.
     fn of_integers(&self, added: &Added, of: Option<usize>) -> Charge {
         let Some(integers) = added.integers else { return Charge::NOTHING };
-        let factor = self.config.adjacency.factor();
+        let factor = self.config.adjacency.reach();
         let cost = |shares: usize| {
             Cost::Integers(Sum {
                 law: added.law,
@@ -361,7 +361,7 @@ impl Release {
 
     /// What a result with the server's noise costs a client in it.
     fn of_mean(&self, weight: f64) -> Charge {
-        let reach = self.config.adjacency.factor() * weight * self.known.clip * (1.0 + ROUNDING);
+        let reach = self.config.adjacency.reach() * weight * self.known.clip * (1.0 + ROUNDING);
         let mu = if reach > 0.0 { reach / self.std } else { 0.0 };
         Charge { server: Cost::Gaussian(f64::INFINITY), observer: Cost::Gaussian(mu) }
     }

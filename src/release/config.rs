@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::Adjacency;
 use crate::error::{Error, Result};
 
 /// The law of the noise in a sum.
@@ -28,37 +29,6 @@ pub enum By {
     Clients,
     /// The server, which is trusted with what it receives (DP-FedAvg, McMahan et al. 2018).
     Server,
-}
-
-/// Which runs are neighbours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Adjacency {
-    /// A client has other examples: its update moves by up to 2C.
-    #[default]
-    ReplaceOne,
-    /// A client sends zeros instead of its update, which moves by up to C.
-    ZeroOut,
-}
-
-impl Adjacency {
-    /// How far an update moves, in units of its bound C.
-    #[must_use]
-    pub fn factor(self) -> f64 {
-        match self {
-            Self::ReplaceOne => 2.0,
-            Self::ZeroOut => 1.0,
-        }
-    }
-
-    /// The name used in configurations.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ReplaceOne => "replace-one",
-            Self::ZeroOut => "zero-out",
-        }
-    }
 }
 
 /// Who looks.
@@ -112,8 +82,8 @@ pub struct ReleaseConfig {
     /// Clients T who may tell the server their updates, keys and noise: the others add so much that it is
     /// enough without theirs.
     pub colluders: usize,
-    /// Which runs are neighbours: "replace-one" (a client has other examples, its update moves by up to 2C)
-    /// or "zero-out" (it sends zeros, C).
+    /// Which runs are neighbours: "replace-one" (a client has other examples, its update moves by up to 2C),
+    /// "zero-out" (it sends zeros, C), or with `cohort.rate` "add-or-remove" (it is not there, C).
     pub adjacency: Adjacency,
     /// ε that is never exceeded: the run ends before the round that could. Above 0; no budget by default.
     #[schemars(range(min = 0.0))]
@@ -139,7 +109,7 @@ impl Default for ReleaseConfig {
             delta: 1e-5,
             against: Adversary::default(),
             colluders: 0,
-            adjacency: Adjacency::default(),
+            adjacency: Adjacency::ReplaceOne,
             budget: None,
             flatten: false,
             largest_weight: None,

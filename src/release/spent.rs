@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Adjacency, Adversary};
-use crate::account::{self, Accountant, Noise, Sampling, Step};
+use super::Adversary;
+use crate::account::{self, Accountant, Adjacency, Noise, Sampling, Step};
 use crate::algebra::distributed::Law;
 use crate::error::{Result, count};
 use crate::privacy::ldp;
@@ -54,10 +54,6 @@ impl Cost {
     }
 
     fn step(self, adjacency: Adjacency) -> Result<Step> {
-        let adjacency = match adjacency {
-            Adjacency::ReplaceOne => account::Adjacency::ReplaceOne,
-            Adjacency::ZeroOut => account::Adjacency::ZeroOut,
-        };
         let (noise, sampling) = match self {
             Self::Gaussian(mu) => (Noise::Gaussian { mu }, Sampling::None),
             Self::Fixed(mu, cohort, clients) => (Noise::Gaussian { mu }, Sampling::Fixed { cohort, clients }),
@@ -120,7 +116,7 @@ impl Spent {
             return Ok(ldp::epsilon(self.square.sqrt(), delta));
         }
         let gaussian = Cost::Gaussian(self.square.sqrt()).step(adjacency)?;
-        let mut accountant = Accountant::new(gaussian.adjacency());
+        let mut accountant = Accountant::new(adjacency);
         accountant.add(&gaussian, 1)?;
         for (cost, times) in &self.others {
             accountant.add(&cost.step(adjacency)?, *times)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Cohort, Run, Setting, State};
-use crate::account::Sampling;
+use crate::account::{Adjacency, Sampling};
 use crate::algebra::KeyStream;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::network::Replay;
 use crate::noise::Hadamard;
 use crate::protocol::{Aggregate, Aggregator, Decoded, Update};
 use crate::record::Metrics;
-use crate::release::{Adjacency, Adversary, By, Known, Ledger, Promise, Release, ReleaseConfig};
+use crate::release::{Adversary, By, Known, Ledger, Promise, Release, ReleaseConfig};
 use crate::seed::Seed;
 
 impl Setting {
@@ -24,6 +24,10 @@ impl Setting {
         let Some(clip) = self.solver.clip_norm() else {
             return at("", "noise hides updates of a bounded norm only; set solver.clip_norm");
         };
+        if config.adjacency == Adjacency::AddOrRemove && self.config.cohort.rate.is_none() {
+            let rule = "without cohort.rate who takes part is known, and nobody is added or removed; take \"zero-out\"";
+            return at(".adjacency", rule);
+        }
         if singly && config.by == By::Server {
             let rule = "the server remembers single updates, which its noise in the mean does not cover; take \"clients\", or \
                         participation.kind = \"none\"";
