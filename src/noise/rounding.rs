@@ -222,8 +222,8 @@ mod tests {
         assert!(square(&integers(&rounder, 1.0, &x, 1)) > 10.0);
     }
 
-    /// 400 halves are up 200 times in the mean; √(100 + 100 + √(−2 ln 0.95) · 20)² lets 206 pass. The share of
-    /// seeds whose first try is more, P(Bin(400, ½) ≥ 207) = 0.258, to 5 standard errors.
+    /// 400 halves are up 200 times in the mean; √(100 + 100 + √(−2 ln 0.95) · 20)² lets 206 pass. The share
+    /// of seeds whose first try is more, P(Bin(400, ½) ≥ 207) = 0.258, to 5 standard errors.
     #[test]
     fn tries_are_repeated_as_often_as_they_fail() {
         let (x, n) = ([0.5f32; 400], 2000);
