@@ -7,8 +7,8 @@ use rand::RngExt;
 use seccogc::{
     data::{Augmentation, Dataset, Examples, Normalisation},
     learn::{
-        CnnConfig, LeNet5Config, Learner, MlpConfig, ModelConfig, SgdConfig, SoftmaxConfig, SolverConfig,
-        learner,
+        CnnConfig, LeNet5Config, Learner, MlpConfig, ModelConfig, PrivateConfig, SgdConfig, SoftmaxConfig,
+        SolverConfig, learner,
     },
     seed::Seed,
 };
@@ -47,11 +47,11 @@ fn train(criterion: &mut Criterion) {
     ] {
         let data = dataset(images);
         let solver = SolverConfig::Sgd(SgdConfig { batch_size: 32, ..SgdConfig::default() });
-        let learner = learner(&model, &solver, &data, "cpu".parse().unwrap()).unwrap();
-        let learner: &dyn Learner = &*learner;
-        let start = learner.init(Seed::new(3));
+        let plain = learner(&model, &solver, &data, "cpu".parse().unwrap()).unwrap();
+        let plain: &dyn Learner = &*plain;
+        let start = plain.init(Seed::new(3));
         let shard: Vec<usize> = (0..images).collect();
-        let client = |k| learner.train(&start, &data.train, &shard, Seed::new(k));
+        let client = |k| plain.train(&start, &data.train, &shard, Seed::new(k));
 
         let mut group = criterion.benchmark_group(format!("train/{name}"));
         group.sample_size(10);
@@ -62,7 +62,13 @@ fn train(criterion: &mut Criterion) {
             b.iter(|| rayon::join(|| black_box(client(4)), || black_box(client(5))))
         });
         group.throughput(Throughput::Elements(images as u64));
-        group.bench_function("evaluate", |b| b.iter(|| black_box(learner.evaluate(&start, &data.test))));
+        let private = Some(PrivateConfig { clip: 1.0, noise_multiplier: 1.0 });
+        let solver = SolverConfig::Sgd(SgdConfig { batch_size: 32, private, ..SgdConfig::default() });
+        let private = learner(&model, &solver, &data, "cpu".parse().unwrap()).unwrap();
+        group.bench_function("1 client, private", |b| {
+            b.iter(|| black_box(private.train(&start, &data.train, &shard, Seed::new(4))));
+        });
+        group.bench_function("evaluate", |b| b.iter(|| black_box(plain.evaluate(&start, &data.test))));
     }
 }
 

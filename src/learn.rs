@@ -50,6 +50,7 @@ mod device;
 pub mod kernels;
 mod model;
 pub mod onnx;
+mod private;
 mod schedule;
 pub mod solver;
 pub mod state_dict;
@@ -67,6 +68,7 @@ pub use model::{
     Architecture, CifarCnn, CifarCnnConfig, Classifier, Cnn, CnnConfig, Hidden, LeNet5, LeNet5Config, Mlp,
     MlpConfig, ModelConfig, ResNet20, ResNet20Config, Softmax, SoftmaxConfig,
 };
+pub use private::{PrivateConfig, SampledGaussian};
 pub use schedule::{ConstantDecay, CosineDecay, DecayConfig, ExponentialDecay, ScheduleConfig, StepDecay};
 pub use solver::{LocalSolver, Solver, SolverConfig, Task, Work, clip, sgd::SgdConfig};
 

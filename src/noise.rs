@@ -9,19 +9,19 @@
 //! | Δ₂, Δ₁ | [`norm_bound`], [`Rounder::sensitivity`] | steps |
 //! | γ = 1/s | [`step`] | of the update |
 //!
-//! A client clips its weighted update, turns it by a public rotation if few bits are to do
-//! ([`Hadamard`]), rounds it to integers of a bounded norm ([`Rounder`]) and adds noise. Sources: Agarwal,
-//! Kairouz, Liu, *The Skellam Mechanism for Differentially Private Federated Learning*, NeurIPS 2021; Kairouz,
-//! Liu, Steinke, *The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure Aggregation*,
-//! ICML 2021; Canonne, Kamath, Steinke, *The Discrete Gaussian for Differential Privacy*, NeurIPS 2020.
+//! A client clips its weighted update, turns it by a public rotation if few bits are to do ([`Hadamard`]),
+//! rounds it to integers of a bounded norm ([`Rounder`]) and adds noise. Sources: Agarwal, Kairouz, Liu, *The
+//! Skellam Mechanism for Differentially Private Federated Learning*, NeurIPS 2021; Kairouz, Liu, Steinke,
+//! *The Distributed Discrete Gaussian Mechanism for Federated Learning with Secure Aggregation*, ICML 2021;
+//! Canonne, Kamath, Steinke, *The Discrete Gaussian for Differential Privacy*, NeurIPS 2020.
 //!
-//! **What is exact.** The variance is the dyadic rational that its `f64` is. Given uniform words, a draw has the
-//! law of that variance: every decision is one between integers, or between enclosures that are refined until
-//! they part, and no rounding decides any (but for numbers beyond 2⁶¹, of a probability below exp(−2⁷⁰)). There
-//! is nothing to be learnt from low bits of a sum, as there is where Gaussian noise is rounded (Mironov, *On
-//! Significance of the Least Significant Bits for Differential Privacy*, CCS 2012). The words are those of a
-//! ChaCha generator, so that privacy rests on it, and on a secret seed. How long a draw takes depends on it: who
-//! can time single draws is not an adversary that is withstood.
+//! **What is exact.** The variance is the dyadic rational that its `f64` is. Given uniform words, a draw has
+//! the law of that variance: every decision is one between integers, or between enclosures that are refined
+//! until they part, and no rounding decides any (but for numbers beyond 2⁶¹, of a probability below
+//! exp(−2⁷⁰)). There is nothing to be learnt from low bits of a sum, as there is where Gaussian noise is
+//! rounded (Mironov, *On Significance of the Least Significant Bits for Differential Privacy*, CCS 2012). The
+//! words are those of a ChaCha generator, so that privacy rests on it, and on a secret seed. How long a draw
+//! takes depends on it: who can time single draws is not an adversary that is withstood.
 
 mod exact;
 mod hadamard;
@@ -118,9 +118,9 @@ impl Noise {
         self.variance
     }
 
-    /// Adds independent noise to the coordinates of a long vector from `start` on, a multiple of [`CHUNK`]: as
-    /// many as `y` has. A coordinate's noise depends on `seed` and on its place alone, not on what part of the
-    /// vector `y` is.
+    /// Adds independent noise to the coordinates of a long vector from `start` on, a multiple of [`CHUNK`]:
+    /// as many as `y` has. A coordinate's noise depends on `seed` and on its place alone, not on what part of
+    /// the vector `y` is.
     pub fn add_to<F: Prime>(&self, y: &mut [F], start: usize, seed: Seed) {
         debug_assert!(start.is_multiple_of(CHUNK), "noise is drawn in whole chunks");
         parallel::for_each(y.chunks_mut(CHUNK).enumerate(), |(index, y)| {
@@ -143,8 +143,8 @@ impl Noise {
     }
 }
 
-/// The variance of a noise of standard deviation `std` per coordinate on updates scaled by `scale`, in steps²:
-/// rounded up.
+/// The variance of a noise of standard deviation `std` per coordinate on updates scaled by `scale`, in
+/// steps²: rounded up.
 #[must_use]
 pub fn variance(scale: f64, std: f64) -> f64 {
     // Two roundings, and one of this product.

@@ -59,6 +59,11 @@ impl<'a> Task<'a> {
         welcome: &Welcome,
     ) -> Result<Self> {
         let refuse = |rule: String| Err(Error::Refused(format!("the run of {server}: {rule}")));
+        if config.solver.solver().shared().private.is_some() {
+            return refuse(
+                "the noise of `solver.private` follows from the configured seed, which the server knows; it is for simulations".into(),
+            );
+        }
         match work {
             Work::Own(_) if welcome.layers.is_empty() => refuse(format!(
                 "its model is the {} of its configuration; serve one of your program, or join with data",

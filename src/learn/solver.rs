@@ -30,6 +30,7 @@ use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::private::{PrivateConfig, SampledGaussian};
 use crate::{
     choice::choice,
     error::{Error, Result},
@@ -97,6 +98,8 @@ pub struct Shared {
     pub batch_size: usize,
     /// Bound C on the norm of what is sent.
     pub clip_norm: Option<f64>,
+    /// What makes the steps private for each example.
+    pub private: Option<PrivateConfig>,
 }
 
 impl Shared {
@@ -120,13 +123,12 @@ impl Shared {
                 return refuse(key, "must be at least 1".into());
             }
         }
-        match self.clip_norm {
-            Some(clip) if !positive(clip) => refuse(
-                "clip_norm",
-                format!("must be a finite number above 0, not {clip}; remove it to leave updates unclipped"),
-            ),
-            _ => Ok(()),
+        if let Some(clip) = self.clip_norm.filter(|clip| !positive(*clip)) {
+            let rule =
+                format!("must be a finite number above 0, not {clip}; remove it to leave updates unclipped");
+            return refuse("clip_norm", rule);
         }
+        self.private.map_or(Ok(()), |private| private.check().map_err(|error| error.within("private")))
     }
 
     /// Scales `sent` down to the norm `clip_norm`, if there is one and it is exceeded.
@@ -178,7 +180,8 @@ macro_rules! section {
             /// `epochs` or `steps`.
             #[schemars(range(min = 1))]
             pub steps: Option<usize>,
-            /// Images per batch, at least 1. The last batch of an epoch holds what is left.
+            /// Images per batch, at least 1. The last batch of an epoch holds what is left; with `private`,
+            /// the mean number of a step.
             #[schemars(range(min = 1))]
             pub batch_size: usize,
             /// Bound on the L2 norm of what a client sends in one round, above 0; a longer vector is scaled
@@ -186,6 +189,11 @@ macro_rules! section {
             /// normalised update. Without it, nothing is clipped.
             #[schemars(range(min = 0.0))]
             pub clip_norm: Option<f64>,
+            /// Privacy for each of a client's examples by DP-SGD, in simulations: a table of `clip`, the
+            /// bound on the L2 norm of one example's gradient, above 0, and `noise_multiplier`, the standard
+            /// deviation of the noise on the sum of a batch over it, at least 0. A step takes each example
+            /// with probability batch_size over their number. Without it, none.
+            pub private: Option<$crate::learn::PrivateConfig>,
         }
 
         impl Default for $name {
@@ -198,14 +206,24 @@ macro_rules! section {
                     steps: None,
                     batch_size: 32,
                     clip_norm: None,
+                    private: None,
                 }
             }
         }
 
         impl $crate::learn::solver::Section for $name {
             fn shared(&self) -> $crate::learn::solver::Shared {
-                let Self { learning_rate, weight_decay, epochs, steps, batch_size, clip_norm, .. } = *self;
-                $crate::learn::solver::Shared { learning_rate, weight_decay, epochs, steps, batch_size, clip_norm }
+                let Self { learning_rate, weight_decay, epochs, steps, batch_size, clip_norm, private, .. } =
+                    *self;
+                $crate::learn::solver::Shared {
+                    learning_rate,
+                    weight_decay,
+                    epochs,
+                    steps,
+                    batch_size,
+                    clip_norm,
+                    private,
+                }
             }
         }
     };
@@ -355,6 +373,15 @@ impl dyn Solver + '_ {
             Some(steps) => steps,
             None => epochs.unwrap_or(1).saturating_mul(examples.div_ceil(batch_size)),
         }
+    }
+
+    /// The noisy steps of one round of a client with `examples` examples, where its steps are private.
+    #[must_use]
+    pub fn sampled(&self, examples: usize) -> Option<SampledGaussian> {
+        let Shared { batch_size, private, .. } = self.shared();
+        let noise_multiplier = private?.noise_multiplier;
+        let rate = if batch_size < examples { batch_size as f64 / examples as f64 } else { 1.0 };
+        Some(SampledGaussian { rate, noise_multiplier, steps: self.steps(examples) })
     }
 
     /// The bound C on the L2 norm of what a client sends, if any.

@@ -16,8 +16,8 @@ use rand::{RngExt, seq::SliceRandom};
 use rayon::prelude::*;
 
 use super::{
-    Classifier, Device, Evaluation, Job, Learner, LocalSolver, LocalUpdate, Parameter, Solver, Start, Task,
-    kernels, survey,
+    Classifier, Device, Evaluation, Job, Learner, LocalSolver, LocalUpdate, Parameter, PrivateConfig, Solver,
+    Start, Task, kernels, private, survey,
 };
 use crate::{
     data::{Augmentation, Dataset, Examples, Normalisation},
@@ -68,7 +68,7 @@ struct Subtract<'a> {
 impl ModuleVisitor for Subtract<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let data = param.val().inner().into_data();
-        let local = data.as_slice::<f32>().expect("parameters are f32");
+        let local = values(&data);
         let size = local.len() / self.starts.len();
         for ((start, delta), local) in
             self.starts.iter_mut().zip(&mut self.deltas).zip(local.chunks_exact(size))
@@ -108,6 +108,44 @@ impl ModuleMapper for Step<'_> {
             let finished = finished.reshape([clients, 1]).expand(each);
             weight = weight.reshape(each).mask_where(finished, before.reshape(each)).reshape(size);
         }
+        Param::initialized(id, weight.reshape(shape).autodiff().require_grad())
+    }
+}
+
+/// The gradient of each parameter that has one, and where it begins.
+struct Gradient {
+    gradients: Gradients,
+    at: usize,
+    parts: Vec<(usize, TensorData)>,
+}
+
+impl ModuleVisitor for Gradient {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        if let Some(gradient) = tensor.grad_remove(&mut self.gradients) {
+            self.parts.push((self.at, gradient.into_data()));
+        }
+        self.at += tensor.shape().num_elements();
+    }
+}
+
+/// One step of the solver along this gradient.
+struct Along<'a> {
+    gradient: &'a [f32],
+    solver: &'a mut (dyn LocalSolver + 'a),
+    parameter: usize,
+}
+
+impl ModuleMapper for Along<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, _) = param.consume();
+        let (shape, weight) = (tensor.shape(), tensor.inner());
+        let size = [shape.num_elements()];
+        let (own, rest) = self.gradient.split_at(size[0]);
+        self.gradient = rest;
+        let gradient = Tensor::from_data(TensorData::new(own.to_vec(), size), &weight.device());
+        let weight = self.solver.step(self.parameter, weight.reshape(size), gradient);
+        self.parameter += 1;
         Param::initialized(id, weight.reshape(shape).autodiff().require_grad())
     }
 }
@@ -245,8 +283,45 @@ impl<M: Classifier> Trainer<M> {
             .collect()
     }
 
+    /// Local training of one client in private steps: every example of a batch is a batch of its own, and
+    /// what it adds depends on it alone.
+    fn run_privately(&self, job: &Job<'_>, data: &Examples, private: PrivateConfig) -> LocalUpdate {
+        let device = self.device.autodiff();
+        let (start, shard) = (job.task.start, job.shard);
+        let mut model = self.load(vec![start], device.clone());
+        let sizes: Vec<usize> = self.layers.iter().map(Parameter::size).collect();
+        let mut solver = self.solver.begin(&[job.task], &sizes);
+        let (steps, batch_size) = (self.solver.steps(shard.len()), self.solver.batch_size().min(shard.len()));
+        let (mut loss, mut examples) = (0.0, 0);
+        for step in 0..steps as u64 {
+            let mut sum = private::Sum::new(private, self.parameters);
+            for i in private::sample(shard, batch_size, job.seed.child("sample", step)) {
+                let augmentation = job.seed.child("augmentation", step).child("example", i as u64);
+                let image = self.examples(data, &[(&[i], Some(augmentation))], &device);
+                let own = kernels::cross_entropy(model.forward(image), &[[data.labels()[i]]]);
+                let mut gradient = Gradient { gradients: own.backward(), at: 0, parts: Vec::new() };
+                model.visit(&mut gradient);
+                let parts = gradient.parts.iter().map(|(at, part)| (*at, values(part)));
+                sum.add(&parts.collect::<Vec<_>>());
+                loss += f64::from(values(&own.inner().into_data())[0]);
+                examples += 1;
+            }
+            let gradient = sum.noisy(batch_size, job.seed.child("private noise", step));
+            model = model.map(&mut Along { gradient: &gradient, solver: &mut *solver, parameter: 0 });
+        }
+        kernels::forget();
+        let mut subtract =
+            Subtract { starts: vec![start], deltas: vec![Vec::with_capacity(self.parameters)] };
+        model.visit(&mut subtract);
+        let delta = subtract.deltas.swap_remove(0);
+        LocalUpdate { delta, loss: loss / examples as f64, examples, steps }
+    }
+
     /// Local training of clients whose tasks have the same rate; of one, or of a model that stacks.
     fn run(&self, jobs: &[Job<'_>], data: &Examples) -> Vec<LocalUpdate> {
+        if let Some(private) = self.solver.shared().private {
+            return jobs.iter().map(|job| self.run_privately(job, data, private)).collect();
+        }
         let device = self.device.autodiff();
         let starts: Vec<&[f32]> = jobs.iter().map(|job| job.task.start).collect();
         let mut model = self.load(starts.clone(), device.clone());
@@ -327,7 +402,7 @@ impl<M: Classifier> Learner for Trainer<M> {
     }
 
     fn together(&self) -> usize {
-        if !self.stacks() || self.device.name() != "wgpu" {
+        if !self.stacks() || self.device.name() != "wgpu" || self.solver.shared().private.is_some() {
             return 1;
         }
         // As if no layer made the images smaller.
@@ -349,6 +424,11 @@ impl<M: Classifier> Learner for Trainer<M> {
         let examples = data.len();
         Evaluation { loss: loss / examples as f64, accuracy: correct as f64 / examples as f64, examples }
     }
+}
+
+/// The numbers of a tensor.
+fn values(data: &TensorData) -> &[f32] {
+    data.as_slice().expect("models compute in f32")
 }
 
 /// The class of the highest score, the first of equal ones; none where a score is NaN.

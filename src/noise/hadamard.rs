@@ -41,8 +41,8 @@ impl Float for f64 {
     }
 }
 
-/// The rotation y = H D x/√d′ of vectors of a power of two d′ of numbers: H the Walsh–Hadamard matrix, D signs
-/// that everybody knows.
+/// The rotation y = H D x/√d′ of vectors of a power of two d′ of numbers: H the Walsh–Hadamard matrix, D
+/// signs that everybody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hadamard {
     signs: Seed,
@@ -190,7 +190,8 @@ mod tests {
             let mut y = x.clone();
             transform(&mut y);
             for (row, y) in y.iter().enumerate() {
-                let sign = |column: usize| if (row & column).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+                let sign =
+                    |column: usize| if (row & column).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
                 let want: f64 = x.iter().enumerate().map(|(column, x)| sign(column) * x).sum();
                 assert_eq!(*y, want, "{len} {row}");
             }
@@ -201,7 +202,7 @@ mod tests {
         y[at] = 1.0;
         transform(&mut y);
         for (i, y) in y.iter().enumerate() {
-            assert_eq!(*y, if (i & at).count_ones() % 2 == 0 { 1.0 } else { -1.0 });
+            assert_eq!(*y, if (i & at).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 });
         }
     }
 

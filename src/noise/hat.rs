@@ -2,15 +2,15 @@
 //!
 //! The numbers around the mode are divided into columns of a power of two each, the rest into two tails whose
 //! parts double in width and halve in weight. Every column has a whole weight that is certainly above its
-//! numbers' probabilities, in one scale T, and all weights together are 2³⁴ with those that stand for nothing: a
-//! draw takes a column by the alias method (Walker 1977; Vose 1991) from the bits of one word, a number in it from
-//! others, and accepts the number with the probability that is left, T · probability · width/weight, by
-//! comparing it with a uniform U whose bits are drawn as they are needed:
+//! numbers' probabilities, in one scale T, and all weights together are 2³⁴ with those that stand for
+//! nothing: a draw takes a column by the alias method (Walker 1977; Vose 1991) from the bits of one word, a
+//! number in it from others, and accepts the number with the probability that is left, T · probability ·
+//! width/weight, by comparing it with a uniform U whose bits are drawn as they are needed:
 //!
 //! 1. by the bits of the same word, against an integer below the least such probability of the column;
 //! 2. by a word more in double precision, where the two logarithms differ by more than any error that their
 //!    evaluation in basic operations can have;
-//! 3. else, once in about 10⁷ draws, by enclosures of both that are refined, together with U, until they
+//! 3. else, less than once in 10⁷ draws, by enclosures of both that are refined, together with U, until they
 //!    part.
 //!
 //! No step's rounding decides anything: the law is exact. What is left out are numbers beyond 2⁶¹ from the

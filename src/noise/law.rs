@@ -5,8 +5,8 @@ use std::f64::consts::TAU;
 use super::exact::{Enclosure, dyadic, ln, ln_factorial};
 use crate::algebra::gaussian;
 
-/// [`Law::log`] is closer than this to the exact logarithm within 32 σ of the mode; where one is below −10⁶, so
-/// is about the other, which is all that is asked there.
+/// [`Law::log`] is closer than this to the exact logarithm within 32 σ of the mode; where one is below −10⁶,
+/// so is about the other, which is all that is asked there.
 pub(super) const ERROR: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// Up to this number a factorial is exact in double precision.

@@ -2,7 +2,7 @@
 
 use super::Kind;
 
-/// Δ̂ in steps (Kairouz, Liu, Steinke 2021, equation 8 with γ = 1): the bound on the norm of `coordinates` d′
+/// Δ̂ in steps (Kairouz, Liu, Steinke 2021, with γ = 1): the bound on the norm of `coordinates` d′
 /// integers to which a vector of at most `radius` sC steps is rounded. A stochastic rounding misses it with a
 /// probability of at most `bias` b; with b = 0 none does.
 #[must_use]
@@ -14,10 +14,10 @@ pub fn norm_bound(radius: f64, coordinates: usize, bias: f64) -> f64 {
     likely.min(radius + side) * (1.0 + 8.0 * f64::EPSILON)
 }
 
-/// The step γ at which `deviations` k standard deviations of a sum fill `bits` bits (their section 5): 2^bits γ =
-/// 2k √(ρ C²M²/d′ + (γ²/4 + σ²) M), for `clients` M that clip to `clip` C and add noise of standard deviation `std`
-/// σ to `coordinates` d′ that are as flat as `flatness` ρ says, 1 after a rotation. `None` where no step is large
-/// enough.
+/// The step γ at which `deviations` k standard deviations of a sum fill `bits` bits (Kairouz, Liu, Steinke
+/// 2021): 2^bits γ = 2k √(ρ C²M²/d′ + (γ²/4 + σ²) M), for `clients` M that clip to `clip` C and add noise of
+/// standard deviation `std` σ to `coordinates` d′ that are as flat as `flatness` ρ says, 1 after a rotation.
+/// `None` where no step is large enough.
 #[must_use]
 pub fn step(
     bits: u32,
@@ -47,17 +47,17 @@ pub struct Sum {
     pub kind: Kind,
     /// Their variance, all together, in steps².
     pub variance: f64,
-    /// Whether summands are turned by one [`Hadamard`](super::Hadamard) rotation, whose signs do not depend on
-    /// them.
+    /// Whether summands are turned by one [`Hadamard`](super::Hadamard) rotation, whose signs do not depend
+    /// on them.
     pub flattened: bool,
 }
 
 impl Sum {
-    /// An upper bound on the probability that any coordinate of the sum is beyond ±(p − 1)/2 and so is not read off
-    /// its residue mod p.
+    /// An upper bound on the probability that any coordinate of the sum is beyond ±(p − 1)/2 and so is not
+    /// read off its residue mod p.
     ///
-    /// Noise: Chernoff's bound of the Skellam law, that of a normal law of the same variance for discrete Gaussians
-    /// (Canonne, Kamath, Steinke 2020, corollary 17). Inputs: M ⌈sC⌉ at most; after a rotation, Hoeffding's bound
+    /// Noise: Chernoff's bound of the Skellam law, that of a normal law of the same variance for discrete
+    /// Gaussians (Canonne, Kamath, Steinke 2020). Inputs: M ⌈sC⌉ at most; after a rotation, Hoeffding's bound
     /// for sums with random signs. A union bound over the coordinates.
     #[must_use]
     pub fn wraps(&self, modulus: u64) -> f64 {

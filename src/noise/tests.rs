@@ -148,7 +148,7 @@ fn renyi(pmf: &[f64], shift: usize, a: i32) -> f64 {
         / f64::from(a - 1)
 }
 
-/// Agarwal, Kairouz, Liu 2021, theorem 3.5; Kairouz, Liu, Steinke 2021, theorem 12.
+/// Skellam: Agarwal, Kairouz, Liu 2021; sums of discrete Gaussians: Kairouz, Liu, Steinke 2021.
 #[test]
 fn divergences_are_within_the_bounds_of_the_papers() {
     for (v, shift, a, want, most) in [(16.0, 1, 2, 0.062_41, 0.071_289), (100.0, 5, 8, 0.969_194, 1.010_125)]
