@@ -62,6 +62,9 @@ pub struct Checkpoint {
     pub memory: Vec<Vec<f32>>,
     /// Rounds in a row in which each client was not heard ([`crate::cohort`]); empty for fixed cohorts.
     pub misses: Vec<u32>,
+    /// The model from which each client trains that missed the global one, d parameters, empty for a client
+    /// that has it; empty where it always arrives.
+    pub received: Vec<Vec<f32>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +84,8 @@ struct Header {
     memory: Vec<usize>,
     #[serde(default)]
     misses: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    received: Vec<usize>,
 }
 
 fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
@@ -88,7 +93,8 @@ fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
 }
 
 impl Checkpoint {
-    /// Whether both have the same vectors, the carried ones aside, which come and go.
+    /// Whether both have the same vectors, those aside that come and go: carried ones, and models of clients
+    /// who missed the last.
     #[must_use]
     pub fn same_shape(&self, other: &Self) -> bool {
         let shape = |state: &Self| {
@@ -110,13 +116,22 @@ impl Checkpoint {
             misses: self.misses.clone(),
             carried: Vec::new(),
             controls: Vec::new(),
+            received: Vec::new(),
         }
+    }
+
+    /// The model from which client `k` trains, d parameters: the global one, or an older one where that did
+    /// not arrive.
+    #[must_use]
+    pub fn model_of(&self, k: usize) -> &[f32] {
+        self.received.get(k).filter(|own| !own.is_empty()).unwrap_or(&self.parameters)
     }
 
     /// Takes everything from a copy but the clients' own vectors, which stay as they are.
     pub fn restore(&mut self, copy: Self) {
-        let (carried, controls) = (std::mem::take(&mut self.carried), std::mem::take(&mut self.controls));
-        *self = Self { carried, controls, ..copy };
+        let [carried, controls, received] =
+            [&mut self.carried, &mut self.controls, &mut self.received].map(std::mem::take);
+        *self = Self { carried, controls, received, ..copy };
     }
 
     /// Whether all that the server steps with is finite.
@@ -141,9 +156,10 @@ impl Checkpoint {
             moments: lengths(&self.moments),
             memory: lengths(&self.memory),
             misses: self.misses.clone(),
+            received: lengths(&self.received),
         };
         let header = serde_json::to_vec(&header).map_err(|error| Error::Refused(error.to_string()))?;
-        let groups = [&self.carried, &self.controls, &self.moments, &self.memory];
+        let groups = [&self.carried, &self.controls, &self.moments, &self.memory, &self.received];
         let vectors = || [&self.parameters, &self.control].into_iter().chain(groups.into_iter().flatten());
         let mut bytes = Vec::with_capacity(64 + header.len() + 4 * vectors().map(Vec::len).sum::<usize>());
         bytes.extend_from_slice(MAGIC);
@@ -229,6 +245,7 @@ impl Checkpoint {
             controls: group(header.controls)?,
             moments: group(header.moments)?,
             memory: group(header.memory)?,
+            received: group(header.received)?,
             misses: header.misses,
         };
         Ok((header.fingerprint, checkpoint))
@@ -262,7 +279,9 @@ mod tests {
             moments: vec![vec![5.5; 3]; 2],
             memory: vec![vec![6.5], vec![7.5, 8.5]],
             misses: vec![0, 9],
+            received: vec![Vec::new(), vec![9.5; 3]],
         };
+        assert_eq!((checkpoint.model_of(1), checkpoint.model_of(7).len()), (&[9.5; 3][..], 3));
         checkpoint.save(&path, &fingerprint("mlp")).unwrap();
         let loaded = Checkpoint::load(&path, &fingerprint("mlp")).unwrap();
         assert_eq!(loaded.round, 7);
@@ -278,7 +297,12 @@ mod tests {
         moved.restore(without(&checkpoint).of_server());
         assert_eq!(
             moved,
-            Checkpoint { carried: vec![vec![9.0; 3]], controls: Vec::new(), ..without(&checkpoint) }
+            Checkpoint {
+                carried: vec![vec![9.0; 3]],
+                controls: Vec::new(),
+                received: Vec::new(),
+                ..without(&checkpoint)
+            }
         );
         assert!(!loaded.same_shape(&Checkpoint { memory: Vec::new(), ..checkpoint.clone() }));
 
