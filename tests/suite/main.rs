@@ -16,10 +16,12 @@ mod defects;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod divergence;
+mod dsa;
 mod elsewhere;
 mod examples;
 mod exhaustive;
 mod experiment;
+mod fedacs;
 mod field;
 mod floors;
 mod former;
@@ -31,6 +33,7 @@ mod kit;
 mod links;
 mod many_clients;
 mod mds_relay;
+mod missed_model;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod never_below;
@@ -58,3 +61,4 @@ mod solvers;
 mod stopping;
 mod sweep;
 mod two_round;
+mod zero_sum;
