@@ -5,7 +5,7 @@ use seccogc::algebra::Symbol;
 use seccogc::config::Config;
 use seccogc::keys::KeySource;
 use seccogc::protocol::exchange::{Session, Setup};
-use seccogc::protocol::uncoded::{Key, Mask, Role, Uncoded, Upload};
+use seccogc::protocol::uncoded::{Key, Role, Uncoded, Upload};
 use seccogc::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Phase, Protocol, Scheme};
 use seccogc::record::Outcome;
 use seccogc::seed::Seed;
@@ -50,7 +50,7 @@ impl<S: Symbol> Protocol<S> for FixedDivisor {
 
 pub fn main() -> seccogc::Result<()> {
     let setting = Experiment::new(Config { rounds: 3, ..Config::default() }).build()?;
-    let uploads = Uncoded { clients: 10, least: 1, transmissions: 1, mask: Mask::None, grid: None };
+    let uploads = Uncoded::new(10);
     let setup = Setup::new(10, Seed::new(1), Scheme::default());
     let scheme = Session { protocol: FixedDivisor(uploads), single: true, setup };
     for row in setting.run_of("fixed divisor", Box::new(scheme))?.rounds() {

@@ -19,7 +19,7 @@ use crate::message::PartyId;
 use crate::network::{LinkModel, Perfect};
 use crate::privacy::Formal;
 use crate::privacy::defect::{self, Finding};
-use crate::privacy::floating::{self, Sampler};
+use crate::privacy::floating::{self, Draws, Sampler};
 use crate::privacy::view::Coalition;
 use crate::protocol::{Aggregator, SharedKeys};
 use crate::seed::Seed;
@@ -123,20 +123,23 @@ fn sampler(scheme: &dyn Aggregator, assumptions: &Assumptions) -> Option<Sampler
     let (grid, std) = masks(scheme)?;
     let clients = assumptions.weights.clients();
     let m = clients as f64;
-    let (stds, draws) = match (&scheme.scheme().optimum, KeyKind::named(&scheme.scheme().keys)) {
-        (Some(optimum), _) => {
+    let described = scheme.scheme();
+    let kind = KeyKind::named(&described.keys);
+    let Draws { nodes, count, stds } = match (described.draws, &described.optimum, kind) {
+        (Some(draws), ..) => draws,
+        (None, Some(optimum), _) => {
             let (least, most) = optimum.covariance.stds(std);
             // The errors of M draws, whose factors have squares of the sum of one mask's variance.
-            ((least, most * m.sqrt()), m)
+            Draws { nodes: clients, count: m, stds: (least, most * m.sqrt()) }
         }
-        (None, Some(kind @ KeyKind::Pairwise)) => {
+        (None, None, Some(kind @ KeyKind::Pairwise)) => {
             let (std, _) = kind.stds(clients, std);
-            ((std, std), m * (m - 1.0) / 2.0)
+            Draws { nodes: clients, count: m * (m - 1.0) / 2.0, stds: (std, std) }
         }
-        (None, _) => ((std, std), m),
+        (None, None, _) => Draws { nodes: clients, count: m, stds: (std, std) },
     };
-    let draws = draws * assumptions.coordinates? as f64 * assumptions.rounds as f64;
-    Some(Sampler::of(&grid, clients, stds, draws))
+    let draws = count * assumptions.coordinates? as f64 * assumptions.rounds as f64;
+    Some(Sampler::of(&grid, nodes, stds, draws))
 }
 
 /// Clients of an audit: the time grows with their third power.
@@ -208,6 +211,10 @@ pub struct Audit {
     /// that power, in nats per coordinate, or as a distance μ per unit of the updates' norm and of σ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimised: Option<[f64; 2]>,
+    /// The entropy of all keys of a gradient code over replicated data, in updates, and the least that its
+    /// assignment leaves to any linear scheme (Theorem 2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_size: Option<[f64; 2]>,
     /// What stands in for the cryptography of the scheme; `None` where it has none. Whatever an attack on
     /// that would tell, and a wrong agreement that gives two groups one secret, is beyond this audit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -268,7 +275,8 @@ fn audit_from(
 ) -> Result<Audit> {
     assumptions.check()?;
     check_size(assumptions.weights.clients())?;
-    let lossless = scheme.formal(1, &Perfect, attempts)?;
+    let round = scheme.fullest();
+    let lossless = scheme.formal(round, &Perfect, attempts)?;
     let (clients, weighted) = (lossless.clients(), assumptions.weights.clients());
     if clients != weighted {
         return Err(Error::Refused(format!("an audit of {clients} clients was given {weighted} weights")));
@@ -329,7 +337,7 @@ fn audit_from(
             format!("the links' own erasures in {} rounds", rounds.len())
         }
         Erasures::These(lost) => {
-            let views = scheme.formal(1, lost, attempts)?;
+            let views = scheme.formal(round, lost, attempts)?;
             findings.extend(defect::of_formal(&views));
             see(&mut learned, &[views], true, &mut |done, layer| observe(done, coalitions, layer))?;
             format!("{} given erasures in every round", lost.0.len())
@@ -347,7 +355,7 @@ fn audit_from(
             findings.extend(defect::of_formal(&lossless));
             for (done, block) in (coalitions..).step_by(BLOCK).zip(patterns[1..].chunks(BLOCK)) {
                 let play = |lost: &Lost| -> Result<(Option<Formal>, Vec<Finding>)> {
-                    let views = scheme.formal(1, lost, attempts)?;
+                    let views = scheme.formal(round, lost, attempts)?;
                     // Whoever sees less than without losses learns nothing more.
                     let known = views.is_within(&lossless);
                     let found = if known { defect::of_sum(&views) } else { defect::of_formal(&views) };
@@ -385,6 +393,7 @@ fn audit_from(
         step: scheme.grid().filter(|_| on_grid).map(|grid| grid.step()),
         participation: None,
         optimised: scheme.scheme().optimum.as_ref().map(|optimum| [optimum.leakage, optimum.bound]),
+        key_size: scheme.scheme().key_size,
         idealised,
         findings,
         entries,

@@ -108,7 +108,7 @@ impl Report {
 /// More formal coordinates than an audit takes; a broken contract of the scheme.
 pub fn check(scheme: &dyn Aggregator, claim: &Claim, seed: Seed) -> Result<Report> {
     let updates = updates(claim.clients, COORDINATES, seed);
-    let lossless = scheme.formal(1, &Perfect, 1)?;
+    let lossless = scheme.formal(scheme.fullest(), &Perfect, 1)?;
     let phases = scheme.phases();
     let masks = scheme.scheme().key_std.is_some() || !scheme.scheme().keys.is_empty();
     let mut report = Report::default();

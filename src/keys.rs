@@ -31,6 +31,7 @@
 mod construction;
 pub mod covariance;
 pub mod optimise;
+pub mod pairs;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,7 @@ use crate::parallel;
 use crate::seed::Seed;
 pub use construction::{Construction, KeyChoice};
 pub use covariance::Covariance;
+pub use pairs::Pairs;
 
 /// Symbols of a stream that are drawn at a time: those of one place for all clients fit a core's cache.
 pub const CHUNK: usize = 4096;
@@ -227,18 +229,8 @@ impl KeyKind {
             }
             Self::Fair => fair(clients, |k| stream(k, k), len, std, grid, source),
             Self::Pairwise => {
-                let scale = S::Scalar::deviation(std / (clients as f64 - 1.0).sqrt());
-                chunkwise(clients, len, |chunk, masks| {
-                    let len = masks.first().map_or(0, |mask| mask.len());
-                    let (mut noise, mut symbols) = (Noise::new(len, grid), vec![S::zero(); len]);
-                    for j in 0..clients {
-                        for k in 0..j {
-                            S::set(&mut symbols, noise.draw(stream(k, j), chunk, scale, source));
-                            S::axpy(masks[k], S::Scalar::ONE, &symbols);
-                            S::axpy(masks[j], -S::Scalar::ONE, &symbols);
-                        }
-                    }
-                })
+                let pair = std / (clients as f64 - 1.0).sqrt();
+                pairs::masks(clients, len, |_, _| pair, grid, round, source)
             }
         }
     }
@@ -401,18 +393,8 @@ pub fn pairwise_mask<S: Symbol>(
     round: u64,
     source: &impl KeySource<S>,
 ) -> Vec<S> {
-    let scale = S::Scalar::deviation(std / (clients as f64 - 1.0).sqrt());
-    let mut mask = vec![S::zero(); len];
-    for j in (0..clients).filter(|&j| j != client) {
-        let sign = if client < j { S::Scalar::ONE } else { -S::Scalar::ONE };
-        let (a, b) = (client.min(j) as u16, client.max(j) as u16);
-        S::axpy(
-            &mut mask,
-            sign,
-            &noise(KeyStream { purpose: "mask", round, a, b }, len, scale, grid, source),
-        );
-    }
-    mask
+    let pair = std / (clients as f64 - 1.0).sqrt();
+    pairs::mask_of(client, clients, len, |_| pair, grid, round, source)
 }
 
 /// 1/n; n is a number of clients, far below any modulus.

@@ -20,6 +20,7 @@ pub mod bernoulli;
 mod chain;
 pub mod client_outage;
 pub mod deadline;
+mod downlink;
 mod draw;
 pub mod gilbert_elliott;
 pub mod rayleigh;
@@ -33,7 +34,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::choice::choice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 pub use crate::message::LinkUse;
 use crate::message::{Expects, PartyId, Phase, Role};
 use crate::seed::Seed;
@@ -70,6 +71,12 @@ pub trait LinkModel: Send + Sync {
 
     /// Seconds that a receiver waits for a message that is never sent; `None` where messages take no time.
     fn deadline(&self, _from: PartyId, _to: PartyId) -> Option<f64> {
+        None
+    }
+
+    /// The links on which the server sends the clients its model before a round; `None` where that always
+    /// arrives.
+    fn downlinks(&self) -> Option<&dyn LinkModel> {
         None
     }
 
@@ -239,6 +246,17 @@ impl Default for LinkConfig {
     }
 }
 
+/// What a client does that misses the model of a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissedModel {
+    /// It trains from the last one that it got, and sends how far it went from there.
+    #[default]
+    OldModel,
+    /// It sends nothing.
+    SitOut,
+}
+
 /// The links of the system, by their ends.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -247,6 +265,14 @@ pub struct NetworkConfig {
     pub client_client: LinkConfig,
     /// Links from the clients to the server, used for uploads.
     pub client_server: LinkConfig,
+    /// Links from the server to the clients, on which it sends its model before every round but the first,
+    /// whose model all have; numbers are for all links, or one per client. Without this section the model
+    /// always arrives; what the server tells clients within a round always does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_client: Option<LinkConfig>,
+    /// What a client does that misses the model of a round: "old-model" trains from the last one that it got,
+    /// "sit-out" sends nothing in this round.
+    pub missed_model: MissedModel,
     /// Links from the clients to the helpers of a hierarchical protocol. Numbers are for all links, or one
     /// per client.
     pub client_helper: LinkConfig,
@@ -262,7 +288,8 @@ impl NetworkConfig {
     /// Makes the paths of the section absolute: they are relative to the configuration's `folder`.
     pub(crate) fn resolve_paths(&mut self, folder: &Path) {
         let helpers = [&mut self.client_helper, &mut self.helper_helper, &mut self.helper_server];
-        for links in [&mut self.client_client, &mut self.client_server].into_iter().chain(helpers) {
+        let clients = [&mut self.client_client, &mut self.client_server];
+        for links in clients.into_iter().chain(helpers).chain(&mut self.server_client) {
             links.law_mut().resolve_paths(folder);
         }
     }
@@ -279,9 +306,15 @@ impl NetworkConfig {
         };
         let between = side(&self.client_client, "client_client", Shape::Mesh)?;
         let one_way = between.dependence();
+        let down = self.server_client.as_ref().map(|down| side(down, "server_client", Shape::Star));
+        if down.is_none() && self.missed_model != MissedModel::default() {
+            let rule = "nobody misses the model on links that never fail; give server_client, or remove it";
+            return Err(Error::config("missed_model", rule));
+        }
         let between = if self.reciprocal { reciprocal::both_ways(between, clients)? } else { between };
         Ok(Network {
             client_client: between,
+            server_client: down.transpose()?.map(|down| Box::new(downlink::Downlink(down)) as _),
             reciprocal: self.reciprocal,
             one_way,
             client_server: side(&self.client_server, "client_server", Shape::Star)?,
@@ -292,13 +325,14 @@ impl NetworkConfig {
     }
 }
 
-/// The links of one system. Those from the server never fail.
+/// The links of one system. Those from the server never fail within a round.
 pub struct Network {
     reciprocal: bool,
     /// What losses between clients have in common apart from being reciprocal.
     one_way: Dependence,
     client_client: Box<dyn LinkModel>,
     client_server: Box<dyn LinkModel>,
+    server_client: Option<Box<dyn LinkModel>>,
     client_helper: Box<dyn LinkModel>,
     helper_helper: Box<dyn LinkModel>,
     helper_server: Box<dyn LinkModel>,
@@ -363,6 +397,10 @@ impl LinkModel for Network {
 
     fn deadline(&self, from: PartyId, to: PartyId) -> Option<f64> {
         self.model(from, to)?.deadline(from, to)
+    }
+
+    fn downlinks(&self) -> Option<&dyn LinkModel> {
+        self.server_client.as_deref()
     }
 
     fn combines(&self) -> bool {

@@ -12,6 +12,7 @@
 //! Clients count as equally large: data is not looked at. Outage, bytes and time do not depend on that, the
 //! leakage does, and an audit ([`crate::audits`]) takes the sizes of the partition.
 
+pub mod convergence;
 mod resolve;
 
 use std::sync::atomic::AtomicBool;

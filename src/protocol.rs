@@ -10,6 +10,7 @@
 //! | [`uncoded`] | `ideal`, `fedavg`, `gaussian`, `zero-sum` | McMahan et al. 2017; Weng et al., section IX |
 //! | [`relaying`] | `colrel`, `pricer` | Yemini et al. 2024; Saha et al. 2024 |
 //! | [`cogc`] | `cogc`, `sec-cogc` | Weng et al. 2024; 2025; arXiv 2507.07565 |
+//! | [`fedacs`] | `fedacs` | Weng, Ren, Xiao, Skoglund, *Heterogeneity-Aware Client Sampling*, arXiv 2505.11304 |
 //! | [`coffee`] | `coffee` | *Communication-Efficient Semi-Decentralized Federated Learning in the Presence of Stragglers*, IEEE Trans. Commun. 2025 |
 //! | [`mds_relay`] | `mds-relay` | Weng et al., *Coded Cooperative Networks for Semi-Decentralized Federated Learning*, 2024 |
 //! | [`hierarchical`] | `hierarchical` | Lu, Cheng, Kang, Liu, *Capacity of Hierarchical Secure Coded Gradient Aggregation* |
@@ -17,6 +18,7 @@
 //! | [`zhao_sun`] | `zhao-sun` | Zhao & Sun, *Information Theoretic Secure Aggregation with User Dropouts* |
 //! | [`light_sec_agg`] | `light-sec-agg` | So et al., *LightSecAgg*, MLSys 2022 |
 //! | [`groupwise`] | `groupwise` | Wan et al., *Information Theoretic Secure Aggregation with Uncoded Groupwise Keys* |
+//! | [`dsa`] | `dsa` | Zhang et al., *Information-Theoretic Decentralized Secure Aggregation*, arXiv 2508.00596 |
 //! | [`sec_agg`] | `sec-agg`, `sec-agg-plus` | Bonawitz et al. 2017, Bell et al. 2020 |
 //!
 //! A new protocol is one file that implements the two traits and a configuration struct, and one line in
@@ -24,7 +26,9 @@
 
 pub mod coffee;
 pub mod cogc;
+pub mod dsa;
 pub mod exchange;
+pub mod fedacs;
 pub mod groupwise;
 pub mod hierarchical;
 mod included;
@@ -94,7 +98,8 @@ pub trait Party<M, S>: Send {
     /// Consumes what arrived from the previous phase and was accepted, and returns what to send in this one.
     fn step(&mut self, clock: Clock, inbox: Vec<Envelope<M>>) -> Vec<Envelope<M>>;
 
-    /// The server's result after the last step of an attempt; `None` for everybody else.
+    /// The result after the last step of an attempt, of whoever obtains it: the server. `None` for everybody
+    /// else.
     fn decoded(&mut self) -> Option<Decoded<S>> {
         None
     }
@@ -144,6 +149,13 @@ pub trait Protocol<S: Symbol>: Send + Sync {
         None
     }
 
+    /// What `id` knows beside that key: the draws that it is made of, where the party makes them itself.
+    /// Audits let colluders know them.
+    fn draws(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Vec<S>> {
+        let _ = (id, round, len, source);
+        Vec::new()
+    }
+
     /// What the receivers of a phase expect, for inputs of `len` coordinates, and the most bytes of a body;
     /// by default one vector as long as an input.
     fn form(&self, phase: u8, len: usize) -> (Form, usize) {
@@ -178,6 +190,11 @@ pub trait Protocol<S: Symbol>: Send + Sync {
     fn imprecision(&self, scale: f64, update: f64) -> Option<f64> {
         let _ = (scale, update);
         None
+    }
+
+    /// A round in which as much is sent as in any: what audits look at.
+    fn fullest(&self) -> u64 {
+        1
     }
 
     /// Coordinates that an input needs in an audit: 1 where all coordinates are treated alike.
@@ -368,6 +385,10 @@ choice! {
         "colrel" => ColRel(relaying::ColRel),
         /// The same with Gaussian noise against the relays (Saha et al.).
         "pricer" => PriCer(relaying::PriCer),
+        /// Clients are drawn the more often, the more their links lose: an estimate (Weng et al. 2025).
+        "fedacs" => FedAcs(fedacs::FedAcsConfig),
+        /// Every client obtains the sum over all, without a server: exact where one does (Zhang et al.).
+        "dsa" => Dsa(dsa::DsaConfig),
     }
 }
 
@@ -459,7 +480,13 @@ impl ProtocolConfig {
                 let rule = "secure-gc needs data that several clients hold, and deployed clients keep theirs; take sec-cogc";
                 Err(Error::config("kind", rule))
             }
-            Self::Ideal(_) | Self::Coffee(_) | Self::MdsRelay(_) | Self::ColRel(_) | Self::PriCer(_) => {
+            Self::Ideal(_)
+            | Self::Coffee(_)
+            | Self::MdsRelay(_)
+            | Self::ColRel(_)
+            | Self::PriCer(_)
+            | Self::FedAcs(_)
+            | Self::Dsa(_) => {
                 let rule = format!(
                     "{} runs in simulation only; take fedavg, gaussian, zero-sum, cogc, sec-cogc, light-sec-agg, groupwise, \
                      sec-agg or sec-agg-plus",

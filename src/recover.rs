@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use crate::coding::{Code, CodeKind, DENSE_CLIENTS, Received};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::network::{LinkModel, LinkUse, Network, round_seconds};
+use crate::network::{LinkModel, LinkUse, MissedModel, Network, round_seconds};
 use crate::parallel::goes_on;
 use crate::protocol::cogc::{self, DecoderKind};
 use crate::protocol::{Aggregator, Coding, PartyId, ProtocolConfig, Stragglers, Update};
@@ -428,6 +428,11 @@ pub(crate) fn links(config: &Config, rounds: u64, seed: Seed) -> Result<Network>
     if links.combines() {
         let rule = "gradient codes send no message twice, and there is nothing to combine; take combining = \"none\"";
         return Err(Error::config("network", rule));
+    }
+    if config.network.missed_model == MissedModel::SitOut {
+        let rule = "with somebody who sits out no code has a sum over all, and such rounds are not counted here; take \"old-model\", \
+                    with which only uploads and shares decide";
+        return Err(Error::config("network.missed_model", rule));
     }
     Ok(links)
 }

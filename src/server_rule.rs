@@ -3,7 +3,8 @@
 //!
 //! Hsu, Qi, Brown, *Measuring the Effects of Non-Identical Data Distribution for Federated Visual
 //! Classification*, 2019 (FedAvgM); Reddi et al., *Adaptive Federated Optimization*, ICLR 2021, algorithm 2
-//! (the others; per coordinate, without bias correction).
+//! (`fedadagrad`, `fedadam`, `fedyogi`; per coordinate, without bias correction); Wang, Ji, *A Unified
+//! Analysis of Federated Learning with Arbitrary Client Participation*, NeurIPS 2022 (`amplified`).
 //!
 //! | kind | step |
 //! |---|---|
@@ -12,9 +13,11 @@
 //! | `fedadagrad` | m ← β₁m + (1 − β₁)Δ, v ← v + Δ², x ← x + η m/(√v + τ) |
 //! | `fedadam` | the same with v ← β₂v + (1 − β₂)Δ² |
 //! | `fedyogi` | the same with v ← v − (1 − β₂)Δ² sign(v − Δ²) |
+//! | `amplified` | x ← x + ηΔ; after every P such steps x ← x₀ + η̂(x − x₀), x₀ the model P steps ago |
 //!
 //! m starts at 0 and v at τ². An outage leaves x, m and v as they are.
 
+mod amplified;
 mod fedadagrad;
 mod fedadam;
 mod fedavg;
@@ -25,6 +28,7 @@ use rayon::prelude::*;
 
 use crate::choice::choice;
 use crate::error::{Error, Result};
+pub use amplified::Amplified;
 pub use fedadagrad::FedAdagrad;
 pub use fedadam::FedAdam;
 pub use fedavg::FedAvg;
@@ -60,6 +64,8 @@ choice! {
         "fedadam" => FedAdam(FedAdam),
         /// Yogi over the rounds (Reddi et al. 2021).
         "fedyogi" => FedYogi(FedYogi),
+        /// A step, and every some rounds again what they moved (Wang & Ji 2022).
+        "amplified" => Amplified(Amplified),
     }
 }
 
@@ -151,6 +157,31 @@ mod tests {
     }
 
     #[test]
+    fn what_three_rounds_moved_is_moved_again() {
+        let rule = Amplified { learning_rate: 0.5, interval: 3, factor: 2.0 };
+        let (mut x, mut kept) = (vec![1.0f32; 1], rule.start(1));
+        let mut after = |direction: f64| {
+            rule.step(&mut x, &mut kept, &[direction]);
+            x[0]
+        };
+        // 1 + (2 + 4 − 1)/2 = 3.5; from 1 the movement 2.5 is made twice: 6.
+        assert_eq!([after(2.0), after(4.0), after(-1.0)], [2.0, 4.0, 6.0]);
+        assert_eq!([after(2.0), after(-2.0), after(2.0)], [7.0, 6.0, 8.0]);
+        // An interval of one round is a longer step, and a factor of one none.
+        for (interval, factor, rate) in [(1, 3.0, 1.5), (7, 1.0, 0.5)] {
+            let rule = Amplified { learning_rate: 0.5, interval, factor };
+            let plain = FedAvg { learning_rate: rate };
+            let (mut x, mut kept, mut y) = (vec![0.25f32; 1], rule.start(1), vec![0.25f32; 1]);
+            for round in 0..20 {
+                let direction = [f64::from(round % 3) - 0.5];
+                rule.step(&mut x, &mut kept, &direction);
+                plain.step(&mut y, &mut [], &direction);
+                assert_eq!(x, y);
+            }
+        }
+    }
+
+    #[test]
     fn adaptive_steps_have_the_scale_of_the_learning_rate() {
         // A constant direction Δ, however small or large, gives m = Δ and v = Δ² in the limit: steps of η
         // sign Δ.
@@ -172,6 +203,8 @@ mod tests {
             ("kind = \"fedadagrad\"\nbeta1 = -0.1", "beta1"),
             ("kind = \"fedadam\"\nbeta2 = 1.0", "beta2"),
             ("kind = \"fedyogi\"\ntau = 0.0", "tau"),
+            ("kind = \"amplified\"\nfactor = 0.0", "factor"),
+            ("kind = \"amplified\"\ninterval = 0", "interval"),
         ] {
             let error = toml::from_str::<ServerConfig>(toml).unwrap().rule().check().unwrap_err().to_string();
             assert!(error.starts_with(&format!("{key}: ")), "{error}");

@@ -1,5 +1,6 @@
 //! The round loop.
 
+mod broadcast;
 mod clients;
 mod crew;
 mod directory;
@@ -133,6 +134,7 @@ impl Run<'_> {
             control: vec![0.0; controls],
             controls: if controls > 0 { vec![vec![0.0; controls]; config.clients] } else { Vec::new() },
             moments: server.start(parameters.len()),
+            received: Vec::new(),
             memory: self
                 .rule
                 .as_ref()
@@ -156,8 +158,9 @@ impl Run<'_> {
     pub fn round(&self, state: &mut State) -> Result<(Row, Vec<ClientRow>)> {
         let before = state.of_server();
         let played = self.play(state);
-        if played.is_err() {
-            state.restore(before);
+        match &played {
+            Ok(_) => self.keep_missed(state, &before.parameters),
+            Err(_) => state.restore(before),
         }
         played
     }
@@ -172,8 +175,12 @@ impl Run<'_> {
         let mut clock = Stopwatch::start();
         let before = config.outage.is_per_client().then(|| state.parameters.clone());
         let cohort = self.cohort(state);
-        let (mut updates, trained) = self.train_clients(state, &cohort.members)?;
+        let broadcast = self.broadcast(state, round, &cohort.members);
+        let sit_out = self.sits_out(&broadcast.missed);
+        let (mut updates, trained) = self.train_clients(state, &cohort.members, sit_out)?;
         let silent = self.silence(round, &cohort.members, &mut updates, &trained)?;
+        let excluded = silent.updates.len();
+        let silent = silent.and(sit_out, &cohort.members);
         let seconds_local = clock.lap();
 
         let all_links = Silence { links: &**links, silent: &silent.clients };
@@ -210,11 +217,13 @@ impl Run<'_> {
             outcome,
             reason: aggregate.decoded.reason().filter(|_| outcome == Outcome::Outage),
             cohort: cohort.members.len(),
-            diverged: silent.updates.len(),
+            diverged: excluded,
             recovery_error,
             bytes_client_server: aggregate.traffic.client_server + signs_of_life,
             train_loss: mean_loss(silent.others(&trained)),
-            metrics: [self.metrics(&cohort.members, &trained, &tested)?, told].concat(),
+            metrics: [self.metrics(&cohort.members, &trained, &tested)?, self.missed(&broadcast), told]
+                .concat(),
+            seconds_simulated: broadcast.seconds.into_iter().chain(aggregate.seconds).reduce(|a, b| a + b),
             seconds_local,
             seconds_coding,
             seconds_evaluation,
@@ -237,10 +246,19 @@ impl Run<'_> {
         }
     }
 
-    /// Local training of the round's clients. Returns what they send, and how it went.
-    fn train_clients(&self, state: &State, members: &[u16]) -> Result<(Vec<Update>, Vec<Trained>)> {
+    /// Local training of the round's clients, of whom some sit out. Returns what they send, and how it went.
+    fn train_clients(
+        &self,
+        state: &State,
+        members: &[u16],
+        sit_out: &[u16],
+    ) -> Result<(Vec<Update>, Vec<Trained>)> {
         let weights = members.iter().map(|&k| self.setting.weights[usize::from(k)]);
-        let trained = self.crew.train(self, state, members)?.into_iter();
+        let works = |k: &u16| sit_out.binary_search(k).is_err();
+        let at_work: Vec<u16> = members.iter().copied().filter(works).collect();
+        let mut trained = self.crew.train(self, state, &at_work)?.into_iter();
+        let trained =
+            members.iter().filter_map(|k| if works(k) { trained.next() } else { Some(self.idle()) });
         let sent = weights.zip(trained).zip(members).map(|((weight, mut trained), &k)| {
             let mut sent = std::mem::take(&mut trained.sent);
             self.echo(state, k, &mut sent);

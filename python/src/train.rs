@@ -114,10 +114,10 @@ impl Crew for Own {
             let told: Vec<Told> = self.0.bind(py).call_method1("train", args)?.extract()?;
             vectors.into_iter().zip(told).map(|(vector, told)| Ok((vector.get().take()?, told))).collect()
         });
-        let send = |(model, (loss, metrics)): (Vec<f32>, Told)| {
-            Trained::elsewhere(run.update(state, model), loss, metrics)
+        let send = |((model, (loss, metrics)), &k): ((Vec<f32>, Told), &u16)| {
+            Trained::elsewhere(run.update(state, k, model), loss, metrics)
         };
-        Ok(trained.map_err(own)?.into_par_iter().map(send).collect())
+        Ok(trained.map_err(own)?.into_par_iter().zip(members).map(send).collect())
     }
 
     fn test(&self, _: &Run<'_>, round: u64, parameters: &[f32]) -> Result<Tested> {

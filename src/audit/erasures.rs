@@ -260,7 +260,7 @@ pub fn smallest(scheme: &dyn Aggregator, lossless: &Formal, attempts: u32, seed:
         let sets = sets(clients, size, seed.child("sets", size as u64));
         let mut decodes = false;
         for heard in sets.iter().take(PROBES) {
-            decodes |= scheme.formal(1, &silence(heard), attempts)?.has_sum();
+            decodes |= scheme.formal(scheme.fullest(), &silence(heard), attempts)?.has_sum();
         }
         if decodes {
             return Ok(sets.iter().map(silence).collect());

@@ -23,6 +23,7 @@
 //! says.
 
 mod draw;
+mod ordered;
 
 use nalgebra::DMatrix;
 use rand::RngExt;
@@ -35,6 +36,7 @@ use crate::coding::{binomial, next_subset};
 use crate::error::{Error, Result};
 use crate::seed::{Rng, Seed};
 use draw::Draw;
+pub use ordered::{Ordered, least_ordered, ordered};
 
 /// Up to this many sets of N_r servers all are checked.
 pub const ALL_SETS: u64 = 100_000;
@@ -145,7 +147,7 @@ pub fn combined_rank(servers: usize, copies: usize, reduction: usize) -> usize {
     }
 }
 
-/// The converse (11): h ≥ ⌈m N/M⌉ whatever the assignment, M = `copies`, m = `reduction`.
+/// The converse (11), Corollary 2: h ≥ ⌈m N/M⌉ whatever the assignment, M = `copies`, m = `reduction`.
 #[must_use]
 pub fn converse(servers: usize, copies: usize, reduction: usize) -> usize {
     (reduction * servers).div_ceil(copies)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Covariance, KeyKind, KeySource};
+use super::{Covariance, KeyKind, KeySource, Pairs, pairs};
 use crate::algebra::Symbol;
 use crate::algebra::grid::Grid;
 
@@ -66,6 +66,8 @@ pub enum Construction {
     Closed(KeyKind),
     /// Masks of this covariance, in units of σ².
     Correlated(Arc<Covariance>),
+    /// Masks of pairs, each with a standard deviation of its own, in units of σ.
+    Pairs(Arc<Pairs>),
 }
 
 impl From<KeyKind> for Construction {
@@ -87,6 +89,10 @@ impl Construction {
         match self {
             Self::Closed(kind) => kind.stds(clients, std),
             Self::Correlated(covariance) => covariance.stds(std),
+            Self::Pairs(pairs) => {
+                let most = pairs.variances(std).into_iter().fold(0.0, f64::max).sqrt();
+                (pairs.draws(std).0, most)
+            }
         }
     }
 
@@ -96,6 +102,7 @@ impl Construction {
         match self {
             Self::Closed(kind) => kind.variances(clients, std),
             Self::Correlated(covariance) => covariance.variances(std),
+            Self::Pairs(pairs) => pairs.variances(std),
         }
     }
 
@@ -113,6 +120,22 @@ impl Construction {
         match self {
             Self::Closed(kind) => kind.masks(clients, len, std, grid, round, source),
             Self::Correlated(covariance) => covariance.masks(len, std, grid, round, source),
+            Self::Pairs(pairs) => {
+                pairs::masks(clients, len, |k, j| pairs.std(k, j, std), grid, round, source)
+            }
         }
+    }
+
+    /// The standard deviations at σ = `std` of the draws that the clients of pairs make their masks of, by
+    /// client and by the other; `None` where somebody deals masks.
+    #[must_use]
+    pub fn of_pairs(&self, clients: usize, std: f64) -> Option<impl Fn(usize, usize) -> f64 + use<>> {
+        let own = match self {
+            Self::Closed(KeyKind::Pairwise) => None,
+            Self::Pairs(pairs) => Some(Arc::clone(pairs)),
+            Self::Closed(_) | Self::Correlated(_) => return None,
+        };
+        let alike = std / (clients as f64 - 1.0).sqrt();
+        Some(move |k: usize, j: usize| own.as_ref().map_or(alike, |pairs| pairs.std(k, j, std)))
     }
 }

@@ -37,6 +37,9 @@
 //! t_{J'} to the lattice cell by cell. So H n̂ has, within that distance, the law of a function of the ideal
 //! H u and of independent coins.
 //!
+//! *Noise of each client's own* beside zero-sum keys is one more unit column of H for each: H is then the
+//! matrix of a network with one more node, and all of the last paragraph holds of M + 1.
+//!
 //! # Combinations with real coefficients
 //!
 //! What is sent and decoded beyond that, b_mk ẑ_k and Σ_k b_mk ẑ_k in floating point, are functions of masked
@@ -70,6 +73,18 @@ const BEYOND: f64 = 1.0 / (1u64 << 58) as f64;
 
 /// What the words' finite number of bits may add to the log-likelihood ratio of a run.
 const DISCRETE: f64 = 1e-3;
+
+/// What the keys and the noise of a round are drawn from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draws {
+    /// Nodes of the network whose matrix turns draws into masks: the clients, and one more where each has
+    /// noise of its own.
+    pub nodes: usize,
+    /// Draws per coordinate.
+    pub count: f64,
+    /// Standard deviations of the smallest and of the largest, as [`Sampler::of`] takes them.
+    pub stds: (f64, f64),
+}
 
 /// How far the keys of a run are from ideal ones, rounded.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -43,7 +43,7 @@ use super::{Clock, Decoded, Envelope, Expects, Input, Party, PartyId, Phase, Pro
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::{Scalar, Symbol};
 use crate::coding::{Code, Coefficient, GradientCode};
-use crate::keys::{Construction, KeyKind, KeySource, link_keys, pairwise_mask};
+use crate::keys::{Construction, KeyKind, KeySource, link_keys, pairs, pairwise_mask};
 use crate::parallel;
 use crate::precision::{Sizes, Weighted};
 use crate::wire::Form;
@@ -325,6 +325,13 @@ impl<S: Symbol<Scalar: Coefficient>> Protocol<S> for CoGc<S::Scalar> {
             (PartyId::Client(_), Some(_)) => return None,
         };
         Some(Key::Client { mask, links: Vec::new() })
+    }
+
+    fn draws(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Vec<S>> {
+        let (PartyId::Client(k), Some((construction, std))) = (id, &self.keys) else { return Vec::new() };
+        let (k, clients) = (usize::from(k), self.codes.first().clients());
+        let of_pairs = construction.of_pairs(clients, *std);
+        of_pairs.map_or_else(Vec::new, |std| pairs::draws_of(k, clients, len, |j| std(k, j), round, source))
     }
 
     fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> Role<S> {

@@ -27,6 +27,7 @@ use crate::message::{
 use crate::network::LinkModel;
 use crate::parallel;
 use crate::privacy::Formal;
+use crate::privacy::floating::Draws;
 pub use gate::{Refusal, admit};
 #[cfg(any(feature = "parties", test))]
 pub(crate) use quantised::Quantised;
@@ -196,6 +197,11 @@ pub struct Scheme {
     pub least_included: Option<usize>,
     /// Optimised keys, and how good they are.
     pub optimum: Option<Optimum>,
+    /// η of a gradient code over replicated data: the entropy of all keys over that of an update, and the
+    /// least that its assignment leaves to any linear scheme ([`crate::coding::assignment::ordered`]).
+    pub key_size: Option<[f64; 2]>,
+    /// What keys and noise are drawn from, where it is not what `keys` and `key_std` say.
+    pub draws: Option<Draws>,
 }
 
 /// A protocol behind one face, whatever its messages and symbols: what the round loop knows.
@@ -269,6 +275,11 @@ pub trait Aggregator: Send + Sync {
         attempts: u32,
         party: PartyId,
     ) -> Result<Vec<Vec<f64>>>;
+
+    /// As [`Protocol::fullest`].
+    fn fullest(&self) -> u64 {
+        1
+    }
 
     /// Coordinates of all formal inputs together: the number of clients, times what the scheme splits an
     /// input into. [`Aggregator::formal`] refuses more than [`AUDITABLE`].
@@ -369,7 +380,10 @@ pub fn formal<K: Scalar, P: Protocol<LinearForm<K>>>(
         .parties()
         .into_iter()
         .zip(protocol.deal(round, len, source))
-        .map(|(id, key)| (id, key.held().into_iter().flatten().cloned().collect()))
+        .map(|(id, key)| {
+            let held = key.held().into_iter().flatten().cloned();
+            (id, held.chain(protocol.draws(id, round, len, source).into_iter().flatten()).collect())
+        })
         .collect();
     let mut messages = Vec::new();
     let mut announced = None;

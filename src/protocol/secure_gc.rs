@@ -33,7 +33,7 @@ use super::{Clock, Decoded, Envelope, Expects, Input, OverField, Party, PartyId,
 use crate::algebra::field::Prime;
 use crate::algebra::quantise::{Quantisation, Quantiser};
 use crate::algebra::{KeyStream, Symbol};
-use crate::coding::assignment::{AssignmentKind, ReplicatedCode};
+use crate::coding::assignment::{AssignmentKind, ReplicatedCode, ordered};
 use crate::coding::{Memory, check_pairs};
 use crate::error::Result;
 use crate::keys::KeySource;
@@ -87,9 +87,11 @@ impl OverField for SecureGcConfig {
         let Self { assignment, responders, reduction, .. } = *self;
         check_pairs("secure-gc", clients, "sec-cogc with code = \"fractional-repetition\", or ")?;
         let (code, _) = ReplicatedCode::<F>::build(assignment, clients, responders, reduction, seed)?;
+        let least = ordered(&code.holders, clients, reduction).servers.len();
         let scheme = Scheme {
             code: assignment.name().into(),
             stragglers: Some(clients - responders),
+            key_size: Some([code.rank(), least].map(|h| h as f64 / reduction as f64 - 1.0)),
             ..Scheme::default()
         };
         let holders = Some(code.holders.clone());

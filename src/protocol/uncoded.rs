@@ -9,12 +9,25 @@
 //! | `fedavg` | x_k | Σ over arrivals |
 //! | `gaussian` | x_k + σ g_k, g_k i.i.d. N(0, 1) | Σ over arrivals, noise included |
 //! | `zero-sum` | x_k + u_k, Σ_k u_k = 0 | Σ over arrivals; the masks cancel only when all arrive |
+//! | `zero-sum`, `residual_std` = ς | x_k + u_k + ς g_k | the same, noise of those who arrive included |
+//! | `zero-sum`, `split = "best"` | x_k + noise of pairs + noise of its own ([`split`]) | Σ y_k / p_k over arrivals, an estimate |
 //!
 //! With `transmissions` = n the server asks every client whose upload did not arrive for the same vector
 //! again, up to n times: uploads are sent in phases 1, 3, …, requests in between.
+//!
+//! Noise of which a part cancels in the sum is that of Allouah, Koloskova, El Firdoussi, Jaggi, Guerraoui,
+//! *The Privacy Power of Correlated Noise in Decentralized Learning*, ICML 2024 (DECOR), and of Rodio, Chen,
+//! Larsson, *Whisper D-SGD / CorN-DSGD*, 2025, with a server in the place of gossip, as in Vithana, Cadambe,
+//! Calmon, Jeong, *Correlated Privacy Mechanisms for Differentially Private Distributed Mean Estimation*,
+//! 2024, whose decoder is another. We read the programs of the first two, and of the third the abstract. With
+//! R the covariance of all noise of a coordinate, whoever reads every upload sees x_k through noise of
+//! variance 1/\[R⁻¹\]_kk; lost uploads only make that more. A sum over n of M clients keeps the variance nς² +
+//! n (M − n) σ²/(M − 1).
 
 mod config;
+pub mod split;
 mod upload;
+mod zero_sum;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,23 +37,39 @@ use super::{
 };
 use crate::algebra::grid::Grid;
 use crate::algebra::{KeyStream, Scalar, Symbol};
-use crate::keys::{self, KeyKind, KeySource, pairwise_mask};
+use crate::keys::{self, Construction, KeySource, pairs};
 use crate::parallel;
 use crate::precision;
 use crate::wire::Form;
-pub use config::{FedAvg, Gaussian, Ideal, ZeroSum};
+pub use config::{FedAvg, Gaussian, Ideal};
 pub(super) use config::{check_clients_for_keys, check_std, grid, real};
 pub use upload::Upload;
+pub use zero_sum::{Budget, SplitKind, ZeroSum};
 
-/// What a client adds to its update before it sends it; the number is σ.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What a client adds to its update before it sends it.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Mask {
     /// Nothing.
     None,
-    /// Independent Gaussian noise.
+    /// Independent Gaussian noise of standard deviation σ.
     Gaussian(f64),
-    /// Zero-sum keys.
-    ZeroSum(KeyKind, f64),
+    /// Zero-sum keys, and noise of its own.
+    ZeroSum {
+        /// How the keys are made.
+        keys: Construction,
+        /// σ of the keys.
+        std: f64,
+        /// Standard deviations of what each client adds alone; empty where it adds nothing.
+        residual: Arc<[f64]>,
+    },
+}
+
+impl Mask {
+    /// Zero-sum keys and nothing else.
+    #[must_use]
+    pub fn zero_sum(keys: impl Into<Construction>, std: f64) -> Self {
+        Self::ZeroSum { keys: keys.into(), std, residual: Arc::default() }
+    }
 }
 
 /// One upload per client, summed by the server.
@@ -56,6 +85,9 @@ pub struct Uncoded {
     pub mask: Mask,
     /// What masks are rounded to, if anything.
     pub grid: Option<Grid>,
+    /// How many times each client's upload counts where the server estimates the sum over all; without it the
+    /// server adds what arrives.
+    pub weights: Option<Arc<[f64]>>,
 }
 
 /// What a party holds before the round.
@@ -140,6 +172,7 @@ pub struct Server<S> {
     least: usize,
     transmissions: u32,
     grid: Option<Grid>,
+    weights: Option<Arc<[f64]>>,
     /// What arrived in this attempt.
     uploads: BTreeMap<u16, Arc<Vec<S>>>,
     decoded: Option<Decoded<S>>,
@@ -172,6 +205,9 @@ impl<S: Symbol> Server<S> {
     }
 
     fn sum(&self) -> Decoded<S> {
+        if let Some(weights) = &self.weights {
+            return self.estimate(weights);
+        }
         if self.uploads.is_empty() {
             return Decoded::lost();
         }
@@ -184,6 +220,14 @@ impl<S: Symbol> Server<S> {
         let included = self.uploads.keys().copied().collect();
         Decoded::Sum { sum: S::combine(self.len, &terms), included, error }
     }
+
+    /// Nothing that arrived is the estimate 0. There are no such weights over a field.
+    fn estimate(&self, weights: &[f64]) -> Decoded<S> {
+        let weight = |k: u16| S::Scalar::deviation(weights[usize::from(k)]);
+        let terms: Vec<_> = self.uploads.iter().map(|(k, upload)| (weight(*k), upload.as_slice())).collect();
+        let included = self.uploads.keys().copied().collect();
+        Decoded::Estimate { sum: S::combine(self.len, &terms), included }
+    }
 }
 
 /// The phase in which the server adds, after as many transmissions, each in an odd phase.
@@ -192,6 +236,12 @@ fn last_phase(transmissions: u32) -> u8 {
 }
 
 impl Uncoded {
+    /// Updates in the clear, sent once.
+    #[must_use]
+    pub fn new(clients: usize) -> Self {
+        Self { clients, least: 1, transmissions: 1, mask: Mask::None, grid: None, weights: None }
+    }
+
     /// Client k's noise.
     fn noise<S: Symbol>(
         &self,
@@ -203,6 +253,22 @@ impl Uncoded {
     ) -> Vec<S> {
         let stream = KeyStream { purpose: "noise", round, a: k, b: k };
         keys::noise(stream, len, S::Scalar::deviation(std), self.grid.as_ref(), source)
+    }
+
+    /// Client k's zero-sum mask with what it adds alone.
+    fn with_residual<S: Symbol>(
+        &self,
+        k: u16,
+        mut mask: Vec<S>,
+        residual: &[f64],
+        round: u64,
+        source: &impl KeySource<S>,
+    ) -> Key<S> {
+        if let Some(std) = residual.get(usize::from(k)) {
+            let noise = self.noise(k, *std, round, mask.len(), source);
+            S::axpy(&mut mask, S::Scalar::ONE, &noise);
+        }
+        Key::Client(Some(mask))
     }
 }
 
@@ -230,14 +296,16 @@ impl<S: Symbol> Protocol<S> for Uncoded {
 
     fn deal(&self, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Key<S>> {
         let clients = self.clients;
-        let mut keys: Vec<Key<S>> = match self.mask {
+        let mut keys: Vec<Key<S>> = match &self.mask {
             Mask::None => (0..clients).map(|_| Key::Client(None)).collect(),
             Mask::Gaussian(std) => parallel::map(0..clients as u16, |k| {
-                Key::Client(Some(self.noise(k, std, round, len, source)))
+                Key::Client(Some(self.noise(k, *std, round, len, source)))
             }),
-            Mask::ZeroSum(kind, std) => {
-                let masks = kind.masks(clients, len, std, self.grid.as_ref(), round, source).into_iter();
-                masks.map(|mask| Key::Client(Some(mask))).collect()
+            Mask::ZeroSum { keys, std, residual } => {
+                let masks = keys.masks(clients, len, *std, self.grid.as_ref(), round, source);
+                parallel::map((0..).zip(masks), |(k, mask)| {
+                    self.with_residual(k, mask, residual, round, source)
+                })
             }
         };
         keys.push(Key::Server(len));
@@ -262,28 +330,36 @@ impl<S: Symbol> Protocol<S> for Uncoded {
         match self.mask {
             Mask::None => Singles::Plain,
             Mask::Gaussian(_) => Singles::Noisy,
-            Mask::ZeroSum(..) => Singles::Hidden,
+            Mask::ZeroSum { .. } => Singles::Hidden,
         }
     }
 
     fn own_key(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Option<Key<S>> {
-        Some(match (id, self.mask) {
-            (PartyId::Helper(_) | PartyId::Server, _) => Key::Server(len),
-            (PartyId::Client(_), Mask::None) => Key::Client(None),
-            (PartyId::Client(k), Mask::Gaussian(std)) => {
-                Key::Client(Some(self.noise(k, std, round, len, source)))
+        let PartyId::Client(k) = id else { return Some(Key::Server(len)) };
+        Some(match &self.mask {
+            Mask::None => Key::Client(None),
+            Mask::Gaussian(std) => Key::Client(Some(self.noise(k, *std, round, len, source))),
+            Mask::ZeroSum { keys, std, residual } => {
+                let (own, grid) = (usize::from(k), self.grid.as_ref());
+                let of_pairs = keys.of_pairs(self.clients, *std)?;
+                let with = |j: usize| of_pairs(own, j);
+                let mask = pairs::mask_of(own, self.clients, len, with, grid, round, source);
+                self.with_residual(k, mask, residual, round, source)
             }
-            (PartyId::Client(k), Mask::ZeroSum(KeyKind::Pairwise, std)) => Key::Client(Some(pairwise_mask(
-                k.into(),
-                self.clients,
-                len,
-                std,
-                self.grid.as_ref(),
-                round,
-                source,
-            ))),
-            (PartyId::Client(_), Mask::ZeroSum(..)) => return None,
         })
+    }
+
+    fn draws(&self, id: PartyId, round: u64, len: usize, source: &impl KeySource<S>) -> Vec<Vec<S>> {
+        let (PartyId::Client(k), Mask::ZeroSum { keys, std, residual }) = (id, &self.mask) else {
+            return Vec::new();
+        };
+        let own = usize::from(k);
+        match keys.of_pairs(self.clients, *std) {
+            Some(of_pairs) => pairs::draws_of(own, self.clients, len, |j| of_pairs(own, j), round, source),
+            None => {
+                residual.get(own).map(|std| self.noise(k, *std, round, len, source)).into_iter().collect()
+            }
+        }
     }
 
     fn party(&self, id: PartyId, key: Key<S>, input: Option<&dyn Input<S>>) -> Role<S> {
@@ -299,6 +375,7 @@ impl<S: Symbol> Protocol<S> for Uncoded {
                 least: self.least,
                 transmissions: self.transmissions,
                 grid: self.grid,
+                weights: self.weights.clone(),
                 uploads: BTreeMap::new(),
                 decoded: None,
             }),

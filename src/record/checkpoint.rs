@@ -66,6 +66,9 @@ pub struct Checkpoint {
     /// What the rounds have cost each client of its privacy ([`crate::release`]); empty where that is not
     /// charged.
     pub ledger: Ledger,
+    /// The model from which each client trains that missed the global one, d parameters, empty for a client
+    /// that has it; empty where it always arrives.
+    pub received: Vec<Vec<f32>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +90,8 @@ struct Header {
     misses: Vec<u32>,
     #[serde(default)]
     ledger: Ledger,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    received: Vec<usize>,
 }
 
 fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
@@ -94,7 +99,8 @@ fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
 }
 
 impl Checkpoint {
-    /// Whether both have the same vectors, the carried ones aside, which come and go.
+    /// Whether both have the same vectors, those aside that come and go: carried ones, and models of clients
+    /// who missed the last.
     #[must_use]
     pub fn same_shape(&self, other: &Self) -> bool {
         let shape = |state: &Self| {
@@ -118,14 +124,23 @@ impl Checkpoint {
             ledger: Ledger::default(),
             carried: Vec::new(),
             controls: Vec::new(),
+            received: Vec::new(),
         }
+    }
+
+    /// The model from which client `k` trains, d parameters: the global one, or an older one where that did
+    /// not arrive.
+    #[must_use]
+    pub fn model_of(&self, k: usize) -> &[f32] {
+        self.received.get(k).filter(|own| !own.is_empty()).unwrap_or(&self.parameters)
     }
 
     /// Takes everything from a copy but the clients' own vectors and what they have paid, which stay as they
     /// are: what was told cannot be taken back.
     pub fn restore(&mut self, copy: Self) {
-        let (carried, controls) = (std::mem::take(&mut self.carried), std::mem::take(&mut self.controls));
-        *self = Self { carried, controls, ledger: std::mem::take(&mut self.ledger), ..copy };
+        let [carried, controls, received] =
+            [&mut self.carried, &mut self.controls, &mut self.received].map(std::mem::take);
+        *self = Self { carried, controls, received, ledger: std::mem::take(&mut self.ledger), ..copy };
     }
 
     /// Whether all that the server steps with is finite.
@@ -151,9 +166,10 @@ impl Checkpoint {
             memory: lengths(&self.memory),
             misses: self.misses.clone(),
             ledger: self.ledger.clone(),
+            received: lengths(&self.received),
         };
         let header = serde_json::to_vec(&header).map_err(|error| Error::Refused(error.to_string()))?;
-        let groups = [&self.carried, &self.controls, &self.moments, &self.memory];
+        let groups = [&self.carried, &self.controls, &self.moments, &self.memory, &self.received];
         let vectors = || [&self.parameters, &self.control].into_iter().chain(groups.into_iter().flatten());
         let mut bytes = Vec::with_capacity(64 + header.len() + 4 * vectors().map(Vec::len).sum::<usize>());
         bytes.extend_from_slice(MAGIC);
@@ -239,6 +255,7 @@ impl Checkpoint {
             controls: group(header.controls)?,
             moments: group(header.moments)?,
             memory: group(header.memory)?,
+            received: group(header.received)?,
             misses: header.misses,
             ledger: header.ledger,
         };
@@ -280,7 +297,9 @@ mod tests {
                 ledger.charge(0, Adversary::Observer, Cost::Fixed(f64::INFINITY, 2, 3));
                 ledger
             },
+            received: vec![Vec::new(), vec![9.5; 3]],
         };
+        assert_eq!((checkpoint.model_of(1), checkpoint.model_of(7).len()), (&[9.5; 3][..], 3));
         checkpoint.save(&path, &fingerprint("mlp")).unwrap();
         let loaded = Checkpoint::load(&path, &fingerprint("mlp")).unwrap();
         assert_eq!(loaded.round, 7);
@@ -300,6 +319,7 @@ mod tests {
                 carried: vec![vec![9.0; 3]],
                 controls: Vec::new(),
                 ledger: Ledger::default(),
+                received: Vec::new(),
                 ..without(&checkpoint)
             }
         );

@@ -42,6 +42,13 @@ pub fn audit_table(audit: &Audit, assumptions: &Assumptions) -> String {
             short(bound)
         );
     }
+    if let Some([size, least]) = audit.key_size {
+        text += &format!(
+            "all keys together are {} updates long, and no linear scheme of this assignment does with less than {}\n",
+            short(size),
+            short(least)
+        );
+    }
     if let Some(idealised) = audit.idealised {
         text += &format!("{idealised}\n");
     }

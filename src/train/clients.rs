@@ -92,7 +92,7 @@ pub(crate) struct LocalRound<'a> {
     pub shard: &'a [usize],
     pub client: usize,
     pub round: u64,
-    /// The global model, d parameters.
+    /// The global model, d parameters, as the client has it.
     pub global: &'a [f32],
     /// The local model of the last round − the global model, where the client goes on from it.
     pub carried: Option<&'a [f32]>,
@@ -114,11 +114,11 @@ impl LocalRound<'_> {
 
     /// Trains several clients of the same round, in their order.
     pub fn train_together(rounds: &[Self]) -> Vec<Trained> {
-        let Some(Self { config, solver, learner, examples, round, global, .. }) = rounds.first() else {
+        let Some(Self { config, solver, learner, examples, round, .. }) = rounds.first() else {
             return Vec::new();
         };
         let start = |round: &Self| -> Option<Vec<f32>> {
-            round.carried.map(|carried| global.iter().zip(carried).map(|(p, c)| p + c).collect())
+            round.carried.map(|carried| round.global.iter().zip(carried).map(|(p, c)| p + c).collect())
         };
         let correction = |round: &Self| {
             round.own_control.map_or_else(Vec::new, |own| solver.correction(round.control, own))
@@ -126,6 +126,7 @@ impl LocalRound<'_> {
         let starts: Vec<_> = rounds.iter().map(start).collect();
         let corrections: Vec<_> = rounds.iter().map(correction).collect();
         let jobs = rounds.iter().zip(&starts).zip(&corrections).map(|((own, start), correction)| {
+            let global = own.global;
             let start = start.as_deref().unwrap_or(global);
             let Turn { seed, factor, .. } = Turn::of(config, *solver, *round, own.client);
             Job { task: Task { start, global, correction, rate: factor }, shard: own.shard, seed }

@@ -85,7 +85,7 @@ impl Run<'_> {
                 shard: &shards[k],
                 client: k,
                 round: state.round,
-                global: &state.parameters,
+                global: state.model_of(k),
                 carried: state.carried.get(k).map(Vec::as_slice),
                 control: &state.control,
                 own_control: state.controls.get(k).map(Vec::as_slice),

@@ -386,6 +386,7 @@ impl Setting {
                 return Err(Error::config("participation.kind", problem));
             }
         }
+        self.check_downlinks(&name, &*aggregator)?;
         if self.links.combines() && !aggregator.resends() {
             let problem = format!(
                 "{name} sends other messages in later transfers on a link, and there is nothing to combine; take combining = \"none\", \

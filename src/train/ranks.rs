@@ -7,7 +7,7 @@
 //! | order | to all ranks | to each rank | answer |
 //! |---|---|---|---|
 //! | `Build` | configuration, device | | nothing, or why the rank cannot take part |
-//! | `Train` | round, global model, server's control vector | its clients, their carried and control vectors | what its clients send, how their training went |
+//! | `Train` | round, global model, server's control vector | its clients, their carried and control vectors, the models of those who missed the global one | what its clients send, how their training went |
 //! | `Test` | global model | its clients | their accuracies |
 //! | `End` | | | |
 //!
@@ -73,12 +73,13 @@ enum Order {
         config: String,
         device: String,
     },
-    /// With carried vectors, with control vectors.
+    /// With carried vectors, with control vectors, with models that are not the global one.
     Train {
         round: u64,
         clients: Vec<u16>,
         carried: bool,
         controls: bool,
+        received: bool,
     },
     Test {
         clients: Vec<u16>,
@@ -132,8 +133,8 @@ impl Ranks {
         self.world().process_at_rank(0).send_with_tag(problem.as_bytes(), REPORT);
         loop {
             match (self.next_order(), &run) {
-                (Order::Train { round, clients, carried, controls }, Ok(run)) => {
-                    let state = self.receive_state(run, round, &clients, carried, controls);
+                (Order::Train { round, clients, carried, controls, received }, Ok(run)) => {
+                    let state = self.receive_state(run, round, &clients, [carried, controls, received]);
                     // Nothing stops the clients of this rank but its end.
                     let trained = run.train_here(&state, &clients).unwrap_or_default();
                     let figures = |trained: &Trained| {
@@ -175,8 +176,7 @@ impl Ranks {
         run: &Run<'_>,
         round: u64,
         clients: &[u16],
-        carried: bool,
-        controls: bool,
+        [carried, controls, received]: [bool; 3],
     ) -> State {
         let (d, all) = (run.setting.parameters(), run.setting.config.clients);
         let vectors = |there: bool| vec![Vec::new(); if there { all } else { 0 }];
@@ -186,13 +186,15 @@ impl Ranks {
             control: vec![0.0; if controls { d } else { 0 }],
             carried: vectors(carried),
             controls: vectors(controls),
+            received: vectors(received),
             ..State::default()
         };
         self.broadcast(&mut state.parameters);
         self.broadcast(&mut state.control);
         let world = self.world();
         for k in clients.iter().map(|&k| usize::from(k)) {
-            for own in [&mut state.carried, &mut state.controls].into_iter().filter_map(|v| v.get_mut(k)) {
+            let all = [&mut state.carried, &mut state.controls, &mut state.received];
+            for own in all.into_iter().filter_map(|v| v.get_mut(k)) {
                 *own = receive(&world.process_at_rank(0), ORDER, d);
             }
         }
@@ -282,9 +284,10 @@ impl Crew for Ranks {
         let steps = |k: usize| run.copies(k) * run.setting.solver.steps(shards[k].len());
         let shares = divide(members, |k| steps(k.into()), self.size());
         let (carried, controls) = (!state.carried.is_empty(), !state.controls.is_empty());
+        let received = !state.received.is_empty();
         for (rank, clients) in (0..).zip(&shares).skip(1) {
             let clients = clients.clone();
-            self.order(rank, &Order::Train { round: state.round, clients, carried, controls });
+            self.order(rank, &Order::Train { round: state.round, clients, carried, controls, received });
         }
         self.broadcast(&mut state.parameters.clone());
         self.broadcast(&mut state.control.clone());
@@ -293,6 +296,9 @@ impl Crew for Ranks {
             for k in clients.iter().map(|&k| usize::from(k)) {
                 for own in [&state.carried, &state.controls].into_iter().filter_map(|v| v.get(k)) {
                     send(&world.process_at_rank(rank), ORDER, own);
+                }
+                if received {
+                    send(&world.process_at_rank(rank), ORDER, state.model_of(k));
                 }
             }
         }

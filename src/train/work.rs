@@ -280,21 +280,22 @@ impl Setting {
 
 /// What a [`Crew`](super::Crew) of another program needs to know of the work of one client in a round.
 impl Run<'_> {
-    /// The weights from which a client trains in the round of `state`, d of them: the global model, or with
-    /// `outage.policy = "accumulate"`, "postpone" or "echo" its own where it has not got that.
+    /// The weights from which a client trains in the round of `state`, d of them: the global model, the last
+    /// one that arrived where that did not, or with `outage.policy = "accumulate"`, "postpone" or "echo" its
+    /// own where it has not got that.
     #[must_use]
     pub fn local_start(&self, state: &State, client: u16) -> Vec<f32> {
-        let mut start = state.parameters.clone();
+        let mut start = state.model_of(client.into()).to_vec();
         let carried = state.carried.get(usize::from(client)).into_iter().flatten();
         start.iter_mut().zip(carried).for_each(|(x, carried)| *x += carried);
         start
     }
 
     /// What the client sends for its local model `trained` (d parameters): the difference from the global
-    /// model of `state`, clipped as `[solver]` says, in the memory of `trained`.
+    /// model of `state` as the client has it, clipped as `[solver]` says, in the memory of `trained`.
     #[must_use]
-    pub fn update(&self, state: &State, trained: Vec<f32>) -> Vec<f32> {
-        turn::update(&*self.setting.solver, trained, &state.parameters)
+    pub fn update(&self, state: &State, client: u16, trained: Vec<f32>) -> Vec<f32> {
+        turn::update(&*self.setting.solver, trained, state.model_of(client.into()))
     }
 
     /// What a client trains by in a round.

@@ -303,7 +303,8 @@ fn fair_keys_need_less_power_than_plain_ones() {
     };
     let (fair, plain, pairwise) = (power(KeyKind::Fair), power(KeyKind::Plain), power(KeyKind::Pairwise));
     assert!((plain / fair - 2.0).abs() < 1e-3, "{plain} {fair}");
-    assert!((pairwise / fair - 1.0).abs() < 1e-3, "the same law: {pairwise} {fair}");
+    // The same law; but a client who colludes knows what it shares with each of the nine others.
+    assert!((pairwise / fair - 10.0 / 9.0).abs() < 1e-3, "{pairwise} {fair}");
     // No key goes below what the sum itself reveals: ½ log₂(10/9) = 0.0760 bits.
     let bounds = Bounds { epsilon: None, lmip_bits: Some(0.07) };
     let adversaries = Adversaries::default();

@@ -187,8 +187,8 @@ fn keys_on_the_grid_have_the_stated_covariance() {
 #[test]
 fn uncoded_uploads_are_on_the_grid() {
     let grid = grid(KeyKind::Fair, 3.0, true);
-    for mask in [Mask::Gaussian(3.0), Mask::ZeroSum(KeyKind::Fair, 3.0)] {
-        let protocol = Uncoded { clients: 3, least: 1, transmissions: 1, mask, grid: Some(grid) };
+    for mask in [Mask::Gaussian(3.0), Mask::zero_sum(KeyKind::Fair, 3.0)] {
+        let protocol = Uncoded { mask, grid: Some(grid), ..Uncoded::new(3) };
         let keys = Protocol::<f32>::deal(&protocol, 1, 500, &SeededKeys(Seed::new(1)));
         let x = Update { weight: 1.0, delta: Arc::new(vec![0.0; 500]) };
         let input: &dyn Input<f32> = &x;

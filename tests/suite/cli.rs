@@ -74,7 +74,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[protocol]\nkind = \"secure\"",
-            "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, gaussian, zero-sum, cogc, sec-cogc, coffee, mds-relay, zhao-sun, light-sec-agg, groupwise, sec-agg, sec-agg-plus, hierarchical, secure-gc, colrel, pricer",
+            "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, gaussian, zero-sum, cogc, sec-cogc, coffee, mds-relay, zhao-sun, light-sec-agg, groupwise, sec-agg, sec-agg-plus, hierarchical, secure-gc, colrel, pricer, fedacs, dsa",
         ),
         ("rounds = 0", "error: run.toml: rounds: 0 is too small; give at least 1"),
         (
@@ -259,7 +259,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[server]\nkind = \"fedsgd\"",
-            "error: run.toml: server.kind: \"fedsgd\" is not one of fedavg, fedavgm, fedadagrad, fedadam, fedyogi",
+            "error: run.toml: server.kind: \"fedsgd\" is not one of fedavg, fedavgm, fedadagrad, fedadam, fedyogi, amplified",
         ),
         (
             "[model]\nkind = \"resnet\"",

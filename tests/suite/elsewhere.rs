@@ -36,7 +36,7 @@ impl Crew for Halves {
             model.iter_mut().for_each(|x| *x = f32::midpoint(*x, f32::from(k)));
             let how = LocalUpdate { delta: Vec::new(), loss: away.powi(2), examples: 1, steps: 0 };
             let metrics = if k < 2 { vec![("away".into(), away)] } else { Vec::new() };
-            Ok(Trained { sent: run.update(state, model), how, metrics })
+            Ok(Trained { sent: run.update(state, k, model), how, metrics })
         };
         members.iter().map(train).collect()
     }

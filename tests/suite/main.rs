@@ -17,10 +17,12 @@ mod defects;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod divergence;
+mod dsa;
 mod elsewhere;
 mod examples;
 mod exhaustive;
 mod experiment;
+mod fedacs;
 mod field;
 mod floors;
 mod former;
@@ -32,6 +34,7 @@ mod kit;
 mod links;
 mod many_clients;
 mod mds_relay;
+mod missed_model;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod never_below;
@@ -60,3 +63,4 @@ mod solvers;
 mod stopping;
 mod sweep;
 mod two_round;
+mod zero_sum;

@@ -23,7 +23,7 @@ impl Crew for Quadratics {
             let mut model = run.local_start(state, k);
             model.iter_mut().for_each(|z| *z -= self.rate * (*z - self.optima[usize::from(k)]));
             let how = LocalUpdate { delta: Vec::new(), loss: 0.0, examples: 1, steps: 1 };
-            Ok(Trained { sent: run.update(state, model), how, metrics: Vec::new() })
+            Ok(Trained { sent: run.update(state, k, model), how, metrics: Vec::new() })
         };
         members.iter().map(train).collect()
     }

@@ -19,7 +19,7 @@ use seccogc::protocol::hierarchical::{Hierarchical, HierarchicalMessage};
 use seccogc::protocol::light_sec_agg::LightSecAgg;
 use seccogc::protocol::secure_gc::SecureGc;
 use seccogc::protocol::two_round::{Rounds, Symbols, TwoRoundMessage};
-use seccogc::protocol::uncoded::{Mask, Uncoded, Upload};
+use seccogc::protocol::uncoded::{Uncoded, Upload};
 use seccogc::protocol::zhao_sun::ZhaoSun;
 use seccogc::protocol::{Clock, Decoded, Envelope, Input, Party, PartyId, Phase, Protocol};
 use seccogc::seed::Seed;
@@ -218,12 +218,7 @@ where
 
 #[test]
 fn schemes_without_answers() {
-    withstands(
-        "fedavg",
-        || Uncoded { clients: 4, least: 1, transmissions: 1, mask: Mask::None, grid: None },
-        4,
-        |_| true,
-    );
+    withstands("fedavg", || Uncoded::new(4), 4, |_| true);
     let code = |stragglers| Arc::new(M61::code(CodeKind::CyclicRandom, 4, stragglers, Seed::new(1)).unwrap());
     let keys = || Some((KeyKind::Fair.into(), 1.0));
     for stacking in [None, Some((Seed::new(1), f64::INFINITY))] {

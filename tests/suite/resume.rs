@@ -121,6 +121,15 @@ fn local_models_resume_where_they_were() {
     }
 }
 
+#[test]
+fn models_that_were_missed_resume_where_they_were() {
+    let sets = ["network.server_client.erasure=0.4", "protocol.kind=fedavg", "privacy.measure=false"];
+    let whole = resumed_as_whole("skip", &sets);
+    assert!(whole.lines().next().unwrap().ends_with("missed_model"), "{whole}");
+    let missed = |line: &str| line.rsplit(',').next().unwrap().parse::<f64>().unwrap();
+    assert!(whole.lines().skip(2).map(missed).sum::<f64>() > 20.0, "{whole}");
+}
+
 /// A run in one go and one that is resumed after ten rounds leave the same state. Returns the table of the
 /// first.
 fn resumed_as_whole(policy: &str, sets: &[&str]) -> String {

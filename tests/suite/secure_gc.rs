@@ -12,7 +12,9 @@ use seccogc::algebra::field::M31;
 use seccogc::algebra::linear::{inverse, null_space, product, rank, row_times, solve_left};
 use seccogc::algebra::quantise::Quantisation;
 use seccogc::algebra::{KeyStream, LinearForm, Scalar, Unknown};
-use seccogc::coding::assignment::{AssignmentKind, Checked, ReplicatedCode, combined_rank, converse};
+use seccogc::coding::assignment::{
+    AssignmentKind, Checked, ReplicatedCode, combined_rank, converse, least_ordered, ordered,
+};
 use seccogc::keys::{FormalKeys, KeySource};
 use seccogc::message::HEADER_BYTES;
 use seccogc::network::{LinkUse, Perfect};
@@ -63,6 +65,14 @@ fn every_code_decodes_from_every_set_of_responders() {
             "{name}"
         );
         assert!(converse(servers, copies, m) <= code.rank() && code.rank() <= responders, "{name}");
+        // Theorem 2: an order in which every server holds a dataset that fewer than m before it hold.
+        let order = ordered(&code.holders, servers, m).servers;
+        for (i, n) in order.iter().enumerate() {
+            let before = |k: &Vec<usize>| order[..i].iter().filter(|n| k.contains(n)).count();
+            assert!(!order[..i].contains(n), "{name}");
+            assert!(code.holders.iter().any(|k| k.contains(n) && before(k) < m), "{name}");
+        }
+        assert!(converse(servers, copies, m) <= order.len() && order.len() <= code.rank(), "{name}");
         for n in 0..servers {
             for k in (0..servers).filter(|&k| !code.holders[k].contains(&n)) {
                 assert!(code.coefficients(n, k).iter().all(|&c| c == M31::ZERO), "{name}: {n} sends of {k}");
@@ -105,6 +115,39 @@ fn ranks_of_theorem_3() {
     assert_eq!(refuted, [(12, 7, 2), (13, 7, 2)]);
     // Beyond, the corrected rank can lie below N_r: (17, 11, 2) has c = 1, (20, 11, 2) c = 4 and N_r = 11.
     assert_eq!((combined_rank(17, 11, 2), combined_rank(18, 11, 2), combined_rank(20, 11, 2)), (5, 7, 11));
+}
+
+/// The converse for given assignments, and for all of up to six servers: none does with fewer key symbols
+/// than the paper's.
+#[test]
+fn no_assignment_of_few_servers_is_better_than_the_combined_one() {
+    let mut gains = 0;
+    for servers in 1..=6 {
+        for (copies, m) in (1..=servers).flat_map(|copies| (1..=copies).map(move |m| (copies, m))) {
+            let least = least_ordered(servers, copies, m).unwrap();
+            assert_eq!(least, combined_rank(servers, copies, m), "N={servers} M={copies} m={m}");
+            gains += usize::from(least > converse(servers, copies, m));
+        }
+    }
+    // (11) does not say so for (5, 3, 1) and (6, 4, 2).
+    assert_eq!((gains, least_ordered(7, 3, 1)), (2, None));
+    // The paper's Example 1 claims h = 6 for an assignment whose order (1, 2, 9, 10, 4, 3, 8) asks for 7.
+    let code = code(AssignmentKind::Combined, 12, 7, 2);
+    let order = ordered(&code.holders, 12, 2);
+    assert_eq!((order.servers.len(), order.is_longest, code.rank()), (7, true, 7));
+    // By hand: of cyclic windows of two over four servers, 4, 3, 2 each bring the dataset before; the last
+    // has no news. Pairs need one server of each.
+    let cyclic: Vec<Vec<usize>> = (0..4).map(|k| vec![(k + 3) % 4, k]).collect();
+    let pairs: Vec<Vec<usize>> = (0..4).map(|k| vec![k / 2 * 2, k / 2 * 2 + 1]).collect();
+    assert_eq!((ordered(&cyclic, 4, 1).servers.len(), ordered(&pairs, 4, 1).servers.len()), (3, 2));
+    // Many servers: an order that was found.
+    let cyclic: Vec<Vec<usize>> = (0..24).map(|k| (0..10).map(|i| (k + 24 - i) % 24).collect()).collect();
+    let order = ordered(&cyclic, 24, 3);
+    assert_eq!((order.servers.len(), order.is_longest), (17, false));
+    // What audits print: η = h/m − 1.
+    let config: ProtocolConfig = toml::from_str("kind = 'secure-gc'\nresponders = 7\nreduction = 2").unwrap();
+    let scheme = config.build(12, Seed::new(1)).unwrap();
+    assert_eq!(scheme.scheme().key_size, Some([2.5, 2.5]));
 }
 
 /// Where the corrected (14) is neither the paper's nor N_r.

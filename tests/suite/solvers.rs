@@ -447,7 +447,7 @@ fn contenders_have_the_common_rule_or_their_own() {
 fn every_state_survives_a_checkpoint_in_every_round() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.bin");
-    let servers = ["fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi"];
+    let servers = ["fedavg", "fedavgm", "fedadagrad", "fedadam", "fedyogi", "amplified"];
     for (i, solver) in SolverConfig::KINDS.iter().enumerate() {
         for rule in ["none", "mifa", "fedvarp", "fedau"] {
             let server = servers[i % servers.len()];

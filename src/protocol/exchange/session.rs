@@ -465,6 +465,10 @@ where
         self.setup.estimates
     }
 
+    fn fullest(&self) -> u64 {
+        Protocol::<LinearForm>::fullest(&self.protocol)
+    }
+
     fn resends(&self) -> bool {
         Protocol::<LinearForm>::resends(&self.protocol)
     }

@@ -7,7 +7,6 @@ use crate::algebra::field::{M31, M61};
 use crate::algebra::grid::{Grid, Public};
 use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::error::{Error, Result};
-use crate::keys::KeyChoice;
 use crate::protocol::exchange::{Aggregator, Assemble, Given, Scheme, Setup, Simulated};
 use crate::protocol::section::{Coding, Keys, Links, SMALL, SchemeConfig};
 use crate::protocol::{Arithmetic, Numbers, included};
@@ -64,31 +63,6 @@ pub struct Gaussian {
     pub transmissions: u32,
 }
 
-/// Zero-sum masks without a code.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ZeroSum {
-    /// Key construction: "plain", "fair" or "pairwise".
-    pub keys: KeyChoice,
-    /// Standard deviation σ of the keys per coordinate, in the unit of the update; at least 0.
-    #[schemars(range(min = 0.0))]
-    pub key_std: f64,
-    /// Precision of what is sent and summed: "f32" or "f64".
-    pub arithmetic: Arithmetic,
-    /// Whether updates and keys are rounded to a public grid of powers of two before they are added, so that
-    /// what is sent hides them bit by bit and sums are exact; without one privacy is a statement about real
-    /// numbers only.
-    pub grid: bool,
-    /// Fewest clients whose updates must arrive, 1 to `clients`, by default 1: the sum over fewer is an
-    /// outage.
-    #[schemars(range(min = 1))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub least_included: Option<usize>,
-    /// Times that a client sends its upload at most, 1 to 100: the server asks again for what did not arrive.
-    #[schemars(range(min = 1, max = 100))]
-    pub transmissions: u32,
-}
-
 impl Default for Ideal {
     fn default() -> Self {
         Self { arithmetic: Arithmetic::F32, quantisation: None }
@@ -107,19 +81,6 @@ impl Default for Gaussian {
     }
 }
 
-impl Default for ZeroSum {
-    fn default() -> Self {
-        Self {
-            keys: KeyChoice::default(),
-            key_std: 1.0,
-            arithmetic: Arithmetic::F64,
-            grid: true,
-            least_included: None,
-            transmissions: 1,
-        }
-    }
-}
-
 /// A standard deviation is a finite number ≥ 0.
 pub(in crate::protocol) fn check_std(key: &str, std: f64) -> Result<()> {
     if std.is_finite() && std >= 0.0 {
@@ -130,7 +91,7 @@ pub(in crate::protocol) fn check_std(key: &str, std: f64) -> Result<()> {
 }
 
 /// As many as an attempt has phases for.
-fn check_transmissions(transmissions: u32) -> Result<()> {
+pub(super) fn check_transmissions(transmissions: u32) -> Result<()> {
     if (1..=100).contains(&transmissions) {
         return Ok(());
     }
@@ -148,7 +109,8 @@ impl FedAvg {
         check_transmissions(self.transmissions)?;
         let least_included = Some(included::visible(self.least_included, given.clients)?);
         let scheme = Scheme { least_included, ..Scheme::default() };
-        Ok(assemble(Mask::None, numbers, self.transmissions, given.setup(scheme, None), to))
+        let protocol = Uncoded { transmissions: self.transmissions, ..Uncoded::new(given.clients) };
+        Ok(assemble(protocol, numbers, given.setup(scheme, None), to))
     }
 }
 
@@ -161,27 +123,9 @@ impl Gaussian {
         let numbers = real(self.arithmetic, "Gaussian noise does not exist over a field")?;
         let stds = (self.key_std, self.key_std);
         let grid = grid(self.grid, given, stds, &numbers);
-        let setup = given.setup(scheme, grid);
-        Ok(assemble(Mask::Gaussian(self.key_std), numbers, self.transmissions, setup, to))
-    }
-}
-
-impl ZeroSum {
-    pub(in crate::protocol) fn assemble<A: Assemble>(&self, given: Given<'_>, to: A) -> Result<A::Output> {
-        check_std("key_std", self.key_std)?;
-        check_transmissions(self.transmissions)?;
-        check_clients_for_keys(given.clients)?;
-        let least_included = Some(included::visible(self.least_included, given.clients)?);
-        let rule = "without a code every adversary sees all clients alike, and fair keys are the best; take \"fair\"";
-        let kind = self.keys.closed().ok_or_else(|| Error::config("keys", rule))?;
-        let (keys, key_std) = (kind.name().into(), Some(self.key_std));
-        let scheme = Scheme { keys, key_std, least_included, ..Scheme::default() };
-        let rule = "one lost upload would leave a mask that is uniform over the field";
-        let numbers = real(self.arithmetic, rule)?;
-        let stds = kind.stds(given.clients, self.key_std);
-        let grid = grid(self.grid, given, stds, &numbers);
-        let setup = given.setup(scheme, grid);
-        Ok(assemble(Mask::ZeroSum(kind, self.key_std), numbers, self.transmissions, setup, to))
+        let mask = Mask::Gaussian(self.key_std);
+        let protocol = Uncoded { transmissions: self.transmissions, mask, ..Uncoded::new(given.clients) };
+        Ok(assemble(protocol, numbers, given.setup(scheme, grid), to))
     }
 }
 
@@ -189,7 +133,7 @@ impl SchemeConfig for Ideal {
     fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
         let numbers = self.arithmetic.numbers(self.quantisation.as_ref(), clients)?;
         let setup = Given { clients, seed, public }.setup(Scheme::default(), None).reliable();
-        Ok(assemble(Mask::None, numbers, 1, setup, Simulated))
+        Ok(assemble(Uncoded::new(clients), numbers, setup, Simulated))
     }
 
     fn keys(&mut self) -> Option<Keys<'_>> {
@@ -253,28 +197,6 @@ impl SchemeConfig for Gaussian {
     }
 }
 
-impl SchemeConfig for ZeroSum {
-    fn build(&self, clients: usize, seed: Seed, public: &Public) -> Result<Box<dyn Aggregator>> {
-        self.assemble(Given { clients, seed, public }, Simulated)
-    }
-
-    fn keys(&mut self) -> Option<Keys<'_>> {
-        Some(Keys { std: &mut self.key_std, kind: Some(&mut self.keys), links: None, goal: None })
-    }
-
-    fn coding(&mut self) -> Option<Coding<'_>> {
-        None
-    }
-
-    fn links(&mut self) -> Option<Links<'_>> {
-        None
-    }
-
-    fn memory(&self) -> u64 {
-        SMALL
-    }
-}
-
 /// The grid of a scheme whose keys have these smallest and largest standard deviations, if it is `wanted` and
 /// there are real numbers.
 pub(in crate::protocol) fn grid(
@@ -297,9 +219,10 @@ pub(in crate::protocol) fn real(arithmetic: Arithmetic, rule: &str) -> Result<Nu
     }
 }
 
-fn assemble<A: Assemble>(mask: Mask, numbers: Numbers, transmissions: u32, setup: Setup, to: A) -> A::Output {
+/// The scheme with these numbers, whose sums and grid are those of `setup`.
+pub(super) fn assemble<A: Assemble>(protocol: Uncoded, numbers: Numbers, setup: Setup, to: A) -> A::Output {
     let least = setup.scheme.least_included.unwrap_or(1);
-    let protocol = Uncoded { clients: setup.clients, least, transmissions, mask, grid: setup.grid };
+    let protocol = Uncoded { least, grid: setup.grid, ..protocol };
     match numbers {
         Numbers::Real(single) => to.real(protocol, single, setup),
         Numbers::Field(Modulus::M61, quantiser) => to.field::<M61, _>(protocol, quantiser, setup),

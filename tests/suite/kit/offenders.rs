@@ -11,6 +11,8 @@ use seccogc::keys::{KeyKind, KeySource, SeededKeys};
 use seccogc::message::{Clock, Envelope, PartyId, Phase};
 use seccogc::protocol::coffee::{Averaging, Coffee};
 use seccogc::protocol::cogc::{CoGc, Codes};
+use seccogc::protocol::dsa::Dsa;
+use seccogc::protocol::fedacs::{Draws, FedAcs};
 use seccogc::protocol::groupwise::Groupwise;
 use seccogc::protocol::hierarchical::Hierarchical;
 use seccogc::protocol::light_sec_agg::LightSecAgg;
@@ -62,7 +64,7 @@ impl KeySource<M61> for Silent {
 
 /// Uploads with masks of a kind, each asked for twice.
 fn masked(mask: Mask) -> Verdict {
-    let scheme = || Uncoded { transmissions: 2, mask, ..uncoded() };
+    let scheme = || Uncoded { transmissions: 2, mask: mask.clone(), ..uncoded() };
     withstands(scheme, |len| inputs::<M61>(4, len), sum, &Silent, |_| true)
 }
 
@@ -138,6 +140,22 @@ fn relayed(noise: Option<Noise>) -> Verdict {
     withstands(scheme, inputs, sum, &SeededKeys(Seed::new(4)), |_| true)
 }
 
+/// Two clients who are drawn in both rounds.
+fn drawn() -> Verdict {
+    let draws = (0..).map(|seed| Draws::new(&[0.5, 0.9], &[], 4, Seed::new(seed)).unwrap());
+    let draws: Vec<Draws> =
+        draws.filter(|draws| [1, 2].iter().all(|r| draws.of(*r).len() == 2)).take(3).collect();
+    for draws in draws {
+        let scheme = || FedAcs(Arc::new(draws.clone()));
+        let inputs = |len: usize| -> Vec<Reals> {
+            (1..3).map(|k| Reals((0..len).map(|i| (k + 4 * i) as f64).collect())).collect()
+        };
+        let sum = |_: &[Reals], _: &[u16]| panic!("draws make no sums");
+        withstands(scheme, inputs, sum, &SeededKeys(Seed::new(4)), |_| true)?;
+    }
+    Ok(())
+}
+
 fn is_client(id: PartyId) -> bool {
     matches!(id, PartyId::Client(_))
 }
@@ -148,7 +166,7 @@ fn offended(kind: &str) -> Verdict {
         "ideal" => refusals(uncoded, 4, |_| true),
         "fedavg" => refusals(|| Uncoded { transmissions: 2, ..uncoded() }, 4, |_| true),
         "gaussian" => masked(Mask::Gaussian(1.0)),
-        "zero-sum" => masked(Mask::ZeroSum(KeyKind::Fair, 1.0)),
+        "zero-sum" => masked(Mask::zero_sum(KeyKind::Fair, 1.0)),
         "cogc" => rows(None).and_then(|()| partial_rows()),
         "sec-cogc" => rows(Some(KeyKind::Fair)),
         "coffee" => windows(),
@@ -166,6 +184,9 @@ fn offended(kind: &str) -> Verdict {
         "secure-gc" => refusals(replicated, 5, |_| true),
         "colrel" => relayed(None),
         "pricer" => relayed(Some(Noise { relayed: Arc::new(vec![vec![0.5; 4]; 4]), own: 0.1 })),
+        "fedacs" => drawn(),
+        // The offender itself hears all others.
+        "dsa" => refusals(|| Dsa::new(4).unwrap(), 4, |_| true),
         other => panic!("no parties of `{other}` misbehave: add them here"),
     }
 }

@@ -135,3 +135,23 @@ fn the_groupwise_example_of_the_paper() {
         assert!(![6, 7, 8].into_iter().all(|v| vanishes(s, v)), "{s:?}");
     }
 }
+
+/// 001, Theorem 2: where nobody colludes all keys together have the entropy K L, for every U, and where one
+/// survivor is enough each key has it alone.
+#[test]
+fn keys_have_the_entropies_of_the_theorem() {
+    for clients in 2..=6 {
+        for survivors in 1..=clients {
+            let protocol = Rounds::new(ZhaoSun::<M61>::new(clients, survivors, 0).unwrap());
+            let len = survivors;
+            let keys = Protocol::<LinearForm<M61>>::deal(&protocol, 1, len, &FormalKeys);
+            let held: Vec<Vec<LinearForm<M61>>> =
+                keys.iter().map(|key| Secret::held(key).into_iter().flatten().cloned().collect()).collect();
+            assert_eq!(entropy(&held.concat()), clients * len, "K = {clients}, U = {survivors}");
+            for key in &held[..clients] {
+                // Its own mask and a share of each other one: of one symbol, which is all for U = 1.
+                assert_eq!(entropy(key), len + clients - 1, "K = {clients}, U = {survivors}");
+            }
+        }
+    }
+}

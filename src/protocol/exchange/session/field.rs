@@ -170,6 +170,10 @@ where
         self.setup.clients * Protocol::<LinearForm<F>>::formal_len(&self.protocol)
     }
 
+    fn fullest(&self) -> u64 {
+        Protocol::<LinearForm<F>>::fullest(&self.protocol)
+    }
+
     fn resends(&self) -> bool {
         Protocol::<LinearForm<F>>::resends(&self.protocol)
     }
