@@ -221,8 +221,13 @@ impl Run<'_> {
             recovery_error,
             bytes_client_server: aggregate.traffic.client_server + signs_of_life,
             train_loss: mean_loss(silent.others(&trained)),
-            metrics: [self.metrics(&cohort.members, &trained, &tested)?, self.missed(&broadcast), told]
-                .concat(),
+            metrics: [
+                self.metrics(&cohort.members, &trained, &tested)?,
+                self.missed(&broadcast),
+                told,
+                self.of_examples(round)?,
+            ]
+            .concat(),
             seconds_simulated: broadcast.seconds.into_iter().chain(aggregate.seconds).reduce(|a, b| a + b),
             seconds_local,
             seconds_coding,

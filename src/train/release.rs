@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Cohort, Run, Setting, State};
-use crate::account::{Adjacency, Sampling};
+use crate::account::{Accountant, Adjacency, Sampling, Step};
 use crate::algebra::KeyStream;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -146,6 +146,27 @@ impl Run<'_> {
                 Ok((format!("epsilon_{}", adversary.name()), release.epsilon(&state.ledger, adversary)?))
             })
             .collect()
+    }
+
+    /// The column of what the rounds so far tell, at most, about a single example, where local steps are private
+    /// ([`crate::learn::PrivateConfig`]): as if one client, of the fewest examples and the most steps, took part
+    /// in every one.
+    ///
+    /// # Errors
+    /// Steps that cannot be composed.
+    pub(super) fn of_examples(&self, round: u64) -> Result<Metrics> {
+        let Setting { config, solver, .. } = self.setting;
+        let counts = self.setting.counts().into_iter();
+        let sampled: Vec<_> = counts.filter_map(|examples| solver.sampled(examples)).collect();
+        let Some(first) = sampled.first() else { return Ok(Metrics::new()) };
+        let rate = sampled.iter().map(|own| own.rate).fold(0.0, f64::max);
+        let steps = sampled.iter().map(|own| own.steps).max().unwrap_or_default();
+        let noise = first.noise_multiplier;
+        let step = Step::gaussian(noise, Sampling::Poisson { rate }, Adjacency::AddOrRemove)?;
+        let mut accountant = Accountant::new(Adjacency::AddOrRemove);
+        accountant.add(&step, round.saturating_mul(steps as u64))?;
+        let delta = config.privacy.release.as_ref().map_or(config.privacy.ldp_delta, |release| release.delta);
+        Ok(vec![("epsilon_example".into(), accountant.running(delta)?)])
     }
 
     /// What clients send in a round, turned by its rotation where that is to be; otherwise nothing.

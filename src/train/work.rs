@@ -81,6 +81,10 @@ impl Elsewhere {
             );
             return refuse("solver.kind", rule);
         }
+        if config.solver.solver().shared().private.is_some() {
+            let rule = "another program makes the steps here, and clips no example's gradient; remove it";
+            return refuse("solver.private", rule.into());
+        }
         if examples.len() != clients {
             let given = count(examples.len(), "client");
             return refuse("clients", format!("{clients}, but the learner has {given}; make them equal"));

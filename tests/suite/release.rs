@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use seccogc::account::Sampling;
+use seccogc::account::{Accountant, Adjacency, Sampling, Step};
 use seccogc::algebra::distributed::{DistributedNoise, Law};
 use seccogc::algebra::grid::Public;
 use seccogc::config::Config;
@@ -557,4 +557,25 @@ fn a_run_without_a_clip_or_in_a_deployment_has_no_such_noise() {
         "privacy.release.by: the server remembers single updates, which its noise in the mean does not cover; take \"clients\", or \
          participation.kind = \"none\""
     );
+}
+
+/// The accountant's number for the examples of the smallest of clients, whose rate is the largest.
+#[test]
+fn private_steps_show_what_they_tell_about_an_example() {
+    let mut private = config("");
+    private.solver = toml::from_str(
+        "kind = 'sgd'\nsteps = 2\nbatch_size = 5\nprivate = { clip = 1.0, noise_multiplier = 1.5 }",
+    )
+    .unwrap();
+    private.rounds = 3;
+    let setting = Experiment::new(private.clone()).build().unwrap();
+    let rate = 5.0 / *setting.counts().iter().min().unwrap() as f64;
+    let rows = columns(private);
+    for (round, row) in (1..).zip(&rows) {
+        let step = Step::gaussian(1.5, Sampling::Poisson { rate }, Adjacency::AddOrRemove).unwrap();
+        let mut accountant = Accountant::new(Adjacency::AddOrRemove);
+        accountant.add(&step, 2 * round).unwrap();
+        assert_eq!(row[0], ("epsilon_example".to_owned(), accountant.running(1e-5).unwrap()));
+    }
+    assert!(rows[0][0].1 < rows[2][0].1 && rows[2][0].1 < 1.0, "{rows:?}");
 }
