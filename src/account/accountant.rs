@@ -332,8 +332,8 @@ mod tests {
     #[test]
     fn extremes_are_finite() {
         for adjacency in ADJACENCIES {
-            for multiplier in [1e-3, 0.1, 1.0, 1e3, 1e9] {
-                for rate in [1e-12, 1e-3, 0.5, 1.0] {
+            for multiplier in [1e-3, 1.0, 1e9] {
+                for rate in [1e-12, 0.5, 1.0] {
                     for times in [1, 100_000] {
                         let accountant = after(&poisson(multiplier, rate, adjacency), times);
                         for delta in [1e-300, 1e-5, 0.9] {

@@ -224,7 +224,7 @@ impl Lattice {
             if low >= high {
                 continue;
             }
-            let ends = [piece.sign * step.loss(low), piece.sign * step.loss(high)];
+            let ends = [low, high].map(|t| (piece.sign * step.loss(t)).max(floor));
             let first = (ends[0].min(ends[1]) / width).floor() as i64 - 1;
             let cells = (ends[0].max(ends[1]) / width).floor() as i64 - first + 4;
             let mut masses = vec![0.0; cells as usize];
@@ -336,6 +336,34 @@ mod tests {
                     slope < 1e-12 || (back - t).abs() * slope < 1e-14 * (1.0 + y.abs() + step.mu * t.abs()),
                     "{step:?} {t}: {back}"
                 );
+            }
+        }
+    }
+
+    /// One client's update is 1 or −1, those of all others −1, or all 0: sums of cohorts and of independent
+    /// draws, told apart in both directions. Where all others are −1 a cohort of one meets the bound.
+    #[test]
+    fn replaced_bounds_what_replacing_does() {
+        use crate::privacy::ldp;
+        const H: f64 = 1e-3;
+        let normal = |t: f64, mean: f64| (-(t - mean).powi(2) / 2.0).exp() / (2.0 * PI).sqrt();
+        for (q, std) in [(0.5f64, 1.0f64), (0.1, 0.7), (0.01, 2.0)] {
+            let c = 1.0 / std;
+            // Over the deviation of the noise, the sum is `rest` where the client is not drawn; else it moves
+            // by its update, and by `other` for whom it displaces.
+            for (rest, other) in [(0.0, 0.0), (-c, c)] {
+                let with = |x: f64, t: f64| (1.0 - q) * normal(t, rest) + q * normal(t, rest + other + x);
+                for epsilon in [0.01f64, 0.1, 0.5, 1.0, 2.0] {
+                    let told = |x: f64, y: f64| -> f64 {
+                        let gap = |t: f64| (with(x, t) - epsilon.exp() * with(y, t)).max(0.0);
+                        (0..40_000).map(|i| H * gap(f64::from(i) * H - 20.0)).sum()
+                    };
+                    let bound = q * ldp::delta(2.0 * c, (epsilon.exp_m1() / q).ln_1p());
+                    let (there, back) = (told(c, -c), told(-c, c));
+                    let at = format!("{q} {std} {rest} {epsilon}: {there} {back} for {bound}");
+                    assert!(there.max(back) <= bound * (1.0 + 1e-4), "{at}");
+                    assert!(rest == 0.0 || there >= bound * (1.0 - 1e-4), "{at}");
+                }
             }
         }
     }

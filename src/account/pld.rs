@@ -306,17 +306,22 @@ impl Plan {
                     let value = loose(lower, delta - (-x).exp_m1() * weight);
                     return Some(Composed { value: value.clamp(0.0, 1.0), error: self.error });
                 }
-                Target::Delta(target) if loose(lower, delta + rise * weight) > target => {
-                    let room = ((target - beyond) / slack - lower * spread - delta) / weight;
-                    if loose(lower, delta) > target {
-                        // Without a step down: the one above was still good.
-                        let value = if k + 1 < self.first + n as i64 { s } else { return None };
-                        return Some(Composed { value: value.max(0.0), error: self.error });
+                Target::Delta(target) => {
+                    // What is not a number fits nowhere.
+                    let fits = |delta: f64| loose(lower, delta) <= target;
+                    if fits(delta + rise * weight) {
+                        continue;
                     }
-                    let x = -(-room.clamp(0.0, rise)).ln_1p();
+                    let room = ((target - beyond) / slack - lower * spread - delta) / weight;
+                    let x = match fits(delta) {
+                        true => -(-room.clamp(0.0, rise)).ln_1p(),
+                        // The place itself fits as the end of the cell above, if there is one.
+                        false if k + 1 < self.first + n as i64 => 0.0,
+                        false => return None,
+                    };
                     return Some(Composed { value: (s - x).max(0.0), error: self.error });
                 }
-                _ => {}
+                Target::Epsilon(_) => {}
             }
         }
         match target {

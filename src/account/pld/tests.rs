@@ -55,6 +55,31 @@ fn one_step_is_its_own_curve() {
     }
 }
 
+/// As rare as it may be; where a client is added there is a largest loss, and nothing above.
+#[test]
+fn one_step_far_out_is_its_own_curve() {
+    for step in
+        [Sampled { rate: 0.01, mu: 1.0 }, Sampled { rate: 0.2, mu: 3.0 }, Sampled { rate: 0.99, mu: 0.3 }]
+    {
+        for side in SIDES {
+            for target in [1e-4, 1e-8, 1e-12, 1e-60, 1e-250] {
+                let found = epsilon(&[(step, 1)], &[side], target, Precision::Fine).unwrap();
+                let at = format!("{step:?} {side:?} {target}: {found:?}");
+                if side == Side::Added {
+                    assert!(
+                        found.value <= step.ceiling(side)
+                            && profile(step, side, found.value) <= target * 1.001,
+                        "{at}"
+                    );
+                } else {
+                    assert!(profile(step, side, found.value) <= target * (1.0 + 1e-9), "{at}");
+                    assert!(profile(step, side, found.value - found.error) >= target * 0.998, "{at}");
+                }
+            }
+        }
+    }
+}
+
 /// Without sampling the sum is known: √T μ.
 #[test]
 fn gaussians_compose_to_a_gaussian() {
