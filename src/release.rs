@@ -3,10 +3,10 @@
 //! A secure sum hides everything *but* itself. With `[privacy.release]` every client adds a share of noise to
 //! its input, w_k x_k + n_k with ‖x_k‖₂ ≤ C (`solver.clip_norm`), before that is masked or coded, so that
 //! nobody sees it without noise. Where a sum is over all M clients or nothing, Var(n_k) = (z C w)²/M per
-//! coordinate, w being the largest weight, and every sum carries the (z C w)² of a trusted server: clients who
-//! do not arrive take nothing away. Where a sum may be over U survivors only, each share is (z C w)²/U, and a
-//! sum over more carries more noise than it needs. Of T colluders' shares nobody else is protected: (z C w)²
-//! is then divided by M − T.
+//! coordinate, w being the largest weight, and every sum carries the (z C w)² of a trusted server: clients
+//! who do not arrive take nothing away. Where a sum may be over U survivors only, each share is (z C w)²/U,
+//! and a sum over more carries more noise than it needs. Of T colluders' shares nobody else is protected: (z
+//! C w)² is then divided by M − T.
 //!
 //! # Who looks
 //!
@@ -21,21 +21,21 @@
 //!
 //! Over the reals keys and noise are one Gaussian vector: [`view`] takes the messages that arrived, in which
 //! each input is w_k x_k + n_k, and finds each client's μ of Gaussian differential privacy. An outage costs
-//! what its messages tell. Where this is not computed (inputs of several coordinates, hundreds of clients), the
-//! server is charged as if it saw every noisy input by itself.
+//! what its messages tell. Where this is not computed (inputs of several coordinates, hundreds of clients),
+//! the server is charged as if it saw every noisy input by itself.
 //!
-//! Over a prime field a scheme whose messages are found, by rank, to tell the server nothing but the sum costs
-//! the sum's noise, of as many shares as it holds, less those of the colluders; an outage costs nothing. A
-//! scheme that tells more costs as if every noisy input were seen by itself. Skellam and discrete Gaussian noise
-//! is accounted for by its Rényi divergences.
+//! Over a prime field a scheme whose messages are found, by rank, to tell the server nothing but the sum
+//! costs the sum's noise, of as many shares as it holds, less those of the colluders; an outage costs
+//! nothing. A scheme that tells more costs as if every noisy input were seen by itself. Skellam and discrete
+//! Gaussian noise is accounted for by its Rényi divergences.
 //!
-//! Where cohorts are drawn in secret the observer does not know who takes part, and a round costs every client
-//! what a sampled one costs: `cohort.rate` draws by Poisson sampling, `cohort.sample` a fixed number, under
-//! `replace-one`. [`crate::account`] composes.
+//! Where cohorts are drawn in secret the observer does not know who takes part, and a round costs every
+//! client what a sampled one costs: `cohort.rate` draws by Poisson sampling, `cohort.sample` a fixed number,
+//! under `replace-one`. [`crate::account`] composes.
 //!
-//! The unit of privacy is a client: neighbouring runs differ in whatever one client sends. Weights, numbers of
-//! examples, who takes part and what links lose are public, and so is the configuration. Losses, accuracies
-//! and norms that a run directory keeps are the researcher's own and are not released.
+//! The unit of privacy is a client: neighbouring runs differ in whatever one client sends. Weights, numbers
+//! of examples, who takes part and what links lose are public, and so is the configuration. Losses,
+//! accuracies and norms that a run directory keeps are the researcher's own and are not released.
 
 mod config;
 mod spent;
@@ -188,8 +188,8 @@ impl Release {
         (self.config.by == By::Server).then_some(self.std)
     }
 
-    /// What the round of an `aggregate` of `scheme` cost each of its clients, by their `weights`; `links` lost
-    /// what was lost.
+    /// What the round of an `aggregate` of `scheme` cost each of its clients, by their `weights`; `links`
+    /// lost what was lost.
     ///
     /// # Errors
     /// As [`Release::of`].
@@ -229,8 +229,8 @@ impl Release {
         Ok(charges)
     }
 
-    /// What every client pays the observer, where that does not know who takes part; `charges` are of those who
-    /// did.
+    /// What every client pays the observer, where that does not know who takes part; `charges` are of those
+    /// who did.
     #[must_use]
     pub fn sampled(&self, charges: &[Charge]) -> Option<Cost> {
         let mu = charges.iter().map(|charge| charge.observer.mu()).fold(0.0, f64::max);

@@ -1,10 +1,10 @@
-//! Canaries against the promise of `[privacy.release]`: one run tells as much as many (Steinke, Nasr, Jagielski,
-//! *Privacy Auditing with One (1) Training Run*, NeurIPS 2023).
+//! Canaries against the promise of `[privacy.release]`: one run tells as much as many (Steinke, Nasr,
+//! Jagielski, *Privacy Auditing with One (1) Training Run*, NeurIPS 2023).
 //!
 //! Every client is a canary. A coin decides whether it sends its whole clipping norm in directions of its own
-//! or zeros, the two sides of `zero-out`. Who sees the models adds up what they moved along those directions, and
-//! guesses the coins of the clients of which it is surest. If it guesses better than ε allows, the claim of ε is
-//! wrong.
+//! or zeros, the two sides of `zero-out`. Who sees the models adds up what they moved along those directions,
+//! and guesses the coins of the clients of which it is surest. If it guesses better than ε allows, the claim
+//! of ε is wrong.
 //!
 //! `cargo run --release --example canaries FOLDER`
 
@@ -55,15 +55,15 @@ struct Canaries {
 
 impl Crew for Canaries {
     fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
-        let train = |&k: &u16| {
-            let k = usize::from(k);
+        let train = |&client: &u16| {
+            let k = usize::from(client);
             let mut model = state.parameters.clone();
             if self.sent[k] {
                 // Far beyond the clip, which shortens it.
                 model[k * OWN..(k + 1) * OWN].iter_mut().for_each(|x| *x += 1e3);
             }
             let how = LocalUpdate { delta: Vec::new(), loss: 0.0, examples: 1, steps: 1 };
-            Ok(Trained { sent: run.update(state, model), how, metrics: Metrics::new() })
+            Ok(Trained { sent: run.update(state, client, model), how, metrics: Metrics::new() })
         };
         members.iter().map(train).collect()
     }

@@ -1,7 +1,7 @@
 //! Tables and figure of the sweeps of `experiments/release`: accuracy against the ε of what is released.
 //!
-//! `cargo run --release --example release FOLDER` reads the sweeps `FOLDER/<data>-<network>` and, without noise,
-//! `FOLDER/<data>-<network>-silent`.
+//! `cargo run --release --example release FOLDER` reads the sweeps `FOLDER/<data>-<network>` and, without
+//! noise, `FOLDER/<data>-<network>-silent`.
 
 use std::path::{Path, PathBuf};
 

@@ -89,8 +89,9 @@ pub struct ReleaseConfig {
     #[schemars(range(min = 0.0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<f64>,
-    /// Whether updates are turned by a random rotation first, drawn anew for every round and known to all, which
-    /// makes their coordinates alike: where a sum of few bits has to do, such as with modulus = "2^31-1".
+    /// Whether updates are turned by a random rotation first, drawn anew for every round and known to all,
+    /// which makes their coordinates alike: where a sum of few bits has to do, such as with modulus =
+    /// "2^31-1".
     pub flatten: bool,
     /// The largest weight of a client, in units of the mean one: larger ones count as this, so that noise for
     /// a few large clients does not drown everybody. At least 1; unbounded by default.

@@ -33,8 +33,8 @@ fn noised(view: View, share: f64) -> Vec<LinearForm> {
 }
 
 /// μ of Gaussian differential privacy of each client's input against the server with `colluders` clients, the
-/// worst of them, in a round that was played like this: inputs move by `reach` and carry noise of the standard
-/// deviation `share`. A colluder's own number says nothing about itself.
+/// worst of them, in a round that was played like this: inputs move by `reach` and carry noise of the
+/// standard deviation `share`. A colluder's own number says nothing about itself.
 ///
 /// # Errors
 /// More coalitions than can be tried; inputs of several formal coordinates; what is not finite.

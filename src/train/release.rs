@@ -148,9 +148,9 @@ impl Run<'_> {
             .collect()
     }
 
-    /// The column of what the rounds so far tell, at most, about a single example, where local steps are private
-    /// ([`crate::learn::PrivateConfig`]): as if one client, of the fewest examples and the most steps, took part
-    /// in every one.
+    /// The column of what the rounds so far tell, at most, about a single example, where local steps are
+    /// private ([`crate::learn::PrivateConfig`]): as if one client, of the fewest examples and the most
+    /// steps, took part in every one.
     ///
     /// # Errors
     /// Steps that cannot be composed.

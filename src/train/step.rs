@@ -63,8 +63,8 @@ impl Run<'_> {
         Ok((outcome, Some(error)))
     }
 
-    /// What a sum over clients of this weight is divided by: where each is drawn for itself, the weight that is
-    /// expected.
+    /// What a sum over clients of this weight is divided by: where each is drawn for itself, the weight that
+    /// is expected.
     fn divisor(&self, weight: f64) -> f64 {
         let Setting { config, weights, .. } = self.setting;
         config.cohort.rate.map_or(weight, |rate| rate * weights.iter().sum::<f64>())
