@@ -13,9 +13,9 @@
 //! Every round K clients are drawn independently with the chances q, by a seed that all know. Whoever is
 //! drawn uploads y_k, once for every time, each over a use of its link of its own: the n-th in phase n. A
 //! draw that arrives is k's with the probability q_k p_k / Σ q p = v_k/M, so that the mean of y_k/v_k over
-//! the draws that arrived is (1/M) Σ_k y_k in expectation, whatever K is, given that any arrives; else the round
-//! is an outage. Repeated draws must not share an upload: of K = 2 draws with p = (0.9, 0.5, 0.1) client 1
-//! would be 0.54 of the mean instead of 0.5.
+//! the draws that arrived is (1/M) Σ_k y_k in expectation, whatever K is, given that any arrives; else the
+//! round is an outage. Repeated draws must not share an upload: of K = 2 draws with p = (0.9, 0.5, 0.1)
+//! client 1 would be 0.54 of the mean instead of 0.5.
 //!
 //! The paper also lets clients take different numbers of steps, which is here the affair of
 //! `solver.kind = "fednova"`. Clients who are not drawn train in simulation, and nobody sees what.
