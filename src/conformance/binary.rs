@@ -39,7 +39,7 @@ where
     for links in &patterns {
         let played = run(&written.protocol, 1, inputs, keys, links, 1, |_, _, _| ());
         let Outcome { decoded, refused, .. } = run(&written, 1, inputs, keys, links, 1, |_, _, _| ());
-        if let Some(broken) = lock(&written.broken).take() {
+        if let Some((.., broken)) = lock(&written.broken).take() {
             return breach(broken);
         }
         let at = || links.0.iter().next().map_or_else(|| "nothing lost".into(), |lost| format!("{lost:?}"));
@@ -57,14 +57,17 @@ where
 struct Written<P> {
     protocol: P,
     form: Form,
-    /// The first message that could not be read.
-    broken: Arc<Mutex<Option<String>>>,
+    broken: Arc<Mutex<Option<Broken>>>,
 }
+
+/// A message that could not be read: of a phase, from, to, and why. Parties step at the same time, and the
+/// first one by these is told.
+type Broken = ((u32, u8), PartyId, PartyId, String);
 
 struct Writer<P> {
     party: P,
     form: Form,
-    broken: Arc<Mutex<Option<String>>>,
+    broken: Arc<Mutex<Option<Broken>>>,
 }
 
 impl<M: Wire<S>, S: WireSymbol, P: Party<M, S>> Party<M, S> for Writer<P> {
@@ -86,7 +89,11 @@ impl<M: Wire<S>, S: WireSymbol, P: Party<M, S>> Party<M, S> for Writer<P> {
                 Err(refusal) => refusal,
             };
             let Envelope { from, to, .. } = envelope;
-            lock(&self.broken).get_or_insert(format!("{from} to {to}: {broken}"));
+            let broken = ((clock.attempt, clock.phase), from, to, format!("{from} to {to}: {broken}"));
+            let mut first = lock(&self.broken);
+            if first.as_ref().is_none_or(|first| broken < *first) {
+                *first = Some(broken);
+            }
         }
         read
     }

@@ -21,8 +21,8 @@
 //! Calmon, Jeong, *Correlated Privacy Mechanisms for Differentially Private Distributed Mean Estimation*,
 //! 2024, whose decoder is another. We read the programs of the first two, and of the third the abstract. With
 //! R the covariance of all noise of a coordinate, whoever reads every upload sees x_k through noise of
-//! variance 1/\[R⁻¹\]_kk; lost uploads only make that more. A sum over n of M clients keeps the variance nς²
-//! + n (M − n) σ²/(M − 1).
+//! variance 1/\[R⁻¹\]_kk; lost uploads only make that more. A sum over n of M clients keeps the variance
+//! nς² + n (M − n) σ²/(M − 1).
 
 mod config;
 pub mod split;
