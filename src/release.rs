@@ -124,7 +124,8 @@ impl Release {
                 "Gaussian noise does not exist over a field; take \"skellam\" or \"discrete-gaussian\"";
             return Err(Error::config("privacy.release.noise", rule));
         }
-        let hidden = (clients && over_field).then(|| is_hidden(scheme, config.colluders, known.attempts));
+        let hidden = (clients && over_field)
+            .then(|| is_hidden(scheme, known.cohort, config.colluders, known.attempts));
         let hidden = hidden.transpose()?;
         let views = match clients && !over_field && is_joint(scheme, known.cohort) {
             true => real(scheme.formal(0, &Perfect, known.attempts)?),
@@ -420,19 +421,25 @@ fn real(views: Formal) -> Option<Views> {
 
 /// Whether the server with colluders sees nothing of another client beyond the sum in a round without losses,
 /// by rank; with many coalitions some of them are looked at.
-fn is_hidden(scheme: &dyn Aggregator, colluders: usize, attempts: u32) -> Result<bool> {
+fn is_hidden(scheme: &dyn Aggregator, clients: usize, colluders: usize, attempts: u32) -> Result<bool> {
     if scheme.shows_single_updates() {
         return Ok(false);
     }
-    let coordinates = scheme.formal_coordinates();
-    if coordinates > if scheme.phases().len() > 2 { RANKED } else { AUDITABLE } {
+    let many = clients > RANKED && scheme.phases().len() > 2;
+    if many || scheme.formal_coordinates() > AUDITABLE {
+        if colluders > 0 {
+            let rule = format!(
+                "whether the server with {colluders} of {clients} clients sees sums only is not found in time here; take 0, or cohorts of \
+                 at most {RANKED} (cohort.sample)"
+            );
+            return Err(Error::config("privacy.release.colluders", rule));
+        }
         tracing::warn!(
             "too many clients to find by rank that the server sees sums only, which is taken for granted; seccogc audit proves it for fewer"
         );
         return Ok(true);
     }
     let Formal::Field(views) = scheme.formal(0, &Perfect, attempts)? else { return Ok(false) };
-    let clients = views.clients();
     let sees_more = |first: usize| {
         let members: Vec<usize> = (0..colluders).map(|i| (first + i) % clients).collect();
         let parties = members.iter().map(|&k| PartyId::Client(k as u16)).chain([PartyId::Server]);

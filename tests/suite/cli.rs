@@ -219,7 +219,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[solver]\nkind = \"fedprox\"\nmu = 0.1",
-            "error: run.toml: solver.mu: unknown key `mu`, expected one of `learning_rate`, `proximal`, `momentum`, `weight_decay`, `epochs`, `steps`, `batch_size`, `clip_norm`",
+            "error: run.toml: solver.mu: unknown key `mu`, expected one of `learning_rate`, `proximal`, `momentum`, `weight_decay`, `epochs`, `steps`, `batch_size`, `clip_norm`, `private`",
         ),
         (
             "[solver]\nkind = \"scaffold\"\n[outage]\npolicy = \"accumulate\"",
