@@ -27,7 +27,7 @@ const CLIENTS: usize = 100;
 const OWN: usize = 20;
 const ROUNDS: u64 = 10;
 /// Independent runs, whose canaries count together: their clients are others.
-const RUNS: u64 = 20;
+const RUNS: u64 = 10;
 const DELTA: f64 = 1e-5;
 /// Of all coins so many are guessed.
 const GUESSES: [usize; 4] = [50, 100, 200, 400];
@@ -163,9 +163,9 @@ fn main() -> Result<()> {
     let schemes = [
         (
             "Fair-SecCoGC, Gaussian",
-            "kind = \"sec-cogc\"\nstragglers = 30\narithmetic = \"f64\"\nkey_std = 10.0",
+            "kind = \"sec-cogc\"\nstragglers = 70\narithmetic = \"f64\"\nkey_std = 10.0",
         ),
-        ("Fair-SecCoGC, Skellam", "kind = \"sec-cogc\"\nstragglers = 30\narithmetic = \"field\""),
+        ("Fair-SecCoGC, Skellam", "kind = \"sec-cogc\"\nstragglers = 70\narithmetic = \"field\""),
     ];
     let mut audits = Vec::new();
     for (name, protocol) in schemes {
