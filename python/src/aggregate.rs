@@ -42,7 +42,7 @@ impl Aggregator {
         }
         let Self { config, .. } = self;
         let tolerance = config.outage.recovery_tolerance;
-        let public = Public { clip: None, weight, coordinates: Some(coordinates), tolerance };
+        let public = Public { clip: None, weight, coordinates: Some(coordinates), tolerance, noise: None };
         let protocol = plan::resolve(&config.protocol, config, coordinates)?;
         let seed = Seed::new(config.seed).child("protocol", 0);
         let scheme = protocol.build_for(config.clients, seed, &public);
