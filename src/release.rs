@@ -441,10 +441,9 @@ fn is_hidden(scheme: &dyn Aggregator, clients: usize, colluders: usize, attempts
     }
     let Formal::Field(views) = scheme.formal(0, &Perfect, attempts)? else { return Ok(false) };
     let sees_more = |first: usize| {
-        let members: Vec<usize> = (0..colluders).map(|i| (first + i) % clients).collect();
-        let parties = members.iter().map(|&k| PartyId::Client(k as u16)).chain([PartyId::Server]);
-        let about = views.about(&Coalition::of(parties));
-        about.iter().enumerate().any(|(k, symbols)| *symbols > 0.0 && !members.contains(&k))
+        let members = (0..colluders).map(|i| (first + i) % clients);
+        let parties = members.map(|k| PartyId::Client(k as u16)).chain([PartyId::Server]);
+        views.exposed(&Coalition::of(parties)).symbols > 0
     };
     let tried = if colluders == 0 { 1 } else { clients.min(RANKS) };
     Ok(!(0..tried).any(sees_more))
