@@ -7,7 +7,7 @@
 //! | paper | here | shape |
 //! |---|---|---|
 //! | K users | clients | |
-//! | Z_k, Σ_k Z_k = 0 | [`Key::Client`] | d |
+//! | Z_k, Σ_k Z_k = 0 | [`Key`] | d |
 //! | X_k = W_k + Z_k | [`Upload`] | d, to every other client |
 //! | Σ_k W_k = Σ_{k≠u} X_k + W_u + Z_u | what client u decodes | d |
 //!
