@@ -12,6 +12,8 @@ use seccogc::protocol::fedacs::Draws;
 use seccogc::protocol::{Aggregator, ProtocolConfig, Update};
 use seccogc::seed::Seed;
 
+use crate::relaying::refused_run;
+
 const UP: [f64; 3] = [0.9, 0.5, 0.1];
 
 fn scheme(draws: u32, more: &str) -> Box<dyn Aggregator> {
@@ -145,11 +147,7 @@ fn what_cannot_be_is_refused() {
     let refused = |protocol: &str, rest: &str, key: &str, rule: &str| {
         let text = format!("clients = 3\nrounds = 1\n{rest}\n[protocol]\nkind = 'fedacs'\n{protocol}");
         let config: Config = toml::from_str(&text).unwrap();
-        let error = seccogc::train::Experiment::new(config).build().and_then(|setting| {
-            let protocol = setting.config().protocol.clone();
-            setting.run(&protocol).map(|_| ())
-        });
-        let line = error.unwrap_err().to_string();
+        let line = refused_run(config);
         assert!(line.contains(key) && line.contains(rule) && !line.contains('\n'), "{line}");
     };
     refused("draws = 0", "", "protocol.draws", "1 to 100");

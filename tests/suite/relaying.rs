@@ -199,16 +199,21 @@ fn noise_of_pricer_adds_its_power_to_the_error() {
     assert!(power > 3.0 * 0.05 * 0.05);
 }
 
+/// What is said of a configuration of which no run can be made.
+pub fn refused_run(config: Config) -> String {
+    let error = seccogc::train::Experiment::new(config).build().and_then(|setting| {
+        let protocol = setting.config().protocol.clone();
+        setting.run(&protocol).map(|_| ())
+    });
+    error.unwrap_err().to_string()
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     let refused = |protocol: &str, rest: &str, key: &str, rule: &str| {
         let text = format!("clients = 4\nrounds = 1\n{rest}\n[protocol]\n{protocol}");
         let config: Config = toml::from_str(&text).unwrap();
-        let error = seccogc::train::Experiment::new(config).build().and_then(|setting| {
-            let protocol = setting.config().protocol.clone();
-            setting.run(&protocol).map(|_| ())
-        });
-        let error = error.unwrap_err().to_string();
+        let error = refused_run(config);
         assert!(error.contains(key) && error.contains(rule), "{error}");
     };
     refused("kind = 'colrel'", "[cohort]\nsample = 3", "cohort", "for all clients");

@@ -5,6 +5,7 @@ use seccogc::config::Config;
 use seccogc::train::Experiment;
 
 use super::protocol;
+use crate::relaying::refused_run;
 
 fn config(more: &str) -> Config {
     let text = format!(
@@ -92,12 +93,8 @@ fn cohorts_that_are_drawn_hide_who_takes_part_from_the_observer() {
 fn a_run_without_a_clip_or_in_a_deployment_has_no_such_noise() {
     let mut unclipped = config("[privacy.release]\nepsilon = 4.0");
     unclipped.solver = toml::from_str("kind = 'sgd'").unwrap();
-    let line = |config: Config| {
-        let setting = Experiment::new(config).build().unwrap();
-        setting.run(&setting.config().protocol).err().unwrap().to_string()
-    };
     assert_eq!(
-        line(unclipped),
+        refused_run(unclipped),
         "privacy.release: noise hides updates of a bounded norm only; set solver.clip_norm"
     );
     let mut remembered = config(
@@ -105,7 +102,7 @@ fn a_run_without_a_clip_or_in_a_deployment_has_no_such_noise() {
     );
     remembered.protocol = protocol("kind = 'fedavg'");
     assert_eq!(
-        line(remembered),
+        refused_run(remembered),
         "privacy.release.by: the server remembers single updates, which its noise in the mean does not cover; take \"clients\", or \
          participation.kind = \"none\""
     );
