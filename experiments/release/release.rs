@@ -11,7 +11,7 @@ use seccogc::error::{Error, Result};
 use seccogc::record::{Outcome, to_csv, write_atomically};
 use seccogc::report::{Graph, Recorded, Runs, Scale, Spread, Trace, markdown, plot_graphs};
 
-const DATA: [(&str, &str); 2] = [("mnist", "MNIST"), ("fashion", "Fashion-MNIST")];
+const DATA: [(&str, &str); 1] = [("mnist", "MNIST")];
 /// What uploads lose.
 const NETWORKS: [(&str, &str); 3] = [("good", "10 %"), ("moderate", "30 %"), ("poor", "50 %")];
 const EPSILON: &str = "privacy.release.epsilon";

@@ -18,18 +18,6 @@ pub enum Law {
     DiscreteGaussian,
 }
 
-impl Law {
-    /// The name used in configurations.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gaussian => "gaussian",
-            Self::Skellam => "skellam",
-            Self::DiscreteGaussian => "discrete-gaussian",
-        }
-    }
-}
-
 /// Noise in a sum, made of the shares of those whose inputs it holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DistributedNoise {
@@ -71,7 +59,7 @@ pub struct Added {
 }
 
 /// A share on the integers to which inputs are rounded, all in steps.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Integers {
     /// The unit: a step is so much of an update.
     pub step: f64,

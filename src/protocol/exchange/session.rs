@@ -51,7 +51,7 @@ pub struct Setup {
     pub tolerance: f64,
     /// What weighted updates are rounded to, if there is a grid.
     pub grid: Option<Grid>,
-    /// What is added to every input, if anything.
+    /// What is added to every input over the reals, if anything.
     pub noise: Option<Added>,
 }
 
@@ -105,10 +105,14 @@ impl Setup {
         })
     }
 
-    /// The noise of input `k` in a round, the same in every attempt.
+    /// What the noise of input `k` in a round is drawn from, the same in every attempt.
+    fn noise_seed(&self, round: u64, k: usize) -> Seed {
+        self.seed.child("release", round).child("input", k as u64)
+    }
+
+    /// That noise, over the reals.
     fn noise_of(&self, round: u64, k: usize) -> Option<Share> {
-        let seed = || self.seed.child("release", round).child("input", k as u64);
-        self.noise.map(|added| Share { std: added.std, seed: seed() })
+        self.noise.map(|added| Share { std: added.std, seed: self.noise_seed(round, k) })
     }
 
     fn links<'a>(&self, links: &'a dyn LinkModel) -> &'a dyn LinkModel {

@@ -68,10 +68,9 @@ where
         if let Some(released) = &self.released
             && updates.iter().all(Update::is_finite)
         {
-            let secret = self.setup.seed.child("release", round);
             let each = updates.iter().enumerate();
             let inputs: Vec<_> =
-                each.map(|(k, update)| released.input(update, secret.child("input", k as u64))).collect();
+                each.map(|(k, update)| released.input(update, self.setup.noise_seed(round, k))).collect();
             let input = |k: usize, _, part: Range<usize>| inputs[k].part(part);
             let numbers = |sum: Vec<F>| released.real(&sum);
             let symbols = Symbols { input, numbers, singly };
@@ -152,14 +151,12 @@ where
     }
 
     fn add_noise(&mut self, noise: &DistributedNoise) -> Result<()> {
-        let released = self.released(noise)?;
-        self.setup.noise = Some(released.added());
-        self.released = Some(released);
+        self.released = Some(self.released(noise)?);
         Ok(())
     }
 
     fn added(&self) -> Option<Added> {
-        self.setup.noise
+        self.released.as_ref().map(Released::added)
     }
 
     fn phases(&self) -> Vec<Phase> {
