@@ -46,7 +46,7 @@ use crate::account::Sampling;
 use crate::algebra::distributed::{Added, DistributedNoise, Law};
 use crate::error::{Error, Result};
 use crate::message::{Decoded, PartyId, Views};
-use crate::network::{LinkModel, Perfect};
+use crate::network::Perfect;
 use crate::privacy::Formal;
 use crate::privacy::view::Coalition;
 use crate::protocol::exchange::AUDITABLE;
@@ -65,7 +65,7 @@ pub struct Known {
     pub coordinates: usize,
     /// Clients of a round, the most.
     pub cohort: usize,
-    /// Rounds in which the client takes part who does so most often.
+    /// The most rounds in which a client takes part; what noise for an ε is made for.
     pub participations: u64,
     /// Rounds T.
     pub rounds: u64,
@@ -128,7 +128,7 @@ impl Release {
             .then(|| is_hidden(scheme, known.cohort, config.colluders, known.attempts));
         let hidden = hidden.transpose()?;
         let views = match clients && !over_field && is_joint(scheme, known.cohort) {
-            true => real(scheme.formal(0, &Perfect, known.attempts)?),
+            true => Some(scheme.views(0, &Perfect, known.attempts)?),
             false => None,
         };
         let with = |multiplier: f64| -> Result<Self> {
@@ -193,16 +193,21 @@ impl Release {
         (self.config.by == By::Server).then_some(self.std)
     }
 
-    /// What the round of an `aggregate` of `scheme` cost each of its clients, by their `weights`; `links`
-    /// lost what was lost.
+    /// Whether [`Release::charges`] of a round of so many clients reads what was sent.
+    #[must_use]
+    pub fn reads_views(&self, scheme: &dyn Aggregator, clients: usize) -> bool {
+        self.config.by == By::Clients && self.hidden.is_none() && is_joint(scheme, clients)
+    }
+
+    /// What the round of an `aggregate` of `scheme` cost each of its clients, by their `weights`. Without
+    /// what was sent, `formal`, the server is charged as if it saw every noisy input by itself.
     ///
     /// # Errors
     /// As [`Release::of`].
     pub fn charges(
         &self,
         scheme: &dyn Aggregator,
-        links: &dyn LinkModel,
-        round: u64,
+        formal: Option<&Formal>,
         aggregate: &Aggregate,
         weights: &[f64],
     ) -> Result<Vec<Charge>> {
@@ -218,9 +223,8 @@ impl Release {
         let all = included.len();
         let mut charges: Vec<Charge> = if added.integers.is_some() {
             each.map(|k| self.of_integers(&added, is_in(k).then_some(all))).collect()
-        } else if is_joint(scheme, weights.len()) {
-            let views = real(scheme.formal(round, links, self.known.attempts)?);
-            views.map_or_else(|| Ok(Vec::new()), |views| self.of_views(&views, added.std, scheme, weights))?
+        } else if let (Some(Formal::Real(views)), true) = (formal, is_joint(scheme, weights.len())) {
+            self.of_views(views, added.std, scheme, weights)?
         } else {
             let of = |k: usize| {
                 let whole = self.of_singles(weights[k], &added, scheme, all.max(1));
@@ -410,13 +414,6 @@ fn least(
         if fits(middle)? { high = middle } else { low = middle }
     }
     with(high)
-}
-
-fn real(views: Formal) -> Option<Views> {
-    match views {
-        Formal::Real(views) => Some(views),
-        Formal::Field(_) => None,
-    }
 }
 
 /// Whether the server with colluders sees nothing of another client beyond the sum in a round without losses,

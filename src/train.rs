@@ -25,7 +25,7 @@ use crate::config::OutagePolicy;
 use crate::error::{Diverged, Result};
 use crate::network::Replay;
 use crate::participation::{Participation, ParticipationConfig};
-use crate::privacy::Leakage;
+use crate::privacy::{Formal, Leakage};
 use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
 use crate::record::{Checkpoint, ClientRow, Outcome, Row};
 use crate::release::Release;
@@ -195,8 +195,10 @@ impl Run<'_> {
             None => (Aggregate::nothing(Reason::TooFew), Vec::new()),
         };
         self.unflatten(round, &mut aggregate);
-        let told = self.charge(state, &cohort, &mut aggregate)?;
         let seconds_coding = clock.lap();
+
+        let formal = self.formal(&cohort, round, &aggregate)?;
+        let told = self.charge(state, &cohort, &mut aggregate, formal.as_ref())?;
 
         let (outcome, recovery_error) =
             self.apply(state, &cohort.members, &updates, &silent, &aggregate, singles).map_err(diverged)?;
@@ -204,7 +206,7 @@ impl Run<'_> {
         let mut tested = self.test(state)?;
         let seconds_evaluation = clock.lap();
 
-        let leakage = self.leakage(&cohort, round, &aggregate, &silent.clients)?;
+        let leakage = self.leakage(&cohort, formal.as_ref(), &silent.clients)?;
         let kept = before.map(|before| self.kept(state, &before, &updates, aggregate.decoded.included()));
         if let Some(kept) = &kept {
             tested.metrics.extend(self.test_locals(state, kept)?);
@@ -278,20 +280,24 @@ impl Run<'_> {
         self.setting
     }
 
-    /// What the messages of a round gave away; who was silent gave away nothing.
-    fn leakage(
-        &self,
-        cohort: &Cohort,
-        round: u64,
-        aggregate: &Aggregate,
-        silent: &[u16],
-    ) -> Result<Option<Leakage>> {
+    /// What was sent and lost in a round, in formal symbols, where something is measured on it.
+    fn formal(&self, cohort: &Cohort, round: u64, aggregate: &Aggregate) -> Result<Option<Formal>> {
         let Setting { config, .. } = self.setting;
-        let Some(scheme) = cohort.scheme.as_ref().filter(|_| config.privacy.measure) else { return Ok(None) };
-        let views = scheme.formal(round, &Replay::new(&aggregate.sent), config.outage.attempts())?;
+        let Some(scheme) = &cohort.scheme else { return Ok(None) };
+        let charged = |release: &Release| release.reads_views(&**scheme, cohort.members.len());
+        if !config.privacy.measure && !self.release.as_ref().is_some_and(charged) {
+            return Ok(None);
+        }
+        scheme.formal(round, &Replay::new(&aggregate.sent), config.outage.attempts()).map(Some)
+    }
+
+    /// What the messages of a round gave away; who was silent gave away nothing.
+    fn leakage(&self, cohort: &Cohort, formal: Option<&Formal>, silent: &[u16]) -> Result<Option<Leakage>> {
+        let Setting { config, .. } = self.setting;
+        let Some(views) = formal.filter(|_| config.privacy.measure) else { return Ok(None) };
         let weights = cohort.members.iter().map(|&k| self.setting.weights[usize::from(k)]);
         let stds: Vec<f64> = weights.map(|weight| weight * config.privacy.update_std).collect();
-        let mut leakage = Leakage::measure(&views, &stds)?;
+        let mut leakage = Leakage::measure(views, &stds)?;
         for k in silent.iter().filter_map(|k| cohort.members.binary_search(k).ok()) {
             (leakage.link[k], leakage.neighbour[k], leakage.server[k]) = (0.0, 0.0, 0.0);
         }

@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::{self, SeededKeys};
 use crate::learn::solver;
-use crate::network::Replay;
 use crate::noise::Hadamard;
+use crate::privacy::Formal;
 use crate::protocol::{Aggregate, Aggregator, Decoded, Update};
 use crate::record::Metrics;
 use crate::release::{Adversary, By, Known, Ledger, Promise, Release, ReleaseConfig};
@@ -45,7 +45,11 @@ impl Setting {
             weight: self.public().weight,
             coordinates: if config.flatten { Hadamard::padded(sent) } else { sent },
             cohort,
-            participations: participations(&self.config, self.seed),
+            participations: match config.epsilon {
+                Some(_) => participations(&self.config, self.seed),
+                // Nothing follows from how many they are.
+                None => self.config.rounds,
+            },
             rounds: self.config.rounds,
             attempts: self.config.outage.attempts(),
             singly,
@@ -112,14 +116,13 @@ impl Run<'_> {
         state: &mut State,
         cohort: &Cohort,
         aggregate: &mut Aggregate,
+        formal: Option<&Formal>,
     ) -> Result<Metrics> {
         let Some(release) = &self.release else { return Ok(Metrics::new()) };
-        let round = state.round;
         if let Some(scheme) = &cohort.scheme {
             let weights: Vec<f64> =
                 cohort.members.iter().map(|&k| self.setting.weights[usize::from(k)]).collect();
-            let links = Replay::new(&aggregate.sent);
-            let charges = release.charges(&**scheme, &links, round, aggregate, &weights)?;
+            let charges = release.charges(&**scheme, formal, aggregate, &weights)?;
             let sampled = release.sampled(&charges);
             for (&k, charge) in cohort.members.iter().zip(&charges) {
                 state.ledger.charge(k, Adversary::Server, charge.server);
@@ -135,7 +138,7 @@ impl Run<'_> {
         if let (Some(std), Decoded::Sum { sum, .. } | Decoded::Estimate { sum, .. }) =
             (release.of_server(), &mut aggregate.decoded)
         {
-            let source = SeededKeys(self.setting.seed.child("release", round));
+            let source = SeededKeys(self.setting.seed.child("release", state.round));
             keys::add_noise(sum, SERVER, std, None, &source);
         }
         let shown = [Adversary::Server, Adversary::Observer].into_iter();

@@ -187,7 +187,8 @@ fn release(text: &str, clients: usize, release: &str) -> seccogc::Result<(Releas
 fn charges(text: &str, clients: usize, of: &str, links: &dyn LinkModel) -> Vec<Charge> {
     let (release, scheme) = release(text, clients, of).unwrap();
     let aggregate = scheme.aggregate(1, &updates(clients, 100), links, 1).unwrap();
-    release.charges(&*scheme, links, 1, &aggregate, &vec![1.0; clients]).unwrap()
+    let formal = scheme.formal(1, links, 1).unwrap();
+    release.charges(&*scheme, Some(&formal), &aggregate, &vec![1.0; clients]).unwrap()
 }
 
 /// μ of client 1, (server, observer).
@@ -286,7 +287,8 @@ fn a_target_is_met_and_not_by_much() {
         let members: Vec<u16> = (0..M as u16).collect();
         for round in 1..=10 {
             let aggregate = scheme.aggregate(round, &updates(M, 100), &Perfect, 1).unwrap();
-            let charges = release.charges(&*scheme, &Perfect, round, &aggregate, &[1.0; M]).unwrap();
+            let formal = scheme.formal(round, &Perfect, 1).unwrap();
+            let charges = release.charges(&*scheme, Some(&formal), &aggregate, &[1.0; M]).unwrap();
             for (&k, charge) in members.iter().zip(&charges) {
                 ledger.charge(k, adversary, charge.of(adversary));
             }
