@@ -32,6 +32,7 @@ fn dataset(n: usize, shape: [usize; 3]) -> Dataset {
         test: examples(1),
         normalisation: Normalisation { mean: vec![0.5; shape[0]], std: vec![0.29; shape[0]] },
         augmentation: Augmentation::default(),
+        users: None,
     }
 }
 

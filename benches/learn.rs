@@ -34,6 +34,7 @@ fn dataset(n: usize) -> Dataset {
         test: random_examples(n, Seed::new(2)),
         normalisation: Normalisation { mean: vec![0.5], std: vec![0.29] },
         augmentation: Augmentation::default(),
+        users: None,
     }
 }
 

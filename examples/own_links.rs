@@ -1,8 +1,8 @@
 //! Links of one's own: satellites that pass over the server in turns.
 
 use seccogc::config::Config;
-use seccogc::message::{LinkUse, PartyId};
-use seccogc::network::LinkModel;
+use seccogc::message::LinkUse;
+use seccogc::network::{LinkModel, Node};
 use seccogc::train::Experiment;
 
 /// Client k is out of sight of the server in every round that it shares with k modulo `orbit`.
@@ -11,16 +11,16 @@ struct Orbits {
 }
 
 impl LinkModel for Orbits {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         match (link.from, link.to) {
-            (PartyId::Client(k), PartyId::Server) => link.round % self.orbit != u64::from(k) % self.orbit,
+            (Node::Client(k), Node::Server) => link.round % self.orbit != u64::from(k) % self.orbit,
             _ => true,
         }
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, _bytes: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, _bytes: u64) -> f64 {
         match (from, to) {
-            (PartyId::Client(_), PartyId::Server) => 1.0 / self.orbit as f64,
+            (Node::Client(_), Node::Server) => 1.0 / self.orbit as f64,
             _ => 0.0,
         }
     }

@@ -23,7 +23,7 @@ impl Participation for Fading {
         vec![vec![0.0; d]; clients]
     }
 
-    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>> {
+    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u32]) -> Option<Vec<f64>> {
         let total: f64 = updates.iter().map(|update| update.weight).sum();
         let mut mean = vec![0.0; memory[0].len()];
         for ((k, last), update) in (0..).zip(memory).zip(updates) {

@@ -19,7 +19,7 @@ impl Partition for TimeZones {
         }
     }
 
-    fn divide(&self, labels: &[u8], classes: usize, parts: &mut [Vec<usize>], _: &mut Rng) -> Result<()> {
+    fn divide(&self, labels: &[u16], classes: usize, parts: &mut [Vec<usize>], _: &mut Rng) -> Result<()> {
         let clients = parts.len();
         for (example, label) in labels.iter().enumerate() {
             let hour = usize::from(*label) * clients / classes;

@@ -207,7 +207,8 @@ pub fn invert(
     let start = learner.init(seed.child("model", 0));
     let model =
         Mlp::new(&start.iter().map(|x| f64::from(*x)).collect::<Vec<_>>(), pixels, hidden, dataset.classes);
-    let chosen: Vec<usize> = setting.shards().iter().map(|shard| shard[0]).collect();
+    let shards = in_memory(setting)?;
+    let chosen: Vec<usize> = shards.iter().map(|shard| shard[0]).collect();
     let updates: Vec<Update> = chosen
         .iter()
         .map(|&image| {
@@ -317,6 +318,13 @@ fn check_augmentation(dataset: &Dataset) -> Result<()> {
     Err(Error::config(key, "the attacks work on unchanged images; remove it"))
 }
 
+/// The clients' examples, among each other in memory.
+fn in_memory(setting: &Setting) -> Result<&[Vec<usize>]> {
+    let rule =
+        "the attacks look at many clients' examples at once, which users hold here; take data without users";
+    setting.holdings().shards().ok_or_else(|| Error::config("partition.kind", rule))
+}
+
 /// Tests membership on the first round's messages at every level of keys, and on the final model after
 /// `rounds` rounds. Returns the areas and the curves, in the same order.
 ///
@@ -338,7 +346,7 @@ pub fn membership(
     let learner = setting.learner();
     let seed = Seed::new(config.seed);
     let start = learner.init(seed.child("model", 0));
-    let shards = setting.shards();
+    let shards = in_memory(setting)?;
     let updates: Vec<Update> = shards
         .par_iter()
         .enumerate()

@@ -106,7 +106,7 @@ impl<'a> Subject<'a> {
         check_size(config.cohort.most(config.clients))?;
         let weights = if config.deploy.names.is_empty() {
             let dataset = config.data.load().map_err(|error| error.within("data"))?;
-            divide(config, &dataset)?.weights
+            divide(config, &dataset)?.weights()
         } else {
             vec![1.0; config.clients]
         };

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::algebra::grid::Public;
 use crate::error::{Error, Result};
-use crate::message::{HEADER_BYTES, LinkUse, PartyId, SIGN_OF_LIFE};
+use crate::message::{COHORT, HEADER_BYTES, LinkUse, Node, SIGN_OF_LIFE};
 use crate::network::{Dependence, LinkModel};
 use crate::protocol::{Aggregator, ProtocolConfig};
 use crate::seed::Seed;
@@ -107,10 +107,19 @@ impl CohortConfig {
         }
     }
 
-    /// The largest cohort among `clients` clients.
+    /// The largest cohort among `clients` clients; of more of them than a round may have, each drawn for
+    /// itself, the size that is passed with a probability below 10⁻²⁰.
     #[must_use]
     pub fn most(&self, clients: usize) -> usize {
-        self.sample.unwrap_or(clients)
+        match (self.sample, self.rate) {
+            (Some(sample), _) => sample,
+            (None, Some(rate)) if clients > COHORT => {
+                // Bernstein's inequality: exp(−t²/(2v + 2t/3)) at t = 10√v + 40 is below e⁻⁴⁶ for all v.
+                let mean = rate * clients as f64;
+                ((mean + 10.0 * (mean * (1.0 - rate)).sqrt() + 40.0).ceil() as usize).min(clients)
+            }
+            _ => clients,
+        }
     }
 
     /// For what looks at given clients: that the same ones take part in every round.
@@ -143,18 +152,25 @@ impl CohortConfig {
     /// The cohort of a round among `clients` clients, ascending: drawn from those who missed fewer than
     /// `drop_after` rounds. Empty when there are fewer than `least`.
     #[must_use]
-    pub fn members(&self, clients: usize, misses: &[u32], round: u64, seed: Seed) -> Vec<u16> {
-        let alive = |k: &usize| self.drop_after.is_none_or(|n| misses[*k] < n);
-        let mut members: Vec<u16> = (0..clients).filter(alive).map(|k| k as u16).collect();
-        if let Some(rate) = self.rate {
-            let mut rng = seed.child("cohort", round).rng();
-            members.retain(|_| rng.random::<f64>() < rate);
+    pub fn members(&self, clients: usize, misses: &[u32], round: u64, seed: Seed) -> Vec<u32> {
+        let rng = || seed.child("cohort", round).rng();
+        let everybody = 0..clients as u32;
+        let mut members: Vec<u32> = match (self.rate, self.drop_after, self.sample) {
+            (Some(rate), ..) => {
+                let mut rng = rng();
+                everybody.filter(|_| rng.random::<f64>() < rate).collect()
+            }
+            (None, Some(n), _) => everybody.filter(|&k| misses[k as usize] < n).collect(),
+            // Of a population only those who are drawn are looked at.
+            (None, None, Some(sample)) if sample < clients => {
+                index::sample(&mut rng(), clients, sample).iter().map(|k| k as u32).collect()
+            }
+            (None, None, _) => everybody.collect(),
+        };
+        if let (Some(_), Some(sample)) = (self.drop_after, self.sample.filter(|&n| n < members.len())) {
+            members = index::sample(&mut rng(), members.len(), sample).iter().map(|i| members[i]).collect();
         }
-        if let Some(sample) = self.sample.filter(|&sample| sample < members.len()) {
-            let mut rng = seed.child("cohort", round).rng();
-            members = index::sample(&mut rng, members.len(), sample).iter().map(|i| members[i]).collect();
-            members.sort_unstable();
-        }
+        members.sort_unstable();
         if self.is_everybody() || members.len() >= self.least { members } else { Vec::new() }
     }
 
@@ -167,7 +183,7 @@ impl CohortConfig {
         let bytes = HEADER_BYTES as u64;
         let mut signs = 0;
         for (k, misses) in (0..).zip(misses) {
-            let (from, to) = (PartyId::Client(k), PartyId::Server);
+            let (from, to) = (Node::Client(k), Node::Server);
             let speaks = !links.is_silent(from);
             let link = LinkUse { round, attempt: 0, transfer: SIGN_OF_LIFE, from, to, bytes };
             *misses = if speaks && links.delivers(link) { 0 } else { misses.saturating_add(1) };
@@ -181,28 +197,28 @@ impl CohortConfig {
 pub struct Silence<'a> {
     /// The links, if everybody used them.
     pub links: &'a dyn LinkModel,
-    /// The clients who are silent.
-    pub silent: &'a [u16],
+    /// The clients who are silent, ascending.
+    pub silent: &'a [u32],
 }
 
 impl LinkModel for Silence<'_> {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         !self.is_silent(link.from) && self.links.delivers(link)
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, bytes: u64) -> f64 {
         if self.is_silent(from) { 1.0 } else { self.links.erasure(from, to, bytes) }
     }
 
-    fn is_silent(&self, party: PartyId) -> bool {
-        matches!(party, PartyId::Client(k) if self.silent.contains(&k))
+    fn is_silent(&self, party: Node) -> bool {
+        matches!(party, Node::Client(k) if self.silent.binary_search(&k).is_ok())
     }
 
-    fn seconds(&self, link: LinkUse) -> Option<f64> {
+    fn seconds(&self, link: LinkUse<Node>) -> Option<f64> {
         self.links.seconds(link)
     }
 
-    fn deadline(&self, from: PartyId, to: PartyId) -> Option<f64> {
+    fn deadline(&self, from: Node, to: Node) -> Option<f64> {
         self.links.deadline(from, to)
     }
 
@@ -216,40 +232,40 @@ pub struct CohortLinks<'a> {
     /// The links among all clients.
     pub links: &'a dyn LinkModel,
     /// The members' numbers among all clients.
-    pub members: &'a [u16],
+    pub members: &'a [u32],
 }
 
 impl CohortLinks<'_> {
-    fn party(&self, party: PartyId) -> PartyId {
+    fn party(&self, party: Node) -> Node {
         match party {
-            PartyId::Client(k) => PartyId::Client(self.members[usize::from(k)]),
+            Node::Client(k) => Node::Client(self.members[k as usize]),
             other => other,
         }
     }
 
-    fn place(&self, link: LinkUse) -> LinkUse {
+    fn place(&self, link: LinkUse<Node>) -> LinkUse<Node> {
         LinkUse { from: self.party(link.from), to: self.party(link.to), ..link }
     }
 }
 
 impl LinkModel for CohortLinks<'_> {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         self.links.delivers(self.place(link))
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, bytes: u64) -> f64 {
         self.links.erasure(self.party(from), self.party(to), bytes)
     }
 
-    fn is_silent(&self, party: PartyId) -> bool {
+    fn is_silent(&self, party: Node) -> bool {
         self.links.is_silent(self.party(party))
     }
 
-    fn seconds(&self, link: LinkUse) -> Option<f64> {
+    fn seconds(&self, link: LinkUse<Node>) -> Option<f64> {
         self.links.seconds(self.place(link))
     }
 
-    fn deadline(&self, from: PartyId, to: PartyId) -> Option<f64> {
+    fn deadline(&self, from: Node, to: Node) -> Option<f64> {
         self.links.deadline(self.party(from), self.party(to))
     }
 
@@ -337,11 +353,11 @@ mod tests {
     struct Down;
 
     impl LinkModel for Down {
-        fn delivers(&self, link: LinkUse) -> bool {
-            !((3..=5).contains(&link.round) && [link.from, link.to].contains(&PartyId::Client(1)))
+        fn delivers(&self, link: LinkUse<Node>) -> bool {
+            !((3..=5).contains(&link.round) && [link.from, link.to].contains(&Node::Client(1)))
         }
 
-        fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+        fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
             0.0
         }
     }
@@ -356,7 +372,7 @@ mod tests {
         for round in 0..2000 {
             let members = config.members(20, &[], round, Seed::new(5));
             assert!(members.is_sorted());
-            members.iter().for_each(|&k| counts[usize::from(k)] += 1);
+            members.iter().for_each(|&k| counts[k as usize] += 1);
             pairs += u32::from(members.contains(&3) && members.contains(&4));
         }
         let near = |count: u32, rate: f64| {
@@ -397,7 +413,7 @@ mod tests {
         let silence = Silence { links: &Down, silent: &[3] };
         assert_eq!((config.listen(&mut misses, 9, &silence), &misses[..]), (3 * 26, &[0, 0, 0, 1][..]));
         let least = CohortConfig { least: 4, ..config };
-        assert_eq!(least.members(4, &[0, 2, 0, 0], 1, Seed::new(1)), [] as [u16; 0]);
+        assert_eq!(least.members(4, &[0, 2, 0, 0], 1, Seed::new(1)), [] as [u32; 0]);
     }
 
     #[test]
@@ -407,7 +423,7 @@ mod tests {
         for round in 0..5000 {
             let members = config.members(10, &[], round, Seed::new(2));
             assert!(members.len() == 3 && members.is_sorted());
-            members.iter().for_each(|&k| counts[usize::from(k)] += 1.0);
+            members.iter().for_each(|&k| counts[k as usize] += 1.0);
             assert_eq!(members, config.members(10, &[], round, Seed::new(2)));
         }
         // Each is in a sample with probability 0.3; α = 10⁻⁴ for ten comparisons at 4.42 standard errors.
@@ -429,6 +445,6 @@ mod tests {
         }
         assert!(schemes.of(1).is_none(), "zero-sum keys need two");
         let links = CohortLinks { links: &Perfect, members: &[2, 5] };
-        assert_eq!(links.party(PartyId::Client(1)), PartyId::Client(5));
+        assert_eq!(links.party(Node::Client(1)), Node::Client(5));
     }
 }

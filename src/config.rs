@@ -35,6 +35,7 @@ use crate::data::DataConfig;
 use crate::data::partition::PartitionConfig;
 use crate::error::{Error, Result};
 use crate::learn::{ModelConfig, ScheduleConfig, SolverConfig};
+use crate::message::{COHORT, POPULATION};
 use crate::network::{Network, NetworkConfig};
 use crate::participation::ParticipationConfig;
 use crate::protocol::ProtocolConfig;
@@ -51,8 +52,9 @@ pub struct Config {
     /// Number of communication rounds; 1 to 10 million.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub rounds: u64,
-    /// Number of clients M, 1 to 65535; schemes with keys need at least 2.
-    #[schemars(range(min = 1, max = 65535))]
+    /// Number of clients M, 1 to 10000000, of whom at most 65535 take part in a round (`[cohort]`); schemes
+    /// with keys need at least 2.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub clients: usize,
     /// The model that training starts from, instead of one that is drawn: a run folder, whose last model it
     /// is, or a safetensors file with the same tensors (`seccogc export`). Relative to the configuration
@@ -207,11 +209,9 @@ impl Config {
         }
         at_least("clients", self.clients as u64, 1)?;
         at_least("record.checkpoint_every", self.record.checkpoint_every, 1)?;
-        if self.clients > usize::from(u16::MAX) {
-            return Err(Error::config(
-                "clients",
-                format!("{} is too large; the limit is {}", self.clients, u16::MAX),
-            ));
+        if self.clients > POPULATION {
+            let rule = format!("{} is too large; the limit is {POPULATION}", self.clients);
+            return Err(Error::config("clients", rule));
         }
         self.outage.check().map_err(|error| error.within("outage"))?;
         let positive = |key: &str, value: f64| {
@@ -247,6 +247,12 @@ impl Config {
         self.cohort
             .check(self.clients, self.outage.keeps_local_models())
             .map_err(|error| error.within("cohort"))?;
+        if cohort > COHORT {
+            let rule = format!(
+                "{cohort} in one round are too many, the limit is {COHORT}; let cohort.sample or cohort.rate draw fewer"
+            );
+            return Err(Error::config("clients", rule));
+        }
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
         self.deploy.check().map_err(|error| error.within("deploy"))?;
         self.study.check().map_err(|error| error.within("study"))?;

@@ -19,14 +19,17 @@ mod image_folder;
 pub mod partition;
 mod section;
 mod table;
+pub mod users;
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use augmentation::Augmentation;
 pub use examples::{Examples, Normalisation};
 pub use section::DataConfig;
 pub use table::{Column, OnMissing};
+pub use users::Users;
 
 /// A classification task: training and test examples of the same shape.
 #[derive(Clone, Debug)]
@@ -37,7 +40,7 @@ pub struct Dataset {
     pub classes: usize,
     /// The name of every class.
     pub class_names: Vec<String>,
-    /// The examples that clients share.
+    /// The examples that clients share; none, but of their shape, where they belong to `users`.
     pub train: Examples,
     /// The examples on which the global model is measured.
     pub test: Examples,
@@ -45,6 +48,8 @@ pub struct Dataset {
     pub normalisation: Normalisation,
     /// What local training does to the images.
     pub augmentation: Augmentation,
+    /// Those who hold the training examples, where the data says so; each client is then one of them.
+    pub users: Option<Arc<dyn Users>>,
 }
 
 /// The datasets that a configuration can name.
@@ -67,6 +72,15 @@ pub enum DatasetName {
     /// The user's own images: a subfolder per class with PNG and JPEG files of one size.
     #[cfg_attr(feature = "cli", value(skip))]
     ImageFolder,
+    /// Images of many users: a folder per user with a subfolder per class in it.
+    #[cfg_attr(feature = "cli", value(skip))]
+    UserFolders,
+    /// Users in JSON files of LEAF's form (Caldas et al. 2018), such as FEMNIST.
+    #[cfg_attr(feature = "cli", value(skip))]
+    Leaf,
+    /// A population that follows a law, made when it is needed.
+    #[cfg_attr(feature = "cli", value(skip))]
+    Synthetic,
 }
 
 impl DatasetName {
@@ -83,6 +97,9 @@ impl DatasetName {
             Self::Cifar10 => "cifar10",
             Self::Table => "table",
             Self::ImageFolder => "image-folder",
+            Self::UserFolders => "user-folders",
+            Self::Leaf => "leaf",
+            Self::Synthetic => "synthetic",
         }
     }
 

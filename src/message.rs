@@ -3,11 +3,12 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | [`PartyId`] | a client, a helper or the server |
+//! | [`PartyId`] | a client, a helper or the server, as a round's scheme numbers them |
+//! | [`Node`] | the same as links number them: clients among all that there are, whoever takes part |
 //! | [`Clock`] | round, attempt and phase |
 //! | [`Phase`] | a step of an attempt: who sends what to whom, and who is waited for |
 //! | [`Envelope`] | a message on its way |
-//! | [`LinkUse`] | the same as the links see it: ends, moment and size |
+//! | [`LinkUse`] | what links see of it: ends, moment and size |
 //! | [`Decoded`] | the sum that a round ends with, or why there is none ([`Reason`]) |
 //! | [`Views`] | all that was sent and dealt in a round, in formal symbols ([`Observed`]) |
 
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::algebra::LinearForm;
 
-/// A participant. Clients and helpers are numbered from 0 in code and from 1 in everything that is printed.
+/// A participant of a round's scheme, of whom there are at most [`COHORT`] clients. Clients and helpers are
+/// numbered from 0 in code and from 1 in everything that is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PartyId {
     /// The client with this index.
@@ -65,13 +67,82 @@ impl PartyId {
     }
 }
 
-impl fmt::Display for PartyId {
+/// Most clients of a round.
+pub const COHORT: usize = u16::MAX as usize;
+
+/// Most clients that there are.
+pub const POPULATION: usize = 10_000_000;
+
+/// An end of a link. Clients are numbered among all that there are; where all of them take part, these are
+/// the numbers of the scheme's parties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Node {
+    /// The client with this index.
+    Client(u32),
+    /// The helper with this index.
+    Helper(u16),
+    /// The server.
+    Server,
+}
+
+impl Node {
+    /// A number that identifies the node among all: [`PartyId::code`], and beyond all of those for clients
+    /// that no scheme has room for.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Server => 0,
+            Self::Client(k) if k <= u32::from(u16::MAX) => 1 + k,
+            Self::Client(k) => (1 << 18) + k,
+            Self::Helper(n) => 1 << 17 | u32::from(n),
+        }
+    }
+
+    /// What the node is.
+    #[must_use]
+    pub fn role(self) -> Role {
+        match self {
+            Self::Client(_) => Role::Client,
+            Self::Helper(_) => Role::Helper,
+            Self::Server => Role::Server,
+        }
+    }
+
+    /// The party with this number, where everybody takes part; `None` for a client that no scheme has room
+    /// for.
+    #[must_use]
+    pub fn party(self) -> Option<PartyId> {
+        match self {
+            Self::Client(k) => u16::try_from(k).ok().map(PartyId::Client),
+            Self::Helper(n) => Some(PartyId::Helper(n)),
+            Self::Server => Some(PartyId::Server),
+        }
+    }
+}
+
+impl From<PartyId> for Node {
+    fn from(party: PartyId) -> Self {
+        match party {
+            PartyId::Client(k) => Self::Client(k.into()),
+            PartyId::Helper(n) => Self::Helper(n),
+            PartyId::Server => Self::Server,
+        }
+    }
+}
+
+impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client(k) => write!(f, "client {}", k + 1),
             Self::Helper(n) => write!(f, "helper {}", n + 1),
             Self::Server => f.write_str("server"),
         }
+    }
+}
+
+impl fmt::Display for PartyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Node::from(*self).fmt(f)
     }
 }
 
@@ -202,9 +273,9 @@ impl Phase {
 /// The [`LinkUse::transfer`] of signs of life: after all transfers of a protocol.
 pub const SIGN_OF_LIFE: u8 = 127;
 
-/// One use of one link.
+/// One use of one link, between parties of a scheme or, for the links themselves, between nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkUse {
+pub struct LinkUse<P = PartyId> {
     /// Training round, from 1.
     pub round: u64,
     /// Attempt within the round, from 0.
@@ -213,11 +284,18 @@ pub struct LinkUse {
     /// first upload, 1 for the second. The same transfer meets the same link state under every protocol.
     pub transfer: u8,
     /// The sender.
-    pub from: PartyId,
+    pub from: P,
     /// The receiver.
-    pub to: PartyId,
+    pub to: P,
     /// Size of the message with its header.
     pub bytes: u64,
+}
+
+impl From<LinkUse> for LinkUse<Node> {
+    fn from(link: LinkUse) -> Self {
+        let LinkUse { round, attempt, transfer, from, to, bytes } = link;
+        Self { round, attempt, transfer, from: from.into(), to: to.into(), bytes }
+    }
 }
 
 /// The result of a round at the server.

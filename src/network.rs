@@ -36,7 +36,8 @@ use serde::Serialize;
 use crate::choice::choice;
 use crate::error::{Error, Result};
 pub use crate::message::LinkUse;
-use crate::message::{Expects, PartyId, Phase, Role};
+pub use crate::message::Node;
+use crate::message::{Expects, Phase, Role};
 use crate::seed::Seed;
 
 /// What the losses of a model have in common.
@@ -53,24 +54,24 @@ pub enum Dependence {
 /// A law of message loss on a family of links.
 pub trait LinkModel: Send + Sync {
     /// Whether the message of this use arrives.
-    fn delivers(&self, link: LinkUse) -> bool;
+    fn delivers(&self, link: LinkUse<Node>) -> bool;
 
     /// The marginal probability, in \[0, 1\], that a message of `bytes` bytes is lost.
-    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64;
+    fn erasure(&self, from: Node, to: Node, bytes: u64) -> f64;
 
     /// Whether a party sends nothing at all, so that no link has a message of it.
-    fn is_silent(&self, _party: PartyId) -> bool {
+    fn is_silent(&self, _party: Node) -> bool {
         false
     }
 
     /// Seconds from the start of the phase until the receiver has the message or gives up waiting; `None`
     /// where messages take no time.
-    fn seconds(&self, _link: LinkUse) -> Option<f64> {
+    fn seconds(&self, _link: LinkUse<Node>) -> Option<f64> {
         None
     }
 
     /// Seconds that a receiver waits for a message that is never sent; `None` where messages take no time.
-    fn deadline(&self, _from: PartyId, _to: PartyId) -> Option<f64> {
+    fn deadline(&self, _from: Node, _to: Node) -> Option<f64> {
         None
     }
 
@@ -102,9 +103,9 @@ pub trait LinkModel: Send + Sync {
 pub fn round_seconds(
     links: &dyn LinkModel,
     phases: &[Phase],
-    parties: &[PartyId],
+    parties: &[impl Copy + Into<Node>],
     attempts: u32,
-    uses: impl IntoIterator<Item = LinkUse>,
+    uses: impl IntoIterator<Item = impl Into<LinkUse<Node>>>,
 ) -> Option<f64> {
     let place: HashMap<(Role, Role, u8), usize> = phases
         .iter()
@@ -112,8 +113,9 @@ pub fn round_seconds(
         .enumerate()
         .map(|(i, (phase, transfer))| ((phase.from, phase.to, transfer), i))
         .collect();
+    let parties: Vec<Node> = parties.iter().map(|&party| party.into()).collect();
     let mut steps: BTreeMap<(u32, usize), Step> = BTreeMap::new();
-    for link in uses {
+    for link in uses.into_iter().map(Into::<LinkUse<Node>>::into) {
         if let Some(&phase) = place.get(&(link.from.role(), link.to.role(), link.transfer)) {
             let step = steps.entry((link.attempt, phase)).or_default();
             step.last = later(step.last, links.seconds(link));
@@ -127,13 +129,13 @@ pub fn round_seconds(
         let mut addressed = &nobody.receivers;
         for (i, phase) in phases.iter().enumerate() {
             let step = steps.get(&(attempt, i)).unwrap_or(&nobody);
-            let is_expected = |party: &&PartyId| match phase.expects {
+            let is_expected = |party: &&Node| match phase.expects {
                 Expects::Everybody => party.role() == phase.from,
                 Expects::Addressed => addressed.contains(party),
                 Expects::Nobody => false,
             };
             let silent = parties.iter().filter(is_expected).find(|party| !step.senders.contains(party));
-            let receiver = |from: PartyId| parties.iter().find(|to| to.role() == phase.to && **to != from);
+            let receiver = |from: Node| parties.iter().find(|to| to.role() == phase.to && **to != from);
             let given_up = silent.and_then(|from| links.deadline(*from, *receiver(*from)?));
             if let Some(seconds) = later(step.last, given_up) {
                 total = Some(total.unwrap_or(0.0) + seconds);
@@ -151,8 +153,8 @@ pub fn round_seconds(
 struct Step {
     /// Seconds until the last message has arrived or been given up.
     last: Option<f64>,
-    senders: HashSet<PartyId>,
-    receivers: HashSet<PartyId>,
+    senders: HashSet<Node>,
+    receivers: HashSet<Node>,
 }
 
 /// The later of two moments; messages that take no time have none.
@@ -190,20 +192,20 @@ pub struct Side {
 
 impl Side {
     /// All links, or a single one where all are `alike`.
-    fn links(&self, alike: bool) -> impl Iterator<Item = (PartyId, PartyId)> {
+    fn links(&self, alike: bool) -> impl Iterator<Item = (Node, Node)> {
         let Self { clients, shape, .. } = *self;
-        let client = |k: usize| PartyId::Client(k as u16);
+        let client = |k: usize| Node::Client(k as u32);
         let links = (0..clients).flat_map(move |k| {
             let receivers = match shape {
                 Shape::Mesh => 0..clients,
                 _ => 0..1,
             };
             receivers.filter(move |&m| shape != Shape::Mesh || m != k).map(move |m| match shape {
-                Shape::Star => (client(k), PartyId::Server),
+                Shape::Star => (client(k), Node::Server),
                 Shape::Mesh => (client(k), client(m)),
                 // All helpers are alike.
-                Shape::ToHelpers => (client(k), PartyId::Helper(0)),
-                Shape::OfHelpers => (PartyId::Helper(0), PartyId::Server),
+                Shape::ToHelpers => (client(k), Node::Helper(0)),
+                Shape::OfHelpers => (Node::Helper(0), Node::Server),
             })
         });
         links.take(if alike { 1 } else { usize::MAX })
@@ -357,45 +359,45 @@ impl Network {
     }
 
     /// The model of a link; `None` for those from the server.
-    fn model(&self, from: PartyId, to: PartyId) -> Option<&dyn LinkModel> {
+    fn model(&self, from: Node, to: Node) -> Option<&dyn LinkModel> {
         match (from, to) {
-            (PartyId::Client(_), PartyId::Client(_)) => Some(&*self.client_client),
-            (PartyId::Client(_), PartyId::Server) => Some(&*self.client_server),
-            (PartyId::Client(_), PartyId::Helper(_)) => Some(&*self.client_helper),
-            (PartyId::Helper(_), PartyId::Server) => Some(&*self.helper_server),
-            (PartyId::Helper(_), _) => Some(&*self.helper_helper),
-            (PartyId::Server, _) => None,
+            (Node::Client(_), Node::Client(_)) => Some(&*self.client_client),
+            (Node::Client(_), Node::Server) => Some(&*self.client_server),
+            (Node::Client(_), Node::Helper(_)) => Some(&*self.client_helper),
+            (Node::Helper(_), Node::Server) => Some(&*self.helper_server),
+            (Node::Helper(_), _) => Some(&*self.helper_helper),
+            (Node::Server, _) => None,
         }
     }
 
     /// The model of every family, with the ends of one of its links.
-    fn families(&self) -> impl Iterator<Item = (&dyn LinkModel, PartyId, PartyId)> {
-        let (client, helper) = (PartyId::Client, PartyId::Helper);
+    fn families(&self) -> impl Iterator<Item = (&dyn LinkModel, Node, Node)> {
+        let (client, helper) = (Node::Client, Node::Helper);
         let links = [
             (client(0), client(1)),
-            (client(0), PartyId::Server),
+            (client(0), Node::Server),
             (client(0), helper(0)),
             (helper(0), helper(1)),
-            (helper(0), PartyId::Server),
+            (helper(0), Node::Server),
         ];
         links.into_iter().filter_map(|(from, to)| Some((self.model(from, to)?, from, to)))
     }
 }
 
 impl LinkModel for Network {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         self.model(link.from, link.to).is_none_or(|model| model.delivers(link))
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, bytes: u64) -> f64 {
         self.model(from, to).map_or(0.0, |model| model.erasure(from, to, bytes))
     }
 
-    fn seconds(&self, link: LinkUse) -> Option<f64> {
+    fn seconds(&self, link: LinkUse<Node>) -> Option<f64> {
         self.model(link.from, link.to)?.seconds(link)
     }
 
-    fn deadline(&self, from: PartyId, to: PartyId) -> Option<f64> {
+    fn deadline(&self, from: Node, to: Node) -> Option<f64> {
         self.model(from, to)?.deadline(from, to)
     }
 
@@ -417,11 +419,11 @@ impl LinkModel for Network {
 pub struct Perfect;
 
 impl LinkModel for Perfect {
-    fn delivers(&self, _: LinkUse) -> bool {
+    fn delivers(&self, _: LinkUse<Node>) -> bool {
         true
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         0.0
     }
 }
@@ -429,22 +431,23 @@ impl LinkModel for Perfect {
 /// The losses of a round that has been played: an audit with formal symbols, whose messages have no size of
 /// their own, meets the same ones. A message that was not sent then is lost.
 #[derive(Clone, Debug)]
-pub struct Replay(HashMap<(u32, u8, PartyId, PartyId), bool>);
+pub struct Replay(HashMap<(u32, u8, Node, Node), bool>);
 
 impl Replay {
     /// From the messages that were sent, and whether they arrived.
     #[must_use]
     pub fn new(sent: &[(LinkUse, bool)]) -> Self {
-        Self(sent.iter().map(|(l, delivered)| ((l.attempt, l.transfer, l.from, l.to), *delivered)).collect())
+        let ends = |l: &LinkUse| (l.attempt, l.transfer, l.from.into(), l.to.into());
+        Self(sent.iter().map(|(link, delivered)| (ends(link), *delivered)).collect())
     }
 }
 
 impl LinkModel for Replay {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         self.0.get(&(link.attempt, link.transfer, link.from, link.to)).copied().unwrap_or(false)
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, _: u64) -> f64 {
         let uses = self.0.iter().filter(|((.., f, t), _)| (*f, *t) == (from, to));
         let (lost, all) = uses.fold((0u32, 0u32), |(lost, all), (_, ok)| (lost + u32::from(!ok), all + 1));
         if all == 0 { 1.0 } else { f64::from(lost) / f64::from(all) }

@@ -51,7 +51,7 @@ pub trait Participation: Send + Sync {
     /// The weighted mean (d coordinates) as estimated in a round in which the updates of `arrived` (indices,
     /// ascending) arrived, none if nothing did. `updates` has those as the server received them; of the
     /// others it has the weights, and vectors that are not read.
-    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>>;
+    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u32]) -> Option<Vec<f64>>;
 }
 
 choice! {
@@ -112,11 +112,11 @@ fn weight(updates: &[Update], clients: impl Iterator<Item = usize>) -> f64 {
 }
 
 /// The indices of those who arrived.
-fn indices(arrived: &[u16]) -> impl Iterator<Item = usize> {
-    arrived.iter().map(|&k| usize::from(k))
+fn indices(arrived: &[u32]) -> impl Iterator<Item = usize> {
+    arrived.iter().map(|&k| k as usize)
 }
 
-fn remember(memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) {
+fn remember(memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u32]) {
     indices(arrived).for_each(|k| memory[k].copy_from_slice(&updates[k].delta));
 }
 
@@ -185,7 +185,7 @@ mod tests {
         let rule = FedAu { cutoff: 4 };
         let mut memory = rule.start(2, 1);
         // Client 1 arrives in every round, client 2 in rounds 3 and 4 and then never again.
-        let rounds: [&[u16]; 9] = [&[0], &[0], &[0, 1], &[0, 1], &[0], &[0], &[0], &[0], &[0]];
+        let rounds: [&[u32]; 9] = [&[0], &[0], &[0, 1], &[0, 1], &[0], &[0], &[0], &[0], &[0]];
         let weights: Vec<f32> = rounds
             .into_iter()
             .map(|arrived| {

@@ -25,7 +25,7 @@ use crate::audit::erasures::{Lost, worst};
 use crate::coding::{Code, CodeKind, affordable, outage};
 use crate::config::Config;
 use crate::error::Result;
-use crate::network::{LinkModel, Network, Perfect};
+use crate::network::{LinkModel, Network, Node, Perfect};
 use crate::parallel::{NEVER, goes_on};
 use crate::privacy::view::{Coalition, View};
 use crate::privacy::{Formal, Leakage, lmip};
@@ -156,7 +156,7 @@ fn codes(config: &Config, all: bool) -> Result<Vec<(CodeKind, usize)>> {
 
 /// Expected bytes of one attempt, for independent links.
 fn bytes_per_attempt(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes) -> f64 {
-    let client = |k: usize| PartyId::Client(k as u16);
+    let client = |k: usize| Node::Client(k as u32);
     let shares = (code.clients() * code.stragglers()) as f64 * sizes.share as f64;
     let erasure = |to, from| links.erasure(client(from), client(to), sizes.share);
     let complete = outage::complete_probability(code, erasure, |_| 0.0);
@@ -248,8 +248,8 @@ pub type Found<'a> = &'a mut dyn FnMut(usize, usize, &Candidate) -> Result<()>;
 
 /// Whether messages take time.
 fn is_timed(links: &Network, clients: usize) -> bool {
-    links.deadline(PartyId::Client(0), PartyId::Server).is_some()
-        || links.deadline(PartyId::Client(0), PartyId::Client(clients as u16 - 1)).is_some()
+    links.deadline(Node::Client(0), Node::Server).is_some()
+        || links.deadline(Node::Client(0), Node::Client(clients as u32 - 1)).is_some()
 }
 
 /// Tabulates every code, tolerance and decoder for the configured network with each of the numbers of

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use crate::coding::{Code, CodeKind, DENSE_CLIENTS, Received};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::network::{LinkModel, LinkUse, MissedModel, Network, round_seconds};
+use crate::network::{LinkModel, LinkUse, MissedModel, Network, Node, round_seconds};
 use crate::parallel::goes_on;
 use crate::protocol::cogc::{self, DecoderKind};
 use crate::protocol::{Aggregator, Coding, PartyId, ProtocolConfig, Stragglers, Update};
@@ -63,12 +63,12 @@ pub struct Sizes {
 struct Unanswered;
 
 impl LinkModel for Unanswered {
-    fn delivers(&self, link: LinkUse) -> bool {
-        link.to != PartyId::Server
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        link.to != Node::Server
     }
 
-    fn erasure(&self, _: PartyId, to: PartyId, _: u64) -> f64 {
-        f64::from(u8::from(to == PartyId::Server))
+    fn erasure(&self, _: Node, to: Node, _: u64) -> f64 {
+        f64::from(u8::from(to == Node::Server))
     }
 }
 
@@ -212,8 +212,8 @@ fn played(
 fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, round: u64) -> Estimate {
     let clients = code.clients();
     let client = |k: usize| PartyId::Client(k as u16);
-    let timed = links.deadline(client(0), PartyId::Server).is_some()
-        || links.deadline(client(0), client(clients - 1)).is_some();
+    let timed = links.deadline(client(0).into(), PartyId::Server.into()).is_some()
+        || links.deadline(client(0).into(), client(clients - 1).into()).is_some();
     let (incomplete, repeats) = (code.takes_incomplete(), code.repeats());
     let mut uses: Vec<LinkUse> = Vec::new();
     let mut received: Vec<Received> = Vec::new();
@@ -228,7 +228,7 @@ fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, rou
                     let (from, to, bytes) = (client(k), client(row), sizes.share);
                     LinkUse { round, attempt, transfer, from, to, bytes }
                 };
-                let arrives = |k: usize| k == row || links.delivers(share(k));
+                let arrives = |k: usize| k == row || links.delivers(share(k).into());
                 result.bytes_client_client += code.stragglers() as u64 * sizes.share;
                 if timed {
                     uses.extend(code.support(row).iter().filter(|&&k| k != row).map(|&k| share(k)));
@@ -243,7 +243,7 @@ fn play(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32, rou
                 if timed {
                     uses.push(upload);
                 }
-                if links.delivers(upload) {
+                if links.delivers(upload.into()) {
                     if complete && !rows.contains(&row) {
                         rows.push(row);
                     }

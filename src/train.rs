@@ -6,6 +6,7 @@ mod crew;
 mod directory;
 mod divergence;
 mod experiment;
+mod holdings;
 mod locals;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;
@@ -29,9 +30,11 @@ use crate::privacy::{Formal, Leakage};
 use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
 use crate::record::{Checkpoint, ClientRow, Outcome, Row};
 use crate::release::Release;
+pub(crate) use clients::LocalRound;
 pub(crate) use clients::divide;
+#[cfg(feature = "deploy")]
+pub(crate) use clients::mean_count;
 pub use clients::shards;
-pub(crate) use clients::{LocalRound, mean_count};
 pub use crew::{Alone, Crew};
 pub use directory::BEST;
 #[cfg(feature = "deploy")]
@@ -50,7 +53,7 @@ pub type State = Checkpoint;
 
 /// The clients of a round and the scheme among them.
 struct Cohort {
-    members: Vec<u16>,
+    members: Vec<u32>,
     scheme: Option<Arc<dyn Aggregator>>,
 }
 
@@ -73,7 +76,7 @@ pub struct Run<'a> {
     /// Set when the run is to end before its next client.
     stop: &'a AtomicBool,
     /// The clients that were named because they diverged.
-    warned: Mutex<BTreeSet<u16>>,
+    warned: Mutex<BTreeSet<u32>>,
 }
 
 impl<'a> Run<'a> {
@@ -257,12 +260,12 @@ impl Run<'_> {
     fn train_clients(
         &self,
         state: &State,
-        members: &[u16],
-        sit_out: &[u16],
+        members: &[u32],
+        sit_out: &[u32],
     ) -> Result<(Vec<Update>, Vec<Trained>)> {
-        let weights = members.iter().map(|&k| self.setting.weights[usize::from(k)]);
-        let works = |k: &u16| sit_out.binary_search(k).is_err();
-        let at_work: Vec<u16> = members.iter().copied().filter(works).collect();
+        let weights = members.iter().map(|&k| self.setting.weights[k as usize]);
+        let works = |k: &u32| sit_out.binary_search(k).is_err();
+        let at_work: Vec<u32> = members.iter().copied().filter(works).collect();
         let mut trained = self.crew.train(self, state, &at_work)?.into_iter();
         let trained =
             members.iter().filter_map(|k| if works(k) { trained.next() } else { Some(self.idle()) });
@@ -292,10 +295,10 @@ impl Run<'_> {
     }
 
     /// What the messages of a round gave away; who was silent gave away nothing.
-    fn leakage(&self, cohort: &Cohort, formal: Option<&Formal>, silent: &[u16]) -> Result<Option<Leakage>> {
+    fn leakage(&self, cohort: &Cohort, formal: Option<&Formal>, silent: &[u32]) -> Result<Option<Leakage>> {
         let Setting { config, .. } = self.setting;
         let Some(views) = formal.filter(|_| config.privacy.measure) else { return Ok(None) };
-        let weights = cohort.members.iter().map(|&k| self.setting.weights[usize::from(k)]);
+        let weights = cohort.members.iter().map(|&k| self.setting.weights[k as usize]);
         let stds: Vec<f64> = weights.map(|weight| weight * config.privacy.update_std).collect();
         let mut leakage = Leakage::measure(views, &stds)?;
         for k in silent.iter().filter_map(|k| cohort.members.binary_search(k).ok()) {

@@ -15,9 +15,9 @@ use rand::RngExt;
 use serde::Serialize;
 
 use seccogc::error::{Error, Result};
-use seccogc::network::{LinkModel, LinkUse};
+use seccogc::network::{LinkModel, LinkUse, Node};
 use seccogc::protocol::uncoded::{FedAvg, Ideal};
-use seccogc::protocol::{Arithmetic, Decoded, PartyId, ProtocolConfig, Update};
+use seccogc::protocol::{Arithmetic, Decoded, ProtocolConfig, Update};
 use seccogc::record::{to_csv, write_atomically};
 use seccogc::report::{Spread, markdown, plot_lines};
 use seccogc::seed::Seed;
@@ -35,15 +35,15 @@ const RATE: f64 = 0.01;
 struct Links(Seed);
 
 impl LinkModel for Links {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         let name = u64::from(link.from.code()) << 32 | u64::from(link.to.code());
         let coin: f64 = self.0.child("round", link.round).child("link", name).rng().random();
         coin >= self.erasure(link.from, link.to, link.bytes)
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, _: u64) -> f64 {
         match (from, to) {
-            (PartyId::Client(k), PartyId::Server) => LOST[usize::from(k)],
+            (Node::Client(k), Node::Server) => LOST[k as usize],
             _ => BETWEEN,
         }
     }

@@ -54,9 +54,9 @@ struct Canaries {
 }
 
 impl Crew for Canaries {
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
-        let train = |&client: &u16| {
-            let k = usize::from(client);
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
+        let train = |&client: &u32| {
+            let k = client as usize;
             let mut model = state.parameters.clone();
             if self.sent[k] {
                 // Far beyond the clip, which shortens it.

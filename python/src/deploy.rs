@@ -23,7 +23,7 @@ struct Tests<'a> {
 }
 
 impl Crew for Tests<'_> {
-    fn train(&self, _: &Run<'_>, _: &State, _: &[u16]) -> Result<Vec<Trained>> {
+    fn train(&self, _: &Run<'_>, _: &State, _: &[u32]) -> Result<Vec<Trained>> {
         Err(Error::Refused("the clients of a deployment train themselves".into()))
     }
 

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 use seccogc::Error;
-use seccogc::message::{LinkUse, PartyId};
-use seccogc::network::{LinkModel, Network};
+use seccogc::message::LinkUse;
+use seccogc::network::{LinkModel, Network, Node};
 use seccogc::party::agreement::{self, STORED_BYTES, Secrets};
 use seccogc::party::exchange::{self, Exchange, Summed};
 use seccogc::protocol::{Decoded, Update};
@@ -206,8 +206,8 @@ impl Links {
     /// Whether a message of so many bytes arrives in `round`, from 1: a share of client `sender` for client
     /// `receiver`, or its sum for the server, None.
     #[pyo3(signature = (round, sender, receiver, bytes))]
-    fn delivers(&self, round: u64, sender: u16, receiver: Option<u16>, bytes: u64) -> bool {
-        let (from, to) = (PartyId::Client(sender), receiver.map_or(PartyId::Server, PartyId::Client));
+    fn delivers(&self, round: u64, sender: u32, receiver: Option<u32>, bytes: u64) -> bool {
+        let (from, to) = (Node::Client(sender), receiver.map_or(Node::Server, Node::Client));
         self.0.delivers(LinkUse { round, attempt: 0, transfer: 0, from, to, bytes })
     }
 }

@@ -101,7 +101,7 @@ pub fn seed(turn: &Turn) -> u32 {
 type Told = (Option<f64>, Metrics);
 
 impl Crew for Own {
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
         let starts: Vec<Vec<f32>> = members.par_iter().map(|&k| run.local_start(state, k)).collect();
         let turns: Vec<Turn> = members.iter().map(|&k| run.turn(state.round, k)).collect();
         let seeds: Vec<u32> = turns.iter().map(seed).collect();
@@ -114,7 +114,7 @@ impl Crew for Own {
             let told: Vec<Told> = self.0.bind(py).call_method1("train", args)?.extract()?;
             vectors.into_iter().zip(told).map(|(vector, told)| Ok((vector.get().take()?, told))).collect()
         });
-        let send = |((model, (loss, metrics)), &k): ((Vec<f32>, Told), &u16)| {
+        let send = |((model, (loss, metrics)), &k): ((Vec<f32>, Told), &u32)| {
             Trained::elsewhere(run.update(state, k, model), loss, metrics)
         };
         Ok(trained.map_err(own)?.into_par_iter().zip(members).map(send).collect())

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use crate::bounds;
 use crate::error::{Error, Result};
 use crate::message::{LinkUse, PartyId, Phase, Role};
-use crate::network::LinkModel;
+use crate::network::{LinkModel, Node};
 use crate::privacy::Formal;
 use crate::protocol::Aggregator;
 use crate::seed::Seed;
@@ -28,16 +28,21 @@ pub type Use = (u32, u8, PartyId, PartyId);
 pub struct Lost(pub HashSet<Use>);
 
 impl LinkModel for Lost {
-    fn delivers(&self, link: LinkUse) -> bool {
-        !self.0.contains(&(link.attempt, link.transfer, link.from, link.to))
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        !self.has(link.attempt, link.transfer, link.from, link.to)
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
-        f64::from(u8::from(self.0.contains(&(0, 0, from, to))))
+    fn erasure(&self, from: Node, to: Node, _: u64) -> f64 {
+        f64::from(u8::from(self.has(0, 0, from, to)))
     }
 }
 
 impl Lost {
+    fn has(&self, attempt: u32, transfer: u8, from: Node, to: Node) -> bool {
+        let ends = from.party().zip(to.party());
+        ends.is_some_and(|(from, to)| self.0.contains(&(attempt, transfer, from, to)))
+    }
+
     /// Reads a CSV file with the header `from,to`, `from,to,attempt` or `from,to,attempt,transfer`: one lost
     /// message a line, clients from 1, helpers as h1, `server`, attempts from 1, transfers by the name of
     /// their phase. Without an attempt the link fails in all `attempts`, without a transfer in all that it

@@ -7,7 +7,7 @@ use super::Breach;
 use crate::algebra::Symbol;
 use crate::keys::KeySource;
 use crate::message::{Clock, Decoded, Envelope, LinkUse, Message, PartyId, Phase};
-use crate::network::{LinkModel, Perfect};
+use crate::network::{LinkModel, Node, Perfect};
 use crate::protocol::exchange::{Outcome, run};
 use crate::protocol::{Input, Party, Protocol};
 
@@ -96,7 +96,7 @@ where
             for (round, undisturbed) in (1..).zip(&undisturbed) {
                 let dyns: Vec<&dyn Input<S>> = honest.iter().map(|x| x as _).collect();
                 let count = |_: &_, _, link: LinkUse| {
-                    sent += usize::from(offender.is_none_or(|offender| offender == link.from));
+                    sent += usize::from(offender.is_none_or(|offender| link.from == offender.into()));
                 };
                 let Outcome { decoded, refused, .. } = run(&protocol, round, &dyns, keys, &Perfect, 2, count);
                 refusals += refused.len();
@@ -177,15 +177,15 @@ struct Mute<'a> {
 }
 
 impl LinkModel for Mute<'_> {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         let ends = (link.from.role(), link.to.role(), link.transfer);
         let place = |(phase, transfer): (&Phase, u8)| (phase.from, phase.to, transfer) == ends;
         let phase = self.phases.iter().zip(Phase::transfers(self.phases)).position(place);
-        let is_offender = self.offender.is_none_or(|offender| offender == link.from);
+        let is_offender = self.offender.is_none_or(|offender| link.from == offender.into());
         !is_offender || phase.is_none_or(|phase| self.lost >> phase & 1 == 0)
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         0.0
     }
 }

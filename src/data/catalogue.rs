@@ -201,8 +201,11 @@ impl DatasetName {
             Self::Mnist => Ok(&MNIST),
             Self::FashionMnist => Ok(&FASHION_MNIST),
             Self::Cifar10 => Ok(&CIFAR10),
-            Self::Table | Self::ImageFolder => {
+            Self::Table | Self::ImageFolder | Self::UserFolders | Self::Leaf => {
                 Err(Error::Refused(format!("{self} is your own data; there is nothing to fetch or to check")))
+            }
+            Self::Synthetic => {
+                Err(Error::Refused(format!("{self} is made when it is needed; there is nothing to fetch")))
             }
         }
     }
@@ -298,7 +301,7 @@ impl Entry {
             );
             return Err(self.damaged(path, problem));
         }
-        Examples::new(pixels, labels, shape)
+        Examples::new(pixels, wide(labels), shape)
     }
 
     fn load_cifar(&self, dir: &Path, files: &[DataFile]) -> Result<Examples> {
@@ -309,8 +312,12 @@ impl Entry {
             cifar::extend(&bytes, &mut pixels, &mut labels)
                 .map_err(|problem| self.damaged(&path, problem))?;
         }
-        Examples::new(pixels, labels, cifar::SHAPE)
+        Examples::new(pixels, wide(labels), cifar::SHAPE)
     }
+}
+
+fn wide(labels: Vec<u8>) -> Vec<u16> {
+    labels.into_iter().map(u16::from).collect()
 }
 
 /// The MD5 sum in hexadecimal digits of everything that `content` yields.

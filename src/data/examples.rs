@@ -16,7 +16,7 @@ const LINE: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
     values: Values,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     shape: [usize; 3],
 }
 
@@ -62,7 +62,11 @@ impl Examples {
         };
         let mut all = Sha256::new();
         all.update(format!("{:?} {}", self.shape, self.labels.len()));
-        all.update(&self.labels);
+        // One byte a label where that is enough.
+        match self.labels.iter().map(|&label| u8::try_from(label)).collect::<Result<Vec<u8>, _>>() {
+            Ok(labels) => all.update(&labels),
+            Err(_) => self.labels.iter().for_each(|label| all.update(label.to_le_bytes())),
+        }
         blocks.iter().for_each(|block| all.update(block));
         all.finalize().into()
     }
@@ -73,7 +77,7 @@ impl Examples {
     /// # Errors
     /// [`Error::Refused`] when the number of pixels is not the number of labels times the image size, or
     /// when an image has no pixel.
-    pub fn new(pixels: Vec<u8>, labels: Vec<u8>, shape: [usize; 3]) -> Result<Self> {
+    pub fn new(pixels: Vec<u8>, labels: Vec<u16>, shape: [usize; 3]) -> Result<Self> {
         let [channels, height, width] = shape;
         let size: usize = shape.iter().product();
         if size == 0 || pixels.len() != labels.len() * size {
@@ -92,7 +96,7 @@ impl Examples {
     /// # Errors
     /// [`Error::Refused`] when the number of features is not the number of labels times `columns`, or when
     /// there is no column.
-    pub fn of_features(features: Vec<f64>, labels: Vec<u8>, columns: usize) -> Result<Self> {
+    pub fn of_features(features: Vec<f64>, labels: Vec<u16>, columns: usize) -> Result<Self> {
         if columns == 0 || features.len() != labels.len() * columns {
             return Err(Error::Refused(format!(
                 "{} are not {} of {columns}; give every label one whole row",
@@ -100,7 +104,26 @@ impl Examples {
                 count(labels.len(), "row")
             )));
         }
-        Ok(Self { values: Values::Features(features), labels, shape: [1, 1, columns] })
+        Self::of_values(features, labels, [1, 1, columns])
+    }
+
+    /// Examples of real values, such as images that are no bytes: `values` holds those of every example one
+    /// after another, each of this shape (channels, height, width).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the number of values is not the number of labels times the size of the shape,
+    /// or when that is 0.
+    pub fn of_values(values: Vec<f64>, labels: Vec<u16>, shape: [usize; 3]) -> Result<Self> {
+        let [channels, height, width] = shape;
+        let size: usize = shape.iter().product();
+        if size == 0 || values.len() != labels.len() * size {
+            return Err(Error::Refused(format!(
+                "{} are not {} of {channels}×{height}×{width}; give every label one whole example",
+                count(values.len(), "value"),
+                count(labels.len(), "example")
+            )));
+        }
+        Ok(Self { values: Values::Features(values), labels, shape })
     }
 
     /// The number of examples.
@@ -123,7 +146,7 @@ impl Examples {
 
     /// The class of every example, counted from 0.
     #[must_use]
-    pub fn labels(&self) -> &[u8] {
+    pub fn labels(&self) -> &[u16] {
         &self.labels
     }
 
@@ -155,6 +178,24 @@ impl Examples {
             Values::Features(features) => Values::Features(pick(features, self.size(), indices)),
         };
         Self { values, labels: pick(&self.labels, 1, indices), shape: self.shape }
+    }
+
+    /// Adds further examples behind these.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when they are of another shape, or features and not images.
+    pub fn append(&mut self, others: &Self) -> Result<()> {
+        let fits = self.shape == others.shape;
+        match (&mut self.values, &others.values) {
+            (Values::Pixels(own), Values::Pixels(more)) if fits => own.extend_from_slice(more),
+            (Values::Features(own), Values::Features(more)) if fits => own.extend_from_slice(more),
+            _ => {
+                let rule = format!("examples of shape {:?} behind others of {:?}", others.shape, self.shape);
+                return Err(Error::Refused(rule));
+            }
+        }
+        self.labels.extend_from_slice(&others.labels);
+        Ok(())
     }
 
     /// Appends the standardised values (x − mean)/std of the examples `indices` to `out`, in that order:

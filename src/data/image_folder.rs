@@ -24,13 +24,13 @@ const TESTING: [&str; 5] = ["test", "testing", "val", "valid", "validation"];
 /// The images of one folder.
 pub(super) struct Pictures {
     pictures: Vec<Picture>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     /// Of the first image, for refusals.
     first: PathBuf,
 }
 
 /// The visible entries of a folder, in the order of their names.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let listed = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let mut paths = listed
         .map(|entry| entry.map(|entry| entry.path()).map_err(Error::io("read", folder)))
@@ -40,7 +40,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn name(path: &Path) -> String {
+pub(super) fn name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
@@ -96,7 +96,7 @@ impl Pictures {
                     "no training images are of this class; name it like a training folder",
                 )
             })?;
-            files.extend(entries(&subfolder)?.into_iter().map(|path| (path, class as u8)));
+            files.extend(entries(&subfolder)?.into_iter().map(|path| (path, class as u16)));
         }
         let Some((first, _)) = files.first() else {
             return Err(Error::file(
@@ -113,7 +113,7 @@ impl Pictures {
             None => decode(first, &fits)?,
         };
         let leads = Self { first: first.clone(), labels: Vec::new(), pictures: vec![leads] };
-        let read = |(path, _): &(PathBuf, u8)| decode(path, &|shape| leads.check_size(path, shape));
+        let read = |(path, _): &(PathBuf, u16)| decode(path, &|shape| leads.check_size(path, shape));
         let others: Vec<Picture> = files[1..].par_iter().map(read).collect::<Result<_>>()?;
         let mut pictures = Self { labels: files.iter().map(|(_, label)| *label).collect(), ..leads };
         pictures.pictures.extend(others);
@@ -166,6 +166,18 @@ impl Pictures {
 
     fn shape(&self) -> Shape {
         self.pictures[0].shape
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// The first image only, which says what size others have.
+    pub fn first(mut self) -> Self {
+        self.pictures.truncate(1);
+        self.labels.truncate(1);
+        self
     }
 
     /// Refuses an image of another size than the first.

@@ -7,12 +7,14 @@
 //! | `dirichlet`, `balanced` | class proportions | Hsu et al. 2019, section 3 |
 //! | `classes-per-client` | the classes they hold | McMahan et al. 2017 (2 classes); 1 class is the extreme |
 //! | `quantity` | sizes | Li et al. 2022, section IV-C |
+//! | `natural` | whatever users differ in: every client is one of the data's own | Caldas et al. 2018 |
 //!
 //! No example goes to two clients.
 
 mod classes_per_client;
 mod iid;
 mod label_dirichlet;
+mod natural;
 mod quantity;
 
 use std::fmt;
@@ -26,6 +28,7 @@ use crate::seed::{Rng, Seed};
 pub use classes_per_client::ClassesPerClient;
 pub use iid::Iid;
 pub use label_dirichlet::Dirichlet;
+pub use natural::Natural;
 pub use quantity::Quantity;
 
 /// How the training examples are divided among clients.
@@ -36,12 +39,17 @@ pub trait Partition: Send + Sync {
     /// [`Error::Config`] with a key relative to the section.
     fn check(&self) -> Result<()>;
 
+    /// The section itself, where every client is a user of the data ([`crate::data::Users`]).
+    fn natural(&self) -> Option<&Natural> {
+        None
+    }
+
     /// Gives each of `parts` some indices into `labels`, of which there are `classes` kinds; [`split`] puts
     /// them in order.
     ///
     /// # Errors
     /// [`Error::Config`] with a key relative to the section, where the data does not allow it.
-    fn divide(&self, labels: &[u8], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()>;
+    fn divide(&self, labels: &[u16], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()>;
 
     /// Examples that every client has to get: draws that give one fewer are thrown away, up to a bound.
     /// `None` for one draw, which gives everybody something or fails.
@@ -62,6 +70,8 @@ choice! {
         "classes-per-client" => ClassesPerClient(ClassesPerClient),
         /// Client sizes have Dirichlet proportions; classes are mixed at random.
         "quantity" => Quantity(Quantity),
+        /// Every client is a user of the data, which says whose each example is.
+        "natural" => Natural(Natural),
     }
 }
 
@@ -86,7 +96,7 @@ const DRAWS: u64 = 1000;
 /// number of examples.
 pub fn split(
     partition: &dyn Partition,
-    labels: &[u8],
+    labels: &[u16],
     classes: usize,
     clients: usize,
     seed: Seed,
@@ -97,7 +107,7 @@ pub fn split(
 /// [`split`], with words for the seed in what depends on it.
 pub(crate) fn split_by(
     partition: &dyn Partition,
-    labels: &[u8],
+    labels: &[u16],
     classes: usize,
     clients: usize,
     seed: Seed,
@@ -156,12 +166,16 @@ fn check_least(least: Option<usize>) -> Result<()> {
 /// # Panics
 /// With fewer than two examples.
 pub(crate) fn hold_out(examples: &[usize], share: f64, seed: Seed) -> (Vec<usize>, Vec<usize>) {
-    let count = (share * examples.len() as f64).round() as usize;
     let mut held = shuffled(examples.iter().copied(), &mut seed.rng());
-    let mut kept = held.split_off(count.clamp(1, examples.len() - 1));
+    let mut kept = held.split_off(held_of(examples.len(), share));
     held.sort_unstable();
     kept.sort_unstable();
     (kept, held)
+}
+
+/// How many of so many `examples`, two at least, [`hold_out`] holds out.
+pub(crate) fn held_of(examples: usize, share: f64) -> usize {
+    ((share * examples as f64).round() as usize).clamp(1, examples - 1)
 }
 
 fn check_alpha(alpha: f64) -> Result<()> {
@@ -172,7 +186,7 @@ fn check_alpha(alpha: f64) -> Result<()> {
     }
 }
 
-fn of_class(labels: &[u8], class: usize) -> impl Iterator<Item = usize> {
+fn of_class(labels: &[u16], class: usize) -> impl Iterator<Item = usize> {
     labels.iter().enumerate().filter(move |(_, label)| usize::from(**label) == class).map(|(i, _)| i)
 }
 
@@ -235,7 +249,7 @@ fn dirichlet(alpha: f64, n: usize, rng: &mut Rng) -> Vec<f64> {
 /// How many examples of every class every client holds, with totals; printed as an aligned table, clients
 /// from 1. `parts` are indices into `labels`, which are indices into the names of the classes.
 #[must_use]
-pub fn class_table(labels: &[u8], class_names: &[String], parts: &[Vec<usize>]) -> ClassTable {
+pub fn class_table(labels: &[u16], class_names: &[String], parts: &[Vec<usize>]) -> ClassTable {
     let count = |part: &Vec<usize>| {
         let mut counts = vec![0; class_names.len()];
         for &example in part {

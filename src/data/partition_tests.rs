@@ -2,8 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use statrs::distribution::{Beta, ContinuousCDF};
 
-fn labels(n: usize, classes: usize) -> Vec<u8> {
-    (0..n).map(|i| (i * 7 % classes) as u8).collect()
+fn labels(n: usize, classes: usize) -> Vec<u16> {
+    (0..n).map(|i| (i * 7 % classes) as u16).collect()
 }
 
 fn names(classes: usize) -> Vec<String> {
@@ -91,7 +91,7 @@ fn iid_sizes_differ_by_one_and_the_seed_decides() {
 fn one_class_per_client_is_the_extreme() {
     let labels = labels(1000, 10);
     let parts = split(classes_per_client(1).partition(), &labels, 10, 10, Seed::new(3)).unwrap();
-    let mut seen: Vec<u8> = parts
+    let mut seen: Vec<u16> = parts
         .iter()
         .map(|part| {
             assert_eq!(part.len(), 100);
@@ -278,7 +278,7 @@ fn balanced_clients_take_what_is_left_when_classes_run_out() {
 #[test]
 fn a_client_left_without_examples_of_its_class_is_refused() {
     // Class 1 has one example, but ten of the twenty clients hold it.
-    let mut labels = vec![0u8; 99];
+    let mut labels = vec![0u16; 99];
     labels.push(1);
     let error =
         split(classes_per_client(1).partition(), &labels, 2, 20, Seed::new(1)).unwrap_err().to_string();

@@ -1,21 +1,26 @@
 //! The section `[data]`: which examples, and how they are read.
 
+mod natural;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::image_folder::{self, Pictures};
 use super::table::{Column, Format, OnMissing, Table, warn};
+use super::users::Synthetic;
 use super::{Augmentation, Dataset, DatasetName, Examples, Normalisation, data_dir, partition};
 use crate::seed::Seed;
 use crate::{Error, Result};
+use natural::check_shape;
 
 /// Which examples to learn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// The dataset: mnist-subset (inside the program), mnist, fashion-mnist or cifar10; or your own: table
-    /// (CSV) or image-folder.
+    /// The dataset: mnist-subset (inside the program), mnist, fashion-mnist or cifar10; your own: table (CSV)
+    /// or image-folder; or data of users, for partition.kind = "natural": user-folders, leaf (JSON) or
+    /// synthetic.
     pub name: DatasetName,
     /// The data directory; each complete dataset has a folder of its name in it. Default: the environment
     /// variable SECCOGC_DATA, else `seccogc` in the platform's cache directory.
@@ -30,11 +35,12 @@ pub struct DataConfig {
     /// Local training pads every image with this many black pixels on each side and cuts it back to its size
     /// at a random place; 4 is usual for CIFAR-10, 0 is off. Not for tables.
     pub crop: usize,
-    /// Own data: the CSV file, or the folder with a subfolder of PNG and JPEG files per class. Relative to
-    /// the configuration file.
+    /// Own data: the CSV file; the folder with a subfolder of PNG and JPEG files per class, or with one of
+    /// these per user; LEAF's JSON file or the folder with such files. Relative to the configuration file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
-    /// Own data: test examples of the same form. Without it, `test_share` of the examples are set aside.
+    /// Own data: test examples of the same form. Without it, `test_share` of the examples are set aside; of
+    /// user-folders and leaf that share of the users, with all that they have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
     /// Own data without `test`: the share of examples set aside for testing, above 0 and below 1; 0.2 when
@@ -65,6 +71,16 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 8, max = 16))]
     pub bits: Option<u32>,
+    /// Table: the column that says whose each example is, for partition.kind = "natural"; like `label`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Column>,
+    /// Leaf: channels, height and width of every example; a row of as many features as the first has when
+    /// left out. FEMNIST has [1, 28, 28].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shape: Option<[usize; 3]>,
+    /// Synthetic: the law of the population.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<Synthetic>,
     /// Table: columns that are left out, by their names in the header or their numbers from 1.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignore: Vec<Column>,
@@ -93,6 +109,9 @@ impl Default for DataConfig {
             header: None,
             delimiter: None,
             bits: None,
+            user: None,
+            shape: None,
+            synthetic: None,
             ignore: Vec::new(),
             missing: None,
             on_missing: None,
@@ -113,7 +132,8 @@ impl DataConfig {
             return refuse("dir", rule.into());
         }
         let (name, table) = (self.name, self.name == DatasetName::Table);
-        let own = table || name == DatasetName::ImageFolder;
+        let folders = [DatasetName::ImageFolder, DatasetName::UserFolders].contains(&name);
+        let own = table || folders || name == DatasetName::Leaf;
         let table_keys = [
             ("label", self.label.is_some()),
             ("header", self.header.is_some()),
@@ -121,6 +141,7 @@ impl DataConfig {
             ("ignore", !self.ignore.is_empty()),
             ("missing", self.missing.is_some()),
             ("on_missing", self.on_missing.is_some()),
+            ("user", self.user.is_some()),
         ];
         let own_keys = [
             ("train", self.train.is_some()),
@@ -132,17 +153,34 @@ impl DataConfig {
             return refuse(key, format!("is for name = \"table\", not {name}; remove it"));
         }
         if let Some((key, _)) = own_keys.iter().find(|(_, given)| *given && !own) {
-            let rule = format!("is for name = \"table\" and \"image-folder\", not {name}; remove it");
-            return refuse(key, rule);
+            let kinds = "\"table\", \"image-folder\", \"user-folders\" and \"leaf\"";
+            return refuse(key, format!("is for name = {kinds}, not {name}; remove it"));
         }
-        if self.bits.is_some() && name != DatasetName::ImageFolder {
-            return refuse("bits", format!("is for name = \"image-folder\", not {name}; remove it"));
+        if self.bits.is_some() && !folders {
+            let kinds = "\"image-folder\" and \"user-folders\"";
+            return refuse("bits", format!("is for name = {kinds}, not {name}; remove it"));
+        }
+        if self.shape.is_some() && name != DatasetName::Leaf {
+            return refuse("shape", format!("is for name = \"leaf\", not {name}; remove it"));
+        }
+        if let Some(shape) = self.shape.filter(|shape| !check_shape(*shape)) {
+            return refuse("shape", format!("{shape:?} is no shape; give channels, height and width"));
+        }
+        match &self.synthetic {
+            Some(_) if name != DatasetName::Synthetic => {
+                return refuse("synthetic", format!("is for name = \"synthetic\", not {name}; remove it"));
+            }
+            law => law.iter().try_for_each(Synthetic::check).map_err(|error| error.within("synthetic"))?,
         }
         if let Some(bits) = self.bits.filter(|bits| !(8..=16).contains(bits)) {
             return refuse("bits", format!("{bits} is out of range; give 8 to 16"));
         }
         if own && (self.train.is_none() || empty(&self.train)) {
-            let what = if table { "the CSV file" } else { "the folder" };
+            let what = match name {
+                DatasetName::Table => "the CSV file",
+                DatasetName::Leaf => "the JSON file, or the folder of such files,",
+                _ => "the folder",
+            };
             return refuse("train", format!("is missing; name {what} of the training examples"));
         }
         if own && empty(&self.test) {
@@ -161,9 +199,16 @@ impl DataConfig {
                 format!("{delimiter:?} cannot separate fields; take one ASCII character such as \";\"");
             return refuse("delimiter", rule);
         }
+        let rows = match name {
+            DatasetName::Table => "a table's rows",
+            DatasetName::Synthetic => "rows of features",
+            // Values in between those of bytes.
+            DatasetName::Leaf => "examples in JSON files",
+            _ => return Ok(()),
+        };
         match (self.flip, self.crop) {
-            (true, _) if table => refuse("flip", "a table's rows cannot be mirrored; remove it".into()),
-            (_, 1..) if table => refuse("crop", "a table's rows cannot be cropped; remove it".into()),
+            (true, _) => refuse("flip", format!("{rows} cannot be mirrored; remove it")),
+            (_, 1..) => refuse("crop", format!("{rows} cannot be cropped; remove it")),
             _ => Ok(()),
         }
     }
@@ -175,6 +220,10 @@ impl DataConfig {
     pub fn shape(&self) -> Result<([usize; 3], usize)> {
         match self.name.shape() {
             Some(shape) => Ok(shape),
+            None if self.name == DatasetName::Synthetic => {
+                let law = self.synthetic.clone().unwrap_or_default();
+                Ok(([1, 1, law.features], law.classes))
+            }
             None => self.load().map(|dataset| (dataset.train.shape(), dataset.classes)),
         }
     }
@@ -198,6 +247,10 @@ impl DataConfig {
     pub fn load(&self) -> Result<Dataset> {
         self.check()?;
         let (class_names, train, test) = match self.name {
+            DatasetName::UserFolders | DatasetName::Leaf | DatasetName::Synthetic => {
+                return self.load_users();
+            }
+            DatasetName::Table if self.user.is_some() => return self.load_table_of_users(),
             DatasetName::Table => self.load_table()?,
             DatasetName::ImageFolder => self.load_images()?,
             published => {
@@ -206,16 +259,27 @@ impl DataConfig {
                 ((0..entry.classes).map(|class| class.to_string()).collect(), train, test)
             }
         };
+        let normalisation = self.standardise.then(|| Normalisation::of(&train));
+        self.dataset(class_names, train, test, normalisation)
+    }
+
+    /// The dataset of these parts; without statistics pixels are scaled to [0, 1].
+    fn dataset(
+        &self,
+        class_names: Vec<String>,
+        train: Examples,
+        test: Examples,
+        statistics: Option<Normalisation>,
+    ) -> Result<Dataset> {
         let [channels, height, width] = train.shape();
         if self.crop >= height.min(width) && self.crop > 0 {
             let rule = format!("{} is not below the sides of {height}×{width} images; try 4", self.crop);
             return Err(Error::config("crop", rule));
         }
-        let normalisation =
-            if self.standardise { Normalisation::of(&train) } else { Normalisation::identity(channels) };
+        let normalisation = statistics.unwrap_or_else(|| Normalisation::identity(channels));
         let augmentation = Augmentation { flip: self.flip, crop: self.crop };
         let (name, classes) = (self.name.as_str(), class_names.len());
-        Ok(Dataset { name, classes, class_names, train, test, normalisation, augmentation })
+        Ok(Dataset { name, classes, class_names, train, test, normalisation, augmentation, users: None })
     }
 
     /// The path of own training data; [`DataConfig::check`] has seen that it is there.
@@ -332,6 +396,7 @@ impl DataConfig {
             delimiter: self.delimiter.map_or(b',', |delimiter| delimiter as u8),
             label: self.label.as_ref(),
             ignore: &self.ignore,
+            user: self.user.as_ref(),
             missing: self.missing.as_deref(),
             on_missing: self.on_missing.unwrap_or_default(),
         }

@@ -16,7 +16,7 @@ use crate::error::count;
 use crate::{Error, Result, bounds};
 pub use columns::Column;
 use columns::Layout;
-pub(super) use labels::{alike, check_classes};
+pub(super) use labels::{alike, check_classes, sort};
 
 /// Most bytes of a line.
 const LINE: usize = 16 << 20;
@@ -46,6 +46,8 @@ pub(super) struct Format<'a> {
     pub label: Option<&'a Column>,
     /// Columns that are left out.
     pub ignore: &'a [Column],
+    /// The column that says whose each example is.
+    pub user: Option<&'a Column>,
     /// Fields without a value; without it [`MISSING`].
     pub missing: Option<&'a [String]>,
     pub on_missing: OnMissing,
@@ -77,6 +79,15 @@ pub(super) struct Table {
     labels: Vec<(usize, u64)>,
     /// Rows that were left out.
     dropped: usize,
+    /// The user of every row, numbered in the order of their first example; nothing without such a column.
+    users: Vec<usize>,
+}
+
+/// Where the names that were met so far stand.
+#[derive(Default)]
+struct Places {
+    classes: HashMap<String, usize>,
+    users: HashMap<String, usize>,
 }
 
 impl Table {
@@ -92,9 +103,15 @@ impl Table {
         let (layout, doubt) = Layout::of(&record, format).map_err(refuse)?;
         doubt.into_iter().for_each(|doubt| warn(path, doubt));
         let headed = !layout.names.is_empty();
-        let mut table =
-            Self { layout, features: Vec::new(), classes: Vec::new(), labels: Vec::new(), dropped: 0 };
-        let mut places = HashMap::new();
+        let mut table = Self {
+            layout,
+            features: Vec::new(),
+            classes: Vec::new(),
+            labels: Vec::new(),
+            dropped: 0,
+            users: Vec::new(),
+        };
+        let mut places = Places::default();
         if !headed {
             table.take(&record, format, &mut places).map_err(refuse)?;
         }
@@ -113,15 +130,10 @@ impl Table {
         Ok(table)
     }
 
-    /// Appends a line; `places` are those of the classes so far.
-    fn take(
-        &mut self,
-        record: &StringRecord,
-        format: &Format,
-        places: &mut HashMap<String, usize>,
-    ) -> Result<(), String> {
+    /// Appends a line; `places` are those of the classes and users so far.
+    fn take(&mut self, record: &StringRecord, format: &Format, places: &mut Places) -> Result<(), String> {
         let line = record.position().map_or(0, csv::Position::line);
-        let Layout { width, label, .. } = self.layout;
+        let Layout { width, label, user, .. } = self.layout;
         if record.len() != width {
             return Err(format!("line {line} has {} where {width} belong", count(record.len(), "field")));
         }
@@ -154,12 +166,19 @@ impl Table {
             self.dropped += 1;
             return Ok(());
         }
-        let class = match places.get(&record[label]) {
+        if let Some(user) = user {
+            if record[user].is_empty() {
+                return Err(format!("line {line}, {}: no user; name one", self.layout.column(user)));
+            }
+            let next = places.users.len();
+            self.users.push(*places.users.entry(record[user].to_owned()).or_insert(next));
+        }
+        let class = match places.classes.get(&record[label]) {
             Some(&place) => place,
             None => {
                 let place = self.classes.len();
                 self.classes.push(record[label].to_owned());
-                places.insert(record[label].to_owned(), place);
+                places.classes.insert(record[label].to_owned(), place);
                 place
             }
         };
@@ -203,6 +222,14 @@ impl Table {
             0 => Err(refuse("no example; give one a line".into())),
             rows => Examples::of_features(features, vec![0; rows], columns.len()),
         }
+    }
+
+    /// Which of these rows, by their places among them, each user has; `None` where no column says so.
+    pub fn users(&self, rows: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let all = self.users.iter().max()? + 1;
+        let mut places = vec![Vec::new(); all];
+        rows.iter().enumerate().for_each(|(place, &row)| places[self.users[row]].push(place));
+        Some(places)
     }
 
     /// Number of rows.
@@ -267,7 +294,7 @@ impl Table {
         let known: Vec<Option<usize>> =
             self.classes.iter().map(|name| classes.iter().position(|class| class == name)).collect();
         let label = |&(class, line): &(usize, u64)| match known[class] {
-            Some(label) => Ok(label as u8),
+            Some(label) => Ok(label as u16),
             None => {
                 let name = &self.classes[class];
                 let twin = labels::twin(name, classes).map(|twin| format!("; it is written `{twin}` there"));

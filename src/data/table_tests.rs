@@ -5,6 +5,7 @@ const PLAIN: Format = Format {
     delimiter: b',',
     label: None,
     ignore: &[],
+    user: None,
     missing: None,
     on_missing: OnMissing::Refuse,
 };
@@ -100,10 +101,10 @@ fn every_damage_is_one_line_with_its_place() {
         assert_eq!(error(text, &PLAIN), format!("table.csv: {want}"), "{text}");
     }
     assert_eq!(read(b"x,c\n1,\xff\n", &PLAIN).err().unwrap(), "table.csv: line 2: not UTF-8 text");
-    let many: String = (0..257).map(|i| format!("1,{i}\n")).collect();
+    let many: String = (0..65_536).map(|i| format!("1,{i}\n")).collect();
     assert_eq!(
         error(&format!("x,c\n{many}"), &PLAIN),
-        "table.csv: 257 classes are more than 256; is this the column of the class?"
+        "table.csv: 65536 classes are more than 65535; is this the column of the class?"
     );
 }
 

@@ -6,7 +6,7 @@ use super::message::{Welcome, of_server, told};
 use crate::config::Config;
 use crate::data::{Augmentation, Dataset, DatasetName, Normalisation};
 use crate::error::{Error, Result};
-use crate::train::divide;
+use crate::train::shards;
 
 /// The examples of the client that is the `index`-th of all names, and which of them are its own: the part of
 /// a published dataset that the configuration gives it, or a file or folder of its own.
@@ -24,7 +24,7 @@ pub(super) fn examples(
         Some(&name) if name == config.data.name => {
             config.data.dir = None;
             let dataset = config.data.load()?;
-            let shard = divide(config, &dataset)?.shards.swap_remove(index);
+            let shard = shards(config, &dataset)?.swap_remove(index);
             (dataset, shard)
         }
         Some(name) => {
@@ -62,5 +62,6 @@ fn own(data: &Path, config: &Config, welcome: &Welcome) -> Result<Dataset> {
         train,
         normalisation: Normalisation { mean: mean.clone(), std: std.clone() },
         augmentation: Augmentation { flip: config.data.flip, crop: config.data.crop },
+        users: None,
     })
 }

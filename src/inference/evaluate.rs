@@ -99,19 +99,27 @@ impl TrainedModel {
         let logits = self.logits(test);
         let mut groups = vec![group((Part::Test, "all".into()), &logits, test.labels(), classes.len())];
         for (class, name) in classes.iter().enumerate() {
-            let own = |label: &u8| usize::from(*label) == class;
+            let own = |label: &u16| usize::from(*label) == class;
             let rows = logits.chunks_exact(classes.len()).zip(test.labels()).filter(|(_, label)| own(label));
             let rows: Vec<f32> = rows.flat_map(|(row, _)| row).copied().collect();
-            let labels: Vec<u8> = test.labels().iter().copied().filter(own).collect();
+            let labels: Vec<u16> = test.labels().iter().copied().filter(own).collect();
             groups.push(group((Part::Class, name.clone()), &rows, &labels, classes.len()));
         }
         if own.is_none() {
-            let trained = setting.shards().iter().map(|shard| train.subset(shard));
-            let trained = trained.enumerate().map(|(k, own)| (Part::Client, k, own));
-            let held_out = setting.held_out().iter().cloned().enumerate();
-            for (part, k, own) in trained.chain(held_out.map(|(k, own)| (Part::HeldOut, k, own))) {
-                let name = (part, (k + 1).to_string());
-                groups.push(group(name, &self.logits(&own), own.labels(), classes.len()));
+            let holdings = setting.holdings();
+            let mut of_client = |part, k: usize, own: &Examples| {
+                groups.push(group(
+                    (part, (k + 1).to_string()),
+                    &self.logits(own),
+                    own.labels(),
+                    classes.len(),
+                ));
+            };
+            for k in 0..holdings.clients() {
+                of_client(Part::Client, k, &setting.own(k)?.subset());
+            }
+            for k in (0..holdings.clients()).filter(|_| holdings.are_tested()) {
+                of_client(Part::HeldOut, k, &holdings.held_out(self.dataset(), k)?);
             }
         }
         Ok(Evaluated { classes, groups })
@@ -122,7 +130,7 @@ impl TrainedModel {
     }
 }
 
-fn group((part, name): (Part, String), logits: &[f32], labels: &[u8], classes: usize) -> Group {
+fn group((part, name): (Part, String), logits: &[f32], labels: &[u16], classes: usize) -> Group {
     let (loss, hits) = score(logits, labels.iter().map(|label| usize::from(*label)));
     let mut counts = vec![0; classes];
     for class in logits.chunks_exact(classes).filter_map(predicted) {

@@ -165,7 +165,7 @@ pub fn add_relu(x: Tensor<4>, other: Tensor<4>) -> Tensor<4> {
 /// `[longest batch, clients · classes]` and the classes `labels` of each client's batch; that of a client
 /// without labels means nothing and has no gradient.
 #[must_use]
-pub fn cross_entropy(logits: Tensor<2>, labels: &[impl AsRef<[u8]>]) -> Tensor<1> {
+pub fn cross_entropy(logits: Tensor<2>, labels: &[impl AsRef<[u16]>]) -> Tensor<1> {
     #[cfg(feature = "flex")]
     if let [labels] = labels
         && let Some(loss) = flex::cross_entropy(&logits, labels.as_ref())

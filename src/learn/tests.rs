@@ -9,7 +9,7 @@ pub(super) fn dataset(n: usize, shape: [usize; 3], classes: usize) -> Dataset {
     let mut rng = Seed::new(11).child("images", n as u64).rng();
     let size: usize = shape.iter().product();
     let mut examples = |n: usize| {
-        let labels: Vec<u8> = (0..n).map(|_| rng.random_range(0..classes as u8)).collect();
+        let labels: Vec<u16> = (0..n).map(|_| rng.random_range(0..classes as u8).into()).collect();
         let pixels = labels.iter().flat_map(|&label| {
             let mut image: Vec<u8> = (0..size).map(|_| rng.random()).collect();
             image[usize::from(label)] = 255;
@@ -26,6 +26,7 @@ pub(super) fn dataset(n: usize, shape: [usize; 3], classes: usize) -> Dataset {
         test: examples(n),
         normalisation: Normalisation { mean: vec![0.5; shape[0]], std: vec![0.25; shape[0]] },
         augmentation: Augmentation::default(),
+        users: None,
     }
 }
 

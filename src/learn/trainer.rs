@@ -338,7 +338,7 @@ impl<M: Classifier> Trainer<M> {
                 .map(|(client, job)| (client.batch(step), Some(job.seed.child("augmentation", step as u64))))
                 .collect();
             let label = |&i: &usize| data.labels()[i];
-            let labels: Vec<Vec<u8>> =
+            let labels: Vec<Vec<u16>> =
                 batches.iter().map(|(batch, _)| batch.iter().map(label).collect()).collect();
             let logits = model.forward(self.examples(data, &batches, &device));
             let loss = kernels::cross_entropy(logits, &labels);

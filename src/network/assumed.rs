@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::values::{PROBABILITY, PerLink};
 use super::{Dependence, LinkModel, Network, Shape};
 use crate::error::{Error, Result};
-use crate::message::{LinkUse, PartyId};
+use crate::message::{LinkUse, Node};
 
 /// Rounds before a run at most.
 const MOST_ROUNDS: u64 = 1_000_000;
@@ -86,7 +86,7 @@ impl Assumed {
                         client_client and client_server to use it all the same";
             return Err(Error::config("client_client", rule));
         }
-        let client = |k: usize| PartyId::Client(k as u16);
+        let client = |k: usize| Node::Client(k as u32);
         let lost = |from, to| {
             let loss = match rounds {
                 None => network.erasure(from, to, bytes),
@@ -105,7 +105,7 @@ impl Assumed {
             };
             PerLink::Rows((0..clients).map(row).collect())
         };
-        let up = || PerLink::PerClient((0..clients).map(|k| lost(client(k), PartyId::Server)).collect());
+        let up = || PerLink::PerClient((0..clients).map(|k| lost(client(k), Node::Server)).collect());
         Ok(Self {
             client_client: Some(self.client_client.clone().unwrap_or_else(between)),
             client_server: Some(self.client_server.clone().unwrap_or_else(up)),
@@ -128,11 +128,11 @@ impl Assumed {
         let up = up.load_inline("client_server", PROBABILITY, clients, Shape::Star)?;
         let arrives = |k: usize, m: usize| match k == m {
             true => 1.0,
-            false => 1.0 - between.at(PartyId::Client(k as u16), PartyId::Client(m as u16)),
+            false => 1.0 - between.at(Node::Client(k as u32), Node::Client(m as u32)),
         };
         let delivery = Delivery {
             between: (0..clients).map(|k| (0..clients).map(|m| arrives(k, m)).collect()).collect(),
-            up: (0..clients).map(|k| 1.0 - up.of(k as u16)).collect(),
+            up: (0..clients).map(|k| 1.0 - up.of(k as u32)).collect(),
             reciprocal: self.reciprocal.unwrap_or(false),
         };
         let differs =

@@ -8,7 +8,7 @@ use super::draw::Draws;
 use super::values::{PROBABILITY, PerLink, Table};
 use super::{LinkLaw, LinkModel, LinkUse, Side};
 use crate::error::Result;
-use crate::message::PartyId;
+use crate::message::Node;
 
 /// Independent Bernoulli erasures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -57,11 +57,11 @@ pub struct Model {
 }
 
 impl LinkModel for Model {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         self.draws.uniform(link) >= self.probabilities.at(link.from, link.to)
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, _: u64) -> f64 {
         self.probabilities.at(from, to)
     }
 }
@@ -77,8 +77,8 @@ mod tests {
         Bernoulli { erasure }.model(&Side { clients: 4, rounds: 1000, shape, seed, common })
     }
 
-    fn use_of(round: u64, attempt: u32, transfer: u8, from: u16, to: u16) -> LinkUse {
-        LinkUse { round, attempt, transfer, from: PartyId::Client(from), to: PartyId::Client(to), bytes: 8 }
+    fn use_of(round: u64, attempt: u32, transfer: u8, from: u32, to: u32) -> LinkUse<Node> {
+        LinkUse { round, attempt, transfer, from: Node::Client(from), to: Node::Client(to), bytes: 8 }
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
         let both_bound = 4.5 * (p * p * (1.0 - p * p) / n as f64).sqrt();
         let frequency = (1..=n).filter(|&r| lost(r, 0, 0, 0, 1)).count() as f64 / n as f64;
         assert!((frequency - p).abs() < bound, "{frequency}");
-        type Use = (u32, u8, u16, u16);
+        type Use = (u32, u8, u32, u32);
         let neighbours: [Use; 5] = [(1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 1, 0), (0, 0, 0, 2), (0, 0, 2, 1)];
         for (attempt, transfer, from, to) in neighbours {
             let both = (1..=n)
@@ -122,8 +122,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "0,0.1,0.2,0.3\n0.4,0,0.5,0.6\n0.7,0.8,0,0.9\n1,1,1,0\n").unwrap();
         let model = model(PerLink::Matrix(file.path().into()), Shape::Mesh).unwrap();
-        assert_eq!(model.erasure(PartyId::Client(2), PartyId::Client(0), 8), 0.2);
-        assert_eq!(model.erasure(PartyId::Client(0), PartyId::Client(2), 8), 0.7);
+        assert_eq!(model.erasure(Node::Client(2), Node::Client(0), 8), 0.2);
+        assert_eq!(model.erasure(Node::Client(0), Node::Client(2), 8), 0.7);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::draw::{Draws, mix};
 use super::values::{PROBABILITY, PerLink, ROUNDS, SHARE, Table};
 use super::{Dependence, LinkLaw, LinkModel, LinkUse, Shape, Side};
 use crate::error::{Error, Result};
-use crate::message::PartyId;
+use crate::message::Node;
 
 /// Outages of whole clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -45,7 +45,7 @@ impl ClientOutage {
         }
         let share = self.down_share.load_per_client("down_share", SHARE, side.clients)?;
         let duration = self.duration.load_per_client("duration", ROUNDS, side.clients)?;
-        let chains = (0..side.clients as u16)
+        let chains = (0..side.clients as u32)
             .map(|k| {
                 Chain::of_bursts(share.of(k), duration.of(k))
                     .map_err(|rule| Error::config("duration", format!("client {}: {rule}", k + 1)))
@@ -82,27 +82,27 @@ pub struct Model {
 impl Model {
     /// Whether the party is down in the round.
     #[must_use]
-    pub fn is_down(&self, party: PartyId, round: u64) -> bool {
+    pub fn is_down(&self, party: Node, round: u64) -> bool {
         match party {
-            PartyId::Client(k) => {
-                self.chains[usize::from(k)].is_bad(mix(self.states ^ u64::from(party.code())), round)
+            Node::Client(k) => {
+                self.chains[k as usize].is_bad(mix(self.states ^ u64::from(party.code())), round)
             }
-            PartyId::Helper(_) | PartyId::Server => false,
+            Node::Helper(_) | Node::Server => false,
         }
     }
 }
 
 impl LinkModel for Model {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         !self.is_down(link.from, link.round)
             && !self.is_down(link.to, link.round)
             && self.draws.uniform(link) >= self.erasure.at(link.from, link.to)
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, _: u64) -> f64 {
         let up = |party| match party {
-            PartyId::Client(k) => 1.0 - self.chains[usize::from(k)].bad_share(),
-            PartyId::Helper(_) | PartyId::Server => 1.0,
+            Node::Client(k) => 1.0 - self.chains[k as usize].bad_share(),
+            Node::Helper(_) | Node::Server => 1.0,
         };
         1.0 - up(from) * up(to) * (1.0 - self.erasure.at(from, to))
     }

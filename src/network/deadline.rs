@@ -15,7 +15,7 @@ use super::draw::Draws;
 use super::values::{NOT_NEGATIVE, POSITIVE, PerLink, Table};
 use super::{LinkLaw, LinkModel, LinkUse, Side};
 use crate::error::Result;
-use crate::message::PartyId;
+use crate::message::Node;
 
 /// Messages that take time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -84,24 +84,24 @@ pub struct Model {
 
 impl Model {
     /// Seconds that a message of `bytes` bytes takes at least.
-    fn least(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+    fn least(&self, from: Node, to: Node, bytes: u64) -> f64 {
         self.latency.at(from, to) + bytes as f64 / self.rate.at(from, to)
     }
 
     /// Seconds that this message takes, in time or not.
     #[must_use]
-    pub fn duration(&self, link: LinkUse) -> f64 {
+    pub fn duration(&self, link: LinkUse<Node>) -> f64 {
         let jitter = self.jitter.at(link.from, link.to);
         self.least(link.from, link.to, link.bytes) + jitter * self.draws.exponential(link)
     }
 }
 
 impl LinkModel for Model {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         self.duration(link) <= self.deadline
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, bytes: u64) -> f64 {
         let slack = self.deadline - self.least(from, to, bytes);
         let jitter = self.jitter.at(from, to);
         match slack {
@@ -111,11 +111,11 @@ impl LinkModel for Model {
         }
     }
 
-    fn seconds(&self, link: LinkUse) -> Option<f64> {
+    fn seconds(&self, link: LinkUse<Node>) -> Option<f64> {
         Some(self.duration(link).min(self.deadline))
     }
 
-    fn deadline(&self, _: PartyId, _: PartyId) -> Option<f64> {
+    fn deadline(&self, _: Node, _: Node) -> Option<f64> {
         Some(self.deadline)
     }
 }

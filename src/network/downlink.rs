@@ -1,36 +1,36 @@
 //! Links from the server to the clients: a law of message loss that is made for uploads, the other way round.
 
 use super::LinkModel;
-use crate::message::{LinkUse, PartyId};
+use crate::message::{LinkUse, Node};
 
 /// The links on which the server sends, of a model for links from the clients.
 pub(super) struct Downlink(pub Box<dyn LinkModel>);
 
-fn place(link: LinkUse) -> LinkUse {
+fn place(link: LinkUse<Node>) -> LinkUse<Node> {
     LinkUse { from: link.to, to: link.from, ..link }
 }
 
 impl LinkModel for Downlink {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         self.0.delivers(place(link))
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, bytes: u64) -> f64 {
         self.0.erasure(to, from, bytes)
     }
 
-    fn seconds(&self, link: LinkUse) -> Option<f64> {
+    fn seconds(&self, link: LinkUse<Node>) -> Option<f64> {
         self.0.seconds(place(link))
     }
 
-    fn deadline(&self, from: PartyId, to: PartyId) -> Option<f64> {
+    fn deadline(&self, from: Node, to: Node) -> Option<f64> {
         self.0.deadline(to, from)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::message::{LinkUse, PartyId};
+    use crate::message::{LinkUse, Node};
     use crate::network::{LinkModel, NetworkConfig};
     use crate::seed::Seed;
 
@@ -45,7 +45,7 @@ mod tests {
         let whole = build("client_server = { erasure = 0.5 }");
         assert!(whole.downlinks().is_none());
         let down = losing.downlinks().unwrap();
-        let (server, client) = (PartyId::Server, PartyId::Client);
+        let (server, client) = (Node::Server, Node::Client);
         let sent = |round, from, to| LinkUse { round, attempt: 0, transfer: 0, from, to, bytes: 40 };
         let mut arrived = [0; 3];
         for round in 1..=2000 {

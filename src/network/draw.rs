@@ -1,7 +1,7 @@
 //! Random numbers that belong to a use of a link, not to the moment at which somebody asks.
 
 use super::LinkUse;
-use crate::message::PartyId;
+use crate::message::Node;
 use crate::seed::Seed;
 
 /// A 64-bit finaliser with full avalanche (Stafford's variant 13, as in SplitMix64).
@@ -27,16 +27,16 @@ impl Draws {
     }
 
     /// A uniform draw in [0, 1) that belongs to this use of the link.
-    pub(super) fn uniform(self, link: LinkUse) -> f64 {
+    pub(super) fn uniform(self, link: LinkUse<Node>) -> f64 {
         let ends = u64::from(link.from.code()) << 32 | u64::from(link.to.code());
         // Uploads are odd: of parties that are all clients, an upload and a share never meet the same draw.
-        let transfer = 2 * u64::from(link.transfer) + u64::from(link.to == PartyId::Server);
+        let transfer = 2 * u64::from(link.transfer) + u64::from(link.to == Node::Server);
         let time = u64::from(link.attempt) << 8 | transfer;
         unit(mix(mix(mix(self.0 ^ link.round) ^ time) ^ ends))
     }
 
     /// The same draw as one of an exponential law with mean 1.
-    pub(super) fn exponential(self, link: LinkUse) -> f64 {
+    pub(super) fn exponential(self, link: LinkUse<Node>) -> f64 {
         -(-self.uniform(link)).ln_1p()
     }
 }

@@ -23,7 +23,7 @@ use super::draw::{Draws, mix};
 use super::values::{PROBABILITY, PerLink, ROUNDS, SHARE, Table};
 use super::{Dependence, LinkLaw, LinkModel, LinkUse, Side};
 use crate::error::{Error, Result};
-use crate::message::PartyId;
+use crate::message::Node;
 
 /// Bursts on every link: give `to_bad` and `to_good`, or `bad_share` and `burst`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -121,7 +121,7 @@ enum Law {
 }
 
 impl Law {
-    fn chain(&self, from: PartyId, to: PartyId) -> Result<Chain, String> {
+    fn chain(&self, from: Node, to: Node) -> Result<Chain, String> {
         match self {
             Self::Transitions(to_bad, to_good) => Chain::new(to_bad.at(from, to), to_good.at(from, to)),
             Self::Bursts(share, length) => Chain::of_bursts(share.at(from, to), length.at(from, to)),
@@ -140,13 +140,13 @@ pub struct Model {
 }
 
 impl Model {
-    fn chain(&self, from: PartyId, to: PartyId) -> Chain {
+    fn chain(&self, from: Node, to: Node) -> Chain {
         self.law.chain(from, to).expect("every link's chain was checked when the model was built")
     }
 }
 
 impl LinkModel for Model {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         let (from, to) = (link.from, link.to);
         let ends = u64::from(from.code()) << 32 | u64::from(to.code());
         let bad = self.chain(from, to).is_bad(mix(self.states ^ ends), link.round);
@@ -154,7 +154,7 @@ impl LinkModel for Model {
         self.draws.uniform(link) >= erasure.at(from, to)
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, _: u64) -> f64 {
         let share = self.chain(from, to).bad_share();
         share * self.bad.at(from, to) + (1.0 - share) * self.good.at(from, to)
     }

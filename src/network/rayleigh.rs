@@ -24,7 +24,7 @@ use super::draw::Draws;
 use super::values::{NOT_NEGATIVE, POSITIVE, PerLink, Table};
 use super::{Dependence, LinkLaw, LinkModel, LinkUse, Shape, Side};
 use crate::error::{Error, Result};
-use crate::message::{PartyId, SIGN_OF_LIFE};
+use crate::message::{Node, SIGN_OF_LIFE};
 
 /// What a receiver does with a transmission that is too weak alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -125,14 +125,14 @@ pub struct Model {
 impl Model {
     /// The mean SNR of a link.
     #[must_use]
-    pub fn mean_snr(&self, from: PartyId, to: PartyId) -> f64 {
+    pub fn mean_snr(&self, from: Node, to: Node) -> f64 {
         let snr = self.snr.at(from, to);
         if self.places.is_empty() {
             return snr;
         }
         let place = |party| match party {
-            PartyId::Client(k) => self.places[usize::from(k)],
-            PartyId::Helper(_) | PartyId::Server => [0.0, 0.0],
+            Node::Client(k) => self.places[k as usize],
+            Node::Helper(_) | Node::Server => [0.0, 0.0],
         };
         let ([x, y], [u, v]) = (place(from), place(to));
         snr * (x - u).hypot(y - v).max(1.0).powf(-self.path_loss)
@@ -140,7 +140,7 @@ impl Model {
 }
 
 impl LinkModel for Model {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         let first = match self.combining {
             Combining::Chase if link.transfer != SIGN_OF_LIFE => 0,
             _ => link.transfer,
@@ -158,7 +158,7 @@ impl LinkModel for Model {
         if self.combines() { Dependence::Time } else { Dependence::None }
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, _: u64) -> f64 {
         -(-self.needed / self.mean_snr(from, to)).exp_m1()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Dependence, LinkModel, LinkUse};
 use crate::error::{Error, Result};
-use crate::message::PartyId;
+use crate::message::{COHORT, Node};
 
 /// `links` between clients, of which both directions of a pair meet the fate of the first of them: from the
 /// client with the smaller number to the other.
@@ -10,7 +10,14 @@ use crate::message::PartyId;
 /// # Errors
 /// Probabilities that depend on the direction, at the key `reciprocal`.
 pub(super) fn both_ways(links: Box<dyn LinkModel>, clients: usize) -> Result<Box<dyn LinkModel>> {
-    let client = |k: usize| PartyId::Client(k as u16);
+    if clients > COHORT {
+        let rule = format!(
+            "whether links are the same both ways is looked up pair by pair, which {clients} clients take too long for; give at \
+             most {COHORT}, or false"
+        );
+        return Err(Error::config("reciprocal", rule));
+    }
+    let client = |k: usize| Node::Client(k as u32);
     for k in 0..clients {
         for m in k + 1..clients {
             let [there, back] = [(k, m), (m, k)].map(|(a, b)| links.erasure(client(a), client(b), 0));
@@ -31,34 +38,34 @@ pub(super) fn both_ways(links: Box<dyn LinkModel>, clients: usize) -> Result<Box
 struct BothWays(Box<dyn LinkModel>);
 
 /// The direction that decides.
-fn first(from: PartyId, to: PartyId) -> (PartyId, PartyId) {
+fn first(from: Node, to: Node) -> (Node, Node) {
     if from.code() <= to.code() { (from, to) } else { (to, from) }
 }
 
-fn place(link: LinkUse) -> LinkUse {
+fn place(link: LinkUse<Node>) -> LinkUse<Node> {
     let (from, to) = first(link.from, link.to);
     LinkUse { from, to, ..link }
 }
 
 impl LinkModel for BothWays {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         self.0.delivers(place(link))
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, bytes: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, bytes: u64) -> f64 {
         let (from, to) = first(from, to);
         self.0.erasure(from, to, bytes)
     }
 
-    fn is_silent(&self, party: PartyId) -> bool {
+    fn is_silent(&self, party: Node) -> bool {
         self.0.is_silent(party)
     }
 
-    fn seconds(&self, link: LinkUse) -> Option<f64> {
+    fn seconds(&self, link: LinkUse<Node>) -> Option<f64> {
         self.0.seconds(place(link))
     }
 
-    fn deadline(&self, from: PartyId, to: PartyId) -> Option<f64> {
+    fn deadline(&self, from: Node, to: Node) -> Option<f64> {
         let (from, to) = first(from, to);
         self.0.deadline(from, to)
     }
@@ -74,7 +81,7 @@ impl LinkModel for BothWays {
 
 #[cfg(test)]
 mod tests {
-    use crate::message::{LinkUse, PartyId};
+    use crate::message::{LinkUse, Node};
     use crate::network::bernoulli::Bernoulli;
     use crate::network::values::PerLink;
     use crate::network::{Dependence, LinkConfig, LinkModel, NetworkConfig};
@@ -88,7 +95,7 @@ mod tests {
     #[test]
     fn a_pair_loses_both_messages_of_a_step_or_none() {
         let links = network(PerLink::Same(0.3)).build(3, 2000, Seed::new(1)).unwrap();
-        let client = PartyId::Client;
+        let client = Node::Client;
         let sent =
             |round, from, to| links.delivers(LinkUse { round, attempt: 0, transfer: 0, from, to, bytes: 40 });
         let mut lost = 0;
@@ -98,7 +105,7 @@ mod tests {
         }
         // 600 ± 5 standard deviations: α < 10⁻⁶.
         assert!((500..=700).contains(&lost), "{lost}");
-        let uploads = (1..=500).map(|round| sent(round, client(0), PartyId::Server)).filter(|ok| *ok);
+        let uploads = (1..=500).map(|round| sent(round, client(0), Node::Server)).filter(|ok| *ok);
         assert_eq!(uploads.count(), 500, "uploads have links of their own");
         assert_eq!(links.dependence(), Dependence::Links);
     }

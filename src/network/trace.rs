@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Dependence, LinkLaw, LinkModel, LinkUse, Shape, Side};
 use crate::bounds;
 use crate::error::{Error, Result, count};
-use crate::message::PartyId;
+use crate::message::Node;
 
 /// A recorded trace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -127,24 +127,24 @@ pub struct Model {
 
 impl Model {
     /// The column of a link; links from the server have none.
-    fn column(&self, from: PartyId, to: PartyId) -> Option<usize> {
+    fn column(&self, from: Node, to: Node) -> Option<usize> {
         match (from, to) {
-            (PartyId::Client(k), PartyId::Client(m)) => Some(usize::from(m) * self.clients + usize::from(k)),
-            (PartyId::Client(k), PartyId::Server) => Some(usize::from(k)),
+            (Node::Client(k), Node::Client(m)) => Some(m as usize * self.clients + k as usize),
+            (Node::Client(k), Node::Server) => Some(k as usize),
             _ => None,
         }
     }
 }
 
 impl LinkModel for Model {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         let line = (link.round.saturating_sub(1) % self.rounds) as usize;
         let block = usize::from(link.transfer).min(self.width / self.columns - 1);
         let at = line * self.width + block * self.columns;
         self.column(link.from, link.to).is_none_or(|column| self.states[at + column])
     }
 
-    fn erasure(&self, from: PartyId, to: PartyId, _: u64) -> f64 {
+    fn erasure(&self, from: Node, to: Node, _: u64) -> f64 {
         self.column(from, to).map_or(0.0, |column| self.lost[column])
     }
 

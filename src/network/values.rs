@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Shape, Side};
 use crate::bounds;
 use crate::error::{Error, Result, count};
-use crate::message::PartyId;
+use crate::message::Node;
 use crate::seed::Seed;
 
 /// One number for all links, one per sender, or (between clients) a matrix: as it stands, or in a CSV file.
@@ -173,7 +173,7 @@ impl PerLink {
     /// A number that is not positive, a list or rows of the wrong size, a file.
     pub(crate) fn between(&self, key: &str, clients: usize) -> Result<Vec<Vec<f64>>> {
         let table = self.load_inline(key, POSITIVE, clients, Shape::Mesh)?;
-        let client = |k: usize| PartyId::Client(k as u16);
+        let client = |k: usize| Node::Client(k as u32);
         let row = |m: usize| (0..clients).map(|k| table.at(client(k), client(m))).collect();
         Ok((0..clients).map(row).collect())
     }
@@ -282,22 +282,22 @@ pub(super) enum Table {
 impl Table {
     /// The number of the link. Links from the server never fail and have no number: 0. Helpers are alike and
     /// have one for all.
-    pub(super) fn at(&self, from: PartyId, to: PartyId) -> f64 {
+    pub(super) fn at(&self, from: Node, to: Node) -> f64 {
         match (self, from, to) {
-            (_, PartyId::Server, _) => 0.0,
+            (_, Node::Server, _) => 0.0,
             (Self::Same(x), ..) => *x,
-            (_, PartyId::Helper(_), _) => 0.0,
-            (Self::PerClient(list), PartyId::Client(k), _) => list[usize::from(k)],
-            (Self::Matrix(m, list), PartyId::Client(k), to) => match to {
-                PartyId::Client(to) => list[usize::from(to) * m + usize::from(k)],
-                PartyId::Helper(_) | PartyId::Server => 0.0,
+            (_, Node::Helper(_), _) => 0.0,
+            (Self::PerClient(list), Node::Client(k), _) => list[k as usize],
+            (Self::Matrix(m, list), Node::Client(k), to) => match to {
+                Node::Client(to) => list[to as usize * m + k as usize],
+                Node::Helper(_) | Node::Server => 0.0,
             },
         }
     }
 
     /// The number of client `k`.
-    pub(super) fn of(&self, k: u16) -> f64 {
-        self.at(PartyId::Client(k), PartyId::Server)
+    pub(super) fn of(&self, k: u32) -> f64 {
+        self.at(Node::Client(k), Node::Server)
     }
 
     /// Whether all links have the same number.

@@ -33,7 +33,7 @@ impl Participation for FedAu {
         vec![vec![1.0, 0.0, 0.0]; clients]
     }
 
-    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>> {
+    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u32]) -> Option<Vec<f64>> {
         let total = weight(updates, 0..updates.len());
         let terms: Vec<(f64, &[f32])> = indices(arrived)
             .map(|k| (updates[k].weight / total * f64::from(memory[k][0]), updates[k].delta.as_slice()))
@@ -43,7 +43,7 @@ impl Participation for FedAu {
         for (k, memory) in memory.iter_mut().enumerate() {
             let &mut [mean, intervals, rounds] = memory.as_mut_slice() else { unreachable!("three numbers") };
             let length = rounds + 1.0;
-            let ended = arrived.binary_search(&(k as u16)).is_ok() || length >= self.cutoff as f32;
+            let ended = arrived.binary_search(&(k as u32)).is_ok() || length >= self.cutoff as f32;
             let next = if ended {
                 [(mean * intervals + length) / (intervals + 1.0), intervals + 1.0, 0.0]
             } else {

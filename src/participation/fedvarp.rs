@@ -18,7 +18,7 @@ impl Participation for FedVarp {
         vec![vec![0.0; d]; clients]
     }
 
-    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>> {
+    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u32]) -> Option<Vec<f64>> {
         if arrived.is_empty() {
             return None;
         }

@@ -18,7 +18,7 @@ impl Participation for Mifa {
         vec![vec![0.0; d]; clients]
     }
 
-    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>> {
+    fn estimate(&self, memory: &mut [Vec<f32>], updates: &[Update], arrived: &[u32]) -> Option<Vec<f64>> {
         remember(memory, updates, arrived);
         let total = weight(updates, 0..updates.len());
         (!arrived.is_empty()).then(|| sum(&remembered(memory, updates, total)))

@@ -19,7 +19,7 @@ impl Participation for Arrivals {
         Vec::new()
     }
 
-    fn estimate(&self, _: &mut [Vec<f32>], updates: &[Update], arrived: &[u16]) -> Option<Vec<f64>> {
+    fn estimate(&self, _: &mut [Vec<f32>], updates: &[Update], arrived: &[u32]) -> Option<Vec<f64>> {
         let here = weight(updates, indices(arrived));
         let term = |k: usize| (updates[k].weight / here, updates[k].delta.as_slice());
         (!arrived.is_empty()).then(|| sum(&indices(arrived).map(term).collect::<Vec<_>>()))

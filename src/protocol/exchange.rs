@@ -363,7 +363,7 @@ where
 }
 
 fn arrives(links: &dyn LinkModel, link: LinkUse) -> bool {
-    link.from == PartyId::Server || links.delivers(link)
+    link.from == PartyId::Server || links.delivers(link.into())
 }
 
 /// [`run`] where `carry` sees every message when it is sent, and tells whether it arrives.

@@ -2,8 +2,7 @@
 
 use super::Sizes;
 use crate::coding::{Code, CodeKind, outage, stacked};
-use crate::network::{Dependence, LinkModel};
-use crate::protocol::PartyId;
+use crate::network::{Dependence, LinkModel, Node};
 
 /// The exact probability that a round is recovered within `attempts` attempts, where a closed form holds:
 /// when distinct links are independent, and with several attempts or repeats only when these are too. `None`
@@ -17,9 +16,9 @@ pub fn closed_form(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempt
     {
         return None;
     }
-    let client = |k: usize| PartyId::Client(k as u16);
+    let client = |k: usize| Node::Client(k as u32);
     let share = |to, from| links.erasure(client(from), client(to), sizes.share);
-    let upload = |m| links.erasure(client(m), PartyId::Server, sizes.upload);
+    let upload = |m| links.erasure(client(m), Node::Server, sizes.upload);
     if code.takes_incomplete() {
         return stacked::success_probability(code, share, upload, attempts * code.repeats());
     }
@@ -30,13 +29,13 @@ pub fn closed_form(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempt
 /// Bounds on the same with `gc-plus`, where there are any ([`stacked::bounds`]).
 #[must_use]
 pub fn bounds(code: &dyn Code, links: &dyn LinkModel, sizes: Sizes, attempts: u32) -> Option<[f64; 2]> {
-    let client = |k: usize| PartyId::Client(k as u16);
+    let client = |k: usize| Node::Client(k as u32);
     let holds = code.takes_incomplete() && is_independent(code, links, attempts);
     holds.then(|| {
         stacked::bounds(
             code,
             |to, from| links.erasure(client(from), client(to), sizes.share),
-            |m| links.erasure(client(m), PartyId::Server, sizes.upload),
+            |m| links.erasure(client(m), Node::Server, sizes.upload),
             attempts * code.repeats(),
         )
     })

@@ -176,12 +176,12 @@ impl Ledger {
     }
 
     /// Charges a client for a round.
-    pub fn charge(&mut self, client: u16, adversary: Adversary, cost: Cost) {
+    pub fn charge(&mut self, client: u32, adversary: Adversary, cost: Cost) {
         let spent = match adversary {
             Adversary::Server => &mut self.server,
             Adversary::Observer => &mut self.observer,
         };
-        spent[usize::from(client)].add(cost, 1);
+        spent[client as usize].add(cost, 1);
     }
 
     /// What each client has paid.

@@ -10,7 +10,7 @@ use super::turn::Trained;
 use super::{Run, Setting, State};
 use crate::error::{Error, Result};
 use crate::learn::LocalUpdate;
-use crate::message::{HEADER_BYTES, LinkUse, PartyId};
+use crate::message::{HEADER_BYTES, LinkUse, Node};
 use crate::network::MissedModel;
 use crate::protocol::Aggregator;
 use crate::record::Metrics;
@@ -19,7 +19,7 @@ use crate::record::Metrics;
 #[derive(Default)]
 pub(super) struct Broadcast {
     /// The clients who miss it, ascending.
-    pub missed: Vec<u16>,
+    pub missed: Vec<u32>,
     /// Seconds until the last one has it or gives up; `None` where messages take no time.
     pub seconds: Option<f64>,
 }
@@ -65,13 +65,13 @@ impl Setting {
 
 impl Run<'_> {
     /// Sends `members` the model of a `round`, of as many bytes as that of `state` has.
-    pub(super) fn broadcast(&self, state: &State, round: u64, members: &[u16]) -> Broadcast {
+    pub(super) fn broadcast(&self, state: &State, round: u64, members: &[u32]) -> Broadcast {
         let Some(links) = self.setting.links.downlinks().filter(|_| round > 1) else {
             return Broadcast::default();
         };
         let bytes = (HEADER_BYTES + 4 * (state.parameters.len() + state.control.len())) as u64;
-        let link = |&k: &u16| {
-            let (from, to) = (PartyId::Server, PartyId::Client(k));
+        let link = |&k: &u32| {
+            let (from, to) = (Node::Server, Node::Client(k));
             LinkUse { round, attempt: 0, transfer: 0, from, to, bytes }
         };
         let missed = members.iter().filter(|k| !links.delivers(link(k))).copied().collect();
@@ -86,7 +86,7 @@ impl Run<'_> {
     }
 
     /// Those of whom `missed` sit the round out.
-    pub(super) fn sits_out<'m>(&self, missed: &'m [u16]) -> &'m [u16] {
+    pub(super) fn sits_out<'m>(&self, missed: &'m [u32]) -> &'m [u32] {
         if self.setting.config.network.missed_model == MissedModel::SitOut { missed } else { &[] }
     }
 
@@ -103,7 +103,7 @@ impl Run<'_> {
         if !old || self.setting.links.downlinks().is_none() {
             return;
         }
-        let everybody: Vec<u16> = (0..self.setting.config.clients as u16).collect();
+        let everybody: Vec<u32> = (0..self.setting.config.clients as u32).collect();
         let missed = self.broadcast(state, state.round + 1, &everybody).missed;
         state.received.resize(everybody.len(), Vec::new());
         for (k, own) in everybody.iter().zip(&mut state.received) {
@@ -118,7 +118,7 @@ impl Run<'_> {
 
 impl Silent {
     /// The same, with `members` who sit out.
-    pub fn and(mut self, sit_out: &[u16], members: &[u16]) -> Self {
+    pub fn and(mut self, sit_out: &[u32], members: &[u32]) -> Self {
         self.updates.extend(sit_out.iter().filter_map(|k| members.binary_search(k).ok()));
         self.clients.extend(sit_out);
         self.clients.sort_unstable();

@@ -1,73 +1,30 @@
 //! What every client holds, and how a figure differs between clients.
 
+use super::holdings::Holdings;
 use super::turn::{Trained, Turn, rate};
 use crate::config::Config;
-use crate::data::partition::{self, Partition};
 use crate::data::{Dataset, Examples};
 use crate::error::{Error, Result};
 use crate::learn::{Job, Learner, LocalUpdate, Solver, Task, Work};
 use crate::record::Metrics;
-use crate::seed::Seed;
 
-/// What every client holds: indices into the training set.
-pub(crate) struct Division {
-    /// The examples on which each client trains.
-    pub shards: Vec<Vec<usize>>,
-    /// The examples on which each client is tested; empty when none is.
-    pub held_out: Vec<Vec<usize>>,
-    /// n_k · M / N for each client, n_k being its training examples.
-    pub weights: Vec<f64>,
-}
-
-/// Divides the training set over the clients, and each client's share into training and test.
-pub(crate) fn divide(config: &Config, dataset: &Dataset) -> Result<Division> {
-    divided(config, config.partition.partition(), dataset)
+/// Which training examples each client of a configuration has.
+pub(crate) fn divide(config: &Config, dataset: &Dataset) -> Result<Holdings> {
+    Holdings::of(config, config.partition.partition(), dataset)
 }
 
 /// The examples on which each client trains, by their places in the training set.
 ///
 /// # Errors
-/// A partition that does not fit the examples.
+/// A partition that does not fit the examples; examples that belong to users, each in a place of its own.
 pub fn shards(config: &Config, dataset: &Dataset) -> Result<Vec<Vec<usize>>> {
-    Ok(divide(config, dataset)?.shards)
-}
-
-/// The same by a partition of one's own.
-pub(super) fn divided(config: &Config, partition: &dyn Partition, dataset: &Dataset) -> Result<Division> {
-    let seed = Seed::new(config.seed);
-    let shards = partition::split_by(
-        partition,
-        dataset.train.labels(),
-        dataset.classes,
-        config.clients,
-        seed.child("partition", 0),
-        &format!(" with seed {}", config.seed),
-    )
-    .map_err(|error| error.within("partition"))?;
-    hold_out(config, shards)
-}
-
-/// Takes each client's test examples out of its share.
-pub(super) fn hold_out(config: &Config, mut shards: Vec<Vec<usize>>) -> Result<Division> {
-    let seed = Seed::new(config.seed);
-    let mut held_out = Vec::new();
-    let share = config.evaluation.client_share;
-    if share > 0.0 {
-        for (k, shard) in shards.iter_mut().enumerate() {
-            if shard.len() < 2 {
-                let rule = format!(
-                    "client {} has one example and cannot be tested too; use fewer clients or 0",
-                    k + 1
-                );
-                return Err(Error::config("evaluation.client_share", rule));
-            }
-            let (kept, held) = partition::hold_out(shard, share, seed.child("client test", k as u64));
-            *shard = kept;
-            held_out.push(held);
+    match divide(config, dataset)? {
+        Holdings::Shards { shards, .. } => Ok(shards),
+        Holdings::Users(_) => {
+            let rule = "users hold the examples, which have no places in a training set";
+            Err(Error::config("partition.kind", rule))
         }
     }
-    let weights = weights_of(shards.iter().map(Vec::len));
-    Ok(Division { shards, held_out, weights })
 }
 
 /// n_k · M / N for each client.
@@ -181,19 +138,24 @@ mod tests {
         let whole = Config { partition, ..Config::default() };
         let evaluation = EvaluationConfig { client_share: 0.25, ..EvaluationConfig::default() };
         let tested = Config { evaluation, ..whole.clone() };
-        let (all, some) = (divide(&whole, &dataset).unwrap(), divide(&tested, &dataset).unwrap());
-        assert!(all.held_out.is_empty());
-        let trained: usize = some.shards.iter().map(Vec::len).sum();
-        for (k, shard) in all.shards.iter().enumerate() {
-            let mut parts = [&some.shards[k][..], &some.held_out[k]].concat();
-            parts.sort_unstable();
-            assert_eq!(&parts, shard);
-            assert_eq!(some.held_out[k].len(), (0.25 * shard.len() as f64).round() as usize);
-            assert_eq!(some.weights[k], some.shards[k].len() as f64 * 10.0 / trained as f64);
+        let parts = |config: &Config| match divide(config, &dataset).unwrap() {
+            Holdings::Shards { shards, held_out } => (shards, held_out),
+            Holdings::Users(_) => panic!("nobody owns these examples"),
+        };
+        let ((all, nothing), (some, held_out)) = (parts(&whole), parts(&tested));
+        assert!(nothing.is_empty());
+        let trained: usize = some.iter().map(Vec::len).sum();
+        let weights = divide(&tested, &dataset).unwrap().weights();
+        for (k, shard) in all.iter().enumerate() {
+            let mut own = [&some[k][..], &held_out[k]].concat();
+            own.sort_unstable();
+            assert_eq!(&own, shard);
+            assert_eq!(held_out[k].len(), (0.25 * shard.len() as f64).round() as usize);
+            assert_eq!(weights[k], some[k].len() as f64 * 10.0 / trained as f64);
         }
-        assert_eq!(divide(&tested, &dataset).unwrap().held_out, some.held_out);
+        assert_eq!(parts(&tested).1, held_out);
         let other = Config { seed: 2, ..tested.clone() };
-        assert_ne!(divide(&other, &dataset).unwrap().held_out, some.held_out);
+        assert_ne!(parts(&other).1, held_out);
         let alone = Config { clients: 10_000, partition: PartitionConfig::default(), ..tested };
         assert_eq!(
             divide(&alone, &dataset).err().unwrap().to_string(),

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::holdings::Own;
 use super::turn::{Tested, Trained};
 use super::work::{Here, Work};
-use super::{LocalRound, Run, Setting, State, mean_count};
+use super::{LocalRound, Run, Setting, State};
 use crate::config::Config;
+use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::learn::{Device, Evaluation};
 use crate::parallel::goes_on;
@@ -43,7 +45,7 @@ pub trait Crew: Sync {
     /// # Errors
     /// [`Error::Stopped`] where the run is to end, [`Error::Own`] where a learner of one's own fails. The
     /// round has then not been played.
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>>;
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>>;
 
     /// How a global model (d parameters) does after `round`.
     ///
@@ -56,12 +58,12 @@ pub trait Crew: Sync {
 pub struct Alone;
 
 impl Crew for Alone {
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
         run.train_here(state, members)
     }
 
     fn test(&self, run: &Run<'_>, _round: u64, parameters: &[f32]) -> Result<Tested> {
-        Ok(Tested { accuracies: run.test_here(parameters, &run.tested()), ..run.evaluate(parameters)? })
+        Ok(Tested { accuracies: run.test_here(parameters, &run.tested())?, ..run.evaluate(parameters)? })
     }
 }
 
@@ -71,40 +73,58 @@ impl Run<'_> {
     ///
     /// # Errors
     /// [`Error::Stopped`] before a client, where the run is to end.
-    pub(super) fn train_here(&self, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
-        let Setting { solver, weights, config, .. } = self.setting;
-        let Here { learner, dataset, shards, .. } = self.own_work()?;
-        let mean_count = mean_count(&**solver, shards.iter().map(Vec::len), weights);
-        let round = |&k: &u16| {
-            let k = usize::from(k);
-            LocalRound {
-                config,
-                solver: &**solver,
-                learner: &**learner,
-                examples: &dataset.train,
-                shard: &shards[k],
-                client: k,
-                round: state.round,
-                global: state.model_of(k),
-                carried: state.carried.get(k).map(Vec::as_slice),
-                control: &state.control,
-                own_control: state.controls.get(k).map(Vec::as_slice),
-                mean_count,
-                copies: self.copies(k),
-            }
-        };
+    pub(super) fn train_here(&self, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
+        let Here { learner, dataset, holdings } = self.own_work()?;
         match learner.together() {
-            1 => members.par_iter().map(|k| self.unless_stopped().map(|()| round(k).train())).collect(),
-            together => {
-                let train = |members: &[u16]| {
+            1 => {
+                let train = |&k: &u32| {
                     self.unless_stopped()?;
-                    Ok(LocalRound::train_together(&members.iter().map(round).collect::<Vec<_>>()))
+                    let Own { examples, shard } = holdings.own(dataset, k as usize)?;
+                    Ok(self.local_round(state, k, &examples, &shard)?.train())
+                };
+                members.par_iter().map(train).collect()
+            }
+            together => {
+                let train = |members: &[u32]| {
+                    self.unless_stopped()?;
+                    let (examples, shards) = holdings.of_several(dataset, members)?;
+                    let rounds = members.iter().zip(&shards);
+                    let rounds = rounds.map(|(&k, shard)| self.local_round(state, k, &examples, shard));
+                    let rounds = rounds.collect::<Result<Vec<_>>>()?;
+                    Ok(LocalRound::train_together(&rounds))
                 };
                 let trained: Vec<Vec<Trained>> =
                     members.chunks(together).map(train).collect::<Result<_>>()?;
                 Ok(trained.into_iter().flatten().collect())
             }
         }
+    }
+
+    /// The work of client `k` on its own `shard` of `examples`.
+    fn local_round<'b>(
+        &'b self,
+        state: &'b State,
+        k: u32,
+        examples: &'b Examples,
+        shard: &'b [usize],
+    ) -> Result<LocalRound<'b>> {
+        let Setting { solver, config, .. } = self.setting;
+        let k = k as usize;
+        Ok(LocalRound {
+            config,
+            solver: &**solver,
+            learner: &*self.own_work()?.learner,
+            examples,
+            shard,
+            client: k,
+            round: state.round,
+            global: state.model_of(k),
+            carried: state.carried.get(k).map(Vec::as_slice),
+            control: &state.control,
+            own_control: state.controls.get(k).map(Vec::as_slice),
+            mean_count: self.setting.mean_count(),
+            copies: self.copies(k),
+        })
     }
 
     /// How many clients do the work of client `k`: every holder of a replicated shard trains on it; the same
@@ -141,14 +161,21 @@ impl Run<'_> {
     }
 
     /// The clients that keep examples out of their training.
-    pub(super) fn tested(&self) -> Vec<u16> {
-        (0..self.setting.held_out().len()).map(|k| k as u16).collect()
+    pub(super) fn tested(&self) -> Vec<u32> {
+        let holdings = self.setting.holdings();
+        if holdings.are_tested() { (0..holdings.clients() as u32).collect() } else { Vec::new() }
     }
 
     /// The accuracy of a global model on what some clients keep out of their training, in this process.
-    pub(super) fn test_here(&self, parameters: &[f32], clients: &[u16]) -> Vec<f64> {
-        let Here { learner, held_out, .. } = self.setting.here();
-        let accuracy = |k: &u16| learner.evaluate(parameters, &held_out[usize::from(*k)]).accuracy;
+    ///
+    /// # Errors
+    /// Examples that cannot be read any more.
+    pub(super) fn test_here(&self, parameters: &[f32], clients: &[u32]) -> Result<Vec<f64>> {
+        let Here { learner, dataset, holdings } = self.setting.here();
+        let accuracy = |k: &u32| {
+            let held_out = holdings.held_out(dataset, *k as usize)?;
+            Ok(learner.evaluate(parameters, &held_out).accuracy)
+        };
         clients.par_iter().map(accuracy).collect()
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Silent {
     pub updates: Vec<usize>,
     /// The clients that are silent for it, numbered among all: those of these places, and whoever else holds
     /// their data.
-    pub clients: Vec<u16>,
+    pub clients: Vec<u32>,
 }
 
 impl Silent {
@@ -44,7 +44,7 @@ impl Run<'_> {
     pub(super) fn silence(
         &self,
         round: u64,
-        members: &[u16],
+        members: &[u32],
         updates: &mut [Update],
         trained: &[Trained],
     ) -> Result<Silent, Diverged> {
@@ -53,15 +53,15 @@ impl Run<'_> {
             .filter_map(|(i, (update, trained))| Some((i, not_finite(&update.delta, &trained.how)?)))
             .collect();
         let Some(&(first, what)) = found.first() else { return Ok(Silent::default()) };
-        let mut clients: Vec<u16> = match self.aggregator.holders() {
-            Some(holders) => found.iter().flat_map(|&(i, _)| &holders[i]).map(|&k| k as u16).collect(),
+        let mut clients: Vec<u32> = match self.aggregator.holders() {
+            Some(holders) => found.iter().flat_map(|&(i, _)| &holders[i]).map(|&k| k as u32).collect(),
             None => found.iter().map(|&(i, _)| members[i]).collect(),
         };
         clients.sort_unstable();
         clients.dedup();
         let Setting { config, .. } = self.setting;
         if config.outage.diverged == OnDivergence::Stop || clients.len() == members.len() {
-            let client = (found.len() == 1).then(|| usize::from(members[first]) + 1);
+            let client = (found.len() == 1).then(|| members[first] as usize + 1);
             return Err(Diverged { round, client, what });
         }
         for &(i, what) in &found {
@@ -72,10 +72,10 @@ impl Run<'_> {
     }
 
     /// Names a client that is silent, the first time.
-    fn warn(&self, client: u16, round: u64, what: NotFinite) {
+    fn warn(&self, client: u32, round: u64, what: NotFinite) {
         let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if warned.insert(client) {
-            let cause = Diverged { round, client: Some(usize::from(client) + 1), what };
+            let cause = Diverged { round, client: Some(client as usize + 1), what };
             let remedy = what.remedy();
             tracing::warn!("{cause}; it is silent in such rounds, which rounds.csv counts; {remedy}");
         }

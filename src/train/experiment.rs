@@ -1,10 +1,11 @@
 //! What is fixed before the first round: the builder of experiments, in which every part can be one's own.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::Run;
-use super::clients::{Division, divided, hold_out, weights_of};
+use super::clients::weights_of;
 use super::crew::Alone;
+use super::holdings::Holdings;
 use super::start;
 use super::work::{Elsewhere, Here, Work, checked};
 use crate::algebra::grid::Public;
@@ -215,21 +216,35 @@ impl Experiment {
                     config.model.learner(Arc::clone(&solver), &dataset, device)?
                 }
             };
-            let Division { shards, held_out, weights } = match shards {
-                Some(shards) => hold_out(&config, checked(shards, &config, &dataset)?)?,
+            let holdings = match shards {
+                Some(shards) => Holdings::of_shards(&config, checked(shards, &config, &dataset)?)?,
                 None => {
                     let partition = partition.as_deref().unwrap_or_else(|| config.partition.partition());
-                    divided(&config, partition, &dataset)?
+                    Holdings::of(&config, partition, &dataset)?
                 }
             };
-            let held_out = held_out.iter().map(|examples| dataset.train.subset(examples)).collect();
-            (Work::Here(Here { dataset, learner, shards, held_out }), weights)
+            let weights = holdings.weights();
+            (Work::Here(Here { dataset, learner, holdings }), weights)
         };
         let weights = Setting::bounded(&config, weights);
         let start = start::parameters(start, config.start.as_deref(), &work)?;
         let seed = Seed::new(config.seed);
         let device = name.into();
-        Ok(Setting { config, device, own, work, solver, server, rule, weights, links, start, seed })
+        let mean_count = OnceLock::new();
+        Ok(Setting {
+            config,
+            device,
+            own,
+            work,
+            solver,
+            server,
+            rule,
+            weights,
+            mean_count,
+            links,
+            start,
+            seed,
+        })
     }
 }
 
@@ -247,6 +262,8 @@ pub struct Setting {
     pub(super) rule: Option<Arc<dyn Participation>>,
     /// n_k · M / N for each client.
     pub(super) weights: Vec<f64>,
+    /// See [`Setting::mean_count`].
+    pub(super) mean_count: OnceLock<f64>,
     pub(super) links: Box<dyn LinkModel>,
     /// The model before the first round, where it is not drawn.
     pub(super) start: Option<Vec<f32>>,

@@ -27,8 +27,8 @@ use crate::protocol::Update;
 impl Run<'_> {
     /// Under `echo`, counts what client `k` learned once for every round since it was last in a sum; `sent`
     /// is its model before + what it learned − the global model.
-    pub(super) fn echo(&self, state: &State, k: u16, sent: &mut [f32]) {
-        let k = usize::from(k);
+    pub(super) fn echo(&self, state: &State, k: u32, sent: &mut [f32]) {
+        let k = k as usize;
         let silent = state.misses.get(k).copied().unwrap_or(0);
         if self.setting.config.outage.policy != OutagePolicy::Echo || silent == 0 {
             return;

@@ -76,13 +76,13 @@ enum Order {
     /// With carried vectors, with control vectors, with models that are not the global one.
     Train {
         round: u64,
-        clients: Vec<u16>,
+        clients: Vec<u32>,
         carried: bool,
         controls: bool,
         received: bool,
     },
     Test {
-        clients: Vec<u16>,
+        clients: Vec<u32>,
     },
     End,
 }
@@ -135,8 +135,9 @@ impl Ranks {
             match (self.next_order(), &run) {
                 (Order::Train { round, clients, carried, controls, received }, Ok(run)) => {
                     let state = self.receive_state(run, round, &clients, [carried, controls, received]);
-                    // Nothing stops the clients of this rank but its end.
-                    let trained = run.train_here(&state, &clients).unwrap_or_default();
+                    // Nothing stops the clients of this rank but its end, or examples that are gone.
+                    let trained = run.train_here(&state, &clients);
+                    let trained = trained.unwrap_or_else(|error| self.abandon(&error));
                     let figures = |trained: &Trained| {
                         let LocalUpdate { loss, examples, steps, .. } = trained.how;
                         [loss, examples as f64, steps as f64]
@@ -147,11 +148,19 @@ impl Ranks {
                 (Order::Test { clients }, Ok(run)) => {
                     let mut parameters = vec![0.0; run.setting.parameters()];
                     self.broadcast(&mut parameters);
-                    self.answer(&run.test_here(&parameters, &clients), std::iter::empty());
+                    let accuracies = run.test_here(&parameters, &clients);
+                    let accuracies = accuracies.unwrap_or_else(|error| self.abandon(&error));
+                    self.answer(&accuracies, std::iter::empty());
                 }
                 _ => return,
             }
         }
+    }
+
+    /// Ends the whole job, which cannot go on without this rank.
+    fn abandon(&self, error: &Error) -> ! {
+        say!("error: {}: {error}", self.name());
+        self.world().abort(2)
     }
 
     fn name(&self) -> String {
@@ -175,7 +184,7 @@ impl Ranks {
         &self,
         run: &Run<'_>,
         round: u64,
-        clients: &[u16],
+        clients: &[u32],
         [carried, controls, received]: [bool; 3],
     ) -> State {
         let (d, all) = (run.setting.parameters(), run.setting.config.clients);
@@ -192,7 +201,7 @@ impl Ranks {
         self.broadcast(&mut state.parameters);
         self.broadcast(&mut state.control);
         let world = self.world();
-        for k in clients.iter().map(|&k| usize::from(k)) {
+        for k in clients.iter().map(|&k| k as usize) {
             let all = [&mut state.carried, &mut state.controls, &mut state.received];
             for own in all.into_iter().filter_map(|v| v.get_mut(k)) {
                 *own = receive(&world.process_at_rank(0), ORDER, d);
@@ -228,7 +237,7 @@ impl Ranks {
     }
 
     /// Takes the answers of the ranks with a share, in the order in which they are ready.
-    fn collect(&self, shares: &[Vec<u16>], mut take: impl FnMut(&[u16], Vec<f64>, &Process<'_>)) {
+    fn collect(&self, shares: &[Vec<u32>], mut take: impl FnMut(&[u32], Vec<f64>, &Process<'_>)) {
         let world = self.world();
         for _ in shares[1..].iter().filter(|share| !share.is_empty()) {
             let rank = wait(&world.any_process(), DONE).source_rank();
@@ -278,11 +287,10 @@ impl Crew for Ranks {
         self.problems().into_iter().next().map_or(Ok(()), |problem| Err(Error::Refused(problem)))
     }
 
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
         self.rounds.store(state.round - 1, Ordering::Relaxed);
-        let shards = run.setting.shards();
-        let steps = |k: usize| run.copies(k) * run.setting.solver.steps(shards[k].len());
-        let shares = divide(members, |k| steps(k.into()), self.size());
+        let steps = |k: u32| run.copies(k as usize) * run.setting.solver.steps(run.setting.count(k));
+        let shares = divide(members, steps, self.size());
         let (carried, controls) = (!state.carried.is_empty(), !state.controls.is_empty());
         let received = !state.received.is_empty();
         for (rank, clients) in (0..).zip(&shares).skip(1) {
@@ -293,7 +301,7 @@ impl Crew for Ranks {
         self.broadcast(&mut state.control.clone());
         let world = self.world();
         for (rank, clients) in (0..).zip(&shares).skip(1) {
-            for k in clients.iter().map(|&k| usize::from(k)) {
+            for k in clients.iter().map(|&k| k as usize) {
                 for own in [&state.carried, &state.controls].into_iter().filter_map(|v| v.get(k)) {
                     send(&world.process_at_rank(rank), ORDER, own);
                 }
@@ -304,7 +312,7 @@ impl Crew for Ranks {
         }
 
         let own = run.train_here(state, &shares[0])?;
-        let mut trained: BTreeMap<u16, Trained> = shares[0].iter().copied().zip(own).collect();
+        let mut trained: BTreeMap<u32, Trained> = shares[0].iter().copied().zip(own).collect();
         self.collect(&shares, |clients, figures, process| {
             for (&k, &[loss, examples, steps]) in clients.iter().zip(figures.as_chunks().0) {
                 let (examples, steps) = (examples as usize, steps as usize);
@@ -321,13 +329,13 @@ impl Crew for Ranks {
         if tested.is_empty() {
             return Ok(whole);
         }
-        let shares = divide(&tested, |k| run.setting.held_out()[usize::from(k)].len(), self.size());
+        let shares = divide(&tested, |k| run.setting.count(k), self.size());
         for (rank, clients) in (0..).zip(&shares).skip(1) {
             self.order(rank, &Order::Test { clients: clients.clone() });
         }
         self.broadcast(&mut parameters.to_vec());
-        let own = run.test_here(parameters, &shares[0]);
-        let mut accuracies: BTreeMap<u16, f64> = shares[0].iter().copied().zip(own).collect();
+        let own = run.test_here(parameters, &shares[0])?;
+        let mut accuracies: BTreeMap<u32, f64> = shares[0].iter().copied().zip(own).collect();
         self.collect(&shares, |clients, figures, _| accuracies.extend(clients.iter().copied().zip(figures)));
         Ok(Tested { accuracies: accuracies.into_values().collect(), ..whole })
     }
@@ -373,7 +381,7 @@ fn receive(from: &Process<'_>, tag: Tag, length: usize) -> Vec<f32> {
 
 /// The clients of each rank, ascending: the one with most work first goes to the rank with least so far
 /// (Graham 1969).
-fn divide(clients: &[u16], work: impl Fn(u16) -> usize, ranks: usize) -> Vec<Vec<u16>> {
+fn divide(clients: &[u32], work: impl Fn(u32) -> usize, ranks: usize) -> Vec<Vec<u32>> {
     let mut order = clients.to_vec();
     order.sort_by_key(|&k| Reverse(work(k)));
     let mut shares = vec![(0, Vec::new()); ranks];
@@ -433,7 +441,7 @@ mod tests {
     fn work_is_divided_evenly() {
         // 7 | 6 | 5, then 4 to the 5, 3 to the 6, 2 to the 7.
         assert_eq!(
-            divide(&[1, 3, 4, 6, 8, 9], |k| [0, 2, 0, 3, 5, 0, 7, 0, 6, 4][usize::from(k)], 3),
+            divide(&[1, 3, 4, 6, 8, 9], |k| [0, 2, 0, 3, 5, 0, 7, 0, 6, 4][k as usize], 3),
             [vec![1, 6], vec![3, 8], vec![4, 9]]
         );
         assert_eq!(divide(&[0, 1, 2, 3, 4], |_| 1, 2), [vec![0, 2, 4], vec![1, 3]]);

@@ -88,7 +88,7 @@ fn participations(config: &Config, seed: Seed) -> u64 {
     let mut counts = vec![0u64; config.clients];
     for round in 1..=config.rounds {
         let members = config.cohort.members(config.clients, &[], round, seed);
-        members.into_iter().for_each(|k| counts[usize::from(k)] += 1);
+        members.into_iter().for_each(|k| counts[k as usize] += 1);
     }
     counts.into_iter().max().unwrap_or(0)
 }
@@ -121,7 +121,7 @@ impl Run<'_> {
         let Some(release) = &self.release else { return Ok(Metrics::new()) };
         if let Some(scheme) = &cohort.scheme {
             let weights: Vec<f64> =
-                cohort.members.iter().map(|&k| self.setting.weights[usize::from(k)]).collect();
+                cohort.members.iter().map(|&k| self.setting.weights[k as usize]).collect();
             let charges = release.charges(&**scheme, formal, aggregate, &weights)?;
             let sampled = release.sampled(&charges);
             for (&k, charge) in cohort.members.iter().zip(&charges) {
@@ -131,7 +131,7 @@ impl Run<'_> {
                 }
             }
             if let Some(cost) = sampled {
-                (0..state.ledger.clients() as u16)
+                (0..state.ledger.clients() as u32)
                     .for_each(|k| state.ledger.charge(k, Adversary::Observer, cost));
             }
         }

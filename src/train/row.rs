@@ -87,7 +87,7 @@ impl Run<'_> {
     }
 
     /// The columns of what a learner of one's own measured in a round of `members`, who trained like this.
-    pub(crate) fn metrics(&self, members: &[u16], trained: &[Trained], tested: &Tested) -> Result<Metrics> {
+    pub(crate) fn metrics(&self, members: &[u32], trained: &[Trained], tested: &Tested) -> Result<Metrics> {
         let mut means: Vec<(&str, f64, f64)> = Vec::new();
         for (k, own) in members.iter().zip(trained) {
             let weight = self.setting.count(*k) as f64;
@@ -106,7 +106,7 @@ impl Run<'_> {
     pub(super) fn client_rows(
         &self,
         round: u64,
-        members: &[u16],
+        members: &[u32],
         updates: &[Update],
         trained: &[Trained],
         accuracies: &[f64],
@@ -116,10 +116,10 @@ impl Run<'_> {
         let d = self.setting.parameters();
         rows.map(|(k, (update, trained))| ClientRow {
             round,
-            client: usize::from(members[k]) + 1,
+            client: members[k] as usize + 1,
             examples: self.setting.count(members[k]),
             train_loss: trained.how.loss,
-            test_accuracy: accuracies.get(usize::from(members[k])).copied(),
+            test_accuracy: accuracies.get(members[k] as usize).copied(),
             update_norm: update.delta[..d].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt(),
             leakage_link: leakage.map(|l| l.link[k]),
             leakage_neighbour: leakage.map(|l| l.neighbour[k]),

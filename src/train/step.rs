@@ -21,7 +21,7 @@ impl Run<'_> {
     pub(super) fn apply(
         &self,
         state: &mut State,
-        members: &[u16],
+        members: &[u32],
         updates: &[Update],
         silent: &Silent,
         aggregate: &Aggregate,
@@ -35,8 +35,8 @@ impl Run<'_> {
             (Some(rule), _) => {
                 let absent = |weight: &f64| Update { weight: *weight, delta: Arc::default() };
                 let mut everybody: Vec<Update> = weights.iter().map(absent).collect();
-                let arrived: Vec<u16> = included.iter().map(|&i| members[usize::from(i)]).collect();
-                arrived.iter().zip(singles).for_each(|(&k, single)| everybody[usize::from(k)] = single);
+                let arrived: Vec<u32> = included.iter().map(|&i| members[usize::from(i)]).collect();
+                arrived.iter().zip(singles).for_each(|(&k, single)| everybody[k as usize] = single);
                 rule.estimate(&mut state.memory, &everybody, &arrived)
                     .map(|mean| (relative_error(&mean, 1.0, &heard), mean))
             }
@@ -88,7 +88,7 @@ impl Run<'_> {
     pub(super) fn settle(
         &self,
         state: &mut State,
-        members: &[u16],
+        members: &[u32],
         updates: &[Update],
         aggregate: &Aggregate,
         outcome: Outcome,
@@ -101,19 +101,19 @@ impl Run<'_> {
             return Ok(());
         }
         let rate = rate(config, &**solver, state.round);
-        let moves = |i: &usize| state.controls.get(usize::from(members[*i])).is_some();
+        let moves = |i: &usize| state.controls.get(members[*i] as usize).is_some();
         let places: Vec<usize> =
             aggregate.decoded.included().iter().map(|&i| usize::from(i)).filter(moves).collect();
         let advance = |i: usize, own: &mut [f32]| solver.advance(own, &updates[i].delta, rate);
         let stays_finite = |&i: &usize| {
-            let mut own = state.controls[usize::from(members[i])].clone();
+            let mut own = state.controls[members[i] as usize].clone();
             advance(i, &mut own);
             is_finite(&own)
         };
         if !places.iter().all(stays_finite) {
             return Err(NotFinite::Model);
         }
-        places.into_iter().for_each(|i| advance(i, &mut state.controls[usize::from(members[i])]));
+        places.into_iter().for_each(|i| advance(i, &mut state.controls[members[i] as usize]));
         state.carried.clear();
         Ok(())
     }

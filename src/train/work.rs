@@ -1,14 +1,14 @@
 //! Where the clients' examples are: in this program, or with a program around it that trains on them.
 
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::clients::weights_of;
+use super::clients::{self, weights_of};
+use super::holdings::{Holdings, Own};
 use super::turn::{self, Turn};
 use super::{Run, Setting, State};
 use crate::config::Config;
-use crate::data::partition::class_table;
-use crate::data::{Dataset, Examples};
+use crate::data::Dataset;
 use crate::error::{Error, Result, count};
 use crate::learn::Learner;
 use crate::learn::state_dict::{About, Layout, StateDict};
@@ -17,10 +17,8 @@ use crate::learn::state_dict::{About, Layout, StateDict};
 pub(crate) struct Here {
     pub dataset: Arc<Dataset>,
     pub learner: Box<dyn Learner>,
-    /// Training examples of each client, indices into the training set.
-    pub shards: Vec<Vec<usize>>,
-    /// The examples of each client that are kept out of training; empty when no client is tested.
-    pub held_out: Vec<Examples>,
+    /// Which examples each client has.
+    pub holdings: Holdings,
 }
 
 /// A model that another program trains on examples of its own, for which it brings a [`Crew`](super::Crew).
@@ -149,25 +147,38 @@ impl Setting {
         &self.here().dataset
     }
 
-    pub(crate) fn shards(&self) -> &[Vec<usize>] {
-        &self.here().shards
+    /// Which examples each client has.
+    pub(crate) fn holdings(&self) -> &Holdings {
+        &self.here().holdings
     }
 
-    /// The examples of each client that are kept out of training; empty when no client is tested.
-    pub(crate) fn held_out(&self) -> &[Examples] {
-        &self.here().held_out
+    /// The training examples of a client.
+    ///
+    /// # Errors
+    /// Examples that cannot be read any more.
+    pub(crate) fn own(&self, client: usize) -> Result<Own<'_>> {
+        self.holdings().own(self.dataset(), client)
     }
 
     pub(crate) fn learner(&self) -> &dyn Learner {
         &*self.here().learner
     }
 
+    /// See [`crate::learn::Work::mean_count`].
+    pub(super) fn mean_count(&self) -> f64 {
+        *self.mean_count.get_or_init(|| {
+            let examples = (0..self.weights.len()).map(|k| self.count(k as u32));
+            clients::mean_count(&*self.solver, examples, &self.weights)
+        })
+    }
+
     /// Leaves every client its first `examples` training examples.
     pub fn truncate(&mut self, examples: usize) {
         match &mut self.work {
-            Work::Here(here) => here.shards.iter_mut().for_each(|shard| shard.truncate(examples)),
+            Work::Here(here) => here.holdings.truncate(examples),
             Work::Elsewhere(own) => own.examples.iter_mut().for_each(|n| *n = examples.min(*n)),
         }
+        self.mean_count = OnceLock::new();
         self.weights = Self::bounded(&self.config, weights_of(self.counts().into_iter()));
     }
 
@@ -175,26 +186,25 @@ impl Setting {
     #[must_use]
     pub fn counts(&self) -> Vec<usize> {
         match &self.work {
-            Work::Here(here) => here.shards.iter().map(Vec::len).collect(),
+            Work::Here(here) => (0..here.holdings.clients()).map(|k| here.holdings.count(k)).collect(),
             Work::Elsewhere(own) => own.examples.clone(),
         }
     }
 
     /// Training examples n_k of a client.
-    pub(super) fn count(&self, client: u16) -> usize {
+    pub(super) fn count(&self, client: u32) -> usize {
         match &self.work {
-            Work::Here(here) => here.shards[usize::from(client)].len(),
-            Work::Elsewhere(own) => own.examples[usize::from(client)],
+            Work::Here(here) => here.holdings.count(client as usize),
+            Work::Elsewhere(own) => own.examples[client as usize],
         }
     }
 
-    /// The class-by-client table of the partition; without classes the clients' numbers of examples.
+    /// The class-by-client table of the partition; of users, and without classes, the clients' numbers of
+    /// examples.
     #[must_use]
     pub fn class_table(&self) -> String {
         match &self.work {
-            Work::Here(Here { dataset, shards, .. }) => {
-                class_table(dataset.train.labels(), &dataset.class_names, shards).to_string()
-            }
+            Work::Here(Here { dataset, holdings, .. }) => holdings.table(dataset),
             Work::Elsewhere(own) => {
                 let each: Vec<String> = own.examples.iter().map(ToString::to_string).collect();
                 format!("examples of the clients: {}", each.join(", "))
@@ -241,13 +251,10 @@ impl Setting {
     pub(super) fn data_digest(&self) -> String {
         let mut all = Sha256::new();
         match &self.work {
-            Work::Here(Here { dataset, shards, .. }) => {
+            Work::Here(Here { dataset, holdings, .. }) => {
                 all.update(dataset.train.digest());
                 all.update(dataset.test.digest());
-                for shard in shards {
-                    all.update((shard.len() as u64).to_le_bytes());
-                    shard.iter().for_each(|&i| all.update((i as u64).to_le_bytes()));
-                }
+                holdings.digest(&mut all);
             }
             Work::Elsewhere(own) => {
                 own.examples.iter().for_each(|&n| all.update((n as u64).to_le_bytes()));
@@ -288,9 +295,9 @@ impl Run<'_> {
     /// one that arrived where that did not, or with `outage.policy = "accumulate"`, "postpone" or "echo" its
     /// own where it has not got that.
     #[must_use]
-    pub fn local_start(&self, state: &State, client: u16) -> Vec<f32> {
-        let mut start = state.model_of(client.into()).to_vec();
-        let carried = state.carried.get(usize::from(client)).into_iter().flatten();
+    pub fn local_start(&self, state: &State, client: u32) -> Vec<f32> {
+        let mut start = state.model_of(client as usize).to_vec();
+        let carried = state.carried.get(client as usize).into_iter().flatten();
         start.iter_mut().zip(carried).for_each(|(x, carried)| *x += carried);
         start
     }
@@ -298,13 +305,13 @@ impl Run<'_> {
     /// What the client sends for its local model `trained` (d parameters): the difference from the global
     /// model of `state` as the client has it, clipped as `[solver]` says, in the memory of `trained`.
     #[must_use]
-    pub fn update(&self, state: &State, client: u16, trained: Vec<f32>) -> Vec<f32> {
-        turn::update(&*self.setting.solver, trained, state.model_of(client.into()))
+    pub fn update(&self, state: &State, client: u32, trained: Vec<f32>) -> Vec<f32> {
+        turn::update(&*self.setting.solver, trained, state.model_of(client as usize))
     }
 
     /// What a client trains by in a round.
     #[must_use]
-    pub fn turn(&self, round: u64, client: u16) -> Turn {
-        Turn::of(&self.setting.config, &*self.setting.solver, round, client.into())
+    pub fn turn(&self, round: u64, client: u32) -> Turn {
+        Turn::of(&self.setting.config, &*self.setting.solver, round, client as usize)
     }
 }

@@ -7,18 +7,18 @@ use seccogc::algebra::field::Prime;
 use seccogc::algebra::linear::rank;
 use seccogc::algebra::{KeyStream, LinearForm, Symbol, Unknown};
 use seccogc::keys::{FormalKeys, KeySource};
-use seccogc::network::{LinkModel, LinkUse};
-use seccogc::protocol::PartyId;
+use seccogc::network::{LinkModel, LinkUse, Node};
 
-/// Links that deliver what the rule says.
+/// Links that deliver what the rule says, where everybody takes part.
 pub struct Rule<R>(pub R);
 
 impl<R: Fn(LinkUse) -> bool + Send + Sync> LinkModel for Rule<R> {
-    fn delivers(&self, link: LinkUse) -> bool {
-        self.0(link)
+    fn delivers(&self, LinkUse { round, attempt, transfer, from, to, bytes }: LinkUse<Node>) -> bool {
+        let [from, to] = [from, to].map(|node| node.party().expect("a number of the scheme"));
+        self.0(LinkUse { round, attempt, transfer, from, to, bytes })
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         0.5
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use seccogc::config::Config;
 use seccogc::message::LinkUse;
-use seccogc::network::{Dependence, LinkModel, Network, NetworkConfig};
-use seccogc::protocol::{PartyId, ProtocolConfig, Update};
+use seccogc::network::{Dependence, LinkModel, Network, NetworkConfig, Node};
+use seccogc::protocol::{ProtocolConfig, Update};
 use seccogc::recover::recover;
 use seccogc::seed::Seed;
 use seccogc::train::Setting;
@@ -37,8 +37,8 @@ fn uploads_are_lost_as_often_as_computed() {
     }
 }
 
-fn at(attempt: u32, transfer: u8, round: u64) -> LinkUse {
-    LinkUse { round, attempt, transfer, from: PartyId::Client(0), to: PartyId::Server, bytes: 8 }
+fn at(attempt: u32, transfer: u8, round: u64) -> LinkUse<Node> {
+    LinkUse { round, attempt, transfer, from: Node::Client(0), to: Node::Server, bytes: 8 }
 }
 
 #[test]

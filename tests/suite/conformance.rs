@@ -10,9 +10,9 @@ use seccogc::algebra::quantise::{Modulus, Quantisation};
 use seccogc::algebra::{LinearForm, Unknown};
 use seccogc::coding::CodeKind;
 use seccogc::keys::KeyKind;
-use seccogc::network::{LinkModel, LinkUse, Perfect};
+use seccogc::network::{LinkModel, LinkUse, Node, Perfect};
 use seccogc::protocol::cogc::{CoGcConfig, DecoderKind, SecCoGcConfig};
-use seccogc::protocol::{Aggregator, Arithmetic, Decoded, Formal, PartyId, ProtocolConfig, Update, uncoded};
+use seccogc::protocol::{Aggregator, Arithmetic, Decoded, Formal, ProtocolConfig, Update, uncoded};
 use seccogc::seed::Seed;
 
 const DIMENSION: usize = 3;
@@ -302,10 +302,10 @@ fn masks_without_a_code_cancel_only_when_everything_arrives() {
 fn retries_end_with_the_first_success_and_count_all_bytes() {
     struct SecondAttempt;
     impl LinkModel for SecondAttempt {
-        fn delivers(&self, link: LinkUse) -> bool {
+        fn delivers(&self, link: LinkUse<Node>) -> bool {
             link.attempt >= 1
         }
-        fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+        fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
             0.5
         }
     }

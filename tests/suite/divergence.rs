@@ -180,7 +180,7 @@ fn a_run_that_diverged_at_once_becomes_that_of_the_other_rate() {
 
 /// The client with the one example of class c moves every weight by (c + 1)/4; some of them bring what is not
 /// finite.
-struct Odd(&'static [(u8, f64, f32)]);
+struct Odd(&'static [(u16, f64, f32)]);
 
 const CLIENTS: u8 = 6;
 
@@ -220,17 +220,18 @@ impl Learner for Odd {
     }
 }
 
-const NAN_LOSS: &[(u8, f64, f32)] = &[(2, f64::NAN, 0.0)];
-const INFINITE_UPDATE: &[(u8, f64, f32)] = &[(2, 1.0, f32::INFINITY)];
+const NAN_LOSS: &[(u16, f64, f32)] = &[(2, f64::NAN, 0.0)];
+const INFINITE_UPDATE: &[(u16, f64, f32)] = &[(2, 1.0, f32::INFINITY)];
 
-fn setting(odd: &'static [(u8, f64, f32)], toml: &str) -> Setting {
+fn setting(odd: &'static [(u16, f64, f32)], toml: &str) -> Setting {
     let perfect = "{ kind = \"bernoulli\", erasure = 0.0 }";
     let common = format!(
         "clients = {CLIENTS}\nrounds = 6\npartition = {{ kind = \"classes-per-client\" }}\n\
          network = {{ client_client = {perfect}, client_server = {perfect} }}\n"
     );
     let config: Config = toml::from_str(&format!("{common}{toml}")).unwrap();
-    let examples = || Examples::new(vec![0; CLIENTS.into()], (0..CLIENTS).collect(), [1, 1, 1]).unwrap();
+    let examples =
+        || Examples::new(vec![0; CLIENTS.into()], (0..CLIENTS.into()).collect(), [1, 1, 1]).unwrap();
     let dataset = Dataset {
         name: "odd",
         classes: CLIENTS.into(),
@@ -239,6 +240,7 @@ fn setting(odd: &'static [(u8, f64, f32)], toml: &str) -> Setting {
         test: examples(),
         normalisation: Normalisation { mean: vec![0.0], std: vec![1.0] },
         augmentation: Augmentation::default(),
+        users: None,
     };
     Setting::of(&config, dataset, Box::new(Odd(odd))).unwrap()
 }
@@ -388,7 +390,7 @@ fn coded_schemes_see_an_excluded_client_as_silence() {
 
 #[test]
 fn nobody_left_is_the_end_in_spite_of_exclusion() {
-    const ALL: &[(u8, f64, f32)] = &[
+    const ALL: &[(u16, f64, f32)] = &[
         (0, f64::NAN, 0.0),
         (1, f64::NAN, 0.0),
         (2, f64::NAN, 0.0),
@@ -405,7 +407,7 @@ fn nobody_left_is_the_end_in_spite_of_exclusion() {
     assert_eq!(diverged, Some(Diverged { round: 1, client: None, what: NotFinite::Model }));
     assert_eq!((state.round, state.parameters), (0, vec![0.0; 5]));
     // v = Δ² overflows to infinity, by which an adaptive server would divide from then on.
-    const LARGE: &[(u8, f64, f32)] = &[(0, 1.0, 1e25)];
+    const LARGE: &[(u16, f64, f32)] = &[(0, 1.0, 1e25)];
     let adaptive = "server = { kind = \"fedadagrad\" }\n";
     let (_, _, diverged) = play(&setting(LARGE, adaptive), "kind = \"ideal\"");
     assert_eq!(diverged, Some(Diverged { round: 1, client: None, what: NotFinite::Model }));

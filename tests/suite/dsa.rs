@@ -7,7 +7,7 @@ use seccogc::algebra::{KeyStream, Scalar};
 use seccogc::audit::{Adversaries, Assumptions, Erasures, audit};
 use seccogc::keys::KeySource;
 use seccogc::message::{Decoded, LinkUse, PartyId};
-use seccogc::network::{LinkModel, NetworkConfig, Perfect};
+use seccogc::network::{LinkModel, NetworkConfig, Node, Perfect};
 use seccogc::protocol::dsa::Dsa;
 use seccogc::protocol::exchange::run;
 use seccogc::protocol::{Input, Message, Protocol, ProtocolConfig, Secret, Update};
@@ -44,11 +44,11 @@ fn inputs<const P: u32>(values: &[i64]) -> Vec<Vector<Small<P>>> {
 struct Only(u16);
 
 impl LinkModel for Only {
-    fn delivers(&self, link: LinkUse) -> bool {
-        link.to == PartyId::Client(self.0)
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        link.to == Node::Client(self.0.into())
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         f64::NAN
     }
 }

@@ -18,22 +18,22 @@ const CLIENTS: usize = 4;
 #[derive(Default)]
 struct Halves {
     /// The round and client that fails, once.
-    fails: Mutex<Option<(u64, u16)>>,
+    fails: Mutex<Option<(u64, u32)>>,
     /// Clients trained, in order.
-    trained: Mutex<Vec<(u64, u16)>>,
+    trained: Mutex<Vec<(u64, u32)>>,
 }
 
 impl Crew for Halves {
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
-        let train = |&k: &u16| {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
+        let train = |&k: &u32| {
             run.unless_stopped()?;
             if self.fails.lock().unwrap().take_if(|at| *at == (state.round, k)).is_some() {
                 return Err(Error::Own(format!("no batch for client {k}").into()));
             }
             self.trained.lock().unwrap().push((state.round, k));
             let mut model = run.local_start(state, k);
-            let away = f64::from(model[0] - f32::from(k));
-            model.iter_mut().for_each(|x| *x = f32::midpoint(*x, f32::from(k)));
+            let away = f64::from(model[0] - k as f32);
+            model.iter_mut().for_each(|x| *x = f32::midpoint(*x, k as f32));
             let how = LocalUpdate { delta: Vec::new(), loss: away.powi(2), examples: 1, steps: 0 };
             let metrics = if k < 2 { vec![("away".into(), away)] } else { Vec::new() };
             Ok(Trained { sent: run.update(state, k, model), how, metrics })

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use seccogc::algebra::Unknown;
 use seccogc::audit::{Adversaries, Assumptions, Erasures, audit};
 use seccogc::config::Config;
-use seccogc::message::{Decoded, LinkUse, PartyId};
-use seccogc::network::LinkModel;
+use seccogc::message::{Decoded, LinkUse};
+use seccogc::network::{LinkModel, Node};
 use seccogc::protocol::fedacs::Draws;
 use seccogc::protocol::{Aggregator, ProtocolConfig, Update};
 use seccogc::seed::Seed;
@@ -28,12 +28,12 @@ fn scheme(draws: u32, more: &str) -> Box<dyn Aggregator> {
 struct Arrive(BTreeMap<(u16, u8), bool>);
 
 impl LinkModel for Arrive {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let PartyId::Client(k) = link.from else { return true };
-        self.0[&(k, link.transfer)]
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        let Node::Client(k) = link.from else { return true };
+        self.0[&(k as u16, link.transfer)]
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         f64::NAN
     }
 }

@@ -10,10 +10,10 @@ use seccogc::algebra::{LinearForm, Unknown};
 use seccogc::coding::CodeKind;
 use seccogc::keys::KeyKind;
 use seccogc::message::HEADER_BYTES;
-use seccogc::network::{LinkModel, LinkUse, Perfect};
+use seccogc::network::{LinkModel, LinkUse, Node, Perfect};
 use seccogc::privacy::Leakage;
 use seccogc::protocol::cogc::{DecoderKind, SecCoGcConfig};
-use seccogc::protocol::{Aggregate, Aggregator, Arithmetic, Decoded, PartyId, ProtocolConfig, Update};
+use seccogc::protocol::{Aggregate, Aggregator, Arithmetic, Decoded, ProtocolConfig, Update};
 use seccogc::seed::Seed;
 
 const FAMILIES: [CodeKind; 3] = [CodeKind::CyclicRandom, CodeKind::CyclicMds, CodeKind::FractionalRepetition];
@@ -26,15 +26,15 @@ struct Independent {
 }
 
 impl LinkModel for Independent {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let use_of = u64::from(link.attempt) << 8 | u64::from(link.to == PartyId::Server);
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        let use_of = u64::from(link.attempt) << 8 | u64::from(link.to == Node::Server);
         let ends = u64::from(link.from.code()) << 32 | u64::from(link.to.code());
         let seed = self.seed.child("round", link.round).child("use", use_of).child("ends", ends);
         seed.rng().random::<f64>() >= self.erasure(link.from, link.to, link.bytes)
     }
 
-    fn erasure(&self, _: PartyId, to: PartyId, _: u64) -> f64 {
-        if to == PartyId::Server { self.q } else { self.p }
+    fn erasure(&self, _: Node, to: Node, _: u64) -> f64 {
+        if to == Node::Server { self.q } else { self.p }
     }
 }
 

@@ -14,7 +14,7 @@ use seccogc::audit::erasures::Lost;
 use seccogc::coding::{CodeKind, Coefficient, partial, solve};
 use seccogc::keys::{FormalKeys, KeyKind};
 use seccogc::message::{Decoded, LinkUse, Observed, PartyId, Views};
-use seccogc::network::{LinkModel, NetworkConfig, Perfect};
+use seccogc::network::{LinkModel, NetworkConfig, Node, Perfect};
 use seccogc::privacy::defect::Defect;
 use seccogc::privacy::exact::ExactViews;
 use seccogc::privacy::view::Coalition;
@@ -226,10 +226,10 @@ fn few_clients_are_an_outage_where_more_are_asked_for() {
     // Of the first attempt client 1's upload arrives alone and without client 2's share; then all does.
     struct First(Lost);
     impl LinkModel for First {
-        fn delivers(&self, link: LinkUse) -> bool {
+        fn delivers(&self, link: LinkUse<Node>) -> bool {
             link.attempt > 0 || self.0.delivers(link)
         }
-        fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+        fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
             0.5
         }
     }

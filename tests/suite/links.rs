@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use seccogc::cohort::Silence;
 use seccogc::config::Config;
-use seccogc::message::{Expects, HEADER_BYTES, LinkUse, PartyId, Phase};
+use seccogc::message::{Expects, HEADER_BYTES, LinkUse, Node, PartyId, Phase};
 use seccogc::network::{Dependence, LinkModel, Network, round_seconds};
 use seccogc::protocol::{ProtocolConfig, Update};
 use seccogc::seed::Seed;
@@ -34,12 +34,12 @@ fn refusal(sections: &str) -> String {
     config.network.build(M, config.rounds, Seed::new(3)).err().unwrap().to_string()
 }
 
-fn upload(round: u64, from: u16) -> LinkUse {
-    LinkUse { round, attempt: 0, transfer: 0, from: PartyId::Client(from), to: PartyId::Server, bytes: 1000 }
+fn upload(round: u64, from: u32) -> LinkUse<Node> {
+    LinkUse { round, attempt: 0, transfer: 0, from: Node::Client(from), to: Node::Server, bytes: 1000 }
 }
 
-fn share(round: u64, from: u16, to: u16) -> LinkUse {
-    LinkUse { to: PartyId::Client(to), ..upload(round, from) }
+fn share(round: u64, from: u32, to: u32) -> LinkUse<Node> {
+    LinkUse { to: Node::Client(to), ..upload(round, from) }
 }
 
 /// Frequency of `event` over rounds 1 to N.
@@ -62,7 +62,7 @@ fn gilbert_elliott_links_lose_and_cluster_as_the_chain_says() {
     );
     assert_eq!(network.dependence(), Dependence::Time);
     // π_B = 0.05/0.25 = 0.2, loss 0.2·0.8 + 0.8·0.1 = 0.24; the state's autocorrelation is 0.75^n.
-    let (from, to) = (PartyId::Client(1), PartyId::Server);
+    let (from, to) = (Node::Client(1), Node::Server);
     assert!((network.erasure(from, to, 1000) - 0.24).abs() < 1e-12);
     let lost = |round| !network.delivers(upload(round, 1));
     assert_law(frequency(lost), 0.24, 7.0);
@@ -89,11 +89,11 @@ fn rayleigh_links_fade_as_the_outage_formula_says() {
          [network.client_client]\nkind = \"rayleigh\"\nsnr = 10\nrate = 1",
     );
     // 1 − exp(−(2¹ − 1)/10) = 0.0951626.
-    let known = network.erasure(PartyId::Client(0), PartyId::Client(1), 1000);
+    let known = network.erasure(Node::Client(0), Node::Client(1), 1000);
     assert!((known - 0.095_162_6).abs() < 1e-7, "{known}");
     for (k, snr) in [(0, 10.0), (1, 3.0), (2, 1.0), (3, 0.5)] {
         let law = 1.0 - (-(1.5f64.exp2() - 1.0) / snr).exp();
-        assert!((network.erasure(PartyId::Client(k), PartyId::Server, 1000) - law).abs() < 1e-12);
+        assert!((network.erasure(Node::Client(k), Node::Server, 1000) - law).abs() < 1e-12);
         assert_law(frequency(|t| !network.delivers(upload(t, k))), law, 1.0);
     }
     assert_eq!(network.dependence(), Dependence::None);
@@ -105,24 +105,24 @@ fn distant_clients_fade_more_and_stay_where_they_are() {
     let network =
         network(&format!("[network.client_server]\n{geometry}\n[network.client_client]\n{geometry}"));
     // From the outage law back to the distance, for every pair of parties; distances below 1 count as 1.
-    let distance = |from: u16, to: PartyId| {
-        let snr = -1.0 / (-network.erasure(PartyId::Client(from), to, 1)).ln_1p();
+    let distance = |from: u32, to: Node| {
+        let snr = -1.0 / (-network.erasure(Node::Client(from), to, 1)).ln_1p();
         (1000.0 / snr).cbrt()
     };
-    for k in 0..M as u16 {
-        let radius = distance(k, PartyId::Server);
+    for k in 0..M as u32 {
+        let radius = distance(k, Node::Server);
         assert!((1.0 - 1e-9..=10.0).contains(&radius), "{radius}");
         assert_law(
             frequency(|t| !network.delivers(upload(t, k))),
-            network.erasure(PartyId::Client(k), PartyId::Server, 1),
+            network.erasure(Node::Client(k), Node::Server, 1),
             1.0,
         );
-        for m in (0..M as u16).filter(|&m| m != k) {
-            let between = distance(k, PartyId::Client(m));
-            assert!((between - distance(m, PartyId::Client(k))).abs() < 1e-9);
+        for m in (0..M as u32).filter(|&m| m != k) {
+            let between = distance(k, Node::Client(m));
+            assert!((between - distance(m, Node::Client(k))).abs() < 1e-9);
             // The places that the two families use are the same: triangle inequality over the server.
-            assert!(between <= radius + distance(m, PartyId::Server) + 1e-9);
-            assert!(between >= (radius - distance(m, PartyId::Server)).abs() - 1e-9);
+            assert!(between <= radius + distance(m, Node::Server) + 1e-9);
+            assert!(between >= (radius - distance(m, Node::Server)).abs() - 1e-9);
         }
     }
 }
@@ -144,7 +144,7 @@ fn a_client_that_is_down_loses_all_its_links_at_once() {
         assert!((1..4).all(|m| !network.delivers(share(t, 0, m)) && !network.delivers(share(t, m, 0))));
     }
     // 1 − 0.8 · 0.9 · 0.7 = 0.496.
-    let law = network.erasure(PartyId::Client(0), PartyId::Client(1), 1);
+    let law = network.erasure(Node::Client(0), Node::Client(1), 1);
     assert!((law - 0.496).abs() < 1e-12);
     assert_law(frequency(|t| !network.delivers(share(t, 0, 1))), law, 7.0);
 }
@@ -157,11 +157,11 @@ fn late_messages_are_lost_as_often_as_the_delay_law_says() {
     );
     // 1000 bytes at 2000 bytes/s: slack 1 − 0.1 − 0.5 = 0.4 s.
     for (k, law) in [(0, (-2.0f64).exp()), (1, (-1.0f64).exp()), (2, 0.0), (3, (-1.0f64).exp())] {
-        assert!((network.erasure(PartyId::Client(k), PartyId::Server, 1000) - law).abs() < 1e-12);
+        assert!((network.erasure(Node::Client(k), Node::Server, 1000) - law).abs() < 1e-12);
         assert_law(frequency(|t| !network.delivers(upload(t, k))), law, 1.0);
     }
     // 1801 bytes take longer than the deadline even without jitter.
-    assert_eq!(network.erasure(PartyId::Client(2), PartyId::Server, 1801), 1.0);
+    assert_eq!(network.erasure(Node::Client(2), Node::Server, 1801), 1.0);
     assert!(!network.delivers(LinkUse { bytes: 1801, ..upload(1, 2) }));
 }
 
@@ -176,12 +176,12 @@ fn the_time_of_a_round_is_the_one_computed_by_hand() {
          latency = [2, 1, 3, 9]\njitter = 0",
     );
     let phases = [Phase::shares("share", Expects::Nobody), Phase::upload("sum", Expects::Everybody)];
-    let parties: Vec<PartyId> = (0..M as u16).map(PartyId::Client).chain([PartyId::Server]).collect();
-    let time = |attempts, uses: &[LinkUse]| {
+    let parties: Vec<Node> = (0..M as u32).map(Node::Client).chain([Node::Server]).collect();
+    let time = |attempts, uses: &[LinkUse<Node>]| {
         round_seconds(&network, &phases, &parties, attempts, uses.iter().copied()).unwrap()
     };
     let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-5, "{a} for {b}");
-    let uploads: Vec<LinkUse> = (0..4).map(|k| upload(1, k)).collect();
+    let uploads: Vec<LinkUse<Node>> = (0..4).map(|k| upload(1, k)).collect();
     // Last share after 0.6 s; client 4's upload is late, so the server waits its 5 s.
     near(time(1, &[&[share(1, 0, 1), share(1, 1, 2)][..], &uploads].concat()), 5.6);
     // Client 4's share is late: the receiver waits 1 s. Nobody uploads: the server waits 5 s.
@@ -189,7 +189,7 @@ fn the_time_of_a_round_is_the_one_computed_by_hand() {
     // A silent client costs the deadline although the three others are done after 3 s.
     near(time(1, &uploads[..3]), 5.0);
     // A second attempt adds up.
-    let again: Vec<LinkUse> = uploads.iter().map(|u| LinkUse { attempt: 1, ..*u }).collect();
+    let again: Vec<LinkUse<Node>> = uploads.iter().map(|u| LinkUse { attempt: 1, ..*u }).collect();
     near(time(2, &[uploads, again].concat()), 10.0);
 }
 
@@ -209,7 +209,7 @@ fn every_scheme_takes_the_time_of_its_phases() {
     let updates: Vec<Update> =
         (0..5).map(|_| Update { weight: 1.0, delta: Arc::new(vec![0.5; 6]) }).collect();
     let config = |protocol: &str| config_of(5, &format!("{TIMED}[protocol]\n{protocol}")).unwrap();
-    let seconds = |protocol: &str, silent: &[u16]| {
+    let seconds = |protocol: &str, silent: &[u32]| {
         let config = config(protocol);
         let scheme = config.protocol.build(5, Seed::new(1)).unwrap();
         let links = config.network.build(5, 1, Seed::new(1)).unwrap();
@@ -332,7 +332,7 @@ fn traces_are_replayed_line_by_line() {
         let line = lines[(round as usize - 1) % 3];
         assert_eq!([0, 1, 2, 3].map(|k| network.delivers(upload(round, k))), line, "round {round}");
     }
-    assert!((network.erasure(PartyId::Client(0), PartyId::Server, 1) - 1.0 / 3.0).abs() < 1e-12);
+    assert!((network.erasure(Node::Client(0), Node::Server, 1) - 1.0 / 3.0).abs() < 1e-12);
 
     let refused = refusal(&section(false));
     let rule = "the trace has 3 rounds for a run of 100; give a longer one, or set repeat = true";

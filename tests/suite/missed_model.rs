@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use seccogc::config::Config;
 use seccogc::error::Result;
 use seccogc::learn::LocalUpdate;
-use seccogc::message::{LinkUse, PartyId};
-use seccogc::network::LinkModel;
+use seccogc::message::LinkUse;
+use seccogc::network::{LinkModel, Node};
 use seccogc::protocol::ProtocolConfig;
 use seccogc::record::Outcome;
 use seccogc::train::{Crew, Elsewhere, Experiment, Run, Setting, State, Tested, Trained};
@@ -14,16 +14,16 @@ use seccogc::train::{Crew, Elsewhere, Experiment, Run, Setting, State, Tested, T
 /// Client k of loss ½(z − b_k)² takes one step of rate ½; who trained from where is noted.
 struct Quadratics {
     optima: Vec<f32>,
-    starts: Mutex<Vec<Vec<(u16, f32)>>>,
+    starts: Mutex<Vec<Vec<(u32, f32)>>>,
 }
 
 impl Crew for Quadratics {
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
         let mut starts = Vec::new();
-        let mut train = |&k: &u16| {
+        let mut train = |&k: &u32| {
             let mut model = run.local_start(state, k);
             starts.push((k, model[0]));
-            model.iter_mut().for_each(|z| *z -= 0.5 * (*z - self.optima[usize::from(k)]));
+            model.iter_mut().for_each(|z| *z -= 0.5 * (*z - self.optima[k as usize]));
             let how = LocalUpdate { delta: Vec::new(), loss: 0.0, examples: 1, steps: 1 };
             Ok(Trained { sent: run.update(state, k, model), how, metrics: Vec::new() })
         };
@@ -39,35 +39,35 @@ impl Crew for Quadratics {
 
 /// Uploads that arrive, and models that do not: one list of clients a round each.
 struct Links {
-    heard: Vec<Vec<u16>>,
+    heard: Vec<Vec<u32>>,
     down: Down,
 }
 
-struct Down(Vec<Vec<u16>>);
+struct Down(Vec<Vec<u32>>);
 
 impl LinkModel for Down {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let (PartyId::Server, PartyId::Client(to)) = (link.from, link.to) else { panic!("{link:?}") };
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        let (Node::Server, Node::Client(to)) = (link.from, link.to) else { panic!("{link:?}") };
         // A round after the last one loses nothing.
         self.0.get(link.round as usize - 1).is_none_or(|missed| !missed.contains(&to))
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         f64::NAN
     }
 
-    fn seconds(&self, link: LinkUse) -> Option<f64> {
+    fn seconds(&self, link: LinkUse<Node>) -> Option<f64> {
         Some(if self.delivers(link) { 0.25 } else { 2.0 })
     }
 }
 
 impl LinkModel for Links {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let PartyId::Client(from) = link.from else { return true };
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        let Node::Client(from) = link.from else { return true };
         self.heard[link.round as usize - 1].contains(&from)
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         f64::NAN
     }
 
@@ -76,7 +76,7 @@ impl LinkModel for Links {
     }
 }
 
-fn setting(protocol: &str, missed_model: &str, missed: Vec<Vec<u16>>) -> Setting {
+fn setting(protocol: &str, missed_model: &str, missed: Vec<Vec<u32>>) -> Setting {
     let protocol: ProtocolConfig = toml::from_str(protocol).unwrap();
     // What the section says of losses these links replace.
     let network = format!("server_client = {{}}\nmissed_model = '{missed_model}'");

@@ -4,8 +4,8 @@
 use seccogc::config::Config;
 use seccogc::error::Result;
 use seccogc::learn::LocalUpdate;
-use seccogc::message::{LinkUse, PartyId};
-use seccogc::network::LinkModel;
+use seccogc::message::LinkUse;
+use seccogc::network::{LinkModel, Node};
 use seccogc::protocol::ProtocolConfig;
 use seccogc::record::Outcome;
 use seccogc::seed::Seed;
@@ -18,10 +18,10 @@ struct Quadratics {
 }
 
 impl Crew for Quadratics {
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
-        let train = |&k: &u16| {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
+        let train = |&k: &u32| {
             let mut model = run.local_start(state, k);
-            model.iter_mut().for_each(|z| *z -= self.rate * (*z - self.optima[usize::from(k)]));
+            model.iter_mut().for_each(|z| *z -= self.rate * (*z - self.optima[k as usize]));
             let how = LocalUpdate { delta: Vec::new(), loss: 0.0, examples: 1, steps: 1 };
             Ok(Trained { sent: run.update(state, k, model), how, metrics: Vec::new() })
         };
@@ -34,20 +34,20 @@ impl Crew for Quadratics {
 }
 
 /// Uploads that arrive: one list of clients a round.
-struct Heard(Vec<Vec<u16>>);
+struct Heard(Vec<Vec<u32>>);
 
 impl LinkModel for Heard {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let PartyId::Client(from) = link.from else { return true };
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        let Node::Client(from) = link.from else { return true };
         self.0[link.round as usize - 1].contains(&from)
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         f64::NAN
     }
 }
 
-fn setting(policy: &str, rounds: u64, clients: usize, heard: Vec<Vec<u16>>) -> Setting {
+fn setting(policy: &str, rounds: u64, clients: usize, heard: Vec<Vec<u32>>) -> Setting {
     let protocol: ProtocolConfig = toml::from_str("kind = 'fedavg'\narithmetic = 'f64'").unwrap();
     let (evaluation, outage) =
         (toml::from_str("every = 1").unwrap(), toml::from_str(&format!("policy = '{policy}'")).unwrap());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use seccogc::algebra::grid::Public;
 use seccogc::config::Config;
 use seccogc::message::{Decoded, LinkUse, PartyId};
-use seccogc::network::LinkModel;
+use seccogc::network::{LinkModel, Node};
 use seccogc::protocol::exchange::Aggregator;
 use seccogc::protocol::relaying::weights::{optimal, second_moment, variance};
 use seccogc::protocol::{ProtocolConfig, Update};
@@ -47,12 +47,14 @@ impl Pattern {
 }
 
 impl LinkModel for Pattern {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let PartyId::Client(from) = link.from else { return true };
-        self.bits >> self.bit(from, link.to) & 1 == 1
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        let (Some(PartyId::Client(from)), Some(to)) = (link.from.party(), link.to.party()) else {
+            return true;
+        };
+        self.bits >> self.bit(from, to) & 1 == 1
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         f64::NAN
     }
 }

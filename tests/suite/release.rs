@@ -7,8 +7,8 @@ use std::sync::Arc;
 use seccogc::account::Sampling;
 use seccogc::algebra::distributed::{DistributedNoise, Law};
 use seccogc::algebra::grid::Public;
-use seccogc::message::{LinkUse, PartyId};
-use seccogc::network::{LinkModel, Perfect};
+use seccogc::message::LinkUse;
+use seccogc::network::{LinkModel, Node, Perfect};
 use seccogc::privacy::ldp;
 use seccogc::protocol::{Aggregator, Decoded, ProtocolConfig, Update};
 use seccogc::release::{Adversary, Charge, Cost, Known, Ledger, Release, ReleaseConfig};
@@ -58,14 +58,14 @@ fn updates(clients: usize, d: usize) -> Vec<Update> {
 struct Uploads(Vec<u32>);
 
 impl LinkModel for Uploads {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         match (link.from, link.to) {
-            (PartyId::Client(k), PartyId::Server) => self.0[link.attempt as usize] >> k & 1 == 1,
+            (Node::Client(k), Node::Server) => self.0[link.attempt as usize] >> k & 1 == 1,
             _ => true,
         }
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         0.5
     }
 }
@@ -290,7 +290,7 @@ fn a_target_is_met_and_not_by_much() {
             let formal = scheme.formal(round, &Perfect, 1).unwrap();
             let charges = release.charges(&*scheme, Some(&formal), &aggregate, &[1.0; M]).unwrap();
             for (&k, charge) in members.iter().zip(&charges) {
-                ledger.charge(k, adversary, charge.of(adversary));
+                ledger.charge(k.into(), adversary, charge.of(adversary));
             }
         }
         let epsilon = release.epsilon(&ledger, adversary).unwrap();

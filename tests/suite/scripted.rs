@@ -1,7 +1,6 @@
 //! Links that lose what a test says, among clients and the server.
 
-use seccogc::network::{LinkModel, LinkUse};
-use seccogc::protocol::PartyId;
+use seccogc::network::{LinkModel, LinkUse, Node};
 
 /// Links that lose exactly the messages whose bit is set, in every attempt: bit (sender · (M+1) + receiver),
 /// the server being receiver M.
@@ -21,17 +20,17 @@ impl Scripted {
 }
 
 impl LinkModel for Scripted {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let PartyId::Client(from) = link.from else { return true };
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        let Node::Client(from) = link.from else { return true };
         let to = match link.to {
-            PartyId::Client(to) => usize::from(to),
-            PartyId::Helper(_) => return true,
-            PartyId::Server => self.clients,
+            Node::Client(to) => to as usize,
+            Node::Helper(_) => return true,
+            Node::Server => self.clients,
         };
-        !self.loses(usize::from(from), to)
+        !self.loses(from as usize, to)
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         0.5
     }
 }

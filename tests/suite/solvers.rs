@@ -71,7 +71,7 @@ fn setting(toml: &str) -> Setting {
     let common = "clients = 4\nevaluation = { every = 1000 }\npartition = { kind = \"classes-per-client\" }\n\
                   privacy = { measure = false }\n";
     let config: Config = toml::from_str(&format!("{common}{toml}")).unwrap();
-    let labels: Vec<u8> = (0..4).flat_map(|c| vec![c; CLIENTS[usize::from(c)].2]).collect();
+    let labels: Vec<u16> = (0..4).flat_map(|c| vec![c; CLIENTS[usize::from(c)].2]).collect();
     let examples = || Examples::new(vec![0; labels.len()], labels.clone(), [1, 1, 1]).unwrap();
     let dataset = Dataset {
         name: "quadratics",
@@ -81,6 +81,7 @@ fn setting(toml: &str) -> Setting {
         test: examples(),
         normalisation: Normalisation { mean: vec![0.0], std: vec![1.0] },
         augmentation: Augmentation::default(),
+        users: None,
     };
     let learner = Box::new(Quadratics(config.solver.clone()));
     Setting::of(&config, dataset, learner).unwrap()

@@ -267,7 +267,7 @@ fn wrong_sweeps_are_refused_before_anything_is_written() {
 fn seeds_whose_partition_fails_are_named() {
     let seeds: Vec<u64> = (1..=8).collect();
     let partition = Dirichlet { alpha: 0.01, ..Dirichlet::default() };
-    let labels: Vec<u8> = DataConfig::default().load().unwrap().train.labels().to_vec();
+    let labels: Vec<u16> = DataConfig::default().load().unwrap().train.labels().to_vec();
     let failing = |clients: usize| -> Vec<String> {
         let divide = |seed| split(&partition, &labels, 10, clients, Seed::new(seed).child("partition", 0));
         seeds.iter().filter(|seed| divide(**seed).is_err()).map(u64::to_string).collect()

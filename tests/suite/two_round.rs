@@ -10,7 +10,7 @@ use seccogc::algebra::field::{Field, M31, M61, Small};
 use seccogc::algebra::{Scalar, Symbol};
 use seccogc::keys::SeededKeys;
 use seccogc::message::HEADER_BYTES;
-use seccogc::network::{LinkModel, LinkUse};
+use seccogc::network::{LinkModel, LinkUse, Node};
 use seccogc::privacy::view::Coalition;
 use seccogc::protocol::exchange::run;
 use seccogc::protocol::groupwise::{Groupwise, GroupwiseConfig};
@@ -30,13 +30,13 @@ struct Survivors {
 }
 
 impl LinkModel for Survivors {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let (PartyId::Client(k), PartyId::Server) = (link.from, link.to) else { return true };
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        let (Node::Client(k), Node::Server) = (link.from, link.to) else { return true };
         let set = if link.transfer == 0 { self.first } else { self.second };
         link.attempt > 0 || set >> k & 1 == 1
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         0.5
     }
 }
@@ -200,16 +200,15 @@ fn with_server(clients: usize, colluders: u32) -> Coalition {
 }
 
 /// Loses the shares between the given senders and receivers.
-struct Unshared(&'static [(u16, u16)]);
+struct Unshared(&'static [(u32, u32)]);
 
 impl LinkModel for Unshared {
-    fn delivers(&self, link: LinkUse) -> bool {
-        let lost =
-            |&(from, to): &(u16, u16)| (link.from, link.to) == (PartyId::Client(from), PartyId::Client(to));
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
+        let lost = |&(from, to): &(u32, u32)| (link.from, link.to) == (Node::Client(from), Node::Client(to));
         !self.0.iter().any(lost)
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         0.5
     }
 }
@@ -275,11 +274,11 @@ fn a_hundred_clients() {
     let links = Survivors { first: u32::MAX, second: u32::MAX };
     struct Lossy(Survivors);
     impl LinkModel for Lossy {
-        fn delivers(&self, link: LinkUse) -> bool {
-            let PartyId::Client(k) = link.from else { return true };
+        fn delivers(&self, link: LinkUse<Node>) -> bool {
+            let Node::Client(k) = link.from else { return true };
             if link.transfer == 0 { k % 5 != 0 } else { k % 4 != 0 }
         }
-        fn erasure(&self, from: PartyId, to: PartyId, round: u64) -> f64 {
+        fn erasure(&self, from: Node, to: Node, round: u64) -> f64 {
             self.0.erasure(from, to, round)
         }
     }

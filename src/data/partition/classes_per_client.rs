@@ -34,7 +34,7 @@ impl Partition for ClassesPerClient {
         }
     }
 
-    fn divide(&self, labels: &[u8], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
+    fn divide(&self, labels: &[u16], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
         let held = self.classes;
         if held > classes {
             return Err(Error::config("classes", format!("must be at most {classes}, not {held}")));

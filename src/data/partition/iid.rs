@@ -16,7 +16,7 @@ impl Partition for Iid {
         Ok(())
     }
 
-    fn divide(&self, labels: &[u8], _: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
+    fn divide(&self, labels: &[u16], _: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
         let even = vec![1.0 / parts.len() as f64; parts.len()];
         deal(&shuffled(0..labels.len(), rng), parts, &even);
         Ok(())

@@ -39,7 +39,7 @@ impl Default for Dirichlet {
 const MOST_DISPLACED: f64 = 0.3;
 
 /// The share of examples that are of other classes than these proportions of every client ask for.
-fn displaced(labels: &[u8], parts: &[Vec<usize>], proportions: &[Vec<f64>]) -> f64 {
+fn displaced(labels: &[u16], parts: &[Vec<usize>], proportions: &[Vec<f64>]) -> f64 {
     let excess = |(part, wanted): (&Vec<usize>, &Vec<f64>)| -> f64 {
         let mut counts = vec![0.0; wanted.len()];
         part.iter().for_each(|&example| counts[usize::from(labels[example])] += 1.0);
@@ -55,7 +55,7 @@ impl Partition for Dirichlet {
         check_least(self.least)
     }
 
-    fn divide(&self, labels: &[u8], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
+    fn divide(&self, labels: &[u16], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
         let clients = parts.len();
         if !self.balanced {
             for class in 0..classes {

@@ -32,7 +32,7 @@ impl Partition for Quantity {
         check_least(self.least)
     }
 
-    fn divide(&self, labels: &[u8], _: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
+    fn divide(&self, labels: &[u16], _: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
         let examples = shuffled(0..labels.len(), rng);
         deal(&examples, parts, &dirichlet(self.alpha, parts.len(), rng));
         Ok(())

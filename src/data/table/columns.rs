@@ -57,8 +57,10 @@ pub(super) struct Layout {
     pub width: usize,
     /// The column of the class.
     pub label: usize,
-    /// Columns that are left out.
+    /// Columns that are left out, that of the user among them.
     pub ignored: Vec<bool>,
+    /// The column of the user, where there is one.
+    pub user: Option<usize>,
 }
 
 impl Layout {
@@ -82,9 +84,17 @@ impl Layout {
             }
             ignored[column] = true;
         }
+        let user = format.user.map(|column| find("user", column, width, &names)).transpose()?;
+        if let Some(column) = user {
+            if column == label || ignored[column] {
+                let other = if column == label { "the class" } else { "data.ignore" };
+                return Err(format!("data.user names column {}, which is that of {other}", column + 1));
+            }
+            ignored[column] = true;
+        }
         match ignored.iter().filter(|ignored| !**ignored).count() {
             1 => Err("no feature is left; take a column out of data.ignore".into()),
-            _ => Ok((Self { names, width, label, ignored }, doubt)),
+            _ => Ok((Self { names, width, label, ignored, user }, doubt)),
         }
     }
 
@@ -144,7 +154,7 @@ fn is_headed(first: &StringRecord, format: &Format) -> Result<(bool, Option<Stri
         Column::Number(number) => number.checked_sub(1),
         Column::Name(name) => first.iter().position(|field| field == name),
     };
-    let mut rest: Vec<usize> = format.ignore.iter().filter_map(number).collect();
+    let mut rest: Vec<usize> = format.ignore.iter().chain(format.user).filter_map(number).collect();
     rest.push(format.label.map_or(Some(first.len() - 1), number).unwrap_or(first.len() - 1));
     let features = || first.iter().enumerate().filter(|(column, _)| !rest.contains(column));
     let numbers: Vec<f64> = features().filter_map(|(_, field)| field.parse().ok()).collect();
@@ -159,7 +169,9 @@ fn is_headed(first: &StringRecord, format: &Format) -> Result<(bool, Option<Stri
             Ok((true, Some(doubt.into())))
         }
         Some(header) => Ok((header, None)),
-        None if format.label.is_some_and(named) || format.ignore.iter().any(named) => Ok((true, None)),
+        None if format.label.into_iter().chain(format.user).chain(format.ignore).any(named) => {
+            Ok((true, None))
+        }
         // Without features there is more to say than about the header.
         None if numbers.is_empty() && (words > 0 || features().next().is_none()) => Ok((true, None)),
         None if like_an_example => {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::error::count;
 
-/// Labels are one byte.
-pub(in crate::data) const MOST_CLASSES: usize = 256;
+/// Labels are two bytes, and the number of classes fits into two as well.
+pub(in crate::data) const MOST_CLASSES: usize = 65_535;
 
 /// Classes up to here are not too many for any number of examples.
 const FEW: usize = 10;
@@ -25,7 +25,7 @@ fn number(name: &str) -> Option<f64> {
 }
 
 /// Puts classes in order: by value when all are numbers, else by letters.
-pub(super) fn sort(names: &mut [String]) {
+pub(in crate::data) fn sort(names: &mut [String]) {
     names.sort_unstable();
     if names.iter().all(|name| name.parse::<i64>().is_ok()) {
         names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());

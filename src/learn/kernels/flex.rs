@@ -347,7 +347,7 @@ impl Backward<Flex, 3> for LinearRelu {
 }
 
 /// `None` where it is Burn's to compute.
-pub(super) fn cross_entropy(logits: &Tensor<2>, labels: &[u8]) -> Option<Tensor<1>> {
+pub(super) fn cross_entropy(logits: &Tensor<2>, labels: &[u16]) -> Option<Tensor<1>> {
     let [batch, classes] = logits.dims();
     if !lives(logits)? || batch == 0 || labels.len() != batch {
         return None;

@@ -103,7 +103,7 @@ pub(super) fn group_norm(x: Tensor<4>, layer: &GroupNorm, clients: usize) -> Ten
 }
 
 /// See [`super::cross_entropy`].
-pub(super) fn cross_entropy(logits: Tensor<2>, labels: &[impl AsRef<[u8]>]) -> Tensor<1> {
+pub(super) fn cross_entropy(logits: Tensor<2>, labels: &[impl AsRef<[u16]>]) -> Tensor<1> {
     let device = logits.device();
     let ([batch, classes], clients) = (logits.dims(), labels.len());
     let (mut each, mut shares) = (vec![0i32; batch * clients], vec![0.0f32; batch * clients]);

@@ -244,7 +244,7 @@ proptest! {
         let (fast, slow) = both(|| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let x = random([batch, classes], &mut rng).mul_scalar(20.0);
-            let labels: Vec<u8> = (0..batch).map(|_| rng.random_range(0..classes) as u8).collect();
+            let labels: Vec<u16> = (0..batch).map(|_| rng.random_range(0..classes) as u16).collect();
             let x = Tensor::<2>::from_inner(x.inner());
             Outcome::of(x, vec![], seed, |x, _| cross_entropy(x, &[&labels]))
         });

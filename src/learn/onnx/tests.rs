@@ -275,6 +275,7 @@ fn dataset(train: Examples, classes: usize) -> Dataset {
         test: train.clone(),
         train,
         augmentation: Augmentation::default(),
+        users: None,
     }
 }
 

@@ -40,7 +40,7 @@ fn play(exchange: &Exchange, round: u64, members: u16, links: &Network) -> Decod
     let (updates, (_, secrets)) = (updates(members), cohort(members, b"test"));
     let mut boxes: Vec<Vec<(u16, Vec<u8>)>> = vec![Vec::new(); members.into()];
     let arrives = |from, to, bytes: usize| {
-        links.delivers(LinkUse { round, attempt: 0, transfer: 0, from, to, bytes: bytes as u64 })
+        links.delivers(LinkUse { round, attempt: 0, transfer: 0, from, to, bytes: bytes as u64 }.into())
     };
     for k in 0..members {
         let own = usize::from(k);

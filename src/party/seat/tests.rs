@@ -6,7 +6,7 @@ use super::*;
 use crate::algebra::quantise::{Modulus, Quantisation};
 use crate::keys::KeyChoice;
 use crate::message::{LinkUse, Role};
-use crate::network::LinkModel;
+use crate::network::{LinkModel, Node};
 use crate::party::agreement::KeyPair;
 use crate::protocol::cogc::{CoGcConfig, DecoderKind, SecCoGcConfig};
 use crate::protocol::groupwise::GroupwiseConfig;
@@ -220,13 +220,13 @@ fn a_client_that_is_gone_costs_the_others_nothing_whenever_it_goes() {
 struct Fate(Seed, f64);
 
 impl LinkModel for Fate {
-    fn delivers(&self, link: LinkUse) -> bool {
+    fn delivers(&self, link: LinkUse<Node>) -> bool {
         let name = u64::from(link.from.code()) << 32 | u64::from(link.to.code());
         let mut rng = self.0.child("link", name).child("transfer", link.transfer.into()).rng();
         rng.random_range(0.0..1.0) >= self.1
     }
 
-    fn erasure(&self, _: PartyId, _: PartyId, _: u64) -> f64 {
+    fn erasure(&self, _: Node, _: Node, _: u64) -> f64 {
         self.1
     }
 }
@@ -242,7 +242,7 @@ fn a_round_from_bytes_ends_as_the_simulated_one() {
         let simulated = config.build(M.into(), Seed::new(4)).unwrap();
         for seed in 0..25 {
             let links = Fate(Seed::new(seed), 0.02 * (seed % 5) as f64);
-            let arrives = |link: LinkUse| link.from == PartyId::Server || links.delivers(link);
+            let arrives = |link: LinkUse| link.from == PartyId::Server || links.delivers(link.into());
             let Played { decoded, uploaded } = play(&config, arrives);
             if alike {
                 let same = simulated.aggregate(ROUND, &updates(), &links, 1).unwrap().decoded;
@@ -276,7 +276,7 @@ fn partial_sums_and_repeats_from_bytes_are_the_simulated_ones() {
         let simulated = config.build(M.into(), Seed::new(4)).unwrap();
         for seed in 0..25 {
             let links = Fate(Seed::new(seed), 0.5);
-            let decoded = play(&config, |link| links.delivers(link)).decoded;
+            let decoded = play(&config, |link| links.delivers(link.into())).decoded;
             let same = simulated.aggregate(ROUND, &updates(), &links, 1).unwrap().decoded;
             assert_eq!(decoded.included(), same.included(), "{repeats} repeats, seed {seed}");
             if decoded.is_sum() {
@@ -293,7 +293,7 @@ fn an_announcement_that_is_late_is_a_client_that_drops_out() {
     for config in two_round(Modulus::M31) {
         for seed in 0..20 {
             let links = Fate(Seed::new(seed), 0.1);
-            let arrives = |link: LinkUse| link.from != PartyId::Server || links.delivers(link);
+            let arrives = |link: LinkUse| link.from != PartyId::Server || links.delivers(link.into());
             let Played { decoded, uploaded } = play(&config, arrives);
             if decoded.is_sum() {
                 check(&config, &decoded, &uploaded);

@@ -142,7 +142,7 @@ impl Setup {
         if let Some(refused) = refusal(updates) {
             return Ok((refused, Vec::new()));
         }
-        let silent = |party| links.is_silent(party);
+        let silent = |party: PartyId| links.is_silent(party.into());
         let links = self.links(links);
         let len = updates.first().map_or(0, |update| update.delta.len());
         let part = part_len(self.part_bytes, updates.len() * S::BYTES);
