@@ -237,6 +237,12 @@ impl Config {
         }
         self.privacy.check().map_err(|error| error.within("privacy"))?;
         let cohort = self.cohort.most(self.clients);
+        if cohort > COHORT {
+            let rule = format!(
+                "{cohort} in one round are too many, the limit is {COHORT}; let cohort.sample or cohort.rate draw fewer"
+            );
+            return Err(Error::config("clients", rule));
+        }
         if self.privacy.measure && cohort > MEASURED_CLIENTS {
             let rule = format!(
                 "the leakage among {cohort} clients would take minutes a round; set it to false, and audit a cohort of at most \
@@ -247,12 +253,6 @@ impl Config {
         self.cohort
             .check(self.clients, self.outage.keeps_local_models())
             .map_err(|error| error.within("cohort"))?;
-        if cohort > COHORT {
-            let rule = format!(
-                "{cohort} in one round are too many, the limit is {COHORT}; let cohort.sample or cohort.rate draw fewer"
-            );
-            return Err(Error::config("clients", rule));
-        }
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
         self.deploy.check().map_err(|error| error.within("deploy"))?;
         self.study.check().map_err(|error| error.within("study"))?;

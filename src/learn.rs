@@ -65,8 +65,9 @@ use burn::{
 
 pub use device::Device;
 pub use model::{
-    Architecture, CifarCnn, CifarCnnConfig, Classifier, Cnn, CnnConfig, Hidden, LeNet5, LeNet5Config, Mlp,
-    MlpConfig, ModelConfig, ResNet20, ResNet20Config, Softmax, SoftmaxConfig,
+    Architecture, CharLstm, CharLstmConfig, CifarCnn, CifarCnnConfig, Classifier, Cnn, CnnConfig, Gru,
+    GruConfig, Hidden, LeNet5, LeNet5Config, Mlp, MlpConfig, ModelConfig, ResNet20, ResNet20Config, Softmax,
+    SoftmaxConfig,
 };
 pub use private::{PrivateConfig, SampledGaussian};
 pub use schedule::{ConstantDecay, CosineDecay, DecayConfig, ExponentialDecay, ScheduleConfig, StepDecay};
@@ -129,7 +130,8 @@ pub trait Learner: Send + Sync {
     fn layers(&self) -> Vec<(String, Vec<usize>)>;
 
     /// Initial weights, length d: uniform on ±1/√(fan-in) for linear and convolutional layers (Kaiming
-    /// uniform with a = √5, the default of PyTorch and Burn), ones and zeros for normalisation layers.
+    /// uniform with a = √5, the default of PyTorch and Burn), ones and zeros for normalisation layers,
+    /// ±1/√units for recurrent ones, standard normal for embeddings.
     fn init(&self, seed: Seed) -> Vec<f32>;
 
     /// Carries out `task` on the examples `shard` of `data`, on the calling thread; `seed` orders the batches
@@ -226,6 +228,8 @@ enum Start {
     Uniform(f32),
     /// Everywhere this value.
     Constant(f32),
+    /// Standard normal.
+    Normal,
 }
 
 impl Parameter {
@@ -282,9 +286,15 @@ impl ModuleVisitor for Survey {
             }
             ("LayerNorm" | "GroupNorm", "gamma") => Start::Constant(1.0),
             ("LayerNorm" | "GroupNorm", "beta") => Start::Constant(0.0),
+            ("Embedding", "weight") => Start::Normal,
+            // ± 1/√units: every gate has its rows.
+            (owner @ ("LstmCell" | "GruCell"), _) => {
+                let gates = if owner == "LstmCell" { 4 } else { 3 };
+                Start::Uniform(((shape[0] / gates) as f32).sqrt().recip())
+            }
             (owner, _) => {
                 self.refusal.get_or_insert_with(|| {
-                    format!("the model's parameter `{name}` belongs to a layer of kind {owner}, which has no rule for initial weights; use Linear, Conv1d, Conv2d, LayerNorm or GroupNorm")
+                    format!("the model's parameter `{name}` belongs to a layer of kind {owner}, which has no rule for initial weights; use Linear, Conv1d, Conv2d, LayerNorm, GroupNorm or Embedding")
                 });
                 Start::Constant(0.0)
             }

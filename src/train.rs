@@ -7,6 +7,7 @@ mod directory;
 mod divergence;
 mod experiment;
 mod holdings;
+mod imprecision;
 mod locals;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;
@@ -135,7 +136,7 @@ impl Run<'_> {
             round: 0,
             carried: Vec::new(),
             control: vec![0.0; controls],
-            controls: if controls > 0 { vec![vec![0.0; controls]; config.clients] } else { Vec::new() },
+            controls: vec![Vec::new(); if controls > 0 { config.clients } else { 0 }],
             moments: server.start(parameters.len()),
             received: Vec::new(),
             memory: self

@@ -127,7 +127,24 @@ def resnet20(shape, classes):
     return Fields(forward, stem=unit(shape[0], 16, 1), blocks=blocks, output=nn.LazyLinear(classes))
 
 
-MODULES = {"softmax": softmax, "mlp": mlp, "cnn": cnn, "lenet5": lenet5, "cifar-cnn": cifar_cnn, "resnet20": resnet20}
+def recurrent(name, layer):
+    def make(shape, classes):
+        def forward(m, x):
+            states, _ = m.get_submodule(name)(x.squeeze(2).transpose(1, 2) @ m.embedding.weight)
+            return m.output(states[:, -1])
+
+        fields = {"embedding": nn.Embedding(shape[0], 8), name: layer(), "output": nn.LazyLinear(classes)}
+        return Fields(forward, **fields)
+
+    return make
+
+
+MODULES = {
+    "softmax": softmax, "mlp": mlp, "cnn": cnn, "lenet5": lenet5, "cifar-cnn": cifar_cnn, "resnet20": resnet20,
+    "char-lstm": recurrent("lstm", lambda: nn.LSTM(8, 256, 2, batch_first=True)),
+    "gru": recurrent("gru", lambda: nn.GRU(8, 128, 1, batch_first=True)),
+}
+RECURRENT = ["char-lstm", "gru"]
 OPTIONS = {"mlp": "hidden = [20, 11]", "resnet20": "groups = 4"}
 
 
@@ -175,12 +192,28 @@ def table(folder, columns, generator):
     return 'name = "table"\ntrain = "train.csv"', folder / "new.csv", rows[30:]
 
 
+def texts(folder, length, generator):
+    """The same as texts of six letters in LEAF's form, examples as the model sees them: [examples, tokens, 1, length]."""
+    folder.mkdir(parents=True)
+    letters = "abcdef"
+    draws = generator.integers(0, 6, (39, length))
+    for file, rows in [("train.json", draws[:30]), ("new.json", draws[30:])]:
+        x = ["".join(letters[i] for i in row) for row in rows]
+        y = [["ant", "bee", "cat"][i % 3] for i in range(len(x))]
+        users = {f"user{k}": {"x": x[k::3]} | ({"y": y[k::3]} if file == "train.json" else {}) for k in range(3)}
+        (folder / file).write_text(json.dumps({"users": list(users), "user_data": users}))
+    seen = numpy.concatenate([draws[30:][k::3] for k in range(3)])
+    examples = (seen[:, None, None, :] == numpy.arange(7)[:, None, None]).astype(numpy.float32)
+    return 'name = "leaf"\ntrain = "train.json"\ntest = "train.json"', folder / "new.json", examples
+
+
 def check(model, folder, data, new, examples):
     """Largest differences from the program's logits: PyTorch from safetensors and npz, onnxruntime at once and one by one."""
     options = OPTIONS.get(model, "")
     config = folder / f"{model}.toml"
+    natural = '[partition]\nkind = "natural"\n' if '"leaf"' in data else ""
     config.write_text(
-        f'rounds = 1\nclients = 2\n[data]\n{data}\n[model]\nkind = "{model}"\n{options}\n[solver]\nkind = "sgd"\nsteps = 3\n'
+        f'rounds = 1\nclients = 2\n{natural}[data]\n{data}\n[model]\nkind = "{model}"\n{options}\n[solver]\nkind = "sgd"\nsteps = 3\n'
         f'learning_rate = 0.05\nbatch_size = 8\n[protocol]\nkind = "ideal"\n[privacy]\nmeasure = false\n'
     )
     run = folder / model
@@ -220,11 +253,15 @@ def main():
     listed = [line.split("|")[1].strip() for line in seccogc("model", "list").splitlines()[2:]]
     assert sorted(listed) == sorted(MODULES), f"the program has {listed}"
     lines, worst = [], 0.0
-    cases = [(f"images {'×'.join(map(str, shape))}", shape) for shape in [(1, 28, 28), (3, 32, 32), (3, 21, 34)]] + [("table of 7 features", 7)]
-    for place, (name, shape) in enumerate(cases):
+    shapes = [(1, 28, 28), (3, 32, 32), (3, 21, 34)]
+    of_images = [model for model in listed if model not in RECURRENT]
+    cases = [(f"images {'×'.join(map(str, shape))}", images, shape, of_images) for shape in shapes]
+    cases.append(("table of 7 features", table, 7, ["softmax", "mlp"]))
+    cases.append(("texts of 12 letters", texts, 12, ["softmax", "mlp", *RECURRENT]))
+    for place, (name, make, shape, models) in enumerate(cases):
         folder = arguments.out / f"data{place}"
-        data, new, examples = images(folder, shape, generator) if isinstance(shape, tuple) else table(folder, shape, generator)
-        for model in listed if isinstance(shape, tuple) else ["softmax", "mlp"]:
+        data, new, examples = make(folder, shape, generator)
+        for model in models:
             size, largest, differences = check(model, folder, data, new, examples)
             worst = max(worst, *differences)
             lines.append([model, name, f"{size:,}", f"{largest:.3f}"] + [f"{x:.1e}" for x in differences])

@@ -12,7 +12,8 @@ use crate::{Error, Result};
 /// Bytes of a line of the processor's cache.
 const LINE: usize = 64;
 
-/// Labelled examples of one shape: images with one byte per pixel and channel, or tables of real features.
+/// Labelled examples of one shape: images with one byte per pixel and channel, tables of real features, or
+/// sequences of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
     values: Values,
@@ -24,6 +25,8 @@ pub struct Examples {
 enum Values {
     Pixels(Vec<u8>),
     Features(Vec<f64>),
+    /// One number a position, below the vocabulary's size.
+    Tokens(Vec<u16>),
 }
 
 /// Bytes that are hashed at a time: blocks are hashed in parallel, and their hashes together.
@@ -57,6 +60,10 @@ impl Examples {
             Values::Pixels(bytes) => bytes.par_chunks(BLOCK).map(hash).collect(),
             Values::Features(values) => values
                 .par_chunks(BLOCK / 4)
+                .map(|block| hash(&block.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()))
+                .collect(),
+            Values::Tokens(tokens) => tokens
+                .par_chunks(BLOCK)
                 .map(|block| hash(&block.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()))
                 .collect(),
         };
@@ -126,6 +133,28 @@ impl Examples {
         Ok(Self { values: Values::Features(values), labels, shape })
     }
 
+    /// Sequences of `length` tokens each, one after another, of a vocabulary of so many. A model sees every
+    /// position as `vocabulary` channels, of which that of its token is 1: their shape is
+    /// (`vocabulary`, 1, `length`).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the number of tokens is not the number of labels times `length`, when a
+    /// sequence has no token, or a token is not of the vocabulary.
+    pub fn of_tokens(tokens: Vec<u16>, labels: Vec<u16>, vocabulary: usize, length: usize) -> Result<Self> {
+        if length == 0 || tokens.len() != labels.len() * length {
+            return Err(Error::Refused(format!(
+                "{} are not {} of {length}; give every label one whole sequence",
+                count(tokens.len(), "token"),
+                count(labels.len(), "sequence")
+            )));
+        }
+        if let Some(token) = tokens.iter().find(|token| usize::from(**token) >= vocabulary) {
+            let rule = format!("token {token} of a vocabulary of {vocabulary}; tokens begin with 0");
+            return Err(Error::Refused(rule));
+        }
+        Ok(Self { values: Values::Tokens(tokens), labels, shape: [vocabulary, 1, length] })
+    }
+
     /// The number of examples.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -156,6 +185,12 @@ impl Examples {
         matches!(self.values, Values::Pixels(_))
     }
 
+    /// Whether the examples are sequences of tokens.
+    #[must_use]
+    pub fn are_sequences(&self) -> bool {
+        matches!(self.values, Values::Tokens(_))
+    }
+
     /// The channels × height × width bytes of image `i`; panics when there is no such example or the examples
     /// are no images.
     #[must_use]
@@ -163,7 +198,7 @@ impl Examples {
         let size = self.size();
         match &self.values {
             Values::Pixels(pixels) => &pixels[i * size..(i + 1) * size],
-            Values::Features(_) => panic!("features are no pixels"),
+            Values::Features(_) | Values::Tokens(_) => panic!("only images have pixels"),
         }
     }
 
@@ -176,6 +211,7 @@ impl Examples {
         let values = match &self.values {
             Values::Pixels(pixels) => Values::Pixels(pick(pixels, self.size(), indices)),
             Values::Features(features) => Values::Features(pick(features, self.size(), indices)),
+            Values::Tokens(tokens) => Values::Tokens(pick(tokens, self.shape[2], indices)),
         };
         Self { values, labels: pick(&self.labels, 1, indices), shape: self.shape }
     }
@@ -189,6 +225,7 @@ impl Examples {
         match (&mut self.values, &others.values) {
             (Values::Pixels(own), Values::Pixels(more)) if fits => own.extend_from_slice(more),
             (Values::Features(own), Values::Features(more)) if fits => own.extend_from_slice(more),
+            (Values::Tokens(own), Values::Tokens(more)) if fits => own.extend_from_slice(more),
             _ => {
                 let rule = format!("examples of shape {:?} behind others of {:?}", others.shape, self.shape);
                 return Err(Error::Refused(rule));
@@ -199,7 +236,8 @@ impl Examples {
     }
 
     /// Appends the standardised values (x − mean)/std of the examples `indices` to `out`, in that order:
-    /// `indices.len()` × channels × height × width values, x being a feature, or a pixel divided by 255.
+    /// `indices.len()` × channels × height × width values, x being a feature, a pixel divided by 255, or
+    /// whether a token is that of the channel.
     /// Features are rounded to single precision after they are standardised.
     /// Panics when there is no such example, or when `norm` is for another shape.
     pub fn extend_batch(&self, indices: &[usize], norm: &Normalisation, out: &mut Vec<f32>) {
@@ -229,6 +267,13 @@ impl Examples {
                 Values::Features(features) => {
                     for (plane, (&mean, &std)) in features[place].chunks_exact(group).zip(statistics()) {
                         out.extend(plane.iter().map(|&x| ((x - mean) / std) as f32));
+                    }
+                }
+                Values::Tokens(tokens) => {
+                    let own = &tokens[i * group..(i + 1) * group];
+                    for (channel, (&mean, &std)) in statistics().enumerate() {
+                        let x = |token: &u16| f64::from(u8::from(usize::from(*token) == channel));
+                        out.extend(own.iter().map(|token| ((x(token) - mean) / std) as f32));
                     }
                 }
             }
@@ -263,6 +308,7 @@ impl Normalisation {
         match &examples.values {
             Values::Pixels(pixels) => Self::of_pixels(pixels, examples.shape),
             Values::Features(features) => Self::of_features(features, examples.size()),
+            Values::Tokens(_) => Self::identity(examples.shape[0]),
         }
     }
 
@@ -376,6 +422,25 @@ mod tests {
         let rows = Examples::of_features(vec![1.0, 2.0, 3.0, 4.0], vec![5, 6], 2).unwrap();
         assert_eq!(rows.subset(&[1]), Examples::of_features(vec![3.0, 4.0], vec![6], 2).unwrap());
         assert!(!rows.are_images() && images.are_images() && rows.subset(&[]).is_empty());
+    }
+
+    #[test]
+    fn tokens_are_seen_as_channels() {
+        let examples = Examples::of_tokens(vec![2, 0, 1, 1], vec![5, 6], 3, 2).unwrap();
+        assert_eq!((examples.shape(), examples.len(), examples.are_sequences()), ([3, 1, 2], 2, true));
+        let norm = Normalisation::of(&examples);
+        assert_eq!(norm, Normalisation::identity(3));
+        let mut batch = Vec::new();
+        examples.extend_batch(&[1, 0], &norm, &mut batch);
+        assert_eq!(batch, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
+        let mut twice = examples.subset(&[1]);
+        twice.append(&examples.subset(&[0])).unwrap();
+        assert_eq!(twice, Examples::of_tokens(vec![1, 1, 2, 0], vec![6, 5], 3, 2).unwrap());
+        assert_ne!(twice.digest(), examples.digest());
+        let error = Examples::of_tokens(vec![3], vec![0], 3, 1).unwrap_err().to_string();
+        assert_eq!(error, "token 3 of a vocabulary of 3; tokens begin with 0");
+        let error = Examples::of_tokens(vec![0; 3], vec![0], 3, 2).unwrap_err().to_string();
+        assert_eq!(error, "3 tokens are not 1 sequence of 2; give every label one whole sequence");
     }
 
     #[test]

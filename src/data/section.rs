@@ -78,6 +78,10 @@ pub struct DataConfig {
     /// left out. FEMNIST has [1, 28, 28].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<[usize; 3]>,
+    /// Leaf: characters of every text; longer ones lose their beginning, shorter ones get others before it.
+    /// Without it, all have as many as the first. Shakespeare has 80.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
     /// Synthetic: the law of the population.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<Synthetic>,
@@ -111,6 +115,7 @@ impl Default for DataConfig {
             bits: None,
             user: None,
             shape: None,
+            length: None,
             synthetic: None,
             ignore: Vec::new(),
             missing: None,
@@ -160,8 +165,13 @@ impl DataConfig {
             let kinds = "\"image-folder\" and \"user-folders\"";
             return refuse("bits", format!("is for name = {kinds}, not {name}; remove it"));
         }
-        if self.shape.is_some() && name != DatasetName::Leaf {
-            return refuse("shape", format!("is for name = \"leaf\", not {name}; remove it"));
+        for (key, given) in [("shape", self.shape.is_some()), ("length", self.length.is_some())] {
+            if given && name != DatasetName::Leaf {
+                return refuse(key, format!("is for name = \"leaf\", not {name}; remove it"));
+            }
+        }
+        if let Some(length) = self.length.filter(|length| !(1..=100_000).contains(length)) {
+            return refuse("length", format!("{length} is out of range; give 1 to 100000"));
         }
         if let Some(shape) = self.shape.filter(|shape| !check_shape(*shape)) {
             return refuse("shape", format!("{shape:?} is no shape; give channels, height and width"));
@@ -297,10 +307,17 @@ impl DataConfig {
                 table.fill_by(&(0..table.len()).collect::<Vec<_>>(), path)?;
                 table.examples(path, classes)?
             }
-            DatasetName::ImageFolder => {
+            DatasetName::ImageFolder | DatasetName::UserFolders => {
                 let pictures = Pictures::read(path, classes, None)?;
                 let bits = self.bits(&pictures, path);
                 pictures.examples(shape[0] == 1, bits)?
+            }
+            DatasetName::Leaf | DatasetName::Synthetic => {
+                let rule = format!(
+                    "{} lies in one place; clients of a deployment have a table or images",
+                    self.name
+                );
+                return Err(Error::file(path, rule));
             }
             published => {
                 let rule = format!(
@@ -317,8 +334,8 @@ impl DataConfig {
         Err(Error::file(path, format!("examples of {own}, but the run learns from examples of {wanted}")))
     }
 
-    /// All examples in `path`, a CSV file like the training table, else a folder with a subfolder of images
-    /// per class; with these classes and of this shape.
+    /// All examples in `path`, a CSV file like the training table, files of LEAF like the training files,
+    /// else a folder with a subfolder of images per class; with these classes and of this shape.
     ///
     /// # Errors
     /// A file that is missing, damaged or of another form, a class that is not among these.
@@ -330,6 +347,8 @@ impl DataConfig {
             table.check_beside(&training, path)?;
             table.fill(&means);
             table.examples(path, classes)?
+        } else if self.name == DatasetName::Leaf {
+            self.leaf()?.labelled(path)?
         } else {
             let pictures = Pictures::read(path, classes, None)?;
             let bits = self.bits_of_training(&pictures)?;
@@ -346,8 +365,9 @@ impl DataConfig {
         Err(Error::file(path, format!("examples of {own}, but the run learns from examples of {wanted}")))
     }
 
-    /// Examples of this shape without a class, and what each is called: the rows of a CSV file by their
-    /// number from 1, for a table; else images, a file or all of a folder and its subfolders, by their paths.
+    /// Examples of this shape without a class, and what each is called: the rows of a CSV file or the
+    /// examples of files of LEAF by their number from 1; else images, a file or all of a folder and its
+    /// subfolders, by their paths.
     ///
     /// # Errors
     /// A file that is missing, damaged or of another form.
@@ -356,6 +376,10 @@ impl DataConfig {
             let format = self.format();
             let (training, means) = self.training_table(&format)?;
             let examples = training.unlabelled(path, &format, &means)?;
+            return Ok(((1..=examples.len()).map(|row| row.to_string()).collect(), examples));
+        }
+        if self.name == DatasetName::Leaf {
+            let examples = self.leaf()?.unlabelled(path)?;
             return Ok(((1..=examples.len()).map(|row| row.to_string()).collect(), examples));
         }
         let (paths, pictures) = Pictures::unlabelled(path, shape)?;

@@ -17,7 +17,7 @@ use super::Examples;
 use crate::error::Result;
 
 pub(super) use folders::Folders;
-pub(super) use leaf::Leaf;
+pub(super) use leaf::{Leaf, Wanted};
 pub use synthetic::{Population, Synthetic};
 
 /// The training examples of a population.

@@ -54,6 +54,11 @@ fn ints(name: &str, values: &[i64]) -> Message {
     tensor(name, &[values.len()], INT64, values.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
+/// A number without an axis.
+fn index(name: &str, value: i64) -> Message {
+    tensor(name, &[], INT64, value.to_le_bytes().to_vec())
+}
+
 /// An attribute of a node.
 fn integer(name: &str, value: i64) -> Message {
     Message::default().bytes(1, name).int(3, value).int(20, 2)
@@ -157,6 +162,69 @@ impl<'a> Graph<'a> {
         self.parameter(&bias);
         self.node("Gemm", &[&weight, &bias], &[integer("transB", 1)]);
         self.now.shape = [outputs, 1, 1];
+        self
+    }
+
+    /// The rows of the embedding of this name that belong to the tokens of `[batch, vocabulary, 1, length]`:
+    /// `[length, batch, values]`.
+    pub fn embed(&mut self, layer: &str) -> &mut Self {
+        let one = self.constant(|name| ints(name, &[2]));
+        self.node("Squeeze", &[&one], &[]);
+        self.node("Transpose", &[], &[integers("perm", &[2, 0, 1])]);
+        let weight = format!("{layer}.weight");
+        self.parameter(&weight);
+        self.node("MatMul", &[&weight], &[]);
+        self
+    }
+
+    /// So many layers of PyTorch's `LSTM` of this name over `[length, batch, inputs]`, and of the last one
+    /// the last state.
+    pub fn lstm(&mut self, name: &str, layers: usize) -> &mut Self {
+        // i, f, g, o there; i, o, f, g here.
+        self.recurrent("LSTM", name, layers, &[0, 3, 1, 2], &[])
+    }
+
+    /// The same of PyTorch's `GRU`.
+    pub fn gru(&mut self, name: &str, layers: usize) -> &mut Self {
+        // r, z, n there; z, r, n here, and r after the product.
+        self.recurrent("GRU", name, layers, &[1, 0, 2], &[integer("linear_before_reset", 1)])
+    }
+
+    fn recurrent(
+        &mut self,
+        operator: &str,
+        name: &str,
+        layers: usize,
+        gates: &[usize],
+        more: &[Message],
+    ) -> &mut Self {
+        for layer in 0..layers {
+            let tensor = |field: &str| self.weight(&format!("{name}.{field}_l{layer}"));
+            let ordered = |own: &NamedTensor| -> Vec<f32> {
+                let block = own.values.len() / gates.len();
+                gates
+                    .iter()
+                    .flat_map(|&gate| &own.values[gate * block..(gate + 1) * block])
+                    .copied()
+                    .collect()
+            };
+            let (input, past) = (tensor("weight_ih"), tensor("weight_hh"));
+            let biases = [ordered(tensor("bias_ih")), ordered(tensor("bias_hh"))].concat();
+            let (inputs, units, rows) = (input.shape[1], past.shape[1], input.shape[0]);
+            let (input, past) = (ordered(input), ordered(past));
+            let w = self.constant(|name| floats(name, &[1, rows, inputs], &input));
+            let r = self.constant(|name| floats(name, &[1, rows, units], &past));
+            let b = self.constant(|name| floats(name, &[1, 2 * rows], &biases));
+            let hidden = integer("hidden_size", units as i64);
+            let attributes = [&[hidden][..], more].concat();
+            self.node(operator, &[&w, &r, &b], &attributes);
+            let one = self.constant(|name| ints(name, &[1]));
+            // [length, directions, batch, units]
+            self.node("Squeeze", &[&one], &[]);
+            self.now.shape = [units, 1, 1];
+        }
+        let last = self.constant(|name| index(name, -1));
+        self.node("Gather", &[&last], &[integer("axis", 0)]);
         self
     }
 

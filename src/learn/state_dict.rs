@@ -9,6 +9,8 @@
 //! | `Linear` | `weight` \[out, in\], `bias` \[out\] | `weight` \[in, out\] |
 //! | `Conv1d`, `Conv2d` | `weight` \[out, in, height, width\], `bias` \[out\] | the same |
 //! | `GroupNorm`, `LayerNorm` | `weight`, `bias` \[channels\] | called `gamma`, `beta` |
+//! | `LSTM`, `GRU` | `weight_ih_l0` \[gates · units, inputs\], `weight_hh_l0`, `bias_ih_l0`, … | called `layers.0.weight_ih`, … |
+//! | `Embedding`, as field `embedding` | `weight` \[tokens, values\] | the same |
 //!
 //! No model keeps running statistics. The tensors of a model that another program trains are called, and lie,
 //! as they do there.
@@ -91,14 +93,23 @@ impl Layout {
 
 /// The name of a parameter in PyTorch.
 fn name_of(parameter: &str) -> String {
+    if let Some((stack, cell)) = parameter.split_once(".layers.")
+        && let Some((layer, weight)) = cell.split_once('.')
+        && RECURRENT.contains(&weight)
+    {
+        return format!("{stack}.{weight}_l{layer}");
+    }
     let renamed = [(".gamma", ".weight"), (".beta", ".bias")];
     let found = renamed.into_iter().find_map(|(own, other)| Some((parameter.strip_suffix(own)?, other)));
     found.map_or_else(|| parameter.to_owned(), |(layer, other)| format!("{layer}{other}"))
 }
 
+/// Tensors of a recurrent layer.
+const RECURRENT: [&str; 4] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
+
 /// The matrix of a linear layer lies the other way round in PyTorch.
 fn is_turned(name: &str, shape: &[usize]) -> bool {
-    shape.len() == 2 && name.ends_with("weight")
+    shape.len() == 2 && name.ends_with("weight") && !name.ends_with("embedding.weight")
 }
 
 fn shape_of(name: &str, shape: &[usize]) -> Vec<usize> {

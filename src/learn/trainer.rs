@@ -13,6 +13,7 @@ use burn::{
     tensor::{Bool, Gradients, Tensor, TensorData},
 };
 use rand::{RngExt, seq::SliceRandom};
+use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 use super::{
@@ -387,6 +388,7 @@ impl<M: Classifier> Learner for Trainer<M> {
             flat.extend((0..layer.size()).map(|_| match layer.start {
                 Start::Uniform(bound) => rng.random_range(-bound..bound),
                 Start::Constant(value) => value,
+                Start::Normal => StandardNormal.sample(&mut rng),
             }));
         }
         flat

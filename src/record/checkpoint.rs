@@ -55,7 +55,7 @@ pub struct Checkpoint {
     pub carried: Vec<Vec<f32>>,
     /// The server's control vector ([`crate::learn::solver`]), d numbers; empty for solvers without.
     pub control: Vec<f32>,
-    /// Each client's control vector, d numbers; empty for solvers without.
+    /// Each client's control vector, d numbers, or none where it is still zero; empty for solvers without.
     pub controls: Vec<Vec<f32>>,
     /// The vectors of the server's optimiser ([`crate::server_rule`]).
     pub moments: Vec<Vec<f32>>,
@@ -105,8 +105,9 @@ impl Checkpoint {
     pub fn same_shape(&self, other: &Self) -> bool {
         let shape = |state: &Self| {
             let charged = state.ledger.clients();
-            let own = vec![state.parameters.len(), state.control.len(), state.misses.len(), charged];
-            [own, lengths(&state.controls), lengths(&state.moments), lengths(&state.memory)]
+            let clients = [state.misses.len(), state.controls.len(), charged];
+            let own = [&[state.parameters.len(), state.control.len()][..], &clients].concat();
+            [own, lengths(&state.moments), lengths(&state.memory)]
         };
         shape(self) == shape(other)
     }

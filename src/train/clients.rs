@@ -55,7 +55,7 @@ pub(crate) struct LocalRound<'a> {
     pub carried: Option<&'a [f32]>,
     /// The server's control vector.
     pub control: &'a [f32],
-    /// The client's control vector.
+    /// The client's control vector, empty while it is zero; `None` for solvers without.
     pub own_control: Option<&'a [f32]>,
     /// See [`Work::mean_count`].
     pub mean_count: f64,
@@ -77,8 +77,11 @@ impl LocalRound<'_> {
         let start = |round: &Self| -> Option<Vec<f32>> {
             round.carried.map(|carried| round.global.iter().zip(carried).map(|(p, c)| p + c).collect())
         };
-        let correction = |round: &Self| {
-            round.own_control.map_or_else(Vec::new, |own| solver.correction(round.control, own))
+        let correction = |round: &Self| match round.own_control {
+            None => Vec::new(),
+            // Not yet moved.
+            Some([]) => solver.correction(round.control, &vec![0.0; round.control.len()]),
+            Some(own) => solver.correction(round.control, own),
         };
         let starts: Vec<_> = rounds.iter().map(start).collect();
         let corrections: Vec<_> = rounds.iter().map(correction).collect();

@@ -13,6 +13,7 @@ use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::learn::{Device, Evaluation};
 use crate::parallel::goes_on;
+use crate::record::Metrics;
 
 /// The processes over which the clients of a run are divided. None of them decides anything: every crew gives
 /// the same results, on a GPU up to rounding.
@@ -145,11 +146,16 @@ impl Run<'_> {
         }
     }
 
-    /// How a global model does on the test examples.
+    /// How a global model does on the test examples; of sequences also the perplexity, e to the power of the
+    /// mean loss.
     pub(super) fn evaluate(&self, parameters: &[f32]) -> Result<Tested> {
         let Here { learner, dataset, .. } = self.own_work()?;
         let Evaluation { loss, accuracy, .. } = learner.evaluate(parameters, &dataset.test);
-        Ok(Tested { loss: Some(loss), accuracy: Some(accuracy), ..Tested::default() })
+        let mut metrics = Metrics::new();
+        if dataset.test.are_sequences() {
+            metrics.push(("perplexity".into(), loss.exp()));
+        }
+        Ok(Tested { loss: Some(loss), accuracy: Some(accuracy), metrics, ..Tested::default() })
     }
 
     /// An error where the run is to end.

@@ -302,8 +302,12 @@ impl Crew for Ranks {
         let world = self.world();
         for (rank, clients) in (0..).zip(&shares).skip(1) {
             for k in clients.iter().map(|&k| k as usize) {
-                for own in [&state.carried, &state.controls].into_iter().filter_map(|v| v.get(k)) {
+                if let Some(own) = state.carried.get(k) {
                     send(&world.process_at_rank(rank), ORDER, own);
+                }
+                if let Some(own) = state.controls.get(k) {
+                    let zero = if own.is_empty() { vec![0.0; state.control.len()] } else { Vec::new() };
+                    send(&world.process_at_rank(rank), ORDER, if own.is_empty() { &zero } else { own });
                 }
                 if received {
                     send(&world.process_at_rank(rank), ORDER, state.model_of(k));

@@ -107,13 +107,18 @@ impl Run<'_> {
         let advance = |i: usize, own: &mut [f32]| solver.advance(own, &updates[i].delta, rate);
         let stays_finite = |&i: &usize| {
             let mut own = state.controls[members[i] as usize].clone();
+            own.resize(state.control.len(), 0.0);
             advance(i, &mut own);
             is_finite(&own)
         };
         if !places.iter().all(stays_finite) {
             return Err(NotFinite::Model);
         }
-        places.into_iter().for_each(|i| advance(i, &mut state.controls[members[i] as usize]));
+        for i in places {
+            let own = &mut state.controls[members[i] as usize];
+            own.resize(state.control.len(), 0.0);
+            advance(i, own);
+        }
         state.carried.clear();
         Ok(())
     }

@@ -275,7 +275,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[data]\nname = \"imagenet\"",
-            "error: run.toml: data.name: unknown variant `imagenet`, expected one of `mnist-subset`, `mnist`, `fashion-mnist`, `cifar10`, `table`, `image-folder`",
+            "error: run.toml: data.name: unknown variant `imagenet`, expected one of `mnist-subset`, `mnist`, `fashion-mnist`, `cifar10`, `table`, `image-folder`, `user-folders`, `leaf`, `synthetic`",
         ),
         (
             "[data]\nname = \"table\"",

@@ -63,4 +63,5 @@ mod solvers;
 mod stopping;
 mod sweep;
 mod two_round;
+mod users;
 mod zero_sum;

@@ -1,7 +1,7 @@
 //! The user's own data as a user meets it: tables that train, and one line for every damage. Images are in
 //! [`images`].
 
-mod images;
+pub mod images;
 
 use std::fs;
 use std::path::PathBuf;
@@ -253,7 +253,7 @@ fn keys_that_a_dataset_has_no_use_for_are_refused() {
         ("name = \"image-folder\"", "train: is missing; name the folder of the training examples"),
         (
             "train = \"t.csv\"",
-            "train: is for name = \"table\" and \"image-folder\", not mnist-subset; remove it",
+            "train: is for name = \"table\", \"image-folder\", \"user-folders\" and \"leaf\", not mnist-subset; remove it",
         ),
         (
             "name = \"image-folder\"\ntrain = \"t\"\nlabel = 1",
@@ -269,7 +269,10 @@ fn keys_that_a_dataset_has_no_use_for_are_refused() {
             "delimiter: 'é' cannot separate fields; take one ASCII character such as \";\"",
         ),
         (&format!("{table}flip = true"), "flip: a table's rows cannot be mirrored; remove it"),
-        (&format!("{table}bits = 12"), "bits: is for name = \"image-folder\", not table; remove it"),
+        (
+            &format!("{table}bits = 12"),
+            "bits: is for name = \"image-folder\" and \"user-folders\", not table; remove it",
+        ),
         ("name = \"image-folder\"\ntrain = \"t\"\nbits = 7", "bits: 7 is out of range; give 8 to 16"),
         (
             "name = \"image-folder\"\ntrain = \"t\"\nignore = [1]",

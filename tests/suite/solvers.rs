@@ -237,11 +237,13 @@ fn imbalance(setting: &Setting, state: &State) -> f64 {
     let weights = setting.assumptions().weights;
     let weights: Vec<f64> = (0..weights.clients()).map(|k| weights.most(k)).collect();
     let total: f64 = weights.iter().sum();
+    // Nothing where it has not moved yet.
+    let of = |control: &[f32], i: usize| control.get(i).copied().unwrap_or(0.0);
     let largest = state.controls.iter().flatten().fold(1e-3f32, |m, c| m.max(c.abs()));
     (0..3)
         .map(|i| {
             let mean: f64 =
-                state.controls.iter().zip(&weights).map(|(c, w)| w / total * f64::from(c[i])).sum();
+                state.controls.iter().zip(&weights).map(|(c, w)| w / total * f64::from(of(c, i))).sum();
             (mean - f64::from(state.control[i])).abs() / f64::from(largest)
         })
         .fold(0.0, f64::max)

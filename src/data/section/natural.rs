@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::DataConfig;
 use crate::data::table::Table;
-use crate::data::users::{Folders, Held, Leaf, Users};
+use crate::data::users::{Folders, Held, Leaf, Users, Wanted};
 use crate::data::{Dataset, DatasetName, Examples, Normalisation};
 use crate::{Error, Result};
 
@@ -61,20 +61,24 @@ impl DataConfig {
         self.of_users(classes, test, law.statistics(), Arc::new(population))
     }
 
+    /// What is to be known of LEAF's training files.
+    pub(super) fn leaf(&self) -> Result<Leaf> {
+        Leaf::survey(self.own(), Wanted { shape: self.shape, length: self.length })
+    }
+
     fn load_leaf(&self) -> Result<Dataset> {
         let path = self.own();
-        let leaf = Arc::new(Leaf::survey(path, self.shape)?);
+        let leaf = Arc::new(self.leaf()?);
         let classes = leaf.classes().to_vec();
         let statistics = leaf.normalisation().clone();
         match &self.test {
             Some(test) => {
-                let other = Leaf::survey(test, Some(leaf.shape()))?;
-                let test = other.gather(0..other.number(), &classes)?;
+                let test = leaf.labelled(test)?;
                 self.of_users(classes, test, statistics, leaf)
             }
             None => {
                 let (left, aside) = self.set_users_aside(&*leaf, path)?;
-                let test = leaf.gather(aside.into_iter(), &classes)?;
+                let test = leaf.of_several(&aside)?;
                 self.of_users(classes, test, statistics, Arc::new(Others { all: leaf, left }))
             }
         }

@@ -131,6 +131,43 @@ fn windows(x: &Array, node: &Node<'_>, of: impl Fn(&[Option<f32>]) -> f32) -> Ar
     Array { shape, values }
 }
 
+/// LSTM (gates i, o, f, c) or GRU (z, r, h, with r after the product) over `[length, batch, inputs]`, by the
+/// operators' definitions: `[length, 1, batch, units]`.
+fn recurrent(x: &Array, [w, r, b]: [&Array; 3], gates: usize) -> Array {
+    let [length, batch, inputs] = x.shape[..] else { panic!("no sequences") };
+    let [1, rows, units] = r.shape[..] else { panic!("one direction") };
+    assert_eq!(
+        (w.shape.clone(), b.shape.clone(), rows),
+        (vec![1, rows, inputs], vec![1, 2 * rows], gates * units)
+    );
+    let dot = |matrix: &Array, row: usize, v: &[f32]| -> f32 {
+        matrix.values[row * v.len()..][..v.len()].iter().zip(v).map(|(a, b)| a * b).sum()
+    };
+    let sigmoid = |x: f32| (1.0 + (-x).exp()).recip();
+    let mut values = vec![0.0; length * batch * units];
+    for i in 0..batch {
+        let (mut hidden, mut cell) = (vec![0.0; units], vec![0.0; units]);
+        for t in 0..length {
+            let now = &x.values[(t * batch + i) * inputs..][..inputs];
+            let past = hidden.clone();
+            for k in 0..units {
+                let own = |gate: usize| dot(w, gate * units + k, now) + b.values[gate * units + k];
+                let back = |gate: usize| dot(r, gate * units + k, &past) + b.values[rows + gate * units + k];
+                let gate = |gate: usize| sigmoid(own(gate) + back(gate));
+                hidden[k] = if gates == 4 {
+                    cell[k] = gate(2) * cell[k] + gate(0) * (own(3) + back(3)).tanh();
+                    gate(1) * cell[k].tanh()
+                } else {
+                    let new = (own(2) + gate(1) * back(2)).tanh();
+                    (1.0 - gate(0)) * new + gate(0) * past[k]
+                };
+            }
+            values[(t * batch + i) * units..][..units].copy_from_slice(&hidden);
+        }
+    }
+    Array { shape: vec![length, 1, batch, units], values }
+}
+
 struct Node<'a>(Read<'a>);
 
 impl Node<'_> {
@@ -171,6 +208,43 @@ impl Node<'_> {
                     more[0].values.chunks(inputs).map(dot).zip(&more[1].values).map(|(y, b)| y + b)
                 });
                 Array { values: values.collect(), shape: vec![x.shape[0], outputs] }
+            }
+            "Squeeze" => {
+                let axis = more[0].values[0] as usize;
+                let mut shape = x.shape.clone();
+                assert_eq!(shape.remove(axis), 1);
+                Array { shape, values: x.values.clone() }
+            }
+            "Transpose" => {
+                assert_eq!(self.list("perm"), [2, 0, 1]);
+                let [a, b, c] = x.shape[..] else { panic!("three axes") };
+                let value = |place: usize| x.values[place % (a * b) * c + place / (a * b)];
+                Array { shape: vec![c, a, b], values: (0..a * b * c).map(value).collect() }
+            }
+            "MatMul" => {
+                let [inputs, outputs] = more[0].shape[..] else { panic!("no matrix") };
+                let row = |row: &[f32]| {
+                    let of = |j: usize| {
+                        row.iter()
+                            .zip(&more[0].values[j..].iter().step_by(outputs).collect::<Vec<_>>())
+                            .map(|(x, w)| x * **w)
+                            .sum::<f32>()
+                    };
+                    (0..outputs).map(of).collect::<Vec<f32>>()
+                };
+                let shape = [&x.shape[..x.shape.len() - 1], &[outputs]].concat();
+                Array { values: x.values.chunks(inputs).flat_map(row).collect(), shape }
+            }
+            "LSTM" => recurrent(x, [&more[0], &more[1], &more[2]], 4),
+            "GRU" => {
+                assert_eq!(self.attribute("linear_before_reset").numbers(3), [1]);
+                recurrent(x, [&more[0], &more[1], &more[2]], 3)
+            }
+            "Gather" => {
+                assert_eq!((self.attribute("axis").numbers(3), &more[0].values[..]), (vec![0], &[-1.0][..]));
+                let size = x.shape[1..].iter().product::<usize>();
+                let last = x.values[x.values.len() - size..].to_vec();
+                Array { shape: x.shape[1..].to_vec(), values: last }
             }
             "MaxPool" => windows(x, self, |seen| seen.iter().flatten().copied().fold(f32::MIN, f32::max)),
             "AveragePool" => windows(x, self, |seen| seen.iter().flatten().sum::<f32>() / seen.len() as f32),
@@ -306,7 +380,7 @@ fn check(kind: &str, dataset: &Dataset, raw: &[f32]) -> f32 {
     assert_eq!(metadata.text(1), "seccogc");
     assert_eq!(serde_json::from_str::<About>(metadata.text(2)).unwrap(), about);
     let graph = file.inside(7);
-    let sides = if dataset.train.are_images() { shape.to_vec() } else { vec![shape[2]] };
+    let sides = if shape[..2] == [1, 1] { vec![shape[2]] } else { shape.to_vec() };
     let (input, output) = (graph.inside(11), graph.inside(12));
     assert_eq!((input.text(1), declared(&input)), ("examples", ("batch".into(), sides.clone())));
     assert_eq!((output.text(1), declared(&output)), ("logits", ("batch".into(), vec![dataset.classes])));
@@ -327,12 +401,24 @@ fn every_model_computes_the_same_from_its_file() {
     let pixels: Vec<u8> = (0..count * size).map(|i| (i * i % 251) as u8).collect();
     let raw: Vec<f32> = pixels.iter().map(|x| f32::from(*x) / 255.0).collect();
     let images = dataset(Examples::new(pixels, vec![0, 1, 2], shape).unwrap(), 4);
-    for kind in ModelConfig::KINDS {
+    let recurrent = ["char-lstm", "gru"];
+    for kind in ModelConfig::KINDS.iter().filter(|kind| !recurrent.contains(kind)) {
         let difference = check(&format!("kind = \"{kind}\""), &images, &raw);
         assert!(difference < 2e-4, "{kind}: {difference}");
     }
     let difference = check("kind = \"resnet20\"\ngroups = 8", &images, &raw);
     assert!(difference < 2e-4, "{difference}");
+    let tokens = vec![2, 0, 1, 4, 4, 3, 0, 0, 2, 1, 3, 4];
+    let seen = |i: usize| f32::from(u8::from(usize::from(tokens[i / 20 * 4 + i % 4]) == i % 20 / 4));
+    let raw: Vec<f32> = (0..3 * 20).map(seen).collect();
+    let texts = dataset(Examples::of_tokens(tokens.clone(), vec![0, 1, 2], 5, 4).unwrap(), 3);
+    for layers in [1, 2] {
+        for kind in recurrent {
+            let text = format!("kind = \"{kind}\"\nhidden = 6\nembedding = 3\nlayers = {layers}");
+            let difference = check(&text, &texts, &raw);
+            assert!(difference < 1e-5, "{kind}, {layers}: {difference}");
+        }
+    }
     let rows = vec![1.0f32, -5e5, 2.0, 3.0, 4e5, 1.0];
     let table = dataset(
         Examples::of_features(rows.iter().copied().map(f64::from).collect(), vec![0, 1], 3).unwrap(),

@@ -46,7 +46,11 @@ fn sizes_that_no_machine_holds_are_refused() {
     for (set, problem) in [
         ("rounds=1000000000000", "rounds: 1000000000000 is too large; the limit is 10000000"),
         ("cohort.least=0", "cohort.least: 0 is too small; give at least 1"),
-        ("clients=100000", "clients: 100000 is too large; the limit is 65535"),
+        ("clients=100000000", "clients: 100000000 is too large; the limit is 10000000"),
+        (
+            "clients=100000",
+            "clients: 100000 in one round are too many, the limit is 65535; let cohort.sample or cohort.rate draw fewer",
+        ),
     ] {
         assert_eq!(with(&[set]), format!("error: --set {set}: {problem}"));
     }

@@ -22,7 +22,7 @@ fn rgb(side: u32, pixel: [u8; 3]) -> Vec<u8> {
     png(side, png::ColorType::Rgb, png::BitDepth::Eight, &pixel)
 }
 
-fn grey(side: u32, value: u8) -> Vec<u8> {
+pub fn grey(side: u32, value: u8) -> Vec<u8> {
     png(side, png::ColorType::Grayscale, png::BitDepth::Eight, &[value])
 }
 
