@@ -348,7 +348,7 @@ impl DataConfig {
             table.fill(&means);
             table.examples(path, classes)?
         } else if self.name == DatasetName::Leaf {
-            self.leaf()?.labelled(path)?
+            self.leaf()?.labelled(path, classes)?
         } else {
             let pictures = Pictures::read(path, classes, None)?;
             let bits = self.bits_of_training(&pictures)?;

@@ -67,19 +67,17 @@ impl DataConfig {
     }
 
     fn load_leaf(&self) -> Result<Dataset> {
-        let path = self.own();
-        let leaf = Arc::new(self.leaf()?);
-        let classes = leaf.classes().to_vec();
+        let leaf = self.leaf()?;
         let statistics = leaf.normalisation().clone();
         match &self.test {
             Some(test) => {
-                let test = leaf.labelled(test)?;
-                self.of_users(classes, test, statistics, leaf)
+                let (leaf, test) = leaf.with_test(test)?;
+                self.of_users(leaf.classes().to_vec(), test, statistics, Arc::new(leaf))
             }
             None => {
-                let (left, aside) = self.set_users_aside(&*leaf, path)?;
-                let test = leaf.of_several(&aside)?;
-                self.of_users(classes, test, statistics, Arc::new(Others { all: leaf, left }))
+                let (left, aside) = self.set_users_aside(&leaf, self.own())?;
+                let (classes, test) = (leaf.classes().to_vec(), leaf.of_several(&aside)?);
+                self.of_users(classes, test, statistics, Arc::new(Others { all: Arc::new(leaf), left }))
             }
         }
     }

@@ -100,10 +100,22 @@ impl Leaf {
         Self::survey_as(path, Wanted::default(), Some(self.form.clone()), is_labelled)
     }
 
-    /// All examples of files beside these training files, user after user.
-    pub fn labelled(&self, path: &Path) -> Result<Examples> {
+    /// All examples of files beside these training files, of these classes, user after user.
+    pub fn labelled(&self, path: &Path, classes: &[String]) -> Result<Examples> {
         let other = self.beside(path, true)?;
-        other.gather(0..other.number(), Some(&self.classes))
+        other.gather(0..other.number(), Some(classes))
+    }
+
+    /// With the test examples of other files, whose classes are classes too.
+    pub fn with_test(mut self, path: &Path) -> Result<(Self, Examples)> {
+        let other = self.beside(path, true)?;
+        let more = other.classes.iter().filter(|class| !self.classes.contains(class));
+        let more: Vec<String> = more.cloned().collect();
+        self.classes.extend(more);
+        sort(&mut self.classes);
+        check_classes(&self.classes).map_err(|problem| Error::file(path, problem))?;
+        let test = other.gather(0..other.number(), Some(&self.classes))?;
+        Ok((self, test))
     }
 
     /// The same without classes.
@@ -323,7 +335,12 @@ mod tests {
         // 5.75 over 12 values.
         assert!((leaf.normalisation().mean[0] - 5.75 / 12.0).abs() < 1e-12);
         assert_eq!(leaf.of_several(&[0, 1]).unwrap().labels(), [1, 0, 2]);
-        assert_eq!(leaf.labelled(&path).unwrap(), leaf.of_several(&[0, 1]).unwrap());
+        let all = leaf.of_several(&[0, 1]).unwrap();
+        assert_eq!(leaf.labelled(&path, leaf.classes()).unwrap(), all);
+        let (_other, more) = folder(r#"{"user_data": {"cy": {"x": [[0, 0, 0, 0]], "y": [3]}}}"#);
+        let (both, test) = Leaf::survey(&path, squares).unwrap().with_test(&more).unwrap();
+        assert_eq!((both.classes(), test.labels()), (&["0", "3", "7", "10"].map(String::from)[..], &[1][..]));
+        assert_eq!(both.read(0).unwrap().labels(), [2, 0]);
         assert_eq!(leaf.unlabelled(&path).unwrap().labels(), [0; 3]);
         let row = Leaf::survey(&path, Wanted::default()).unwrap();
         assert_eq!((row.form.shape(), row.normalisation().mean.len()), ([1, 1, 4], 4));
@@ -360,7 +377,7 @@ mod tests {
             "user \"ann\": example 2 is a text among lists of numbers"
         );
         assert!(line("0.25", "\"a\"").starts_with("user \"ann\": a list of numbers, or a text"));
-        assert_eq!(line("}}}", ""), "the text ends too early");
+        assert_eq!(line("}}}", ""), "the text ends within a value");
     }
 
     #[test]
@@ -373,12 +390,12 @@ mod tests {
         assert_eq!((all.shape(), all.labels()), ([7, 1, 4], &[0, 1][..]));
         assert_eq!(all, Examples::of_tokens(vec![1, 2, 3, 1, 2, 0, 4, 5], vec![0, 1], 7, 4).unwrap());
         let (_other, test) = folder(r#"{"user_data": {"juliet": {"x": ["zab", "aaaab"], "y": ["d", "d"]}}}"#);
-        let line = leaf.labelled(&test).unwrap_err().to_string();
+        let line = leaf.labelled(&test, leaf.classes()).unwrap_err().to_string();
         let rule = "example 1 has 3 characters where 4 belong; data.length = N brings all to N";
         assert!(line.ends_with(rule), "{line}");
         let cut = Wanted { shape: None, length: Some(4) };
         let cut = Leaf::survey(&path, cut).unwrap();
         let seen = Examples::of_tokens(vec![6, 6, 1, 2, 1, 1, 1, 2], vec![0, 0], 7, 4).unwrap();
-        assert_eq!(cut.labelled(&test).unwrap(), seen);
+        assert_eq!(cut.labelled(&test, cut.classes()).unwrap(), seen);
     }
 }
