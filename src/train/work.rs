@@ -149,6 +149,10 @@ impl Setting {
         &self.here().dataset
     }
 
+    pub(crate) fn shared_dataset(&self) -> Arc<Dataset> {
+        Arc::clone(&self.here().dataset)
+    }
+
     pub(crate) fn shards(&self) -> &[Vec<usize>] {
         &self.here().shards
     }
