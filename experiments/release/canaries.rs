@@ -28,6 +28,8 @@ const CLIENTS: usize = 250;
 /// Coordinates that a canary has to itself.
 const OWN: usize = 2;
 const ROUNDS: u64 = 2;
+/// Clients whose uploads are lost in every round: always the same, so that the sum is always decoded alike.
+const LOST: usize = 25;
 /// Independent runs, whose canaries count together: their clients are others. So many guesses that are all
 /// right are needed against ε = 8, under which one in 3000 may be wrong.
 const RUNS: u64 = 120;
@@ -91,10 +93,11 @@ fn elsewhere() -> Elsewhere {
 }
 
 fn config(protocol: &str, release: &str) -> Result<Config> {
+    let erasure: Vec<f64> = (0..CLIENTS).map(|k| if k < LOST { 1.0 } else { 0.0 }).collect();
     let text = format!(
         "rounds = {ROUNDS}\nclients = {CLIENTS}\n[solver]\nkind = \"sgd\"\nclip_norm = 1.0\n[privacy]\nmeasure = false\n\
          [privacy.release]\n{release}\ndelta = {DELTA:e}\nadjacency = \"zero-out\"\nagainst = \"observer\"\n\
-         [network.client_server]\nerasure = 0.2\n[protocol]\n{protocol}"
+         [network.client_server]\nerasure = {erasure:?}\n[protocol]\n{protocol}"
     );
     toml::from_str(&text).map_err(|error| Error::Refused(error.to_string()))
 }
@@ -172,9 +175,9 @@ fn main() -> Result<()> {
     let schemes = [
         (
             "Fair-SecCoGC, Gaussian",
-            "kind = \"sec-cogc\"\nstragglers = 90\narithmetic = \"f64\"\nkey_std = 10.0",
+            "kind = \"sec-cogc\"\nstragglers = 30\narithmetic = \"f64\"\nkey_std = 10.0",
         ),
-        ("Fair-SecCoGC, Skellam", "kind = \"sec-cogc\"\nstragglers = 90\narithmetic = \"field\""),
+        ("Fair-SecCoGC, Skellam", "kind = \"sec-cogc\"\nstragglers = 30\narithmetic = \"field\""),
     ];
     let mut audits = Vec::new();
     for (name, protocol) in schemes {
@@ -195,7 +198,7 @@ fn main() -> Result<()> {
             },
             format!("{} of {}", audit.right, audit.guesses),
             format!("{:.2}", audit.epsilon_lower),
-            (if audit.epsilon_lower <= audit.claimed { "kept" } else { "refuted" }).into(),
+            (if audit.epsilon_lower <= audit.claimed { "stands" } else { "refuted" }).into(),
         ]
     };
     let header = ["scheme", "claimed ε", "noise", "right guesses", "ε is at least", "claim"];

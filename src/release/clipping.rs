@@ -30,10 +30,11 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaptiveClip {
-    /// γ: the share of the updates that is to stay unclipped; greater than 0, below 1.
+    /// γ: the share of the updates that is to stay unclipped; greater than 0, below 1, 0.5 by default.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub quantile: f64,
-    /// η: a round moves the logarithm of the clip by η times what the share is too small; greater than 0.
+    /// η: a round moves the logarithm of the clip by η times what the share is too small; greater than 0, 0.2
+    /// by default.
     #[schemars(range(min = 0.0))]
     pub rate: f64,
     /// The clip of the first round; greater than 0, at most `solver.clip_norm`, which is the default and
@@ -113,8 +114,8 @@ impl Clipping {
         let count_std = config.count_std_of(known.cohort);
         if multiplier >= config.most_noise(known.cohort) {
             let rule = format!(
-                "noise of {count_std} clients in the count is too little for the noise multiplier {multiplier}; give more than half \
-                 of that, or take larger rounds"
+                "{count_std} is too little beside the noise multiplier {multiplier}; give more than half of that, or take larger \
+                 rounds"
             );
             return at("count_std", rule);
         }
@@ -271,8 +272,8 @@ mod tests {
         );
         assert_eq!(
             line(at),
-            "privacy.release.adaptive_clip.count_std: noise of 2 clients in the count is too little for the noise multiplier 4; give \
-             more than half of that, or take larger rounds"
+            "privacy.release.adaptive_clip.count_std: 2 is too little beside the noise multiplier 4; give more than half of that, or \
+             take larger rounds"
         );
     }
 }

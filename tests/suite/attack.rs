@@ -100,6 +100,10 @@ fn what_cannot_be_attacked_is_refused_in_one_line() {
         "error: --set attack.iterations=0: attack.iterations: 0 is too small; give at least 1"
     );
     assert_eq!(
+        refusal("attack.runs=3"),
+        "error: --set attack.runs=3: attack.runs: 3 is too small; give at least 4"
+    );
+    assert_eq!(
         refusal("attack.key_stds=[0.0]"),
         "error: --set attack.key_stds=[0.0]: attack.key_stds: give finite standard deviations greater than 0"
     );

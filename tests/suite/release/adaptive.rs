@@ -144,8 +144,8 @@ fn what_an_adaptive_clip_does_not_go_with_is_refused() {
     );
     assert_eq!(
         refused_run(config(CODED, "noise_multiplier = 2.0\nadaptive_clip = {}")),
-        "privacy.release.adaptive_clip.count_std: noise of 1 clients in the count is too little for the noise multiplier 2; give \
-         more than half of that, or take larger rounds"
+        "privacy.release.adaptive_clip.count_std: 1 is too little beside the noise multiplier 2; give more than half of that, \
+         or take larger rounds"
     );
     assert_eq!(
         refused_run(config(CODED, "epsilon = 4.0\nadaptive_clip = { initial = 3.0 }")),
