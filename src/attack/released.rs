@@ -7,8 +7,8 @@
 //!
 //! | attack | sees | score |
 //! |---|---|---|
-//! | `loss` (Yeom, Giacomelli, Fredrikson, Jha 2018) | the last model | − the loss ℓ of the client's examples |
-//! | `likelihood` (Carlini, Chien, Nasr, Song, Terzis, Tramèr 2022) | the last model | (ℓ − ℓ_out)² − (ℓ − ℓ_in)² |
+//! | `loss` (Yeom et al. 2018) | the last model | − the loss ℓ of the client's examples |
+//! | `likelihood` (Carlini et al. 2022) | the last model | (ℓ − ℓ_out)² − (ℓ − ℓ_in)² |
 //! | `updates` | all models, and what all others sent | Σ_t ⟨θ_t − θ_{t−1} − m_t, a_t⟩ − ‖a_t‖²/2 |
 //!
 //! ℓ_in and ℓ_out are the means of ℓ over the other runs with the client and without it: a ratio of normal
@@ -27,7 +27,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::roc::{Roc, Scores};
-use crate::config::Config;
+use crate::config::{Config, EvaluationConfig};
 use crate::error::Result;
 use crate::parallel::goes_on;
 use crate::seed::Seed;
@@ -170,7 +170,9 @@ fn look(along: &mut [f64], coins: &Coins, weights: &[f64], before: &[f32], after
 /// Plays run number `index` of `config`, over the clients and examples of `setting`.
 fn play(config: &Config, setting: &Setting, index: u64, stop: &AtomicBool) -> Result<Played> {
     let seed = Seed::new(config.seed).child("released", index);
-    let own = Config { seed: seed.word(), ..config.clone() };
+    // What clients keep out of their training is out of these examples already.
+    let evaluation = EvaluationConfig { client_share: 0.0, ..config.evaluation.clone() };
+    let own = Config { seed: seed.word(), evaluation, ..config.clone() };
     let here =
         Experiment::new(own).loaded(setting.shared_dataset()).shards(setting.shards().to_vec()).build()?;
     let mut draws = seed.child("coins", 0).rng();

@@ -26,7 +26,8 @@ pub struct Args {
     /// Go on with an interrupted attack: a finished inversion is kept
     #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed"])]
     resume: Option<PathBuf>,
-    /// Attack what runs of any protocol and model release, their models, beside what [privacy.release] promises
+    /// Attack the models of whole runs, of any protocol and model, beside what [privacy.release]
+    /// promises
     #[arg(long, conflicts_with = "resume")]
     released: bool,
     #[command(flatten)]

@@ -62,7 +62,7 @@ impl Setting {
         Release::of(config, scheme, known).map(Some)
     }
 
-    /// Coordinates of what enters a sum: those of an update, and a count beside it where the clip follows that.
+    /// Coordinates of what enters a sum: those of an update, and a count where the clip follows that.
     pub(super) fn entered(&self) -> usize {
         let release = self.config.privacy.release.as_ref();
         self.coordinates() + usize::from(release.is_some_and(|release| release.adaptive_clip.is_some()))
