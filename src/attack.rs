@@ -12,8 +12,12 @@
 //! Without keys and at every σ of `[attack] key_stds`, for a neighbour and for the server. No message is
 //! lost: the case that tells most. A neighbour uses the shares that it received and its own update; its own
 //! key would tell it slightly more.
+//!
+//! What whole runs release, their models, is attacked for itself, beside what `[privacy.release]` promises
+//! ([`released`]).
 
 pub mod inversion;
+pub mod released;
 pub mod roc;
 
 use std::sync::Arc;

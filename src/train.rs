@@ -148,6 +148,7 @@ impl Run<'_> {
                 false => Vec::new(),
             },
             ledger: self.first_ledger(),
+            clip: self.first_clip(),
             parameters,
         }
     }
@@ -181,7 +182,7 @@ impl Run<'_> {
         let cohort = self.cohort(state);
         let broadcast = self.broadcast(state, round, &cohort.members);
         let sit_out = self.sits_out(&broadcast.missed);
-        let (mut updates, trained) = self.train_clients(state, &cohort.members, sit_out)?;
+        let (mut updates, trained, below) = self.train_clients(state, &cohort.members, sit_out)?;
         let silent = self.silence(round, &cohort.members, &mut updates, &trained)?;
         let excluded = silent.updates.len();
         let silent = silent.and(sit_out, &cohort.members);
@@ -191,8 +192,8 @@ impl Run<'_> {
         let links = CohortLinks { links: &all_links, members: &cohort.members };
         let signs_of_life = config.cohort.listen(&mut state.misses, round, &all_links);
         let attempts = config.outage.attempts();
-        let flattened = self.flattened(round, &updates);
-        let sent = flattened.as_ref().unwrap_or(&updates);
+        let entered = self.enter(state, &updates, &below);
+        let sent = entered.as_ref().unwrap_or(&updates);
         let (mut aggregate, singles) = match &cohort.scheme {
             Some(scheme) if self.rule.is_some() => scheme.aggregate_singly(round, sent, &links, attempts)?,
             Some(scheme) => (scheme.aggregate(round, sent, &links, attempts)?, Vec::new()),
@@ -203,6 +204,7 @@ impl Run<'_> {
 
         let formal = self.formal(&cohort, round, &aggregate)?;
         let told = self.charge(state, &cohort, &mut aggregate, formal.as_ref())?;
+        self.adapt(state, &updates, &mut aggregate);
 
         let (outcome, recovery_error) =
             self.apply(state, &cohort.members, &updates, &silent, &aggregate, singles).map_err(diverged)?;
@@ -257,26 +259,29 @@ impl Run<'_> {
         }
     }
 
-    /// Local training of the round's clients, of whom some sit out. Returns what they send, and how it went.
+    /// Local training of the round's clients, of whom some sit out. Returns what they send, how it went,
+    /// and whether each update was below its clip.
     fn train_clients(
         &self,
         state: &State,
         members: &[u32],
         sit_out: &[u32],
-    ) -> Result<(Vec<Update>, Vec<Trained>)> {
+    ) -> Result<(Vec<Update>, Vec<Trained>, Vec<bool>)> {
         let weights = members.iter().map(|&k| self.setting.weights[k as usize]);
         let works = |k: &u32| sit_out.binary_search(k).is_err();
         let at_work: Vec<u32> = members.iter().copied().filter(works).collect();
         let mut trained = self.crew.train(self, state, &at_work)?.into_iter();
         let trained =
             members.iter().filter_map(|k| if works(k) { trained.next() } else { Some(self.idle()) });
+        let mut below = Vec::with_capacity(members.len());
         let sent = weights.zip(trained).zip(members).map(|((weight, mut trained), &k)| {
             let mut sent = std::mem::take(&mut trained.sent);
             self.echo(state, k, &mut sent);
-            self.bound(&mut sent);
+            below.push(self.bound(state, &mut sent));
             (Update { weight, delta: Arc::new(sent) }, trained)
         });
-        Ok(sent.unzip())
+        let (updates, trained) = sent.unzip();
+        Ok((updates, trained, below))
     }
 
     #[cfg(feature = "deploy")]

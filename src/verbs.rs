@@ -12,7 +12,7 @@ mod sweep;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-pub use attack::attack;
+pub use attack::{attack, attack_released};
 pub use plan::plan;
 pub use privacy::privacy;
 pub use recover::Recovery;

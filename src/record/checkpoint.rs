@@ -66,6 +66,8 @@ pub struct Checkpoint {
     /// What the rounds have cost each client of its privacy ([`crate::release`]); empty where that is not
     /// charged.
     pub ledger: Ledger,
+    /// The clip of the next round, where it moves ([`crate::release::Clipping`]).
+    pub clip: Option<f64>,
     /// The model from which each client trains that missed the global one, d parameters, empty for a client
     /// that has it; empty where it always arrives.
     pub received: Vec<Vec<f32>>,
@@ -90,6 +92,9 @@ struct Header {
     misses: Vec<u32>,
     #[serde(default)]
     ledger: Ledger,
+    /// By its bits, lest a run that goes on clips otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clip: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     received: Vec<usize>,
 }
@@ -105,7 +110,8 @@ impl Checkpoint {
     pub fn same_shape(&self, other: &Self) -> bool {
         let shape = |state: &Self| {
             let charged = state.ledger.clients();
-            let clients = [state.misses.len(), state.controls.len(), charged];
+            let moves = usize::from(state.clip.is_some());
+            let clients = [state.misses.len(), state.controls.len(), charged, moves];
             let own = [&[state.parameters.len(), state.control.len()][..], &clients].concat();
             [own, lengths(&state.moments), lengths(&state.memory)]
         };
@@ -122,6 +128,7 @@ impl Checkpoint {
             moments: self.moments.clone(),
             memory: self.memory.clone(),
             misses: self.misses.clone(),
+            clip: self.clip,
             ledger: Ledger::default(),
             carried: Vec::new(),
             controls: Vec::new(),
@@ -167,6 +174,7 @@ impl Checkpoint {
             memory: lengths(&self.memory),
             misses: self.misses.clone(),
             ledger: self.ledger.clone(),
+            clip: self.clip.map(f64::to_bits),
             received: lengths(&self.received),
         };
         let header = serde_json::to_vec(&header).map_err(|error| Error::Refused(error.to_string()))?;
@@ -259,6 +267,7 @@ impl Checkpoint {
             received: group(header.received)?,
             misses: header.misses,
             ledger: header.ledger,
+            clip: header.clip.map(f64::from_bits),
         };
         Ok((header.fingerprint, checkpoint))
     }
@@ -298,6 +307,7 @@ mod tests {
                 ledger.charge(0, Adversary::Observer, Cost::Fixed(f64::INFINITY, 2, 3));
                 ledger
             },
+            clip: Some(0.1 + 0.2),
             received: vec![Vec::new(), vec![9.5; 3]],
         };
         assert_eq!((checkpoint.model_of(1), checkpoint.model_of(7).len()), (&[9.5; 3][..], 3));

@@ -299,6 +299,11 @@ impl Setting {
         self.solver.coordinates(self.parameters())
     }
 
+    /// n_k · M / N for each client, bounded by `privacy.release.largest_weight`.
+    pub(crate) fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
     /// What audits of this setting's runs assume.
     #[must_use]
     pub fn assumptions(&self) -> Assumptions {
@@ -314,7 +319,7 @@ impl Setting {
         Public {
             clip: self.solver.clip_norm(),
             weight: self.weights.iter().copied().fold(0.0, f64::max),
-            coordinates: Some(self.coordinates()),
+            coordinates: Some(self.entered()),
             tolerance: self.config.outage.recovery_tolerance,
             noise: None,
         }
@@ -347,7 +352,7 @@ impl Setting {
     }
 
     fn configured(&self, protocol: &ProtocolConfig, rule: Option<Rule>) -> Result<Run<'_>> {
-        let protocol = plan::resolve(protocol, &self.config, self.coordinates())?;
+        let protocol = plan::resolve(protocol, &self.config, self.entered())?;
         let largest = self.config.cohort.most(self.config.clients);
         let seed = self.seed.child("protocol", 0);
         let build = |public| Schemes::new(&protocol, largest, seed, public);

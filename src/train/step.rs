@@ -65,7 +65,7 @@ impl Run<'_> {
 
     /// What a sum over clients of this weight is divided by: where each is drawn for itself, the weight that
     /// is expected.
-    fn divisor(&self, weight: f64) -> f64 {
+    pub(super) fn divisor(&self, weight: f64) -> f64 {
         let Setting { config, weights, .. } = self.setting;
         config.cohort.rate.map_or(weight, |rate| rate * weights.iter().sum::<f64>())
     }

@@ -78,6 +78,10 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         ("rounds = 0", "error: run.toml: rounds: 0 is too small; give at least 1"),
         (
+            "[solver]\nclip_norm = 1.0\n[privacy.release]\nepsilon = 1.0\nadaptive_clip = { quantile = 1.5 }",
+            "error: run.toml: privacy.release.adaptive_clip.quantile: 1.5 must be greater than 0 and below 1",
+        ),
+        (
             "rounds = ",
             "error: run.toml: line 1, column 10: string values must be quoted, expected literal string",
         ),
