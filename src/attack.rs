@@ -188,6 +188,7 @@ pub fn invert(
     };
     let dataset = setting.dataset();
     check_augmentation(dataset)?;
+    check_whole(config)?;
     if !dataset.train.are_images() {
         let rule = format!("the inversion is for images, and {} has none", dataset.name);
         return Err(Error::config("data.name", rule));
@@ -317,6 +318,13 @@ fn check_augmentation(dataset: &Dataset) -> Result<()> {
     Err(Error::config(key, "the attacks work on unchanged images; remove it"))
 }
 
+fn check_whole(config: &Config) -> Result<()> {
+    match config.compression.chosen() {
+        Some(_) => Err(Error::config("compression.kind", "the attacks work on whole updates; take \"none\"")),
+        None => Ok(()),
+    }
+}
+
 /// Tests membership on the first round's messages at every level of keys, and on the final model after
 /// `rounds` rounds. Returns the areas and the curves, in the same order.
 ///
@@ -335,6 +343,7 @@ pub fn membership(
 ) -> Result<(Vec<MembershipRow>, Vec<Roc>)> {
     let dataset = setting.dataset();
     check_augmentation(dataset)?;
+    check_whole(config)?;
     let learner = setting.learner();
     let seed = Seed::new(config.seed);
     let start = learner.init(seed.child("model", 0));

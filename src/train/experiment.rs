@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use super::Run;
 use super::clients::{Division, divided, hold_out, weights_of};
+use super::compression::Compressor;
 use super::crew::Alone;
 use super::start;
 use super::work::{Elsewhere, Here, Work, checked};
 use crate::algebra::grid::Public;
 use crate::audit::Assumptions;
 use crate::cohort::Schemes;
+use crate::compress::Compression;
 use crate::config::{Config, Contender, PrivacyConfig};
 use crate::data::Dataset;
 use crate::data::partition::Partition;
@@ -59,6 +61,7 @@ pub struct Experiment {
     solver: Option<Arc<dyn Solver>>,
     server: Option<Arc<dyn ServerRule>>,
     participation: Option<Arc<dyn Participation>>,
+    compression: Option<Arc<dyn Compression>>,
     links: Option<Box<dyn LinkModel>>,
     start: Option<StateDict>,
     elsewhere: Option<Elsewhere>,
@@ -78,6 +81,7 @@ impl Experiment {
             solver: None,
             server: None,
             participation: None,
+            compression: None,
             links: None,
             start: None,
             elsewhere: None,
@@ -142,6 +146,11 @@ impl Experiment {
         Self { participation: Some(Arc::new(rule)), ..self }
     }
 
+    /// With another compression than that of `[compression]`.
+    pub fn compression(self, compression: impl Compression + 'static) -> Self {
+        Self { compression: Some(Arc::new(compression)), ..self }
+    }
+
     /// Over these links instead of `[network]`.
     pub fn links(self, links: impl LinkModel + 'static) -> Self {
         Self { links: Some(Box::new(links)), ..self }
@@ -165,7 +174,7 @@ impl Experiment {
     /// A value that breaks a rule, by its key; a dataset file that is missing or damaged.
     pub fn build(self) -> Result<Setting> {
         let Self { config, device, dataset, loaded, shards, partition, .. } = self;
-        let Self { learner, solver, server, participation, links, start, elsewhere, .. } = self;
+        let Self { learner, solver, server, participation, compression, links, start, elsewhere, .. } = self;
         config.check()?;
         let away = elsewhere.is_some();
         let own = [
@@ -175,9 +184,11 @@ impl Experiment {
             ("solver", away || solver.is_some()),
             ("server", server.is_some()),
             ("participation", participation.is_some()),
+            ("compression", compression.is_some()),
             ("network", links.is_some()),
         ];
-        let own = own.into_iter().filter(|(_, given)| *given).map(|(section, _)| section).collect();
+        let own: Vec<&str> =
+            own.into_iter().filter(|(_, given)| *given).map(|(section, _)| section).collect();
         let links = match links {
             Some(links) => links,
             None => Box::new(config.links()?),
@@ -226,10 +237,31 @@ impl Experiment {
             (Work::Here(Here { dataset, learner, shards, held_out }), weights)
         };
         let weights = Setting::bounded(&config, weights);
+        let solver_name = if own.contains(&"solver") { "own solver" } else { config.solver.kind() };
+        let compressor = match compression.or_else(|| config.compression.chosen()) {
+            Some(family) => {
+                let tensors = work.layers().into_iter().map(|(_, shape)| shape).collect();
+                Some(Compressor::new(family, tensors, &config, &*solver, solver_name)?)
+            }
+            None => None,
+        };
         let start = start::parameters(start, config.start.as_deref(), &work)?;
         let seed = Seed::new(config.seed);
         let device = name.into();
-        Ok(Setting { config, device, own, work, solver, server, rule, weights, links, start, seed })
+        Ok(Setting {
+            config,
+            device,
+            own,
+            work,
+            solver,
+            server,
+            rule,
+            compressor,
+            weights,
+            links,
+            start,
+            seed,
+        })
     }
 }
 
@@ -245,6 +277,8 @@ pub struct Setting {
     pub(super) server: Arc<dyn ServerRule>,
     /// The rule of participation, if there is one.
     pub(super) rule: Option<Arc<dyn Participation>>,
+    /// What travels of an update, where that is not all of it.
+    pub(super) compressor: Option<Compressor>,
     /// n_k · M / N for each client.
     pub(super) weights: Vec<f64>,
     pub(super) links: Box<dyn LinkModel>,
@@ -279,6 +313,11 @@ impl Setting {
     /// Coordinates of the vector that a client sends.
     #[must_use]
     pub fn coordinates(&self) -> usize {
+        self.compressor.as_ref().map_or_else(|| self.updated(), |compressor| compressor.coordinates)
+    }
+
+    /// Coordinates of an update before it is compressed.
+    pub(super) fn updated(&self) -> usize {
         self.solver.coordinates(self.parameters())
     }
 
@@ -377,6 +416,7 @@ impl Setting {
     ) -> Result<Run<'_>> {
         if let Some((rule, _)) = &rule {
             check_shown(rule, &name, &*aggregator)?;
+            self.check_singles(rule)?;
             if self.solver.has_controls() {
                 let problem = format!(
                     "{rule} mixes updates of different rounds, which would unbalance the control vectors of {}; take another solver \

@@ -62,7 +62,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "round = 5",
-            "error: run.toml: round: unknown key `round`, expected one of `seed`, `rounds`, `clients`, `start`, `data`, `partition`, `model`, `solver`, `schedule`, `server`, `participation`, `evaluation`, `network`, `cohort`, `outage`, `privacy`, `record`, `deploy`, `attack`, `protocol`, `study`, `sweep`, `compare`",
+            "error: run.toml: round: unknown key `round`, expected one of `seed`, `rounds`, `clients`, `start`, `data`, `partition`, `model`, `solver`, `schedule`, `server`, `participation`, `compression`, `evaluation`, `network`, `cohort`, `outage`, `privacy`, `record`, `deploy`, `attack`, `protocol`, `study`, `sweep`, `compare`",
         ),
         (
             "rounds = \"many\"",
