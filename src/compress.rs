@@ -10,14 +10,16 @@
 //! | `none` | x | y | | |
 //! | `random-coordinates` | √(d/d′) times d′ coordinates, drawn anew in every round | Aᵀy, unbiased | (d′/d) Aᵀy, a projection | random masks: Konečný et al., *Federated Learning: Strategies for Improving Communication Efficiency*, 2016, section 2 |
 //! | `low-rank` | each matrix times √(l/r) V, its longer side l projected on r columns V, orthonormal and drawn anew; vectors as they are | Aᵀy, unbiased | (r/l) Aᵀy, a projection | low rank with a random factor: the same section; a projection that all share: Vogels et al., *PowerSGD*, NeurIPS 2019 |
-//! | `count-sketch` | rows of counters, each the sum of the coordinates that hash to it, with signs | mean over the rows, unbiased; hashes drawn anew | the largest medians over the rows, from a sketch that the server keeps; hashes drawn once | Charikar et al. 2002; Rothchild et al., *FetchSGD*, ICML 2020, algorithm 1, without its momentum |
+//! | `count-sketch` | rows of counters, each the sum of the coordinates that hash to it, with signs | mean over the rows, unbiased; hashes drawn anew | the coordinates of the largest medians over the rows, from a sketch that the server keeps; hashes drawn once | Charikar et al. 2002; Rothchild et al., *FetchSGD*, ICML 2020, algorithm 1, without its momentum |
 //!
 //! **Error feedback** (Karimireddy et al., *Error Feedback Fixes SignSGD*, ICML 2019). An unbiased mean is
 //! d/d′ times as large where it is not zero, which is stable for small steps only. With error feedback the
 //! server takes less, and what it did not take is kept: with `random-coordinates` and `low-rank` by the
 //! client, which sends A v_k of v_k = x_k + e_k and keeps e_k ← v_k − B A v_k when its message entered the
 //! sum, e_k ← v_k when it did not: an outage loses nothing. With `count-sketch` the server keeps it, and a
-//! message that is lost is lost.
+//! message that is lost is lost. It empties the counters of the coordinates that it takes, as the authors'
+//! program does: to subtract what was taken, as they write, multiplies what is kept where no coordinates
+//! stand out.
 
 mod count_sketch;
 mod low_rank;

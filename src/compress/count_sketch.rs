@@ -122,13 +122,6 @@ impl Sketch {
         (self.rows.len() as f64).sqrt().recip()
     }
 
-    /// Adds the sketch of x_i, if it is not 0.
-    fn add(&self, counters: &mut [f64], i: usize, x: f64) {
-        for (row, counters) in self.rows.iter().zip(counters.chunks_exact_mut(self.columns)) {
-            counters[row[i].counter()] += row[i].signed(x);
-        }
-    }
-
     /// What the rows say of x_i.
     fn estimates<'a>(&'a self, y: &'a [f64], i: usize) -> impl Iterator<Item = f64> + 'a {
         let back = self.scale().recip();
@@ -148,7 +141,9 @@ impl Sketch {
 impl Map for Sketch {
     fn compress(&self, x: &[f32]) -> Vec<f32> {
         let mut counters = vec![0.0; self.rows.len() * self.columns];
-        x.iter().enumerate().for_each(|(i, &x)| self.add(&mut counters, i, f64::from(x)));
+        for (row, counters) in self.rows.iter().zip(counters.chunks_exact_mut(self.columns)) {
+            row.iter().zip(x).for_each(|(place, x)| counters[place.counter()] += place.signed(f64::from(*x)));
+        }
         counters.iter().map(|y| (self.scale() * y) as f32).collect()
     }
 
@@ -159,7 +154,7 @@ impl Map for Sketch {
 
     fn take(&self, y: &[f64], kept: &mut [f32]) -> Vec<f64> {
         let Some(top) = self.top else { return self.expand(y) };
-        let mut sketch: Vec<f64> = kept.iter().zip(y).map(|(kept, y)| f64::from(*kept) + y).collect();
+        let sketch: Vec<f64> = kept.iter().zip(y).map(|(kept, y)| f64::from(*kept) + y).collect();
         let medians: Vec<f64> = (0..self.d).into_par_iter().map(|i| self.median(&sketch, i)).collect();
         let mut order: Vec<usize> = (0..self.d).collect();
         // Of equal ones the first.
@@ -168,13 +163,12 @@ impl Map for Sketch {
             order.select_nth_unstable_by(top, larger);
         }
         let mut taken = vec![0.0; self.d];
-        let mut counters = vec![0.0; sketch.len()];
-        for &i in &order[..top] {
+        kept.iter_mut().zip(&sketch).for_each(|(kept, all)| *kept = *all as f32);
+        for &i in order[..top].iter().filter(|i| medians[**i] != 0.0) {
             taken[i] = medians[i];
-            self.add(&mut counters, i, medians[i]);
+            let counters = self.rows.iter().zip(kept.chunks_exact_mut(self.columns));
+            counters.for_each(|(row, counters)| counters[row[i].counter()] = 0.0);
         }
-        sketch.iter_mut().zip(&counters).for_each(|(kept, taken)| *kept -= self.scale() * taken);
-        kept.iter_mut().zip(sketch).for_each(|(kept, left)| *kept = left as f32);
         taken
     }
 }

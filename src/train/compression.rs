@@ -34,17 +34,24 @@ impl Compressor {
         let refuse = |key: &str, rule: String| Err(Error::config(format!("compression.{key}"), rule));
         family.check().map_err(|error| error.within("compression"))?;
         let d = size(&tensors);
-        if solver.has_controls() || solver.coordinates(d) != d {
+        if solver.has_controls() {
             let rule = format!(
-                "{solver_name} keeps vectors that must move by exactly what arrives, or sends more than the update; take another \
-                 solver, or \"none\""
+                "the control vectors of {solver_name} must move by exactly what arrives; take another solver, or \"none\""
+            );
+            return refuse("kind", rule);
+        }
+        if solver.coordinates(d) != d {
+            let sent = solver.coordinates(d);
+            let rule = format!(
+                "{solver_name} sends {sent} coordinates for {d} parameters; take another solver, or \"none\""
             );
             return refuse("kind", rule);
         }
         if family.residual() == Residual::Clients {
             if config.outage.keeps_local_models() {
                 let rule = format!(
-                    "keeps what did not arrive, and so does outage.policy = \"{}\", which would count it twice; take false, or skip or retry",
+                    "clients keep what did not arrive, and with outage.policy = \"{}\" it would count twice; take false, or skip or \
+                     retry",
                     config.outage.policy.name()
                 );
                 return refuse("error_feedback", rule);

@@ -250,6 +250,26 @@ fn wrong_configurations_are_refused_in_one_line() {
             "error: run.toml: protocol.kind: \"mifa\" is a rule of participation now; write protocol.kind = \"fedavg\", as participation.kind is \"fedau\"",
         ),
         (
+            "[compression]\nkind = \"top-k\"",
+            "error: run.toml: compression.kind: \"top-k\" is not one of none, random-coordinates, count-sketch, low-rank",
+        ),
+        (
+            "[compression]\nkind = \"low-rank\"\nratio = 0.0",
+            "error: run.toml: compression.ratio: must be greater than 0 and at most 1, not 0",
+        ),
+        (
+            "[compression]\nkind = \"low-rank\"\n[solver]\nkind = \"scaffold\"",
+            "error: compression.kind: the control vectors of scaffold must move by exactly what arrives; take another solver, or \"none\"",
+        ),
+        (
+            "[compression]\nkind = \"random-coordinates\"\n[outage]\npolicy = \"accumulate\"",
+            "error: compression.error_feedback: clients keep what did not arrive, and with outage.policy = \"accumulate\" it would count twice; take false, or skip or retry",
+        ),
+        (
+            "[compression]\nkind = \"count-sketch\"\n[protocol]\nkind = \"fedavg\"\n[participation]\nkind = \"mifa\"",
+            "error: participation.kind: mifa remembers single updates, and the server takes parts of sums only here; take compression.error_feedback = false, another compression, or \"none\"",
+        ),
+        (
             "rounds = 10\n[schedule]\nwarm_up = 10",
             "error: run.toml: schedule.warm_up: 10 must be fewer than the 10 rounds",
         ),
