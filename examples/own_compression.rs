@@ -51,7 +51,8 @@ impl Map for Block {
 }
 
 pub fn main() -> Result<()> {
-    let setting = Experiment::new(Config { rounds: 12, ..Config::default() }).compression(Blocks(4)).build()?;
+    let setting =
+        Experiment::new(Config { rounds: 12, ..Config::default() }).compression(Blocks(4)).build()?;
     let rows = setting.run(&setting.config().protocol)?.rounds().collect::<Result<Vec<_>>>()?;
     println!("accuracy after twelve rounds of a quarter each: {:?}", rows[11].test_accuracy);
     assert!(rows[11].test_accuracy > Some(0.7));

@@ -7,6 +7,7 @@ mod crew;
 mod directory;
 mod divergence;
 mod experiment;
+mod imprecision;
 mod locals;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;

@@ -335,7 +335,8 @@ mod tests {
     fn over_traffic_a_point_is_at_all_that_was_sent() {
         let sent = |bytes: u64| {
             let mut rows = rows(&[Some(0.25), None, Some(0.5)]);
-            rows.iter_mut().for_each(|row| (row.bytes_client_client, row.bytes_client_server) = (bytes, bytes));
+            rows.iter_mut()
+                .for_each(|row| (row.bytes_client_client, row.bytes_client_server) = (bytes, bytes));
             rows
         };
         let all = [series(vec![sent(1_000_000), sent(9_000_000)])];

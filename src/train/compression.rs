@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::work::Work;
 use super::{Run, Setting, State};
 use crate::bounds;
 use crate::compress::{Compression, Map, Residual, size};
@@ -26,24 +27,23 @@ impl Compressor {
     /// Checks how a compression goes with what else is configured.
     pub fn new(
         family: Arc<dyn Compression>,
-        tensors: Vec<Vec<usize>>,
+        work: &Work,
         config: &Config,
         solver: &dyn Solver,
-        solver_name: &str,
     ) -> Result<Self> {
+        let tensors: Vec<Vec<usize>> = work.layers().into_iter().map(|(_, shape)| shape).collect();
         let refuse = |key: &str, rule: String| Err(Error::config(format!("compression.{key}"), rule));
         family.check().map_err(|error| error.within("compression"))?;
         let d = size(&tensors);
         if solver.has_controls() {
-            let rule = format!(
-                "the control vectors of {solver_name} must move by exactly what arrives; take another solver, or \"none\""
-            );
-            return refuse("kind", rule);
+            let rule =
+                "control vectors must move by exactly what arrives; take a solver without them, or \"none\"";
+            return refuse("kind", rule.into());
         }
         if solver.coordinates(d) != d {
             let sent = solver.coordinates(d);
             let rule = format!(
-                "{solver_name} sends {sent} coordinates for {d} parameters; take another solver, or \"none\""
+                "the solver sends {sent} coordinates for {d} parameters; take another one, or \"none\""
             );
             return refuse("kind", rule);
         }

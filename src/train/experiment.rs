@@ -12,7 +12,7 @@ use crate::algebra::grid::Public;
 use crate::audit::Assumptions;
 use crate::cohort::Schemes;
 use crate::compress::Compression;
-use crate::config::{Config, Contender, PrivacyConfig};
+use crate::config::{Config, Contender};
 use crate::data::Dataset;
 use crate::data::partition::Partition;
 use crate::error::{Error, Result};
@@ -237,14 +237,9 @@ impl Experiment {
             (Work::Here(Here { dataset, learner, shards, held_out }), weights)
         };
         let weights = Setting::bounded(&config, weights);
-        let solver_name = if own.contains(&"solver") { "own solver" } else { config.solver.kind() };
-        let compressor = match compression.or_else(|| config.compression.chosen()) {
-            Some(family) => {
-                let tensors = work.layers().into_iter().map(|(_, shape)| shape).collect();
-                Some(Compressor::new(family, tensors, &config, &*solver, solver_name)?)
-            }
-            None => None,
-        };
+        let family = compression.or_else(|| config.compression.chosen());
+        let compressor =
+            family.map(|family| Compressor::new(family, &work, &config, &*solver)).transpose()?;
         let start = start::parameters(start, config.start.as_deref(), &work)?;
         let seed = Seed::new(config.seed);
         let device = name.into();
@@ -492,36 +487,5 @@ impl Setting {
     /// What a section's part is called in files: the configured kind, or that it is one's own.
     pub(super) fn name_of(&self, section: &str, configured: &str) -> String {
         if self.own.contains(&section) { format!("own {section}") } else { configured.into() }
-    }
-
-    /// Says before the first round that keys are too strong for the arithmetic, where the size of updates is
-    /// known.
-    fn warn_of_imprecision(&self, scheme: &dyn Aggregator) {
-        let d = self.coordinates() as f64;
-        let declared = self.config.privacy.update_std;
-        let size = match self.solver.clip_norm() {
-            Some(clip) => clip / d.sqrt(),
-            None if declared != PrivacyConfig::default().update_std => declared,
-            None => return,
-        };
-        let tolerance = self.config.outage.recovery_tolerance;
-        let fits = |scale: f64| scheme.imprecision(scale, size).is_none_or(|error| error <= tolerance);
-        let (Some(std), Some(error)) = (scheme.scheme().key_std, scheme.imprecision(1.0, size)) else {
-            return;
-        };
-        if fits(1.0) {
-            return;
-        }
-        let (mut low, mut high) = (0.0, 1.0);
-        for _ in 0..40 {
-            let middle = if low == 0.0 { high / 16.0 } else { f64::midpoint(low, high) };
-            if fits(middle) { low = middle } else { high = middle }
-        }
-        tracing::warn!(
-            "protocol.key_std: with keys of {std} and updates of {size:.1e} a coordinate rounding may move a sum by {error:.1e} of its \
-             norm, more than outage.recovery_tolerance = {tolerance}, and rounds end as outages for want of precision; {:.2e} \
-             keeps it, and arithmetic = \"field\" has no rounding",
-            low * std
-        );
     }
 }

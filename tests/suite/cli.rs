@@ -259,7 +259,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[compression]\nkind = \"low-rank\"\n[solver]\nkind = \"scaffold\"",
-            "error: compression.kind: the control vectors of scaffold must move by exactly what arrives; take another solver, or \"none\"",
+            "error: compression.kind: control vectors must move by exactly what arrives; take a solver without them, or \"none\"",
         ),
         (
             "[compression]\nkind = \"random-coordinates\"\n[outage]\npolicy = \"accumulate\"",

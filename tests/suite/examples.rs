@@ -7,12 +7,12 @@ use std::path::Path;
 mod aggregate;
 #[path = "../../examples/audit.rs"]
 mod audit;
+#[path = "../../examples/own_compression.rs"]
+mod own_compression;
 #[path = "../../examples/own_links.rs"]
 mod own_links;
 #[path = "../../examples/own_model.rs"]
 mod own_model;
-#[path = "../../examples/own_compression.rs"]
-mod own_compression;
 #[path = "../../examples/own_participation.rs"]
 mod own_participation;
 #[path = "../../examples/own_partition.rs"]
@@ -28,7 +28,7 @@ mod train;
 
 type Main = fn() -> seccogc::Result<()>;
 
-const ALL: [(&str, Main); 10] = [
+const ALL: [(&str, Main); 11] = [
     ("aggregate", aggregate::main),
     ("audit", audit::main),
     ("train", train::main),
