@@ -82,7 +82,7 @@ fn always(_: u64, _: u16) -> bool {
 /// Clients of one example each, over links on which these uploads arrive.
 fn setting(toml: &str, update: &[f32], uploads: fn(u64, u16) -> bool) -> Setting {
     let common = format!(
-        "clients = {M}\nevaluation = {{ every = 1000 }}\npartition = {{ kind = \"classes-per-client\" }}\nprivacy.measure = false\n"
+        "clients = {M}\nevaluation = {{ every = 1000 }}\nprivacy.measure = false\n"
     );
     let config: Config = toml::from_str(&(common + toml)).unwrap();
     let labels: Vec<u8> = (0..M as u8).collect();
@@ -98,7 +98,8 @@ fn setting(toml: &str, update: &[f32], uploads: fn(u64, u16) -> bool) -> Setting
     };
     let learner = Box::new(Constant(update.to_vec()));
     let links = Uploads(uploads);
-    Experiment::new(config).data(dataset).learner(learner).links(links).build().unwrap()
+    let shards = (0..M).map(|k| vec![k]).collect();
+    Experiment::new(config).data(dataset).shards(shards).learner(learner).links(links).build().unwrap()
 }
 
 fn protocol(text: &str) -> ProtocolConfig {
@@ -369,6 +370,7 @@ fn what_clients_keep_is_bounded() {
     let config = Config {
         clients: 60_000,
         compression: toml::from_str::<CompressionConfig>("kind = \"random-coordinates\"").unwrap(),
+        privacy: toml::from_str("measure = false").unwrap(),
         ..Config::default()
     };
     let dataset = Arc::new(config.data.load().unwrap());
