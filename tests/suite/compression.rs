@@ -81,9 +81,7 @@ fn always(_: u64, _: u16) -> bool {
 
 /// Clients of one example each, over links on which these uploads arrive.
 fn setting(toml: &str, update: &[f32], uploads: fn(u64, u16) -> bool) -> Setting {
-    let common = format!(
-        "clients = {M}\nevaluation = {{ every = 1000 }}\nprivacy.measure = false\n"
-    );
+    let common = format!("clients = {M}\nevaluation = {{ every = 1000 }}\nprivacy.measure = false\n");
     let config: Config = toml::from_str(&(common + toml)).unwrap();
     let labels: Vec<u8> = (0..M as u8).collect();
     let examples = || Examples::new(vec![0; M], labels.clone(), [1, 1, 1]).unwrap();
