@@ -192,6 +192,7 @@ pub fn invert(
     };
     let dataset = setting.dataset();
     check_augmentation(dataset)?;
+    check_whole(config)?;
     if !dataset.train.are_images() {
         let rule = format!("the inversion is for images, and {} has none", dataset.name);
         return Err(Error::config("data.name", rule));
@@ -329,6 +330,13 @@ fn in_memory(setting: &Setting) -> Result<&[Vec<usize>]> {
     setting.holdings().shards().ok_or_else(|| Error::config("partition.kind", rule))
 }
 
+fn check_whole(config: &Config) -> Result<()> {
+    match config.compression.chosen() {
+        Some(_) => Err(Error::config("compression.kind", "the attacks work on whole updates; take \"none\"")),
+        None => Ok(()),
+    }
+}
+
 /// Tests membership on the first round's messages at every level of keys, and on the final model after
 /// `rounds` rounds. Returns the areas and the curves, in the same order.
 ///
@@ -347,6 +355,7 @@ pub fn membership(
 ) -> Result<(Vec<MembershipRow>, Vec<Roc>)> {
     let dataset = setting.dataset();
     check_augmentation(dataset)?;
+    check_whole(config)?;
     let learner = setting.learner();
     let seed = Seed::new(config.seed);
     let start = learner.init(seed.child("model", 0));

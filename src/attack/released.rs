@@ -108,17 +108,17 @@ impl Bound {
 /// Clients of whom some send zeros; keeps what each would have sent in the last round.
 struct Coins {
     takes_part: Vec<bool>,
-    meant: Mutex<Vec<(u16, Vec<f32>)>>,
+    meant: Mutex<Vec<(u32, Vec<f32>)>>,
 }
 
 impl Crew for Coins {
-    fn train(&self, run: &Run<'_>, state: &State, members: &[u16]) -> Result<Vec<Trained>> {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
         let mut trained = Alone.train(run, state, members)?;
         let mut meant = self.meant.lock().unwrap_or_else(PoisonError::into_inner);
         meant.clear();
         for (&k, own) in members.iter().zip(&mut trained) {
             meant.push((k, own.sent.clone()));
-            if !self.takes_part[usize::from(k)] {
+            if !self.takes_part[k as usize] {
                 own.sent.fill(0.0);
             }
         }
@@ -148,12 +148,12 @@ fn look(along: &mut [f64], coins: &Coins, weights: &[f64], before: &[f32], after
         return;
     }
     let meant = coins.meant.lock().unwrap_or_else(PoisonError::into_inner);
-    let total: f64 = meant.iter().map(|(k, _)| weights[usize::from(*k)]).sum();
-    let share = |k: u16| weights[usize::from(k)] / total;
+    let total: f64 = meant.iter().map(|(k, _)| weights[*k as usize]).sum();
+    let share = |k: u32| weights[k as usize] / total;
     // What the models moved beyond what was sent.
     let mut rest: Vec<f64> =
         before.iter().zip(after).map(|(before, after)| f64::from(*after) - f64::from(*before)).collect();
-    for (k, sent) in meant.iter().filter(|(k, _)| coins.takes_part[usize::from(*k)]) {
+    for (k, sent) in meant.iter().filter(|(k, _)| coins.takes_part[*k as usize]) {
         rest.iter_mut().zip(sent).for_each(|(rest, x)| *rest -= share(*k) * f64::from(*x));
     }
     for (k, sent) in meant.iter() {
@@ -162,8 +162,8 @@ fn look(along: &mut [f64], coins: &Coins, weights: &[f64], before: &[f32], after
             (product + rest * own(x), square + own(x).powi(2))
         });
         // Without the client's own part `rest` is short of it where the client took part.
-        let product = if coins.takes_part[usize::from(*k)] { product + square } else { product };
-        along[usize::from(*k)] += product - square / 2.0;
+        let product = if coins.takes_part[*k as usize] { product + square } else { product };
+        along[*k as usize] += product - square / 2.0;
     }
 }
 
@@ -173,8 +173,8 @@ fn play(config: &Config, setting: &Setting, index: u64, stop: &AtomicBool) -> Re
     // What clients keep out of their training is out of these examples already.
     let evaluation = EvaluationConfig { client_share: 0.0, ..config.evaluation.clone() };
     let own = Config { seed: seed.word(), evaluation, ..config.clone() };
-    let here =
-        Experiment::new(own).loaded(setting.shared_dataset()).shards(setting.shards().to_vec()).build()?;
+    let shards = super::in_memory(setting)?;
+    let here = Experiment::new(own).loaded(setting.shared_dataset()).shards(shards.to_vec()).build()?;
     let mut draws = seed.child("coins", 0).rng();
     let takes_part: Vec<bool> = (0..config.clients).map(|_| draws.random()).collect();
     let coins = Coins { takes_part, meant: Mutex::default() };
@@ -189,7 +189,7 @@ fn play(config: &Config, setting: &Setting, index: u64, stop: &AtomicBool) -> Re
     }
     let examples = &here.dataset().train;
     let loss = |shard: &Vec<usize>| here.learner().evaluate(&state.parameters, &examples.subset(shard)).loss;
-    let losses = here.shards().iter().map(loss).collect();
+    let losses = shards.iter().map(loss).collect();
     let promised = run
         .promise(&state)?
         .map(|promise| Bound { epsilon: promise.observer.unwrap_or(f64::INFINITY), delta: promise.delta });
