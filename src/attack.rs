@@ -12,8 +12,12 @@
 //! Without keys and at every σ of `[attack] key_stds`, for a neighbour and for the server. No message is
 //! lost: the case that tells most. A neighbour uses the shares that it received and its own update; its own
 //! key would tell it slightly more.
+//!
+//! What whole runs release, their models, is attacked for itself, beside what `[privacy.release]` promises
+//! ([`released`]).
 
 pub mod inversion;
+pub mod released;
 pub mod roc;
 
 use std::sync::Arc;
@@ -188,6 +192,7 @@ pub fn invert(
     };
     let dataset = setting.dataset();
     check_augmentation(dataset)?;
+    check_whole(config)?;
     if !dataset.train.are_images() {
         let rule = format!("the inversion is for images, and {} has none", dataset.name);
         return Err(Error::config("data.name", rule));
@@ -325,6 +330,13 @@ fn in_memory(setting: &Setting) -> Result<&[Vec<usize>]> {
     setting.holdings().shards().ok_or_else(|| Error::config("partition.kind", rule))
 }
 
+fn check_whole(config: &Config) -> Result<()> {
+    match config.compression.chosen() {
+        Some(_) => Err(Error::config("compression.kind", "the attacks work on whole updates; take \"none\"")),
+        None => Ok(()),
+    }
+}
+
 /// Tests membership on the first round's messages at every level of keys, and on the final model after
 /// `rounds` rounds. Returns the areas and the curves, in the same order.
 ///
@@ -343,6 +355,7 @@ pub fn membership(
 ) -> Result<(Vec<MembershipRow>, Vec<Roc>)> {
     let dataset = setting.dataset();
     check_augmentation(dataset)?;
+    check_whole(config)?;
     let learner = setting.learner();
     let seed = Seed::new(config.seed);
     let start = learner.init(seed.child("model", 0));

@@ -31,6 +31,7 @@ pub use written::{Set, Written, Wrong};
 
 use crate::choice::typed;
 use crate::cohort::CohortConfig;
+use crate::compress::CompressionConfig;
 use crate::data::DataConfig;
 use crate::data::partition::PartitionConfig;
 use crate::error::{Error, Result};
@@ -76,6 +77,8 @@ pub struct Config {
     /// How the server makes up for clients which do not arrive, with protocols that show it single updates:
     /// `ideal`, `fedavg`, `gaussian` and `mds-relay`.
     pub participation: ParticipationConfig,
+    /// What travels of an update, with every protocol.
+    pub compression: CompressionConfig,
     /// When and how the global model is tested.
     pub evaluation: EvaluationConfig,
     /// Which messages are lost.
@@ -118,6 +121,7 @@ impl Default for Config {
             schedule: ScheduleConfig::default(),
             server: ServerConfig::default(),
             participation: ParticipationConfig::default(),
+            compression: CompressionConfig::default(),
             evaluation: EvaluationConfig::default(),
             network: NetworkConfig::default(),
             cohort: CohortConfig::default(),
@@ -227,6 +231,7 @@ impl Config {
         self.schedule.check(self.rounds).map_err(|error| error.within("schedule"))?;
         self.server.rule().check().map_err(|error| error.within("server"))?;
         self.participation.rule().check().map_err(|error| error.within("participation"))?;
+        self.compression.compression().check().map_err(|error| error.within("compression"))?;
         if self.outage.keeps_local_models() && !self.solver.solver().accumulates() {
             let rule = format!(
                 "{} goes on from local models, but {} starts every round from the global model; take skip or retry",

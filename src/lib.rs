@@ -32,6 +32,7 @@ pub mod cli;
 pub mod coding;
 pub mod cohort;
 pub mod compare;
+pub mod compress;
 pub mod config;
 pub mod conformance;
 pub mod crypto;

@@ -34,10 +34,14 @@
 //! client what a sampled one costs: `cohort.rate` draws by Poisson sampling, `cohort.sample` a fixed number,
 //! under `replace-one`. [`crate::account`] composes.
 //!
+//! With `adaptive_clip` the clip of a round follows a quantile of the norms, by a noisy count that goes
+//! through the same sums ([`Clipping`]); nothing of the above changes.
+//!
 //! The unit of privacy is a client: neighbouring runs differ in whatever one client sends. Weights, numbers
 //! of examples, who takes part and what links lose are public, and so is the configuration. Losses,
 //! accuracies and norms that a run directory keeps are the researcher's own and are not released.
 
+mod clipping;
 mod config;
 mod spent;
 pub mod view;
@@ -51,6 +55,7 @@ use crate::privacy::Formal;
 use crate::privacy::view::Coalition;
 use crate::protocol::exchange::AUDITABLE;
 use crate::protocol::{Aggregate, Aggregator};
+pub use clipping::{AdaptiveClip, Clipping};
 pub use config::{Adversary, By, NoiseKind, ReleaseConfig};
 pub use spent::{Charge, Cost, Ledger, Promise, Spent, Sum};
 
@@ -90,10 +95,15 @@ pub struct Release {
     worst: Charge,
     /// Upper bound on the probability that a round's sum wraps around.
     wraps: Option<f64>,
+    /// How the clip moves, if it does.
+    clipping: Option<Clipping>,
 }
 
 /// A noise multiplier beyond which none is tried.
 const MOST_NOISE: f64 = 1e12;
+
+/// How far below its limit a noise multiplier is tried, as a fraction.
+const BELOW: f64 = 1e-3;
 
 /// Arithmetic may make a clipped update longer by this fraction.
 const ROUNDING: f64 = 1e-5;
@@ -134,7 +144,9 @@ impl Release {
         let with = |multiplier: f64| -> Result<Self> {
             let std = multiplier * known.clip * known.weight;
             let (worst, wraps) = (Charge::NOTHING, None);
-            let release = Self { config: config.clone(), known, std, hidden, worst, wraps };
+            let clipping =
+                config.adaptive_clip.map(|own| Clipping::new(own, &known, multiplier)).transpose()?;
+            let release = Self { config: config.clone(), known, std, hidden, worst, wraps, clipping };
             let Some(noise) = release.noise() else {
                 return Ok(Self { worst: release.of_mean(known.weight), ..release });
             };
@@ -303,10 +315,16 @@ impl Release {
         self.std / (self.known.clip * self.known.weight)
     }
 
-    /// How long an update may be.
+    /// How long an update may be, in any round.
     #[must_use]
     pub fn clip(&self) -> f64 {
         self.known.clip
+    }
+
+    /// How the clip moves, if it does.
+    #[must_use]
+    pub fn clipping(&self) -> Option<&Clipping> {
+        self.clipping.as_ref()
     }
 
     /// By how much a client's weighted input moves between neighbouring runs, on the grid that it is rounded
@@ -396,10 +414,21 @@ fn least(
         Ok(planned.epsilon(config.adjacency, config.delta)? <= epsilon)
     };
     // ε falls as the noise grows.
-    let (mut low, mut high) = (0.0, 1.0);
+    let most = match &config.adaptive_clip {
+        Some(adaptive) => adaptive.most_noise(known.cohort) * (1.0 - BELOW),
+        None => MOST_NOISE,
+    };
+    let (mut low, mut high) = (0.0, most.min(1.0));
     while !fits(high)? {
-        (low, high) = (high, 2.0 * high);
-        if high > MOST_NOISE {
+        (low, high) = (high, most.min(2.0 * high));
+        if low >= most {
+            if config.adaptive_clip.is_some() {
+                let rule = format!(
+                    "the count alone tells more than ({epsilon}, {})-differential privacy allows; give more, or take larger rounds",
+                    config.delta
+                );
+                return Err(Error::config("privacy.release.adaptive_clip.count_std", rule));
+            }
             let rule = format!(
                 "no noise of the clients keeps ({epsilon}, {})-differential privacy against the {} here; take another protocol, \
                  another adversary or noise_multiplier",

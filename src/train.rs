@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod clients;
+mod compression;
 mod crew;
 mod directory;
 mod divergence;
@@ -43,6 +44,7 @@ pub(crate) use divergence::not_finite;
 pub use experiment::{Experiment, Setting};
 use row::{Stopwatch, mean_loss};
 pub use start::{last_weights, weights};
+use step::Sent;
 pub(crate) use step::relative_error;
 #[cfg(feature = "deploy")]
 pub(crate) use turn::update;
@@ -131,6 +133,7 @@ impl Run<'_> {
     pub fn start(&self) -> State {
         let Setting { config, solver, server, .. } = self.setting;
         let parameters = self.setting.first_model();
+        let (residual, residuals) = self.setting.first_residuals();
         let controls = if solver.has_controls() { parameters.len() } else { 0 };
         State {
             round: 0,
@@ -142,12 +145,15 @@ impl Run<'_> {
             memory: self
                 .rule
                 .as_ref()
-                .map_or_else(Vec::new, |rule| rule.start(config.clients, self.setting.coordinates())),
+                .map_or_else(Vec::new, |rule| rule.start(config.clients, self.setting.updated())),
             misses: match config.cohort.drop_after.is_some() || config.outage.policy == OutagePolicy::Echo {
                 true => vec![0; config.clients],
                 false => Vec::new(),
             },
             ledger: self.first_ledger(),
+            clip: self.first_clip(),
+            residual,
+            residuals,
             parameters,
         }
     }
@@ -181,7 +187,7 @@ impl Run<'_> {
         let cohort = self.cohort(state);
         let broadcast = self.broadcast(state, round, &cohort.members);
         let sit_out = self.sits_out(&broadcast.missed);
-        let (mut updates, trained) = self.train_clients(state, &cohort.members, sit_out)?;
+        let (mut updates, trained, below) = self.train_clients(state, &cohort.members, sit_out)?;
         let silent = self.silence(round, &cohort.members, &mut updates, &trained)?;
         let excluded = silent.updates.len();
         let silent = silent.and(sit_out, &cohort.members);
@@ -191,8 +197,11 @@ impl Run<'_> {
         let links = CohortLinks { links: &all_links, members: &cohort.members };
         let signs_of_life = config.cohort.listen(&mut state.misses, round, &all_links);
         let attempts = config.outage.attempts();
-        let flattened = self.flattened(round, &updates);
-        let sent = flattened.as_ref().unwrap_or(&updates);
+        let compressed = self.compressed(state, &cohort.members, &updates);
+        let carried = compressed.as_ref().map_or(&updates, |compressed| &compressed.sent);
+        let below = compressed.as_ref().map_or(&below, |compressed| &compressed.below);
+        let entered = self.enter(state, carried, below);
+        let sent = entered.as_ref().unwrap_or(carried);
         let (mut aggregate, singles) = match &cohort.scheme {
             Some(scheme) if self.rule.is_some() => scheme.aggregate_singly(round, sent, &links, attempts)?,
             Some(scheme) => (scheme.aggregate(round, sent, &links, attempts)?, Vec::new()),
@@ -203,9 +212,11 @@ impl Run<'_> {
 
         let formal = self.formal(&cohort, round, &aggregate)?;
         let told = self.charge(state, &cohort, &mut aggregate, formal.as_ref())?;
+        self.adapt(state, &updates, &mut aggregate);
 
+        let sent = Sent { members: &cohort.members, updates: &updates, compressed: compressed.as_ref() };
         let (outcome, recovery_error) =
-            self.apply(state, &cohort.members, &updates, &silent, &aggregate, singles).map_err(diverged)?;
+            self.apply(state, sent, &silent, &aggregate, singles).map_err(diverged)?;
         clock.lap();
         let mut tested = self.test(state)?;
         let seconds_evaluation = clock.lap();
@@ -216,6 +227,9 @@ impl Run<'_> {
             tested.metrics.extend(self.test_locals(state, kept)?);
         }
         self.settle(state, &cohort.members, &updates, &aggregate, outcome).map_err(diverged)?;
+        if let Some(compressed) = compressed {
+            self.keep_rest(state, &cohort.members, compressed, aggregate.decoded.included());
+        }
         if let Some(kept) = kept {
             self.keep(state, kept, aggregate.decoded.included());
         }
@@ -257,26 +271,30 @@ impl Run<'_> {
         }
     }
 
-    /// Local training of the round's clients, of whom some sit out. Returns what they send, and how it went.
+    /// Local training of the round's clients, of whom some sit out. Returns what they send, how it went,
+    /// and whether each update was below its clip.
     fn train_clients(
         &self,
         state: &State,
         members: &[u32],
         sit_out: &[u32],
-    ) -> Result<(Vec<Update>, Vec<Trained>)> {
+    ) -> Result<(Vec<Update>, Vec<Trained>, Vec<bool>)> {
         let weights = members.iter().map(|&k| self.setting.weights[k as usize]);
         let works = |k: &u32| sit_out.binary_search(k).is_err();
         let at_work: Vec<u32> = members.iter().copied().filter(works).collect();
         let mut trained = self.crew.train(self, state, &at_work)?.into_iter();
         let trained =
             members.iter().filter_map(|k| if works(k) { trained.next() } else { Some(self.idle()) });
+        let mut below = Vec::with_capacity(members.len());
         let sent = weights.zip(trained).zip(members).map(|((weight, mut trained), &k)| {
             let mut sent = std::mem::take(&mut trained.sent);
             self.echo(state, k, &mut sent);
-            self.bound(&mut sent);
+            // What is compressed is bounded as it travels.
+            below.push(self.setting.compressor.is_some() || self.bound(state, &mut sent));
             (Update { weight, delta: Arc::new(sent) }, trained)
         });
-        Ok(sent.unzip())
+        let (updates, trained) = sent.unzip();
+        Ok((updates, trained, below))
     }
 
     #[cfg(feature = "deploy")]

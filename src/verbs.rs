@@ -12,7 +12,7 @@ mod sweep;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-pub use attack::attack;
+pub use attack::{attack, attack_released};
 pub use plan::plan;
 pub use privacy::privacy;
 pub use recover::Recovery;
@@ -65,7 +65,7 @@ pub struct Size {
     /// Folder of the complete datasets, instead of the configuration's.
     pub data_dir: Option<PathBuf>,
     /// What was looked up before.
-    known: Option<(ModelConfig, DataConfig, usize)>,
+    known: Option<(ModelConfig, DataConfig, Vec<Vec<usize>>)>,
 }
 
 impl Size {
@@ -85,14 +85,14 @@ impl Size {
         }
         let dir = self.data_dir.clone().or(config.data.dir.clone());
         let data = DataConfig { dir, ..config.data.clone() };
-        let parameters = match &self.known {
-            Some((model, old, parameters)) if *model == config.model && *old == data => *parameters,
+        let tensors = match &self.known {
+            Some((model, old, tensors)) if *model == config.model && *old == data => tensors.clone(),
             _ => {
-                let parameters = config.model.parameters(&data)?;
-                self.known = Some((config.model.clone(), data, parameters));
-                parameters
+                let tensors = config.model.tensors(&data)?;
+                self.known = Some((config.model.clone(), data, tensors.clone()));
+                tensors
             }
         };
-        Ok(config.solver.solver().coordinates(parameters))
+        Ok(config.sent(&tensors))
     }
 }

@@ -76,6 +76,18 @@ impl Roc {
         (low, high)
     }
 
+    /// The largest TPR − FPR of a threshold.
+    #[must_use]
+    pub fn advantage(&self) -> f64 {
+        self.points.iter().map(|(fpr, tpr)| tpr - fpr).fold(0.0, f64::max)
+    }
+
+    /// The largest TPR of a threshold whose FPR is at most `fpr`.
+    #[must_use]
+    pub fn power(&self, fpr: f64) -> f64 {
+        self.points.iter().filter(|point| point.0 <= fpr).map(|point| point.1).fold(0.0, f64::max)
+    }
+
     /// Whether the interval holds ½: the test does no better than guessing.
     #[must_use]
     pub fn at_chance(&self) -> bool {
@@ -126,6 +138,8 @@ mod tests {
         let roc = Roc::of(&[draw(&[3.0], &[2.0]), draw(&[1.0], &[1.0])]);
         assert_eq!(roc.auc, 0.625);
         assert_eq!(roc.points, [(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (1.0, 1.0)]);
+        assert_eq!((roc.advantage(), roc.power(0.4), roc.power(0.6)), (0.5, 0.5, 0.5));
+        assert_eq!((roc.power(1.0), Roc::of(&[draw(&[2.0], &[3.0])]).power(0.01)), (1.0, 0.0));
         // Members beat 1 and ¼ of the others, others are beaten by ½ and ¾ of the members: the draws
         // contribute (3/8 − 1/8)/2 and (−3/8 + 1/8)/2, so that the variance is 2 · (1/64 + 1/64).
         assert!((roc.standard_error - 0.25).abs() < 1e-12, "{roc:?}");

@@ -12,8 +12,10 @@ use crate::verbs::{self, Step, Watch};
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc attack configs/attack.toml\n  \
     seccogc attack configs/attack.toml --set 'attack.key_stds=[0.01, 1.0]' --out runs/attack\n  \
-    seccogc attack --resume runs/attack                  go on after an interruption\n\n\
-    Writes inversion.csv with images.png, and membership.csv with roc.csv, roc.svg and roc.png.";
+    seccogc attack --resume runs/attack                  go on after an interruption\n  \
+    seccogc attack configs/mnist.toml --released         the models of whole runs, of any protocol and model\n\n\
+    Writes inversion.csv with images.png, and membership.csv with roc.csv, roc.svg and roc.png; with --released\n\
+    released.csv, roc.csv, roc.svg and roc.png.";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -24,6 +26,10 @@ pub struct Args {
     /// Go on with an interrupted attack: a finished inversion is kept
     #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed"])]
     resume: Option<PathBuf>,
+    /// Attack the models of whole runs, of any protocol and model, beside what [privacy.release]
+    /// promises
+    #[arg(long, conflicts_with = "resume")]
+    released: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -44,7 +50,10 @@ pub fn run(args: &Args) -> Result<()> {
     };
     in_folder(out, &stem(&path), |folder| {
         let mut watch = Watch { stop: &NEVER, hear: &mut hear };
-        let found = verbs::attack(&config, setting, folder, args.resume.is_some(), &mut watch)?;
+        let found = match args.released {
+            true => verbs::attack_released(&config, setting, folder, &mut watch)?,
+            false => verbs::attack(&config, setting, folder, args.resume.is_some(), &mut watch)?,
+        };
         tell((common.csv, common.quiet), &found.csv, &found.text, folder)
     })
 }

@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
 use crate::error::Result;
 use crate::record::make_parent;
 use crate::report::{self, Series, Spread};
@@ -10,7 +12,8 @@ use crate::say::say;
 
 pub const EXAMPLES: &str = "Examples:\n  \
     seccogc plot runs/a runs/b --out figures/a-and-b\n  \
-    seccogc plot runs/three-seeds --band confidence";
+    seccogc plot runs/three-seeds --band confidence\n  \
+    seccogc plot runs/a runs/b --over traffic";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,6 +26,17 @@ pub struct Args {
     /// What the bands around the means over seeds show
     #[arg(long, value_enum, default_value_t = Spread::Deviation)]
     band: Spread,
+    /// What accuracy is drawn over
+    #[arg(long, value_enum, default_value_t = Over::Rounds)]
+    over: Over,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Over {
+    /// Communication rounds; a single run with its losses, outcomes and traffic below.
+    Rounds,
+    /// Megabytes of all messages so far.
+    Traffic,
 }
 
 /// A figure's name without extension, whichever of its two files was meant.
@@ -44,6 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
     make_parent(&out)?;
     let title = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     match (&args.runs[..], &series[..]) {
+        _ if args.over == Over::Traffic => report::plot_traffic(&series, args.band, &title, &out)?,
         ([run], [Series { name, runs }]) if runs.len() == 1 && run.join("rounds.csv").exists() => {
             report::plot_run(&runs[0], name, &out)?;
         }

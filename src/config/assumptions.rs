@@ -2,6 +2,7 @@
 
 use super::Config;
 use crate::audit::{Assumptions, Weights};
+use crate::compress::size;
 use crate::error::Result;
 
 impl Config {
@@ -18,12 +19,22 @@ impl Config {
         }
     }
 
-    /// Coordinates of an update: what the configured solver sends of the configured model.
+    /// Coordinates of what is sent of an update of the configured model.
     ///
     /// # Errors
     /// Data that cannot be read, or a model that does not fit it.
     pub fn coordinates(&self) -> Result<usize> {
-        Ok(self.solver.solver().coordinates(self.model.parameters(&self.data)?))
+        Ok(self.sent(&self.model.tensors(&self.data)?))
+    }
+
+    /// Coordinates of what the configured solver and compression send of a model with tensors of these
+    /// shapes.
+    #[must_use]
+    pub fn sent(&self, tensors: &[Vec<usize>]) -> usize {
+        match self.compression.chosen() {
+            Some(compression) => compression.coordinates(tensors),
+            None => self.solver.solver().coordinates(size(tensors)),
+        }
     }
 
     /// One for every number of clients that a round may have, the largest first; `weights` are those of the

@@ -14,15 +14,19 @@ pub struct AttackConfig {
     /// Steps of the gradient matching for one image; at least 1.
     #[schemars(range(min = 1))]
     pub iterations: usize,
-    /// Training examples that every client keeps for the membership test, fewer being easier to recognise; at
-    /// least 1.
+    /// Training examples that every client keeps for the tests of membership, fewer being easier to recognise;
+    /// at least 1.
     #[schemars(range(min = 1))]
     pub examples: usize,
+    /// Runs that are played to attack what they release (`--released`), each with and without other clients;
+    /// at least 4.
+    #[schemars(range(min = 4))]
+    pub runs: usize,
 }
 
 impl Default for AttackConfig {
     fn default() -> Self {
-        Self { key_stds: vec![0.001, 0.01, 1.0, 100.0], iterations: 300, examples: 30 }
+        Self { key_stds: vec![0.001, 0.01, 1.0, 100.0], iterations: 300, examples: 30, runs: 16 }
     }
 }
 
@@ -35,6 +39,9 @@ impl AttackConfig {
             if value == 0 {
                 return Err(Error::config(key, "0 is too small; give at least 1"));
             }
+        }
+        if self.runs < 4 {
+            return Err(Error::config("runs", format!("{} is too small; give at least 4", self.runs)));
         }
         Ok(())
     }

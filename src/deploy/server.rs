@@ -76,6 +76,8 @@ pub enum Begin<'a> {
     Resume(&'a Path),
 }
 
+const UNCOMPRESSED: &str = "compression runs in simulation only; take \"none\"";
+
 /// Checks what a deployment cannot do.
 ///
 /// # Errors
@@ -107,6 +109,9 @@ pub fn check(config: &Config) -> Result<()> {
     if config.participation.chosen().is_some() {
         return refuse("participation.kind", "rules of participation run in simulation only; take \"none\"");
     }
+    if config.compression.chosen().is_some() {
+        return refuse("compression.kind", UNCOMPRESSED);
+    }
     if config.outage.policy != OutagePolicy::Skip {
         return refuse("outage.policy", "a deployed round has one attempt; take \"skip\"");
     }
@@ -128,6 +133,9 @@ pub fn check(config: &Config) -> Result<()> {
 pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row) -> Result<()>) -> Result<End> {
     let config = run.config();
     check(&config)?;
+    if run.setting().compresses() {
+        return Err(Error::config("compression", UNCOMPRESSED));
+    }
     let (state, directory, journal) = match begin {
         Begin::New(folder) => {
             let (state, directory) = run.create(folder)?;

@@ -184,9 +184,17 @@ impl ModelConfig {
     /// # Errors
     /// Data that cannot be read, a model that does not fit it; keyed relative to the configuration.
     pub fn parameters(&self, data: &DataConfig) -> Result<usize> {
+        Ok(self.tensors(data)?.iter().map(|shape| shape.iter().product::<usize>()).sum())
+    }
+
+    /// The shapes of the parameter tensors on a dataset; only own data is read for it.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::parameters`].
+    pub fn tensors(&self, data: &DataConfig) -> Result<Vec<Vec<usize>>> {
         let (shape, classes) = data.shape().map_err(|error| error.within("data"))?;
         let layers = self.layers(shape, classes, &"cpu".parse()?).map_err(|error| error.within("model"))?;
-        Ok(layers.iter().map(Parameter::size).sum())
+        Ok(layers.into_iter().map(|layer| layer.shape).collect())
     }
 }
 

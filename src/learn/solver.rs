@@ -431,11 +431,17 @@ impl LocalSolver for Objective<'_> {
     }
 }
 
+/// The L2 norm of an update.
+#[must_use]
+pub fn norm(update: &[f32]) -> f64 {
+    update.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+}
+
 /// Scales `update` so that its L2 norm is at most `bound`.
 ///
 /// A norm that is not finite is left alone: a diverged client shows as NaN instead of as a small update.
 pub fn clip(update: &mut [f32], bound: f64) {
-    let norm = update.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let norm = norm(update);
     if norm > bound && norm.is_finite() {
         // Rounding a product to f32 can lengthen it by 2⁻²⁴; the margin keeps the bound a bound.
         let scale = (bound / norm * (1.0 - 2f64.powi(-22))) as f32;

@@ -7,7 +7,7 @@ use crate::choice::lies_in;
 
 /// What rounds that were played before depend on, as later ones do: with another value the tables would mix
 /// two runs.
-const FIXED: [&str; 13] = [
+const FIXED: [&str; 14] = [
     "seed",
     "clients",
     "data",
@@ -16,6 +16,7 @@ const FIXED: [&str; 13] = [
     "network",
     "cohort",
     "participation",
+    "compression",
     "protocol",
     "solver.kind",
     "server.kind",

@@ -66,9 +66,16 @@ pub struct Checkpoint {
     /// What the rounds have cost each client of its privacy ([`crate::release`]); empty where that is not
     /// charged.
     pub ledger: Ledger,
+    /// The clip of the next round, where it moves ([`crate::release::Clipping`]).
+    pub clip: Option<f64>,
     /// The model from which each client trains that missed the global one, d parameters, empty for a client
     /// that has it; empty where it always arrives.
     pub received: Vec<Vec<f32>>,
+    /// What the server keeps of compressed updates that it did not take yet ([`crate::compress`]); empty
+    /// where it keeps nothing.
+    pub residual: Vec<f32>,
+    /// What each client keeps of its updates that was not carried, d numbers; empty where they keep nothing.
+    pub residuals: Vec<Vec<f32>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,8 +97,19 @@ struct Header {
     misses: Vec<u32>,
     #[serde(default)]
     ledger: Ledger,
+    /// By its bits, lest a run that goes on clips otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clip: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     received: Vec<usize>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    residuals: Vec<usize>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    residual: usize,
+}
+
+fn is_none(length: &usize) -> bool {
+    *length == 0
 }
 
 fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
@@ -105,9 +123,10 @@ impl Checkpoint {
     pub fn same_shape(&self, other: &Self) -> bool {
         let shape = |state: &Self| {
             let charged = state.ledger.clients();
-            let clients = [state.misses.len(), state.controls.len(), charged];
-            let own = [&[state.parameters.len(), state.control.len()][..], &clients].concat();
-            [own, lengths(&state.moments), lengths(&state.memory)]
+            let moves = usize::from(state.clip.is_some());
+            let clients = [state.misses.len(), state.controls.len(), state.residuals.len(), charged, moves];
+            let own = [state.parameters.len(), state.control.len(), state.residual.len()];
+            [[&own[..], &clients].concat(), lengths(&state.moments), lengths(&state.memory)]
         };
         shape(self) == shape(other)
     }
@@ -122,10 +141,13 @@ impl Checkpoint {
             moments: self.moments.clone(),
             memory: self.memory.clone(),
             misses: self.misses.clone(),
+            clip: self.clip,
             ledger: Ledger::default(),
             carried: Vec::new(),
             controls: Vec::new(),
             received: Vec::new(),
+            residual: self.residual.clone(),
+            residuals: Vec::new(),
         }
     }
 
@@ -139,9 +161,10 @@ impl Checkpoint {
     /// Takes everything from a copy but the clients' own vectors and what they have paid, which stay as they
     /// are: what was told cannot be taken back.
     pub fn restore(&mut self, copy: Self) {
-        let [carried, controls, received] =
-            [&mut self.carried, &mut self.controls, &mut self.received].map(std::mem::take);
-        *self = Self { carried, controls, received, ledger: std::mem::take(&mut self.ledger), ..copy };
+        let own = [&mut self.carried, &mut self.controls, &mut self.received, &mut self.residuals];
+        let [carried, controls, received, residuals] = own.map(std::mem::take);
+        let ledger = std::mem::take(&mut self.ledger);
+        *self = Self { carried, controls, received, residuals, ledger, ..copy };
     }
 
     /// Whether all that the server steps with is finite.
@@ -167,11 +190,16 @@ impl Checkpoint {
             memory: lengths(&self.memory),
             misses: self.misses.clone(),
             ledger: self.ledger.clone(),
+            clip: self.clip.map(f64::to_bits),
             received: lengths(&self.received),
+            residuals: lengths(&self.residuals),
+            residual: self.residual.len(),
         };
         let header = serde_json::to_vec(&header).map_err(|error| Error::Refused(error.to_string()))?;
-        let groups = [&self.carried, &self.controls, &self.moments, &self.memory, &self.received];
-        let vectors = || [&self.parameters, &self.control].into_iter().chain(groups.into_iter().flatten());
+        let groups =
+            [&self.carried, &self.controls, &self.moments, &self.memory, &self.received, &self.residuals];
+        let first = [&self.parameters, &self.control];
+        let vectors = || first.into_iter().chain(groups.into_iter().flatten()).chain([&self.residual]);
         let mut bytes = Vec::with_capacity(64 + header.len() + 4 * vectors().map(Vec::len).sum::<usize>());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
@@ -247,7 +275,8 @@ impl Checkpoint {
         };
         let (parameters, control) = (vector(header.parameters)?, vector(header.control)?);
         let carried = (0..header.carried).map(|_| vector(header.parameters)).collect::<Result<_>>()?;
-        let mut group = |lengths: Vec<usize>| lengths.into_iter().map(&mut vector).collect::<Result<_>>();
+        let mut group =
+            |lengths: Vec<usize>| lengths.into_iter().map(&mut vector).collect::<Result<Vec<_>>>();
         let checkpoint = Self {
             round: header.round,
             parameters,
@@ -257,8 +286,11 @@ impl Checkpoint {
             moments: group(header.moments)?,
             memory: group(header.memory)?,
             received: group(header.received)?,
+            residuals: group(header.residuals)?,
+            residual: group(vec![header.residual])?.concat(),
             misses: header.misses,
             ledger: header.ledger,
+            clip: header.clip.map(f64::from_bits),
         };
         Ok((header.fingerprint, checkpoint))
     }
@@ -298,7 +330,10 @@ mod tests {
                 ledger.charge(0, Adversary::Observer, Cost::Fixed(f64::INFINITY, 2, 3));
                 ledger
             },
+            clip: Some(0.1 + 0.2),
             received: vec![Vec::new(), vec![9.5; 3]],
+            residual: vec![10.5; 2],
+            residuals: vec![vec![11.5; 3], vec![12.5; 3]],
         };
         assert_eq!((checkpoint.model_of(1), checkpoint.model_of(7).len()), (&[9.5; 3][..], 3));
         checkpoint.save(&path, &fingerprint("mlp")).unwrap();
@@ -321,10 +356,13 @@ mod tests {
                 controls: Vec::new(),
                 ledger: Ledger::default(),
                 received: Vec::new(),
+                residuals: Vec::new(),
                 ..without(&checkpoint)
             }
         );
         assert!(!loaded.same_shape(&Checkpoint { memory: Vec::new(), ..checkpoint.clone() }));
+        assert!(!loaded.same_shape(&Checkpoint { residual: Vec::new(), ..checkpoint.clone() }));
+        assert!(!loaded.same_shape(&Checkpoint { residuals: Vec::new(), ..checkpoint.clone() }));
 
         let plain = Fingerprint { solver: "sgd".into(), ..fingerprint("mlp") };
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::AdaptiveClip;
 use crate::account::Adjacency;
 use crate::error::{Error, Result};
 
@@ -98,6 +99,9 @@ pub struct ReleaseConfig {
     #[schemars(range(min = 1.0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest_weight: Option<f64>,
+    /// A clip that follows the norms of the updates; `solver.clip_norm` throughout by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive_clip: Option<AdaptiveClip>,
 }
 
 impl Default for ReleaseConfig {
@@ -114,6 +118,7 @@ impl Default for ReleaseConfig {
             budget: None,
             flatten: false,
             largest_weight: None,
+            adaptive_clip: None,
         }
     }
 }
@@ -149,6 +154,9 @@ impl ReleaseConfig {
         }
         if let Some(weight) = self.largest_weight.filter(|weight| !(weight.is_finite() && *weight >= 1.0)) {
             return refuse("largest_weight", format!("{weight} must be a finite number of at least 1"));
+        }
+        if let Some(adaptive) = &self.adaptive_clip {
+            adaptive.check().map_err(|error| error.within("adaptive_clip"))?;
         }
         if self.by == By::Server {
             if self.against == Adversary::Server {

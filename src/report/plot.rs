@@ -61,6 +61,15 @@ pub fn plot_accuracy(series: &[Series], spread: Spread, title: &str, stem: &Path
     accuracy(series, spread, title)?.write(stem)
 }
 
+/// As [`plot_accuracy`], over the megabytes of all messages so far, lost ones included, on a logarithmic
+/// axis; the mean over the seeds.
+///
+/// # Errors
+/// As there.
+pub fn plot_traffic(series: &[Series], spread: Spread, title: &str, stem: &Path) -> Result<()> {
+    over_traffic(series, accuracy(series, spread, title)?).write(stem)
+}
+
 /// Draws one run as `<stem>.svg` and `<stem>.png`: test accuracy, training and test loss, outcomes of the
 /// rounds, bytes sent so far; with a cross where it diverged. The same input gives the same bytes.
 ///
@@ -90,6 +99,28 @@ pub(super) fn accuracy(series: &[Series], spread: Spread, title: &str) -> Result
     let last = series.iter().flat_map(|series| &series.runs).filter_map(Played::last).max();
     let panel = Panel::of_curves(760, accuracy_axis(20.0), curves.collect());
     Ok(Figure { title: title.into(), caption, rounds: last.unwrap_or(1) as f64, panels: vec![panel] })
+}
+
+/// A figure of [`accuracy`] with megabytes in the place of rounds.
+fn over_traffic(series: &[Series], mut figure: Figure) -> Figure {
+    let mut reached = Vec::new();
+    let panel = &mut figure.panels[0];
+    for (series, curve) in series.iter().zip(&mut panel.curves) {
+        let runs = averaged(series);
+        let mut megabytes = |round: &mut f64| {
+            let sent = runs.iter().flat_map(|run| &run.rows).filter(|row| row.round as f64 <= *round);
+            let sent: u64 = sent.map(|row| row.bytes_between() + row.bytes_to_server()).sum();
+            let mean = sent as f64 / 1e6 / runs.len() as f64;
+            reached.push(mean);
+            *round = mean.log10();
+        };
+        curve.points.iter_mut().for_each(|(x, _)| megabytes(x));
+        curve.band.iter_mut().for_each(|band| megabytes(&mut band.x));
+        curve.points.retain(|(x, _)| x.is_finite());
+        curve.band.retain(|band| band.x.is_finite());
+    }
+    panel.x = Some(Axis::of_powers("sent so far (MB)", reached.into_iter(), 0.03));
+    figure
 }
 
 /// What the bands are, when curves have these numbers of seeds.
@@ -298,6 +329,22 @@ mod tests {
         let band: Vec<_> =
             curve.band.iter().map(|band| (band.x, band.low.round(), band.high.round())).collect();
         assert_eq!(band, [(1.0, 15.0, 85.0), (3.0, 50.0, 50.0)]);
+    }
+
+    #[test]
+    fn over_traffic_a_point_is_at_all_that_was_sent() {
+        let sent = |bytes: u64| {
+            let mut rows = rows(&[Some(0.25), None, Some(0.5)]);
+            rows.iter_mut()
+                .for_each(|row| (row.bytes_client_client, row.bytes_client_server) = (bytes, bytes));
+            rows
+        };
+        let all = [series(vec![sent(1_000_000), sent(9_000_000)])];
+        let figure = over_traffic(&all, accuracy(&all, Spread::Deviation, "").unwrap());
+        // Two times 1 and 9 MB in a round, 10 MB in the mean.
+        let at: Vec<f64> = figure.panels[0].curves[0].points.iter().map(|(x, _)| 10f64.powf(*x)).collect();
+        assert!((at[0] - 10.0).abs() < 1e-9 && (at[1] - 30.0).abs() < 1e-9, "{at:?}");
+        assert!(figure.panels[0].x.as_ref().is_some_and(|x| x.label == "sent so far (MB)"));
     }
 
     #[test]

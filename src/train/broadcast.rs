@@ -93,7 +93,7 @@ impl Run<'_> {
     /// What stands for a client who does nothing in a round.
     pub(super) fn idle(&self) -> Trained {
         let how = LocalUpdate { delta: Vec::new(), loss: f64::NAN, examples: 0, steps: 0 };
-        Trained { sent: vec![0.0; self.setting.coordinates()], how, metrics: Metrics::new() }
+        Trained { sent: vec![0.0; self.setting.updated()], how, metrics: Metrics::new() }
     }
 
     /// Lets those who will miss the model of the next round keep that of this one, `before` the server's

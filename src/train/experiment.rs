@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use super::Run;
 use super::clients::weights_of;
+use super::compression::Compressor;
 use super::crew::Alone;
 use super::holdings::Holdings;
 use super::start;
@@ -11,6 +12,7 @@ use super::work::{Elsewhere, Here, Work, checked};
 use crate::algebra::grid::Public;
 use crate::audit::Assumptions;
 use crate::cohort::Schemes;
+use crate::compress::Compression;
 use crate::config::{Config, Contender};
 use crate::data::Dataset;
 use crate::data::partition::Partition;
@@ -60,6 +62,7 @@ pub struct Experiment {
     solver: Option<Arc<dyn Solver>>,
     server: Option<Arc<dyn ServerRule>>,
     participation: Option<Arc<dyn Participation>>,
+    compression: Option<Arc<dyn Compression>>,
     links: Option<Box<dyn LinkModel>>,
     start: Option<StateDict>,
     elsewhere: Option<Elsewhere>,
@@ -79,6 +82,7 @@ impl Experiment {
             solver: None,
             server: None,
             participation: None,
+            compression: None,
             links: None,
             start: None,
             elsewhere: None,
@@ -143,6 +147,11 @@ impl Experiment {
         Self { participation: Some(Arc::new(rule)), ..self }
     }
 
+    /// With another compression than that of `[compression]`.
+    pub fn compression(self, compression: impl Compression + 'static) -> Self {
+        Self { compression: Some(Arc::new(compression)), ..self }
+    }
+
     /// Over these links instead of `[network]`.
     pub fn links(self, links: impl LinkModel + 'static) -> Self {
         Self { links: Some(Box::new(links)), ..self }
@@ -166,7 +175,7 @@ impl Experiment {
     /// A value that breaks a rule, by its key; a dataset file that is missing or damaged.
     pub fn build(self) -> Result<Setting> {
         let Self { config, device, dataset, loaded, shards, partition, .. } = self;
-        let Self { learner, solver, server, participation, links, start, elsewhere, .. } = self;
+        let Self { learner, solver, server, participation, compression, links, start, elsewhere, .. } = self;
         config.check()?;
         let away = elsewhere.is_some();
         let own = [
@@ -176,9 +185,11 @@ impl Experiment {
             ("solver", away || solver.is_some()),
             ("server", server.is_some()),
             ("participation", participation.is_some()),
+            ("compression", compression.is_some()),
             ("network", links.is_some()),
         ];
-        let own = own.into_iter().filter(|(_, given)| *given).map(|(section, _)| section).collect();
+        let own: Vec<&str> =
+            own.into_iter().filter(|(_, given)| *given).map(|(section, _)| section).collect();
         let links = match links {
             Some(links) => links,
             None => Box::new(config.links()?),
@@ -227,6 +238,9 @@ impl Experiment {
             (Work::Here(Here { dataset, learner, holdings }), weights)
         };
         let weights = Setting::bounded(&config, weights);
+        let family = compression.or_else(|| config.compression.chosen());
+        let compressor =
+            family.map(|family| Compressor::new(family, &work, &config, &*solver)).transpose()?;
         let start = start::parameters(start, config.start.as_deref(), &work)?;
         let seed = Seed::new(config.seed);
         let device = name.into();
@@ -239,6 +253,7 @@ impl Experiment {
             solver,
             server,
             rule,
+            compressor,
             weights,
             mean_count,
             links,
@@ -260,6 +275,8 @@ pub struct Setting {
     pub(super) server: Arc<dyn ServerRule>,
     /// The rule of participation, if there is one.
     pub(super) rule: Option<Arc<dyn Participation>>,
+    /// What travels of an update, where that is not all of it.
+    pub(super) compressor: Option<Compressor>,
     /// n_k · M / N for each client.
     pub(super) weights: Vec<f64>,
     /// See [`Setting::mean_count`].
@@ -296,7 +313,17 @@ impl Setting {
     /// Coordinates of the vector that a client sends.
     #[must_use]
     pub fn coordinates(&self) -> usize {
+        self.compressor.as_ref().map_or_else(|| self.updated(), |compressor| compressor.coordinates)
+    }
+
+    /// Coordinates of an update before it is compressed.
+    pub(super) fn updated(&self) -> usize {
         self.solver.coordinates(self.parameters())
+    }
+
+    /// n_k · M / N for each client, bounded by `privacy.release.largest_weight`.
+    pub(crate) fn weights(&self) -> &[f64] {
+        &self.weights
     }
 
     /// What audits of this setting's runs assume.
@@ -314,7 +341,7 @@ impl Setting {
         Public {
             clip: self.solver.clip_norm(),
             weight: self.weights.iter().copied().fold(0.0, f64::max),
-            coordinates: Some(self.coordinates()),
+            coordinates: Some(self.entered()),
             tolerance: self.config.outage.recovery_tolerance,
             noise: None,
         }
@@ -347,7 +374,7 @@ impl Setting {
     }
 
     fn configured(&self, protocol: &ProtocolConfig, rule: Option<Rule>) -> Result<Run<'_>> {
-        let protocol = plan::resolve(protocol, &self.config, self.coordinates())?;
+        let protocol = plan::resolve(protocol, &self.config, self.entered())?;
         let largest = self.config.cohort.most(self.config.clients);
         let seed = self.seed.child("protocol", 0);
         let build = |public| Schemes::new(&protocol, largest, seed, public);
@@ -394,6 +421,7 @@ impl Setting {
     ) -> Result<Run<'_>> {
         if let Some((rule, _)) = &rule {
             check_shown(rule, &name, &*aggregator)?;
+            self.check_singles(rule)?;
             if self.solver.has_controls() {
                 let problem = format!(
                     "{rule} mixes updates of different rounds, which would unbalance the control vectors of {}; take another solver \

@@ -17,10 +17,10 @@
 //! `--resume` takes any number of ranks.
 //!
 //! Vectors travel as `f32`, in messages of at most [`PART`] numbers. A round moves 4d bytes to every other
-//! rank and 4d′ from each of its clients, for d parameters and d′ coordinates of an update; 4d more to every
-//! rank where there are control vectors, and again where clients are tested; 4d more per carried and control
-//! vector. Only the main thread calls MPI. It sleeps while it waits for an order or an answer, where MPI
-//! itself would keep a core busy: no `mpi_yield_when_idle` is needed.
+//! rank and 4d′ from each of its clients, for d parameters and d′ coordinates of an update, which rank 0
+//! compresses; 4d more to every rank where there are control vectors, and again where clients are tested; 4d
+//! more per carried and control vector. Only the main thread calls MPI. It sleeps while it waits for an order
+//! or an answer, where MPI itself would keep a core busy: no `mpi_yield_when_idle` is needed.
 //!
 //! When a rank dies, MPI ends the job: rank 0 gets a SIGTERM, and says how to go on.
 
@@ -321,7 +321,7 @@ impl Crew for Ranks {
             for (&k, &[loss, examples, steps]) in clients.iter().zip(figures.as_chunks().0) {
                 let (examples, steps) = (examples as usize, steps as usize);
                 let how = LocalUpdate { delta: Vec::new(), loss, examples, steps };
-                let sent = receive(process, ANSWER, run.setting.coordinates());
+                let sent = receive(process, ANSWER, run.setting.updated());
                 trained.insert(k, Trained { sent, how, metrics: Vec::new() });
             }
         });

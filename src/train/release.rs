@@ -13,7 +13,7 @@ use crate::noise::Hadamard;
 use crate::privacy::Formal;
 use crate::protocol::{Aggregate, Aggregator, Decoded, Update};
 use crate::record::Metrics;
-use crate::release::{Adversary, By, Known, Ledger, Promise, Release, ReleaseConfig};
+use crate::release::{Adversary, By, Clipping, Known, Ledger, Promise, Release, ReleaseConfig};
 use crate::seed::Seed;
 
 impl Setting {
@@ -33,17 +33,21 @@ impl Setting {
                         participation.kind = \"none\"";
             return at(".by", rule);
         }
+        if singly && config.adaptive_clip.is_some() {
+            let rule = "the server remembers single updates of rounds with other clips; remove it, or take participation.kind = \"none\"";
+            return at(".adaptive_clip", rule);
+        }
         if singly && config.flatten {
             return at(
                 ".flatten",
                 "the server remembers single updates, each of another rotation; take false",
             );
         }
-        let (sent, cohort) = (self.coordinates(), self.config.cohort.most(self.config.clients));
+        let (entered, cohort) = (self.entered(), self.config.cohort.most(self.config.clients));
         let known = Known {
             clip,
             weight: self.public().weight,
-            coordinates: if config.flatten { Hadamard::padded(sent) } else { sent },
+            coordinates: if config.flatten { Hadamard::padded(entered) } else { entered },
             cohort,
             participations: match config.epsilon {
                 Some(_) => participations(&self.config, self.seed),
@@ -56,6 +60,12 @@ impl Setting {
             sampling: sampling(&self.config),
         };
         Release::of(config, scheme, known).map(Some)
+    }
+
+    /// Coordinates of what enters a sum: those of an update, and a count where the clip follows that.
+    pub(super) fn entered(&self) -> usize {
+        let release = self.config.privacy.release.as_ref();
+        self.coordinates() + usize::from(release.is_some_and(|release| release.adaptive_clip.is_some()))
     }
 
     /// The weights n_k · M / N, none beyond `privacy.release.largest_weight`.
@@ -102,15 +112,29 @@ impl Run<'_> {
         self.release.as_ref().map_or_else(Ledger::default, |_| Ledger::new(self.setting.config.clients))
     }
 
-    /// Shortens what a client sends to the norm that the noise is made for, whoever made it.
-    pub(super) fn bound(&self, sent: &mut [f32]) {
-        if let Some(release) = &self.release {
-            solver::clip(sent, release.clip());
-        }
+    /// The clip before the first round, where it moves.
+    pub(super) fn first_clip(&self) -> Option<f64> {
+        self.release.as_ref()?.clipping().map(Clipping::initial)
+    }
+
+    /// How the clip moves, and where it is, if it does.
+    fn clipping(&self, state: &State) -> Option<(&Clipping, f64)> {
+        self.release.as_ref()?.clipping().zip(state.clip)
+    }
+
+    /// Shortens what a client sends to the norm that the noise is made for, whoever made it. Returns whether
+    /// it was no longer.
+    pub(super) fn bound(&self, state: &State, sent: &mut [f32]) -> bool {
+        let Some(release) = &self.release else { return true };
+        let clip = state.clip.unwrap_or(release.clip());
+        let below = solver::norm(sent) <= clip;
+        solver::clip(sent, clip);
+        below
     }
 
     /// Charges the clients for what a round told, and adds the server's noise to its result if it is the
-    /// server who does. Returns the columns of the running ε.
+    /// server who does. Returns the columns of the running ε and of
+    /// the clip, where that moves.
     pub(super) fn charge(
         &self,
         state: &mut State,
@@ -141,14 +165,28 @@ impl Run<'_> {
             let source = SeededKeys(self.setting.seed.child("release", state.round));
             keys::add_noise(sum, SERVER, std, None, &source);
         }
-        let shown = [Adversary::Server, Adversary::Observer].into_iter();
-        let shown =
-            shown.filter(|adversary| release.of_server().is_none() || *adversary == Adversary::Observer);
-        shown
-            .map(|adversary| {
-                Ok((format!("epsilon_{}", adversary.name()), release.epsilon(&state.ledger, adversary)?))
-            })
-            .collect()
+        let mut told = Metrics::new();
+        for adversary in [Adversary::Server, Adversary::Observer] {
+            if release.of_server().is_none() || adversary == Adversary::Observer {
+                let epsilon = release.epsilon(&state.ledger, adversary)?;
+                told.push((format!("epsilon_{}", adversary.name()), epsilon));
+            }
+        }
+        told.extend(state.clip.map(|clip| ("clip".into(), clip)));
+        Ok(told)
+    }
+
+    /// Takes the count out of a round's result, where the clip follows one, and moves the clip.
+    pub(super) fn adapt(&self, state: &mut State, updates: &[Update], aggregate: &mut Aggregate) {
+        let Some((clipping, clip)) = self.clipping(state) else { return };
+        let weight = |k: &u16| updates[usize::from(*k)].weight;
+        let (sum, weight) = match &mut aggregate.decoded {
+            Decoded::Sum { sum, included, .. } => (sum, included.iter().map(weight).sum()),
+            Decoded::Estimate { sum, .. } => (sum, updates.iter().map(|update| update.weight).sum()),
+            Decoded::Outage(_) => return,
+        };
+        let below = 0.5 + clipping.leave(clip, sum) / self.divisor(weight);
+        state.clip = Some(clipping.next(clip, below));
     }
 
     /// The column of what the rounds so far tell, at most, about a single example, where local steps are
@@ -172,16 +210,25 @@ impl Run<'_> {
         Ok(vec![("epsilon_example".into(), accountant.running(delta)?)])
     }
 
-    /// What clients send in a round, turned by its rotation where that is to be; otherwise nothing.
-    pub(super) fn flattened(&self, round: u64, updates: &[Update]) -> Option<Vec<Update>> {
-        let rotation = self.rotation(round)?;
-        let turned = |update: &Update| {
-            let mut delta = update.delta.to_vec();
-            delta.resize(Hadamard::padded(delta.len()), 0.0);
-            rotation.rotate(&mut delta);
+    /// What enters the sum of a round, where that is not what clients send: with the count of those whose
+    /// update was `below` the clip, turned by the rotation of the round.
+    pub(super) fn enter(&self, state: &State, updates: &[Update], below: &[bool]) -> Option<Vec<Update>> {
+        let (clipping, rotation) = (self.clipping(state), self.rotation(state.round));
+        if clipping.is_none() && rotation.is_none() {
+            return None;
+        }
+        let entered = |(update, &below): (&Update, &bool)| {
+            let mut delta = match clipping {
+                Some((clipping, clip)) => clipping.enter(clip, &update.delta, below),
+                None => update.delta.to_vec(),
+            };
+            if let Some(rotation) = &rotation {
+                delta.resize(Hadamard::padded(delta.len()), 0.0);
+                rotation.rotate(&mut delta);
+            }
             Update { weight: update.weight, delta: Arc::new(delta) }
         };
-        Some(updates.iter().map(turned).collect())
+        Some(updates.iter().zip(below).map(entered).collect())
     }
 
     /// Turns the result of such a round back.
@@ -190,7 +237,7 @@ impl Run<'_> {
             (self.rotation(round), &mut aggregate.decoded)
         {
             rotation.invert(sum);
-            sum.truncate(self.setting.coordinates());
+            sum.truncate(self.setting.entered());
         }
     }
 
@@ -203,7 +250,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// Costs that cannot be composed.
-    pub(super) fn is_spent(&self, state: &State) -> Result<bool> {
+    pub(crate) fn is_spent(&self, state: &State) -> Result<bool> {
         self.release.as_ref().map_or(Ok(false), |release| release.is_spent(&state.ledger))
     }
 
@@ -211,7 +258,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// As [`Run::is_spent`].
-    pub(super) fn promise(&self, state: &State) -> Result<Option<Promise>> {
+    pub(crate) fn promise(&self, state: &State) -> Result<Option<Promise>> {
         self.release.as_ref().map(|release| release.promise(&state.ledger)).transpose()
     }
 }

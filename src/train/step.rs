@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::compression::Compressed;
 use super::divergence::Silent;
 use super::turn::rate;
 use super::{Run, Setting, State};
@@ -15,21 +16,32 @@ use crate::error::NotFinite;
 use crate::protocol::{Aggregate, Decoded, Update};
 use crate::record::Outcome;
 
+/// The updates of a round's members, and how they travelled.
+pub(super) struct Sent<'a> {
+    pub members: &'a [u32],
+    pub updates: &'a [Update],
+    pub compressed: Option<&'a Compressed>,
+}
+
 impl Run<'_> {
     /// The server's step; `singles` are what a rule of participation reads. Returns the outcome and the
     /// relative error of the mean that the server used, or what is not finite.
     pub(super) fn apply(
         &self,
         state: &mut State,
-        members: &[u32],
-        updates: &[Update],
+        Sent { members, updates, compressed }: Sent<'_>,
         silent: &Silent,
         aggregate: &Aggregate,
-        singles: Vec<Update>,
+        mut singles: Vec<Update>,
     ) -> Result<(Outcome, Option<f64>), NotFinite> {
         let Setting { weights, .. } = self.setting;
         let included = aggregate.decoded.included();
-        let heard: Vec<&Update> = silent.others(updates).collect();
+        let whole: Vec<&Update> = silent.others(updates).collect();
+        let heard: Vec<&Update> =
+            silent.others(compressed.map_or(updates, |compressed| &compressed.sent)).collect();
+        if let Some(compressed) = compressed {
+            compressed.expand(&mut singles);
+        }
         let mut weight: f64 = included.iter().map(|&k| updates[usize::from(k)].weight).sum();
         let estimate = match (&self.rule, &aggregate.decoded) {
             (Some(rule), _) => {
@@ -38,7 +50,7 @@ impl Run<'_> {
                 let arrived: Vec<u32> = included.iter().map(|&i| members[usize::from(i)]).collect();
                 arrived.iter().zip(singles).for_each(|(&k, single)| everybody[k as usize] = single);
                 rule.estimate(&mut state.memory, &everybody, &arrived)
-                    .map(|mean| (relative_error(&mean, 1.0, &heard), mean))
+                    .map(|mean| (relative_error(&mean, 1.0, &whole), mean))
             }
             (None, Decoded::Sum { sum, .. }) => {
                 let divisor = self.divisor(weight);
@@ -54,6 +66,10 @@ impl Run<'_> {
             (None, Decoded::Outage(_)) => None,
         };
         let Some((error, mean)) = estimate else { return Ok((Outcome::Outage, None)) };
+        let mean = match compressed.filter(|_| self.rule.is_none()) {
+            Some(compressed) => compressed.take(&mean, state),
+            None => mean,
+        };
         self.step(state, mean, weight / weights.iter().sum::<f64>())?;
         let outcome = match &aggregate.decoded {
             Decoded::Estimate { .. } => Outcome::Estimate,
@@ -65,7 +81,7 @@ impl Run<'_> {
 
     /// What a sum over clients of this weight is divided by: where each is drawn for itself, the weight that
     /// is expected.
-    fn divisor(&self, weight: f64) -> f64 {
+    pub(super) fn divisor(&self, weight: f64) -> f64 {
         let Setting { config, weights, .. } = self.setting;
         config.cohort.rate.map_or(weight, |rate| rate * weights.iter().sum::<f64>())
     }

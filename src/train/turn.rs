@@ -40,7 +40,7 @@ pub(super) fn rate(config: &Config, solver: &dyn Solver, round: u64) -> f64 {
 /// What a client sends, and how its training went.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// The update, [`Setting::coordinates`](super::Setting::coordinates) of them.
+    /// The update as the solver encodes it, which is not compressed yet.
     pub sent: Vec<f32>,
     /// How the training went; its difference is moved into what is sent.
     pub how: LocalUpdate,

@@ -147,6 +147,10 @@ impl Setting {
         &self.here().dataset
     }
 
+    pub(crate) fn shared_dataset(&self) -> Arc<Dataset> {
+        Arc::clone(&self.here().dataset)
+    }
+
     /// Which examples each client has.
     pub(crate) fn holdings(&self) -> &Holdings {
         &self.here().holdings

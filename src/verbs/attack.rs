@@ -5,6 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Found, Watch};
+use crate::attack::released::{ReleasedRow, released};
+use crate::attack::roc::Roc;
 use crate::attack::{InversionRow, MembershipRow, invert, membership, proportion_interval};
 use crate::config::Config;
 use crate::error::Result;
@@ -58,7 +60,14 @@ pub fn attack(
     let (tested, curves) = membership(config, setting, watch.stop)?;
     let csv = to_csv(&tested)?;
     write_atomically(&file("membership.csv"), &csv)?;
-    let named: Vec<_> = tested.iter().map(label).zip(curves).collect();
+    draw(&tested.iter().map(label).zip(curves).collect::<Vec<_>>(), folder)?;
+    let text = summary(&inverted, &tested);
+    write_atomically(&file("summary.md"), text.as_bytes())?;
+    Ok(Found { csv, text })
+}
+
+/// The curves as a table and as a figure.
+fn draw(named: &[(String, Roc)], folder: &Path) -> Result<()> {
     let points: Vec<RocRow> = named
         .iter()
         .flat_map(|(curve, roc)| {
@@ -69,11 +78,72 @@ pub fn attack(
             })
         })
         .collect();
-    write_atomically(&file("roc.csv"), &to_csv(&points)?)?;
-    report::plot_roc(&named, "Membership inference", &file("roc"))?;
-    let text = summary(&inverted, &tested);
-    write_atomically(&file("summary.md"), text.as_bytes())?;
+    write_atomically(&folder.join("roc.csv"), &to_csv(&points)?)?;
+    report::plot_roc(named, "Membership inference", &folder.join("roc"))
+}
+
+/// Attacks the models that runs in `setting` release, into `folder`, which must be new or empty, and draws.
+///
+/// # Errors
+/// As [`released`]; a folder that cannot be written; what `watch` wants.
+pub fn attack_released(
+    config: &Config,
+    mut setting: Setting,
+    folder: &Path,
+    watch: &mut Watch<'_>,
+) -> Result<Found> {
+    setting.truncate(config.attack.examples);
+    if folder.exists() {
+        claim(folder)?;
+    }
+    watch.line(&format!("playing {} runs with and without each client", config.attack.runs))?;
+    let (rows, curves) = released(config, &setting, watch.stop)?;
+    claim(folder)?;
+    write_atomically(&folder.join("config.toml"), config.to_toml()?.as_bytes())?;
+    let csv = to_csv(&rows)?;
+    write_atomically(&folder.join("released.csv"), &csv)?;
+    let label = |row: &ReleasedRow| {
+        format!("{}: {:.3} ({:.3}–{:.3})", row.attack, row.auc, row.auc_low, row.auc_high)
+    };
+    draw(&rows.iter().map(label).zip(curves).collect::<Vec<_>>(), folder)?;
+    let text = released_table(&rows);
+    write_atomically(&folder.join("released.md"), text.as_bytes())?;
     Ok(Found { csv, text })
+}
+
+/// The areas beside what ε and δ allow, as a Markdown table.
+fn released_table(rows: &[ReleasedRow]) -> String {
+    let header = [
+        "attack",
+        "AUC (95 % interval)",
+        "at most",
+        "TPR − FPR",
+        "at most",
+        "TPR at 1 %",
+        "at most",
+        "ε",
+        "promise",
+    ];
+    let allowed = |bound: Option<f64>| bound.map_or_else(|| "–".into(), |bound| format!("{bound:.3}"));
+    let line = |row: &ReleasedRow| {
+        vec![
+            row.attack.clone(),
+            format!("{:.3} ({:.3}–{:.3})", row.auc, row.auc_low, row.auc_high),
+            allowed(row.auc_bound),
+            format!("{:.3}", row.advantage),
+            allowed(row.advantage_bound),
+            format!("{:.3}", row.tpr_at_1_percent),
+            allowed(row.tpr_bound),
+            allowed(row.epsilon),
+            match row.kept {
+                Some(true) => "kept",
+                Some(false) => "refuted",
+                None => "none",
+            }
+            .into(),
+        ]
+    };
+    report::markdown(&header, &[0, 8], &rows.iter().map(line).collect::<Vec<_>>())
 }
 
 fn keys(key_std: Option<f64>) -> String {

@@ -5,6 +5,7 @@
 use std::fs;
 use std::process::Command;
 
+use seccogc::attack::released::ReleasedRow;
 use seccogc::attack::{InversionRow, MembershipRow, proportion_interval};
 use seccogc::record::read_rows;
 
@@ -99,7 +100,53 @@ fn what_cannot_be_attacked_is_refused_in_one_line() {
         "error: --set attack.iterations=0: attack.iterations: 0 is too small; give at least 1"
     );
     assert_eq!(
+        refusal("attack.runs=3"),
+        "error: --set attack.runs=3: attack.runs: 3 is too small; give at least 4"
+    );
+    assert_eq!(
         refusal("attack.key_stds=[0.0]"),
         "error: --set attack.key_stds=[0.0]: attack.key_stds: give finite standard deviations greater than 0"
     );
+}
+
+/// Ten clients of five digits each, in 24 runs that take part or not.
+fn released_of(more: &str, folder: &std::path::Path) -> Vec<ReleasedRow> {
+    let text = format!(
+        "rounds = 8\nclients = 10\n[partition]\nkind = 'iid'\n[model]\nkind = 'softmax'\n[solver]\nkind = 'sgd'\nlearning_rate = 0.5\n\
+         epochs = 5\nclip_norm = 1.0\n[evaluation]\nevery = 8\n[privacy]\nmeasure = false\n[network.client_server]\nerasure = 0.2\n\
+         [attack]\nexamples = 5\nruns = 24\n[protocol]\nkind = 'sec-cogc'\nstragglers = 6\narithmetic = 'f64'\n{more}"
+    );
+    let path = folder.join("run.toml");
+    fs::write(&path, text).unwrap();
+    let out = folder.join("out");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seccogc"));
+    command.arg("attack").arg(&path).args(["--released", "--quiet", "--out"]).arg(&out);
+    assert!(command.status().unwrap().success());
+    for name in ["roc.svg", "roc.png", "roc.csv", "released.md", "config.toml"] {
+        assert!(fs::metadata(out.join(name)).unwrap().len() > 100, "{name}");
+    }
+    read_rows(&out.join("released.csv")).unwrap()
+}
+
+#[test]
+fn released_models_tell_who_took_part_and_noise_bounds_it() {
+    let folder = || tempfile::tempdir().unwrap();
+    let open = released_of("", folder().path());
+    let names: Vec<&str> = open.iter().map(|row| row.attack.as_str()).collect();
+    assert_eq!(names, ["loss", "likelihood", "updates"]);
+    assert!(open.iter().all(|row| row.members + row.others == 240 && row.kept.is_none()));
+    assert!(open[0].auc_low > 0.7 && open[1].auc_low > 0.7 && open[2].auc > 0.99, "{open:?}");
+
+    // Hardly a promise: ε is large, and so is what the models tell.
+    let weak = released_of("[privacy.release]\nepsilon = 30.0\nadjacency = 'zero-out'", folder().path());
+    assert!(weak[2].auc_low > 0.8 && weak.iter().all(|row| row.kept == Some(true)), "{weak:?}");
+    // At ε = 1 the areas stay below e/(1 + e) and a little: had the runs the noise of ε = 30, that would be
+    // refuted.
+    let strong = released_of("[privacy.release]\nepsilon = 1.0\nadjacency = 'zero-out'", folder().path());
+    for row in &strong {
+        let epsilon = row.epsilon.unwrap();
+        assert!(epsilon > 0.1 && epsilon <= 1.0 && row.kept == Some(true), "{row:?}");
+        assert!(row.auc_bound.unwrap() < 0.732 && row.auc_low <= row.auc_bound.unwrap(), "{row:?}");
+        assert!(weak[2].auc_low > row.auc_bound.unwrap());
+    }
 }

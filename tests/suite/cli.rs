@@ -62,7 +62,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "round = 5",
-            "error: run.toml: round: unknown key `round`, expected one of `seed`, `rounds`, `clients`, `start`, `data`, `partition`, `model`, `solver`, `schedule`, `server`, `participation`, `evaluation`, `network`, `cohort`, `outage`, `privacy`, `record`, `deploy`, `attack`, `protocol`, `study`, `sweep`, `compare`",
+            "error: run.toml: round: unknown key `round`, expected one of `seed`, `rounds`, `clients`, `start`, `data`, `partition`, `model`, `solver`, `schedule`, `server`, `participation`, `compression`, `evaluation`, `network`, `cohort`, `outage`, `privacy`, `record`, `deploy`, `attack`, `protocol`, `study`, `sweep`, `compare`",
         ),
         (
             "rounds = \"many\"",
@@ -77,6 +77,10 @@ fn wrong_configurations_are_refused_in_one_line() {
             "error: run.toml: protocol.kind: \"secure\" is not one of ideal, fedavg, gaussian, zero-sum, cogc, sec-cogc, coffee, mds-relay, zhao-sun, light-sec-agg, groupwise, sec-agg, sec-agg-plus, hierarchical, secure-gc, colrel, pricer, fedacs, dsa",
         ),
         ("rounds = 0", "error: run.toml: rounds: 0 is too small; give at least 1"),
+        (
+            "[solver]\nclip_norm = 1.0\n[privacy.release]\nepsilon = 1.0\nadaptive_clip = { quantile = 1.5 }",
+            "error: run.toml: privacy.release.adaptive_clip.quantile: 1.5 must be greater than 0 and below 1",
+        ),
         (
             "rounds = ",
             "error: run.toml: line 1, column 10: string values must be quoted, expected literal string",
@@ -248,6 +252,26 @@ fn wrong_configurations_are_refused_in_one_line() {
         (
             "[protocol]\nkind = \"mifa\"\n[participation]\nkind = \"fedau\"",
             "error: run.toml: protocol.kind: \"mifa\" is a rule of participation now; write protocol.kind = \"fedavg\", as participation.kind is \"fedau\"",
+        ),
+        (
+            "[compression]\nkind = \"top-k\"",
+            "error: run.toml: compression.kind: \"top-k\" is not one of none, random-coordinates, count-sketch, low-rank",
+        ),
+        (
+            "[compression]\nkind = \"low-rank\"\nratio = 0.0",
+            "error: run.toml: compression.ratio: must be greater than 0 and at most 1, not 0",
+        ),
+        (
+            "[compression]\nkind = \"low-rank\"\n[solver]\nkind = \"scaffold\"",
+            "error: compression.kind: control vectors must move by exactly what arrives; take a solver without them, or \"none\"",
+        ),
+        (
+            "[compression]\nkind = \"random-coordinates\"\n[outage]\npolicy = \"accumulate\"",
+            "error: compression.error_feedback: clients keep what did not arrive, and with outage.policy = \"accumulate\" it would count twice; take false, or skip or retry",
+        ),
+        (
+            "[compression]\nkind = \"count-sketch\"\n[protocol]\nkind = \"fedavg\"\n[participation]\nkind = \"mifa\"",
+            "error: participation.kind: mifa remembers single updates, and the server takes parts of sums only here; take compression.error_feedback = false, another compression, or \"none\"",
         ),
         (
             "rounds = 10\n[schedule]\nwarm_up = 10",

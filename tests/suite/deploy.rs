@@ -483,6 +483,10 @@ fn what_cannot_be_served_is_refused_in_one_line() {
         refused("[participation]\nkind = \"fedau\"", "kind = \"fedavg\""),
         "error: participation.kind: rules of participation run in simulation only; take \"none\""
     );
+    assert_eq!(
+        refused("[compression]\nkind = \"low-rank\"", SECURE),
+        "error: compression.kind: compression runs in simulation only; take \"none\""
+    );
     let trial = Trial::new(&["ann", "bob", "cleo"], SECURE, 3, "");
     let set = |set: &str| {
         let output = Command::new(SECCOGC)

@@ -7,6 +7,8 @@ use std::path::Path;
 mod aggregate;
 #[path = "../../examples/audit.rs"]
 mod audit;
+#[path = "../../examples/own_compression.rs"]
+mod own_compression;
 #[path = "../../examples/own_links.rs"]
 mod own_links;
 #[path = "../../examples/own_model.rs"]
@@ -26,12 +28,13 @@ mod train;
 
 type Main = fn() -> seccogc::Result<()>;
 
-const ALL: [(&str, Main); 10] = [
+const ALL: [(&str, Main); 11] = [
     ("aggregate", aggregate::main),
     ("audit", audit::main),
     ("train", train::main),
     ("own_links", own_links::main),
     ("own_model", own_model::main),
+    ("own_compression", own_compression::main),
     ("own_participation", own_participation::main),
     ("own_partition", own_partition::main),
     ("own_protocol", own_protocol::main),
@@ -63,8 +66,8 @@ fn a_part_of_ones_own_is_one_short_file() {
     let own = files.iter().filter(|name| name.starts_with("own_"));
     assert_eq!(
         own.clone().count(),
-        7,
-        "protocol, links, partition, solver, server rule, participation, model"
+        8,
+        "protocol, links, partition, solver, server rule, participation, compression, model"
     );
     for name in own {
         let text = fs::read_to_string(folder.join(name).with_extension("rs")).unwrap();

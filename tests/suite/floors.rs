@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 21] = [
     &["algebra"],
     &["message"],
     &["coding", "keys", "network", "noise", "wire"],
-    &["crypto", "precision"],
+    &["compress", "crypto", "precision"],
     &["privacy"],
     &["account"],
     &["protocol"],

@@ -53,6 +53,11 @@ fn first_run() {
 }
 
 #[test]
+fn compression() {
+    run("compression", "sh");
+}
+
+#[test]
 fn released() {
     run("released", "sh");
 }

@@ -12,6 +12,7 @@ mod chase;
 mod cli;
 mod coffee;
 mod cohort;
+mod compression;
 mod conformance;
 mod defects;
 #[cfg(feature = "deploy")]

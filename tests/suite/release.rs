@@ -1,5 +1,6 @@
 //! `[privacy.release]`: the noise that is in the sums, and what they are charged for.
 
+mod adaptive;
 mod runs;
 
 use std::sync::Arc;

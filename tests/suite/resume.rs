@@ -122,6 +122,18 @@ fn local_models_resume_where_they_were() {
 }
 
 #[test]
+fn what_compression_left_resumes_where_it_was() {
+    for (kind, more) in [("random-coordinates", 0.3), ("low-rank", 0.1), ("count-sketch", 0.3)] {
+        let sets = [&format!("compression.kind={kind}"), &format!("compression.ratio={more}")];
+        let outcomes = resumed_as_whole("skip", &sets.map(|set| set.as_str()));
+        assert!(
+            outcomes.contains("outage") && outcomes.contains("recovered"),
+            "both kinds of rounds were seen"
+        );
+    }
+}
+
+#[test]
 fn models_that_were_missed_resume_where_they_were() {
     let sets = ["network.server_client.erasure=0.4", "protocol.kind=fedavg", "privacy.measure=false"];
     let whole = resumed_as_whole("skip", &sets);
