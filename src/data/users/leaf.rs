@@ -321,9 +321,9 @@ mod tests {
 
     #[test]
     fn users_are_read_from_their_place() {
-        let (folder, path) = folder(TEXT);
+        let (place, path) = folder(TEXT);
         let squares = Wanted { shape: Some([1, 2, 2]), length: None };
-        let leaf = Leaf::survey(folder.path(), squares).unwrap();
+        let leaf = Leaf::survey(place.path(), squares).unwrap();
         assert_eq!((leaf.number(), leaf.count(0), leaf.count(1)), (2, 2, 1));
         assert_eq!(leaf.classes(), ["0", "7", "10"]);
         let ann = leaf.read(0).unwrap();
