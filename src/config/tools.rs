@@ -14,8 +14,8 @@ pub struct AttackConfig {
     /// Steps of the gradient matching for one image; at least 1.
     #[schemars(range(min = 1))]
     pub iterations: usize,
-    /// Training examples that every client keeps for the tests of membership, fewer being easier to recognise;
-    /// at least 1.
+    /// Training examples that every client keeps for the tests of membership, fewer being easier to
+    /// recognise; at least 1.
     #[schemars(range(min = 1))]
     pub examples: usize,
     /// Runs that are played to attack what they release (`--released`), each with and without other clients;
