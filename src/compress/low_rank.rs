@@ -64,7 +64,7 @@ impl Sides {
     fn of(shape: &[usize]) -> Self {
         let size: usize = shape.iter().product();
         let rows = shape.first().copied().unwrap_or(1);
-        let columns = if rows == 0 { 0 } else { size / rows };
+        let columns = size.checked_div(rows).unwrap_or(0);
         match rows.min(columns) {
             0 | 1 => Self { long: size, short: 0, in_rows: true },
             short => Self { long: rows.max(columns), short, in_rows: columns >= rows },
