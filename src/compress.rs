@@ -106,10 +106,16 @@ impl Default for CompressionConfig {
 }
 
 impl CompressionConfig {
+    /// Whether updates travel as they are.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::None(_))
+    }
+
     /// The compression, if there is one.
     #[must_use]
     pub fn chosen(&self) -> Option<Arc<dyn Compression>> {
-        (!matches!(self, Self::None(_))).then(|| self.clone().into())
+        (!self.is_none()).then(|| self.clone().into())
     }
 }
 

@@ -78,6 +78,7 @@ pub struct Config {
     /// `ideal`, `fedavg`, `gaussian` and `mds-relay`.
     pub participation: ParticipationConfig,
     /// What travels of an update, with every protocol.
+    #[serde(skip_serializing_if = "CompressionConfig::is_none")]
     pub compression: CompressionConfig,
     /// When and how the global model is tested.
     pub evaluation: EvaluationConfig,

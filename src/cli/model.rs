@@ -44,6 +44,9 @@ pub(super) struct Show {
     data_dir: Option<PathBuf>,
 }
 
+/// Shape and classes of texts such as Shakespeare's in LEAF.
+const TEXTS: ([usize; 3], usize) = ([80, 1, 80], 80);
+
 fn of_kind(kind: &str) -> Result<ModelConfig> {
     toml::from_str(&format!("kind = \"{kind}\""))
         .map_err(|error| Error::Refused(format!("model {kind}: {}", error.message())))
@@ -57,15 +60,18 @@ pub(super) fn run(verb: &Model) -> Result<()> {
 }
 
 fn list() -> Result<()> {
-    let count = |kind, name| of_kind(kind)?.parameters(&DataConfig { name, ..DataConfig::default() });
     let lines = ModelConfig::KINDS
         .iter()
         .map(|kind| {
-            let mnist = grouped(count(kind, DatasetName::Mnist)?);
-            Ok([(*kind).to_owned(), mnist, grouped(count(kind, DatasetName::Cifar10)?)])
+            let model = of_kind(kind)?;
+            // Of examples that it does not take it has none.
+            let count = |(shape, classes)| model.size(shape, classes).map_or("–".into(), grouped);
+            let [mnist, cifar, texts] = [([1, 28, 28], 10), ([3, 32, 32], 10), TEXTS].map(count);
+            Ok([(*kind).to_owned(), mnist, cifar, texts])
         })
         .collect::<Result<Vec<_>>>()?;
-    print(&markdown(&["model", "parameters on MNIST", "parameters on CIFAR-10"], &[0], &lines))
+    let header = ["model", "parameters on MNIST", "on CIFAR-10", "on texts of 80 characters out of 80"];
+    print(&markdown(&header, &[0], &lines))
 }
 
 fn show(args: &Show) -> Result<()> {

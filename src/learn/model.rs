@@ -8,8 +8,8 @@
 //! | `lenet5` | two convolutions, two hidden layers, tanh | 61,706; 62,006 | LeCun et al. 1998, section II-B |
 //! | `cifar-cnn` | two convolutions, two hidden layers | 1,384,586; 1,756,426 | McMahan et al. 2017, section 3 |
 //! | `resnet20` | three stages of three residual blocks, group norm | 269,434; 269,722 | He et al. 2016, section 4.2 |
-//! | `char-lstm` | embedding, two layers with long short-term memory | texts: 818,896 with 80 tokens and classes | McMahan et al. 2017, section 3 |
-//! | `gru` | embedding, a layer of gated units | texts: 63,888 with 80 tokens and classes | Cho et al. 2014 |
+//! | `char-lstm` | embedding, two layers with long short-term memory | texts: 819,920 with 80 tokens and classes | McMahan et al. 2017, section 3 |
+//! | `gru` | embedding, a layer of gated units | texts: 63,952 with 80 tokens and classes | Cho et al. 2014 |
 //!
 //! A model of this crate is one file with a configuration that implements [`Architecture`], and one line in
 //! the list below. A user's own model is a struct that derives [`Module`] and implements [`Classifier`]; hand
@@ -171,10 +171,10 @@ models! {
     "cifar-cnn" => CifarCnn(CifarCnnConfig),
     /// ResNet-20 (He et al. 2016) with group normalisation; 269,722 parameters on CIFAR-10.
     "resnet20" => ResNet20(ResNet20Config),
-    /// The recurrent network for Shakespeare of McMahan et al. (2017), over texts; 817,872 parameters with 80
+    /// The recurrent network for Shakespeare of McMahan et al. (2017), over texts; 819,920 parameters with 80
     /// tokens and 80 classes.
     "char-lstm" => CharLstm(CharLstmConfig),
-    /// A layer of gated recurrent units over texts; 63,760 parameters with 80 tokens and 80 classes.
+    /// A layer of gated recurrent units over texts; 63,952 parameters with 80 tokens and 80 classes.
     "gru" => Gru(GruConfig),
 }
 

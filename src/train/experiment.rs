@@ -242,12 +242,11 @@ impl Experiment {
         let compressor =
             family.map(|family| Compressor::new(family, &work, &config, &*solver)).transpose()?;
         let start = start::parameters(start, config.start.as_deref(), &work)?;
-        let seed = Seed::new(config.seed);
-        let device = name.into();
-        let mean_count = OnceLock::new();
         Ok(Setting {
+            device: name.into(),
+            seed: Seed::new(config.seed),
+            mean_count: OnceLock::new(),
             config,
-            device,
             own,
             work,
             solver,
@@ -255,10 +254,8 @@ impl Experiment {
             rule,
             compressor,
             weights,
-            mean_count,
             links,
             start,
-            seed,
         })
     }
 }

@@ -287,7 +287,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[model]\nkind = \"resnet\"",
-            "error: run.toml: model.kind: \"resnet\" is not one of softmax, mlp, cnn, lenet5, cifar-cnn, resnet20",
+            "error: run.toml: model.kind: \"resnet\" is not one of softmax, mlp, cnn, lenet5, cifar-cnn, resnet20, char-lstm, gru",
         ),
         (
             "[model]\nkind = \"mlp\"\nhidden = \"wide\"",

@@ -26,10 +26,20 @@ fn models_are_shown_with_layers_and_counts() {
     assert!(resnet.starts_with("resnet20 on cifar10: 3×32×32 → 10 classes\n"), "{resnet}");
     assert!(resnet.ends_with("\n269,722 parameters, 1.08 MB as 32-bit numbers\n"), "{resnet}");
     let list = text(&["model", "list"]);
-    for line in ["| lenet5    |              61,706 |", "| cnn       |           1,663,370 |"] {
-        assert!(list.contains(line), "{list}");
+    // Embedding 640, 4 · 256 · (8 + 256 + 2) and 4 · 256 · (2 · 256 + 2), 257 · 80.
+    let lstm = 640 + 272_384 + 526_336 + 20_560;
+    assert_eq!(lstm, 819_920);
+    for (kind, counts) in [
+        ("lenet5", ["61,706", "62,006", "–"]),
+        ("cnn", ["1,663,370", "2,156,490", "–"]),
+        ("char-lstm", ["–", "–", "819,920"]),
+        ("gru", ["–", "–", "63,952"]),
+    ] {
+        let line = list.lines().find(|line| line.starts_with(&format!("| {kind} ")));
+        let cells: Vec<&str> = line.unwrap().split('|').map(str::trim).collect();
+        assert_eq!(cells[2..5], counts, "{list}");
     }
-    assert_eq!(list.lines().count(), 2 + 6);
+    assert_eq!(list.lines().count(), 2 + 8);
 
     let folder = Folder::new();
     let table = folder.file("own.toml", "[data]\nname = \"table\"\ntrain = \"own.csv\"");
