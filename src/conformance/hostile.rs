@@ -96,7 +96,7 @@ where
             for (round, undisturbed) in (1..).zip(&undisturbed) {
                 let dyns: Vec<&dyn Input<S>> = honest.iter().map(|x| x as _).collect();
                 let count = |_: &_, _, link: LinkUse| {
-                    sent += usize::from(offender.is_none_or(|offender| link.from == offender.into()));
+                    sent += usize::from(offender.is_none_or(|offender| link.from == offender));
                 };
                 let Outcome { decoded, refused, .. } = run(&protocol, round, &dyns, keys, &Perfect, 2, count);
                 refusals += refused.len();

@@ -43,6 +43,9 @@ pub(crate) struct Own<'a> {
     pub shard: Cow<'a, [usize]>,
 }
 
+/// Examples, and which of them are each client's.
+type Several<'a> = (Cow<'a, Examples>, Vec<Cow<'a, [usize]>>);
+
 impl Own<'_> {
     /// Those that are meant, by themselves.
     pub fn subset(&self) -> Examples {
@@ -145,11 +148,7 @@ impl Holdings {
     ///
     /// # Errors
     /// As [`Holdings::own`].
-    pub fn of_several<'a>(
-        &'a self,
-        dataset: &'a Dataset,
-        clients: &[u32],
-    ) -> Result<(Cow<'a, Examples>, Vec<Cow<'a, [usize]>>)> {
+    pub fn of_several<'a>(&'a self, dataset: &'a Dataset, clients: &[u32]) -> Result<Several<'a>> {
         if let Self::Shards { shards, .. } = self {
             let own = clients.iter().map(|&client| Cow::Borrowed(&*shards[client as usize]));
             return Ok((Cow::Borrowed(&dataset.train), own.collect()));
