@@ -334,7 +334,7 @@ def data(source: ConfigLike = "mnist-subset", *, flat: bool = False, dir: PathLi
     def arrays(values: bytearray, shape: tuple[int, ...], labels: bytearray) -> tuple[Array, Array]:
         table = shape[1:3] == (1, 1)
         shape = (shape[0], -1) if flat or table else shape
-        return np.frombuffer(values, np.float32).reshape(shape), np.frombuffer(labels, np.uint8).astype(
+        return np.frombuffer(values, np.float32).reshape(shape), np.frombuffer(labels, np.uint16).astype(
             np.int64
         )
 

@@ -246,12 +246,14 @@ type Examples<'py> = (Bound<'py, PyByteArray>, [usize; 4], Bound<'py, PyByteArra
 
 fn examples<'py>(py: Python<'py>, (values, shape, labels): &Loaded) -> Examples<'py> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
-    (PyByteArray::new(py, &bytes), *shape, PyByteArray::new(py, labels))
+    let labels: Vec<u8> = labels.iter().flat_map(|label| label.to_ne_bytes()).collect();
+    (PyByteArray::new(py, &bytes), *shape, PyByteArray::new(py, &labels))
 }
 
-type Loaded = (Vec<f32>, [usize; 4], Vec<u8>);
+type Loaded = (Vec<f32>, [usize; 4], Vec<u16>);
 
-/// The training and test examples of `[data]`, as the models see them: single precision and bytes.
+/// The training and test examples of `[data]`, as the models see them: in single precision, with labels of 16
+/// bits.
 #[pyfunction]
 fn data<'py>(py: Python<'py>, config: &Bound<'py, Resolved>) -> PyResult<(Examples<'py>, Examples<'py>)> {
     let config: &Config = config.get().config();
