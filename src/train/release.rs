@@ -197,6 +197,9 @@ impl Run<'_> {
     /// Steps that cannot be composed.
     pub(super) fn of_examples(&self, round: u64) -> Result<Metrics> {
         let Setting { config, solver, .. } = self.setting;
+        if solver.shared().private.is_none() {
+            return Ok(Metrics::new());
+        }
         let counts = self.setting.counts().into_iter();
         let sampled: Vec<_> = counts.filter_map(|examples| solver.sampled(examples)).collect();
         let Some(first) = sampled.first() else { return Ok(Metrics::new()) };
