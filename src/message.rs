@@ -31,14 +31,10 @@ pub enum PartyId {
 }
 
 impl PartyId {
-    /// A number that identifies the party among all.
+    /// A number that identifies the party among all: [`Node::code`].
     #[must_use]
     pub fn code(self) -> u32 {
-        match self {
-            Self::Server => 0,
-            Self::Client(k) => 1 + u32::from(k),
-            Self::Helper(n) => 1 << 17 | u32::from(n),
-        }
+        Node::from(self).code()
     }
 
     /// The party with this [`PartyId::code`].
@@ -59,11 +55,7 @@ impl PartyId {
     /// What the party is.
     #[must_use]
     pub fn role(self) -> Role {
-        match self {
-            Self::Client(_) => Role::Client,
-            Self::Helper(_) => Role::Helper,
-            Self::Server => Role::Server,
-        }
+        Node::from(self).role()
     }
 }
 
@@ -86,8 +78,8 @@ pub enum Node {
 }
 
 impl Node {
-    /// A number that identifies the node among all: [`PartyId::code`], and beyond all of those for clients
-    /// that no scheme has room for.
+    /// A number that identifies the node among all; clients that no scheme has room for are beyond all
+    /// others.
     #[must_use]
     pub fn code(self) -> u32 {
         match self {

@@ -232,6 +232,18 @@ impl Pictures {
     }
 }
 
+/// Bits that 16-bit images are scaled by: those that are given, else those that were found in the images of
+/// `path`, of which a warning tells.
+pub(super) fn bits_in_use(given: Option<u32>, found: Option<u32>, path: &Path) -> u32 {
+    let found = found.unwrap_or(u16::BITS);
+    if given.is_none() && found < u16::BITS {
+        let doubt =
+            format!("16-bit images that use {found} bits are scaled by these; data.bits = {found} says so");
+        warn(path, doubt);
+    }
+    given.unwrap_or(found)
+}
+
 /// Whether so many images of this shape fit into the memory: decoded, and once more as examples.
 fn check_memory(folder: &Path, images: usize, shape: &Shape) -> Result<()> {
     let bytes = shape.size().saturating_mul(images as u64).saturating_mul(2);

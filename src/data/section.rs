@@ -3,12 +3,13 @@
 mod natural;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::image_folder::{self, Pictures};
-use super::table::{Column, Format, OnMissing, Table, warn};
-use super::users::Synthetic;
+use super::table::{Column, Format, OnMissing, Table};
+use super::users::{Held, Places, Synthetic};
 use super::{Augmentation, Dataset, DatasetName, Examples, Normalisation, data_dir, partition};
 use crate::seed::Seed;
 use crate::{Error, Result};
@@ -260,8 +261,13 @@ impl DataConfig {
             DatasetName::UserFolders | DatasetName::Leaf | DatasetName::Synthetic => {
                 return self.load_users();
             }
-            DatasetName::Table if self.user.is_some() => return self.load_table_of_users(),
-            DatasetName::Table => self.load_table()?,
+            DatasetName::Table => match self.load_table()? {
+                (classes, train, test, Some(places)) => {
+                    let statistics = Normalisation::of(&train);
+                    return self.of_users(classes, test, statistics, Arc::new(Held::new(train, places)));
+                }
+                (classes, train, test, None) => (classes, train, test),
+            },
             DatasetName::ImageFolder => self.load_images()?,
             published => {
                 let entry = published.entry()?;
@@ -426,7 +432,8 @@ impl DataConfig {
         }
     }
 
-    fn load_table(&self) -> Result<(Vec<String>, Examples, Examples)> {
+    /// Classes, training and test examples of a table, and which of the training examples each user has.
+    fn load_table(&self) -> Result<(Vec<String>, Examples, Examples, Option<Places>)> {
         let format = self.format();
         let path = self.own();
         let mut table = Table::read(path, &format)?;
@@ -434,15 +441,18 @@ impl DataConfig {
         let Some(test_path) = &self.test else {
             let (train, test) = self.set_aside(table.len())?;
             table.fill_by(&train, path)?;
+            let places = table.users(&train);
             let examples = table.examples(path, &classes)?;
-            return Ok((classes, examples.subset(&train), examples.subset(&test)));
+            return Ok((classes, examples.subset(&train), examples.subset(&test), places));
         };
         let mut test = Table::read(test_path, &format)?;
         test.check_beside(&table, test_path)?;
-        let means = table.fill_by(&(0..table.len()).collect::<Vec<_>>(), path)?;
+        let all: Vec<usize> = (0..table.len()).collect();
+        let means = table.fill_by(&all, path)?;
         test.fill(&means);
+        let places = table.users(&all);
         let (train, test) = (table.examples(path, &classes)?, test.examples(test_path, &classes)?);
-        Ok((classes, train, test))
+        Ok((classes, train, test, places))
     }
 
     fn load_images(&self) -> Result<(Vec<String>, Examples, Examples)> {
@@ -464,14 +474,7 @@ impl DataConfig {
 
     /// Bits that 16-bit images use, of which these in `path` are the training images.
     fn bits(&self, pictures: &Pictures, path: &Path) -> u32 {
-        let found = pictures.bits().unwrap_or(u16::BITS);
-        if self.bits.is_none() && found < u16::BITS {
-            let doubt = format!(
-                "16-bit images that use {found} bits are scaled by these; data.bits = {found} says so"
-            );
-            warn(path, doubt);
-        }
-        self.bits.unwrap_or(found)
+        image_folder::bits_in_use(self.bits, pictures.bits(), path)
     }
 
     /// Which of so many examples are for training, and which are set aside for testing.

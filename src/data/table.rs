@@ -11,7 +11,7 @@ use std::path::Path;
 use csv::StringRecord;
 use serde::{Deserialize, Serialize};
 
-use super::Examples;
+use super::{Examples, users};
 use crate::error::count;
 use crate::{Error, Result, bounds};
 pub use columns::Column;
@@ -225,7 +225,7 @@ impl Table {
     }
 
     /// Which of these rows, by their places among them, each user has; `None` where no column says so.
-    pub fn users(&self, rows: &[usize]) -> Option<Vec<Vec<usize>>> {
+    pub fn users(&self, rows: &[usize]) -> Option<users::Places> {
         let all = self.users.iter().max()? + 1;
         let mut places = vec![Vec::new(); all];
         rows.iter().enumerate().for_each(|(place, &row)| places[self.users[row]].push(place));

@@ -39,6 +39,9 @@ pub trait Users: Send + Sync + Debug {
     fn digest(&self) -> [u8; 32];
 }
 
+/// The examples of each user, by their places among all.
+pub(super) type Places = Vec<Vec<usize>>;
+
 /// Users whose examples are in memory.
 #[derive(Debug)]
 pub struct Held {

@@ -27,12 +27,6 @@ pub fn shards(config: &Config, dataset: &Dataset) -> Result<Vec<Vec<usize>>> {
     }
 }
 
-/// n_k · M / N for each client.
-pub(super) fn weights_of(counts: impl ExactSizeIterator<Item = usize> + Clone) -> Vec<f64> {
-    let (clients, examples) = (counts.len() as f64, counts.clone().sum::<usize>() as f64);
-    counts.map(|count| count as f64 * clients / examples).collect()
-}
-
 /// Σ_k w_k a_k / Σ_k w_k for clients with so many examples and these weights; see [`Work::mean_count`].
 pub(crate) fn mean_count(solver: &dyn Solver, examples: impl Iterator<Item = usize>, weights: &[f64]) -> f64 {
     let counts = examples.map(|examples| solver.count(solver.steps(examples)));

@@ -3,10 +3,9 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::Run;
-use super::clients::weights_of;
 use super::compression::Compressor;
 use super::crew::Alone;
-use super::holdings::Holdings;
+use super::holdings::{Holdings, weights_of};
 use super::start;
 use super::work::{Elsewhere, Here, Work, checked};
 use crate::algebra::grid::Public;

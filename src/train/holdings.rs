@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::clients::weights_of;
 use crate::config::Config;
 use crate::data::partition::{self, Partition, class_table};
 use crate::data::{Dataset, Examples, Users};
@@ -265,6 +264,12 @@ impl OfUsers {
             at(0.9)
         )
     }
+}
+
+/// n_k · M / N for each client.
+pub(super) fn weights_of(counts: impl ExactSizeIterator<Item = usize> + Clone) -> Vec<f64> {
+    let (clients, examples) = (counts.len() as f64, counts.clone().sum::<usize>() as f64);
+    counts.map(|count| count as f64 * clients / examples).collect()
 }
 
 /// The stream that says what a client keeps out of training.

@@ -3,8 +3,8 @@
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 
-use super::clients::{self, weights_of};
-use super::holdings::{Holdings, Own};
+use super::clients;
+use super::holdings::{Holdings, Own, weights_of};
 use super::turn::{self, Turn};
 use super::{Run, Setting, State};
 use crate::config::Config;

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::DataConfig;
-use crate::data::table::Table;
-use crate::data::users::{Folders, Held, Leaf, Users, Wanted};
+use crate::data::users::{Folders, Leaf, Users, Wanted};
 use crate::data::{Dataset, DatasetName, Examples, Normalisation};
 use crate::{Error, Result};
 
@@ -105,34 +104,8 @@ impl DataConfig {
         }
     }
 
-    /// A table with a column of users.
-    pub(super) fn load_table_of_users(&self) -> Result<Dataset> {
-        let (format, path) = (self.format(), self.own());
-        let mut table = Table::read(path, &format)?;
-        let classes = table.classes(path)?;
-        let (train, aside) = match &self.test {
-            Some(_) => ((0..table.len()).collect(), Vec::new()),
-            None => self.set_aside(table.len())?,
-        };
-        let means = table.fill_by(&train, path)?;
-        let test = match &self.test {
-            Some(test_path) => {
-                let mut test = Table::read(test_path, &format)?;
-                test.check_beside(&table, test_path)?;
-                test.fill(&means);
-                Some(test.examples(test_path, &classes)?)
-            }
-            None => None,
-        };
-        let places = table.users(&train).unwrap_or_default();
-        let all = table.examples(path, &classes)?;
-        let test = test.unwrap_or_else(|| all.subset(&aside));
-        let train = all.subset(&train);
-        let statistics = Normalisation::of(&train);
-        self.of_users(classes, test, statistics, Arc::new(Held::new(train, places)))
-    }
-
-    fn of_users(
+    /// The dataset of these users.
+    pub(super) fn of_users(
         &self,
         classes: Vec<String>,
         test: Examples,

@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::Users;
 use super::moments::Moments;
-use crate::data::image_folder::{Pictures, entries, name};
-use crate::data::table::{check_classes, warn};
+use crate::data::image_folder::{Pictures, bits_in_use, entries, name};
+use crate::data::table::check_classes;
 use crate::data::{Examples, Normalisation};
 use crate::{Error, Result};
 
@@ -31,7 +31,8 @@ impl std::fmt::Debug for Folders {
 }
 
 impl Folders {
-    /// Looks at every image once; 16-bit values use `bits`, or as many as the largest of them.
+    /// Looks at every image twice: which colours and bits they have decides how they are seen. 16-bit values
+    /// use `bits`, or as many as the largest of them.
     pub fn survey(path: &Path, bits: Option<u32>) -> Result<Self> {
         let folders: Vec<PathBuf> = entries(path)?.into_iter().filter(|entry| entry.is_dir()).collect();
         let mut classes = BTreeSet::new();
@@ -58,13 +59,7 @@ impl Folders {
             return Err(Error::file(path, "no image; put PNG or JPEG files into folders NAME/CLASS/"));
         };
         let leads = leads.first();
-        let used = used.unwrap_or(u16::BITS);
-        if bits.is_none() && used < u16::BITS {
-            let doubt =
-                format!("16-bit images that use {used} bits are scaled by these; data.bits = {used} says so");
-            warn(path, doubt);
-        }
-        let bits = bits.unwrap_or(used);
+        let bits = bits_in_use(bits, used, path);
         let normalisation = Normalisation::identity(1);
         let mut own = Self { users, classes, leads, grey, bits, normalisation, digest: [0; 32] };
         let (mut moments, mut digest) = (Moments::new(if grey { 1 } else { 3 }), Sha256::new());

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::Users;
 use super::json::Walk;
 use super::moments::Moments;
+use crate::data::image_folder::entries;
 use crate::data::table::{check_classes, sort};
 use crate::data::{Examples, Normalisation};
 use crate::error::count;
@@ -274,12 +275,8 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let listed = std::fs::read_dir(path).map_err(Error::io("read", path))?;
-    let mut files = listed
-        .map(|entry| entry.map(|entry| entry.path()).map_err(Error::io("read", path)))
-        .collect::<Result<Vec<_>>>()?;
+    let mut files = entries(path)?;
     files.retain(|file| file.extension().is_some_and(|ending| ending == "json"));
-    files.sort_unstable();
     match files.is_empty() {
         true => Err(Error::file(path, "no JSON file; name the folder with LEAF's files, or one of them")),
         false => Ok(files),

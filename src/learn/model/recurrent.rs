@@ -193,3 +193,76 @@ pub(super) fn check<C: Cell>(
     }
     Ok(())
 }
+
+/// Declares a model of an embedding, recurrent layers and one output a class after the last token: its
+/// configuration and its module, whose layers lie in the field `$layers`, which is also what
+/// [`Graph`](crate::learn::onnx::Graph) calls them.
+macro_rules! over_tokens {
+    (
+        $kind:literal, $(#[$doc:meta])* $config:ident, $(#[$module:meta])* $model:ident,
+        $layers:ident: $cell:ident, embedding $embedding:literal, hidden $hidden:literal, layers $depth:literal
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $config {
+            /// Numbers that a token is embedded in, at least 1.
+            #[schemars(range(min = 1))]
+            pub embedding: usize,
+            /// Units of each layer, at least 1.
+            #[schemars(range(min = 1))]
+            pub hidden: usize,
+            /// Layers, 1 to 8.
+            #[schemars(range(min = 1, max = 8))]
+            pub layers: usize,
+        }
+
+        impl Default for $config {
+            fn default() -> Self {
+                Self { embedding: $embedding, hidden: $hidden, layers: $depth }
+            }
+        }
+
+        $(#[$module])*
+        #[derive(Module, Debug)]
+        pub struct $model {
+            embedding: Embedding,
+            $layers: Stack<$cell>,
+            output: Linear,
+        }
+
+        impl Architecture for $config {
+            type Model = $model;
+
+            fn check(&self, shape: [usize; 3]) -> Result<()> {
+                recurrent::check::<$cell>($kind, shape, [self.embedding, self.hidden, self.layers])
+            }
+
+            fn size(&self, [vocabulary, ..]: [usize; 3], classes: usize) -> usize {
+                let Self { embedding, hidden, layers } = *self;
+                let recurrent = recurrent::size::<$cell>(embedding, hidden, layers);
+                vocabulary.saturating_mul(embedding).saturating_add(recurrent) + dense(&[hidden, classes])
+            }
+
+            fn init(&self, [vocabulary, ..]: [usize; 3], classes: usize, device: &Device) -> $model {
+                $model {
+                    embedding: EmbeddingConfig::new(vocabulary, self.embedding).init(device),
+                    $layers: Stack::new(self.embedding, self.hidden, self.layers, device),
+                    output: LinearConfig::new(self.hidden, classes).init(device),
+                }
+            }
+
+            fn draw(&self, _: [usize; 3], graph: &mut Graph<'_>) {
+                graph.embed("embedding").$layers(stringify!($layers), self.layers).linear("output");
+            }
+        }
+
+        impl Classifier for $model {
+            fn forward(&self, examples: Tensor<4>) -> Tensor<2> {
+                let x = recurrent::embed(examples, self.embedding.weight.val());
+                linear(self.$layers.last(x), &self.output)
+            }
+        }
+    };
+}
+pub(super) use over_tokens;
