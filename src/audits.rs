@@ -230,7 +230,7 @@ impl<'a> Subject<'a> {
     /// The configured links, once it is known that an audit over such losses makes sense.
     fn network(&self, losses: &Losses) -> Result<Network> {
         if *losses != Losses::Worst {
-            self.config.cohort.is_the_same_in_every_round()?;
+            self.config.is_the_same_in_every_round()?;
         }
         let network = self.config.links()?;
         if *losses == Losses::Actual && network.has_deadline() {

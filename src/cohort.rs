@@ -9,19 +9,20 @@
 //!
 //! Keys are drawn by round, and a round has one cohort: no key serves two cohorts.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod schemes;
 
 use rand::RngExt;
 use rand::seq::index;
 use serde::{Deserialize, Serialize};
 
-use crate::algebra::grid::Public;
 use crate::error::{Error, Result};
 use crate::message::{COHORT, HEADER_BYTES, LinkUse, Node, SIGN_OF_LIFE};
 use crate::network::{Dependence, LinkModel};
-use crate::protocol::{Aggregator, ProtocolConfig};
 use crate::seed::Seed;
+pub use schemes::Schemes;
+
+/// Clients of a population who are looked at for each that is wanted, where not all are there.
+const LOOKS: usize = 100;
 
 /// The clients of a round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -174,6 +175,26 @@ impl CohortConfig {
         if self.is_everybody() || members.len() >= self.least { members } else { Vec::new() }
     }
 
+    /// The cohort of a round as [`Self::members`] draws it, of those clients only who are there: of more
+    /// clients than [`LOOKS`] for each that is wanted so many are looked at, in a random order. Empty when
+    /// there are fewer than `least`.
+    #[must_use]
+    pub fn present(
+        &self,
+        clients: usize,
+        round: u64,
+        seed: Seed,
+        is_there: &dyn Fn(u32) -> bool,
+    ) -> Vec<u32> {
+        let wanted = self.sample.unwrap_or(clients);
+        let looked = clients.min(LOOKS.saturating_mul(wanted));
+        let order = index::sample(&mut seed.child("cohort", round).rng(), clients, looked);
+        let mut members: Vec<u32> =
+            order.iter().map(|k| k as u32).filter(|&k| is_there(k)).take(wanted).collect();
+        members.sort_unstable();
+        if members.len() >= self.least { members } else { Vec::new() }
+    }
+
     /// Counts the rounds in a row in which each client was not heard. Returns the bytes of the signs of life.
     /// Who is silent sends none.
     pub fn listen(&self, misses: &mut [u32], round: u64, links: &dyn LinkModel) -> u64 {
@@ -274,80 +295,9 @@ impl LinkModel for CohortLinks<'_> {
     }
 }
 
-/// A protocol for cohorts of every size.
-pub struct Schemes {
-    /// What makes more; `None` where there is but one.
-    protocol: Option<ProtocolConfig>,
-    seed: Seed,
-    public: Public,
-    built: Mutex<BTreeMap<usize, Option<Arc<dyn Aggregator>>>>,
-}
-
-impl Schemes {
-    /// Builds the scheme for the largest cohort, `clients`; others follow when they are met. Clients add the
-    /// noise that is `public`.
-    ///
-    /// # Errors
-    /// Parameters that break a rule of the protocol, by their key in a configuration; a scheme whose clients
-    /// cannot add the noise.
-    pub fn new(
-        protocol: &ProtocolConfig,
-        clients: usize,
-        seed: Seed,
-        public: Public,
-    ) -> Result<(Self, Arc<dyn Aggregator>)> {
-        let full: Arc<dyn Aggregator> = build(protocol, clients, seed, &public)?.into();
-        let built = Mutex::new(BTreeMap::from([(clients, Some(Arc::clone(&full)))]));
-        Ok((Self { protocol: Some(protocol.clone()), seed, public, built }, full))
-    }
-
-    /// One scheme, for `clients` clients and no other number.
-    #[must_use]
-    pub fn only(clients: usize, scheme: Arc<dyn Aggregator>) -> Self {
-        let built = Mutex::new(BTreeMap::from([(clients, Some(scheme))]));
-        Self { protocol: None, seed: Seed::new(0), public: Public::default(), built }
-    }
-
-    /// The scheme for `clients` clients; `None` if the protocol has none of that size.
-    #[must_use]
-    pub fn of(&self, clients: usize) -> Option<Arc<dyn Aggregator>> {
-        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-        built
-            .entry(clients)
-            .or_insert_with(|| {
-                let protocol = self.protocol.as_ref()?;
-                match build(&protocol.fitted(clients), clients, self.seed, &self.public) {
-                    Ok(scheme) => Some(scheme.into()),
-                    Err(error) => {
-                        tracing::warn!("no scheme for a cohort of {clients}: {error}");
-                        None
-                    }
-                }
-            })
-            .clone()
-    }
-}
-
-/// A scheme whose clients add the noise that is `public`.
-fn build(
-    protocol: &ProtocolConfig,
-    clients: usize,
-    seed: Seed,
-    public: &Public,
-) -> Result<Box<dyn Aggregator>> {
-    let mut scheme = protocol.build_for(clients, seed, public).map_err(|error| error.within("protocol"))?;
-    if let Some(noise) = &public.noise {
-        scheme.add_noise(noise)?;
-    }
-    Ok(scheme)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coding::CodeKind;
-    use crate::network::Perfect;
-    use crate::protocol::cogc::SecCoGcConfig;
 
     /// Client 2 (of 4) is down in rounds 3 to 5.
     struct Down;
@@ -431,20 +381,38 @@ mod tests {
         assert!(counts.iter().all(|n| (n - 1500.0).abs() < error), "{counts:?}");
     }
 
+    /// Those who are there are drawn as if there were no others, and of a population not all are asked.
     #[test]
-    fn smaller_cohorts_get_a_code_that_exists() {
-        let config =
-            SecCoGcConfig { stragglers: 7.into(), code: CodeKind::CyclicMds, ..SecCoGcConfig::default() };
-        let protocol = ProtocolConfig::SecCoGc(config);
-        let (schemes, full) = Schemes::new(&protocol, 10, Seed::new(1), Public::default()).unwrap();
-        assert_eq!(full.code().unwrap().stragglers(), 7);
-        for clients in 3..10 {
-            let scheme = schemes.of(clients).unwrap();
-            let code = scheme.code().unwrap();
-            assert_eq!((code.clients(), code.stragglers()), (clients, 7.min(clients - 2)));
+    fn cohorts_are_drawn_from_those_who_are_there() {
+        let config = CohortConfig { sample: Some(3), ..Default::default() };
+        let mut counts = [0f64; 10];
+        for round in 0..5000 {
+            let members = config.present(10, round, Seed::new(2), &|k| k % 2 == 1);
+            assert!(members.len() == 3 && members.is_sorted());
+            members.iter().for_each(|&k| counts[k as usize] += 1.0);
         }
-        assert!(schemes.of(1).is_none(), "zero-sum keys need two");
-        let links = CohortLinks { links: &Perfect, members: &[2, 5] };
+        // Each of five is in a sample with probability 0.6; α = 10⁻⁴ as above, at 4.27 standard errors.
+        let error = 4.27 * (5000.0f64 * 0.6 * 0.4).sqrt();
+        assert!((0..10).all(|k| if k % 2 == 1 {
+            (counts[k] - 3000.0).abs() < error
+        } else {
+            counts[k] == 0.0
+        }));
+        assert_eq!(config.present(10, 1, Seed::new(2), &|k| k < 2), [] as [u32; 0]);
+        let asked = std::cell::Cell::new(0);
+        let nobody = |_| {
+            asked.set(asked.get() + 1);
+            false
+        };
+        assert_eq!(config.present(10_000_000, 1, Seed::new(2), &nobody), [] as [u32; 0]);
+        assert_eq!(asked.get(), 3 * LOOKS);
+        let everybody = CohortConfig::default().present(5, 1, Seed::new(2), &|k| k != 2);
+        assert_eq!(everybody, [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn members_use_their_own_links() {
+        let links = CohortLinks { links: &crate::network::Perfect, members: &[2, 5] };
         assert_eq!(links.party(Node::Client(1)), Node::Client(5));
     }
 }

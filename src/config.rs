@@ -6,6 +6,7 @@
 
 mod assumptions;
 mod deploy;
+mod devices;
 mod explain;
 mod former;
 mod sections;
@@ -34,6 +35,7 @@ use crate::cohort::CohortConfig;
 use crate::compress::CompressionConfig;
 use crate::data::DataConfig;
 use crate::data::partition::PartitionConfig;
+use crate::devices::DevicesConfig;
 use crate::error::{Error, Result};
 use crate::learn::{ModelConfig, ScheduleConfig, SolverConfig};
 use crate::message::{COHORT, POPULATION};
@@ -84,6 +86,9 @@ pub struct Config {
     pub evaluation: EvaluationConfig,
     /// Which messages are lost.
     pub network: NetworkConfig,
+    /// The clients' devices: who is there, and how fast.
+    #[serde(skip_serializing_if = "DevicesConfig::is_none")]
+    pub devices: DevicesConfig,
     /// Which clients take part in a round.
     pub cohort: CohortConfig,
     /// What happens in a round whose sum cannot be decoded.
@@ -125,6 +130,7 @@ impl Default for Config {
             compression: CompressionConfig::default(),
             evaluation: EvaluationConfig::default(),
             network: NetworkConfig::default(),
+            devices: DevicesConfig::default(),
             cohort: CohortConfig::default(),
             outage: OutageConfig::default(),
             privacy: PrivacyConfig::default(),
@@ -181,6 +187,7 @@ impl Config {
     pub(crate) fn resolve_paths(&mut self, folder: &Path) {
         self.network.resolve_paths(folder);
         self.data.resolve_paths(folder);
+        self.devices.resolve_paths(folder);
         self.deploy.resolve_paths(folder);
         if let Some(start) = self.start.take() {
             let joined = folder.join(start);
@@ -259,6 +266,7 @@ impl Config {
         self.cohort
             .check(self.clients, self.outage.keeps_local_models())
             .map_err(|error| error.within("cohort"))?;
+        self.check_devices()?;
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
         self.deploy.check().map_err(|error| error.within("deploy"))?;
         self.study.check().map_err(|error| error.within("study"))?;
@@ -301,7 +309,7 @@ impl Config {
             return toml::to_string(self).map_err(no_form);
         };
         let resolved = toml::Table::try_from(self).map_err(no_form)?;
-        for section in ["start", "data", "network", "deploy"] {
+        for section in ["start", "data", "network", "devices", "deploy"] {
             if let (Some(own), Some(now)) = (written.get_mut(section), resolved.get(section)) {
                 sets::refresh(own, now);
             }

@@ -39,6 +39,7 @@ pub mod crypto;
 pub mod data;
 #[cfg(feature = "deploy")]
 pub mod deploy;
+pub mod devices;
 pub mod error;
 #[doc(hidden)]
 pub mod experiment;

@@ -98,7 +98,7 @@ pub trait LinkModel: Send + Sync {
 ///
 /// The messages of a phase travel at the same time, and a phase lasts until the last of them has arrived or
 /// been given up. Of `parties`, those whom the phase [`Expects`] and who stay silent cost the whole deadline.
-/// Computing takes no time.
+/// Computing between them takes no time; that before them is a matter of devices.
 #[must_use]
 pub fn round_seconds(
     links: &dyn LinkModel,

@@ -116,7 +116,7 @@ fn dominates(a: &[f64], b: &[f64]) -> bool {
 
 /// The links of planning: of the configured law, but not those that the run will meet.
 fn network(config: &Config) -> Result<Network> {
-    config.cohort.is_not_drawn()?;
+    config.is_not_drawn()?;
     let seed = Seed::new(config.seed).child("plan", 0);
     crate::recover::links(config, config.rounds, seed)
 }

@@ -375,7 +375,7 @@ pub fn recover(
     stop: &AtomicBool,
     found: Found<'_>,
 ) -> Result<Vec<RecoveryRow>> {
-    config.cohort.is_not_drawn()?;
+    config.is_not_drawn()?;
     let (family, _, decoder) = coding(&config.protocol)?;
     let (clients, seed, attempts) = (config.clients, Seed::new(config.seed), config.outage.attempts());
     check_clients(clients)?;

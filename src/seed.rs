@@ -63,6 +63,20 @@ impl Seed {
     }
 }
 
+/// A 64-bit finaliser with full avalanche (Stafford's variant 13, as in SplitMix64), for draws of which there
+/// are too many for a stream each.
+pub(crate) fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A number in [0, 1) from a hash.
+pub(crate) fn unit(word: u64) -> f64 {
+    (word >> 11) as f64 * (-53f64).exp2()
+}
+
 /// The keystream of a ChaCha cipher as a generator. Its draws are those of the crate's generators, byte for
 /// byte, but whole buffers come several times faster, from the widest vectors of the CPU, and single words
 /// slower. It ends, with a panic, after 256 GiB.

@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod clients;
+mod cohort;
 mod compression;
 mod crew;
 mod directory;
@@ -37,6 +38,7 @@ pub(crate) use clients::divide;
 #[cfg(feature = "deploy")]
 pub(crate) use clients::mean_count;
 pub use clients::shards;
+use cohort::Cohort;
 pub use crew::{Alone, Crew};
 pub use directory::BEST;
 #[cfg(feature = "deploy")]
@@ -53,12 +55,6 @@ pub use work::Elsewhere;
 
 /// The state between two rounds.
 pub type State = Checkpoint;
-
-/// The clients of a round and the scheme among them.
-struct Cohort {
-    members: Vec<u32>,
-    scheme: Option<Arc<dyn Aggregator>>,
-}
 
 /// One protocol in a setting.
 pub struct Run<'a> {
@@ -154,6 +150,7 @@ impl Run<'_> {
             clip: self.first_clip(),
             residual,
             residuals,
+            seconds: 0.0,
             parameters,
         }
     }
@@ -186,11 +183,11 @@ impl Run<'_> {
         let before = config.outage.is_per_client().then(|| state.parameters.clone());
         let cohort = self.cohort(state);
         let broadcast = self.broadcast(state, round, &cohort.members);
-        let sit_out = self.sits_out(&broadcast.missed);
-        let (mut updates, trained, below) = self.train_clients(state, &cohort.members, sit_out)?;
+        let sit_out = self.sits_out(&broadcast.missed, &cohort.left);
+        let (mut updates, trained, below) = self.train_clients(state, &cohort.members, &sit_out)?;
         let silent = self.silence(round, &cohort.members, &mut updates, &trained)?;
         let excluded = silent.updates.len();
-        let silent = silent.and(sit_out, &cohort.members);
+        let silent = silent.and(&sit_out, &cohort.members);
         let seconds_local = clock.lap();
 
         let all_links = Silence { links: &**links, silent: &silent.clients };
@@ -233,6 +230,9 @@ impl Run<'_> {
         if let Some(kept) = kept {
             self.keep(state, kept, aggregate.decoded.included());
         }
+        let parts = [broadcast.seconds, cohort.seconds, aggregate.seconds];
+        let seconds_simulated = parts.into_iter().flatten().reduce(|a, b| a + b);
+        state.seconds += seconds_simulated.unwrap_or(0.0);
         let row = Row {
             outcome,
             reason: aggregate.decoded.reason().filter(|_| outcome == Outcome::Outage),
@@ -244,11 +244,12 @@ impl Run<'_> {
             metrics: [
                 self.metrics(&cohort.members, &trained, &tested)?,
                 self.missed(&broadcast),
+                self.wasted(&cohort),
                 told,
                 self.of_examples(round)?,
             ]
             .concat(),
-            seconds_simulated: broadcast.seconds.into_iter().chain(aggregate.seconds).reduce(|a, b| a + b),
+            seconds_simulated,
             seconds_local,
             seconds_coding,
             seconds_evaluation,
@@ -259,16 +260,6 @@ impl Run<'_> {
             self.client_rows(round, &cohort.members, &updates, &trained, accuracies, leakage.as_ref());
         silent.updates.iter().for_each(|&i| clients[i].update_norm = f64::NAN);
         Ok((row, clients))
-    }
-
-    /// The clients of the round that begins, and their scheme; nobody where there is no scheme.
-    fn cohort(&self, state: &State) -> Cohort {
-        let Setting { config, seed, .. } = self.setting;
-        let members = config.cohort.members(config.clients, &state.misses, state.round, *seed);
-        match self.schemes.of(members.len()) {
-            Some(scheme) if !members.is_empty() => Cohort { members, scheme: Some(scheme) },
-            _ => Cohort { members: Vec::new(), scheme: None },
-        }
     }
 
     /// Local training of the round's clients, of whom some sit out. Returns what they send, how it went,

@@ -229,7 +229,7 @@ pub fn released(
     type Score = fn(&[Played], usize, usize) -> f64;
     let mut attacks: Vec<(&str, Score)> =
         vec![("loss", |runs, r, k| -runs[r].losses[k]), ("likelihood", likelihood)];
-    if config.cohort.is_everybody() {
+    if config.is_everybody() {
         attacks.push(("updates", |runs, r, k| runs[r].along[k]));
     }
     let curve = |(name, score): (&str, Score)| {

@@ -46,7 +46,8 @@ impl Config {
         let (cohort, deploy) = (&self.cohort, &self.deploy);
         let deployed = !deploy.names.is_empty();
         let largest = cohort.most(self.clients);
-        let varies = deployed || cohort.drop_after.is_some() || cohort.rate.is_some();
+        let open = cohort.drop_after.is_some() || cohort.rate.is_some() || !self.devices.are_there();
+        let varies = deployed || open;
         let smallest = if varies { cohort.least.clamp(1, largest) } else { largest };
         let least = weights.iter().copied().fold(f64::INFINITY, f64::min);
         let most = weights.iter().copied().fold(0.0, f64::max);

@@ -119,6 +119,9 @@ pub fn check(config: &Config) -> Result<()> {
         let rule = "who takes part is decided by who is connected; remove sample, rate and drop_after, `least` counts";
         return refuse("cohort", rule);
     }
+    if !config.devices.is_none() {
+        return refuse("devices", "devices are what they are in a deployment; remove the section");
+    }
     if config.evaluation.client_share > 0.0 {
         return refuse("evaluation.client_share", "the server has no examples of clients to test on; take 0");
     }

@@ -375,6 +375,14 @@ impl dyn Solver + '_ {
         }
     }
 
+    /// Gradients of examples that a client with `examples` examples computes in one round; in the mean where
+    /// its steps are private.
+    #[must_use]
+    pub fn gradients(&self, examples: usize) -> usize {
+        let (steps, epoch) = (self.steps(examples), examples.div_ceil(self.batch_size()).max(1));
+        (steps / epoch).saturating_mul(examples).saturating_add(steps % epoch * self.batch_size())
+    }
+
     /// The noisy steps of one round of a client with `examples` examples, where its steps are private.
     #[must_use]
     pub fn sampled(&self, examples: usize) -> Option<SampledGaussian> {

@@ -7,7 +7,7 @@
 //! earlier states; a draw between the thresholds keeps the state if a ≤ 1 − b and swaps it otherwise. The
 //! expected number of draws is 1 / (a + b), or 1 / (2 − a − b) in the second case.
 
-use super::draw::{mix, unit};
+use crate::seed::{mix, unit};
 
 /// Least probability that a draw determines the state: chains with a longer memory would take for ever to
 /// look up.

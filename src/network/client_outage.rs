@@ -9,11 +9,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
-use super::draw::{Draws, mix};
+use super::draw::Draws;
 use super::values::{PROBABILITY, PerLink, ROUNDS, SHARE, Table};
 use super::{Dependence, LinkLaw, LinkModel, LinkUse, Shape, Side};
 use crate::error::{Error, Result};
 use crate::message::Node;
+use crate::seed::mix;
 
 /// Outages of whole clients.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -2,20 +2,7 @@
 
 use super::LinkUse;
 use crate::message::Node;
-use crate::seed::Seed;
-
-/// A 64-bit finaliser with full avalanche (Stafford's variant 13, as in SplitMix64).
-pub(super) fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// A number in [0, 1) from a hash.
-pub(super) fn unit(word: u64) -> f64 {
-    (word >> 11) as f64 * (-53f64).exp2()
-}
+use crate::seed::{Seed, mix, unit};
 
 /// The independent draws of one family of links, one per use.
 #[derive(Clone, Copy, Debug)]

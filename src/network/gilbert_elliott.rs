@@ -19,11 +19,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
-use super::draw::{Draws, mix};
+use super::draw::Draws;
 use super::values::{PROBABILITY, PerLink, ROUNDS, SHARE, Table};
 use super::{Dependence, LinkLaw, LinkModel, LinkUse, Side};
 use crate::error::{Error, Result};
 use crate::message::Node;
+use crate::seed::mix;
 
 /// Bursts on every link: give `to_bad` and `to_good`, or `bad_share` and `burst`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

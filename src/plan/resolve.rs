@@ -27,9 +27,9 @@ pub fn resolve(protocol: &ProtocolConfig, config: &Config, coordinates: usize) -
     let clients = config.cohort.most(config.clients);
     let mut informed = protocol.clone();
     if let Some(links) = informed.section_mut().links() {
-        if !config.cohort.is_everybody() {
+        if !config.is_everybody() {
             let rule = format!(
-                "the weights of {} are for all clients; remove sample, rate and drop_after",
+                "the weights of {} are for all clients; remove sample, rate, drop_after and devices.availability",
                 protocol.kind()
             );
             return Err(Error::config("cohort", rule));

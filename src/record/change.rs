@@ -7,13 +7,14 @@ use crate::choice::lies_in;
 
 /// What rounds that were played before depend on, as later ones do: with another value the tables would mix
 /// two runs.
-const FIXED: [&str; 14] = [
+const FIXED: [&str; 15] = [
     "seed",
     "clients",
     "data",
     "partition",
     "model",
     "network",
+    "devices",
     "cohort",
     "participation",
     "compression",

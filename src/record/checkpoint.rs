@@ -76,6 +76,8 @@ pub struct Checkpoint {
     pub residual: Vec<f32>,
     /// What each client keeps of its updates that was not carried, d numbers; empty where they keep nothing.
     pub residuals: Vec<Vec<f32>>,
+    /// Simulated seconds that have passed.
+    pub seconds: f64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -106,10 +108,13 @@ struct Header {
     residuals: Vec<usize>,
     #[serde(default, skip_serializing_if = "is_none")]
     residual: usize,
+    /// By their bits.
+    #[serde(default, skip_serializing_if = "is_none")]
+    seconds: u64,
 }
 
-fn is_none(length: &usize) -> bool {
-    *length == 0
+fn is_none<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
@@ -148,6 +153,7 @@ impl Checkpoint {
             received: Vec::new(),
             residual: self.residual.clone(),
             residuals: Vec::new(),
+            seconds: self.seconds,
         }
     }
 
@@ -194,6 +200,7 @@ impl Checkpoint {
             received: lengths(&self.received),
             residuals: lengths(&self.residuals),
             residual: self.residual.len(),
+            seconds: self.seconds.to_bits(),
         };
         let header = serde_json::to_vec(&header).map_err(|error| Error::Refused(error.to_string()))?;
         let groups =
@@ -291,6 +298,7 @@ impl Checkpoint {
             misses: header.misses,
             ledger: header.ledger,
             clip: header.clip.map(f64::from_bits),
+            seconds: f64::from_bits(header.seconds),
         };
         Ok((header.fingerprint, checkpoint))
     }
@@ -334,6 +342,7 @@ mod tests {
             received: vec![Vec::new(), vec![9.5; 3]],
             residual: vec![10.5; 2],
             residuals: vec![vec![11.5; 3], vec![12.5; 3]],
+            seconds: 0.1 + 0.7,
         };
         assert_eq!((checkpoint.model_of(1), checkpoint.model_of(7).len()), (&[9.5; 3][..], 3));
         checkpoint.save(&path, &fingerprint("mlp")).unwrap();

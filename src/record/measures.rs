@@ -21,7 +21,7 @@ pub struct Measures {
     pub bytes_client_client: u64,
     /// Bytes to the server, from clients or helpers, all rounds, lost messages included.
     pub bytes_client_server: u64,
-    /// Simulated seconds on the links; empty where they know no time.
+    /// Simulated seconds of computing and on the links; empty where neither takes time.
     pub seconds_simulated: Option<f64>,
     /// Seconds of training, coding and testing.
     pub seconds: f64,

@@ -52,7 +52,7 @@ impl Setting {
                 self.name_of("solver", self.config.solver.kind())
             ));
         }
-        if !self.config.cohort.is_everybody() {
+        if !self.config.is_everybody() {
             return refuse(
                 "the model goes to the clients of a round, and who is not among them has none to train from later; remove sample and \
                  drop_after, or take missed_model = \"sit-out\""
@@ -85,9 +85,13 @@ impl Run<'_> {
         self.setting.links.downlinks().map(|_| missed()).into_iter().collect()
     }
 
-    /// Those of whom `missed` sit the round out.
-    pub(super) fn sits_out<'m>(&self, missed: &'m [u32]) -> &'m [u32] {
-        if self.setting.config.network.missed_model == MissedModel::SitOut { missed } else { &[] }
+    /// Those of whom `missed` the model or `left` who sit the round out, ascending.
+    pub(super) fn sits_out(&self, missed: &[u32], left: &[u32]) -> Vec<u32> {
+        let waits = self.setting.config.network.missed_model == MissedModel::SitOut;
+        let mut sit_out = [left, if waits { missed } else { &[] }].concat();
+        sit_out.sort_unstable();
+        sit_out.dedup();
+        sit_out
     }
 
     /// What stands for a client who does nothing in a round.

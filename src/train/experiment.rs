@@ -15,6 +15,7 @@ use crate::compress::Compression;
 use crate::config::{Config, Contender};
 use crate::data::Dataset;
 use crate::data::partition::Partition;
+use crate::devices::Devices;
 use crate::error::{Error, Result};
 use crate::learn::state_dict::StateDict;
 use crate::learn::{Classifier, Device, Learner, Solver, learner_of};
@@ -193,6 +194,7 @@ impl Experiment {
             Some(links) => links,
             None => Box::new(config.links()?),
         };
+        let devices = config.devices()?;
         let solver = solver.unwrap_or_else(|| config.solver.clone().into());
         solver.check_all().map_err(|error| error.within("solver"))?;
         let server = server.unwrap_or_else(|| config.server.clone().into());
@@ -254,6 +256,7 @@ impl Experiment {
             compressor,
             weights,
             links,
+            devices,
             start,
         })
     }
@@ -278,6 +281,7 @@ pub struct Setting {
     /// See [`Setting::mean_count`].
     pub(super) mean_count: OnceLock<f64>,
     pub(super) links: Box<dyn LinkModel>,
+    pub(super) devices: Devices,
     /// The model before the first round, where it is not drawn.
     pub(super) start: Option<Vec<f32>>,
     pub(super) seed: Seed,
@@ -392,8 +396,10 @@ impl Setting {
     /// # Errors
     /// A scheme for another number of clients; `[cohort]` asks for schemes of several sizes.
     pub fn run_of(&self, name: &str, mut scheme: Box<dyn Aggregator>) -> Result<Run<'_>> {
-        if !self.config.cohort.is_everybody() {
-            let rule = format!("{name} is given for all clients only; remove sample, rate and drop_after");
+        if !self.config.is_everybody() {
+            let rule = format!(
+                "{name} is given for all clients only; remove sample, rate, drop_after and devices.availability"
+            );
             return Err(Error::config("cohort", rule));
         }
         let rule = self.rule();
@@ -428,6 +434,7 @@ impl Setting {
             }
         }
         self.check_downlinks(&name, &*aggregator)?;
+        self.check_time()?;
         if self.links.combines() && !aggregator.resends() {
             let problem = format!(
                 "{name} sends other messages in later transfers on a link, and there is nothing to combine; take combining = \"none\", \
@@ -443,9 +450,10 @@ impl Setting {
             );
             return Err(Error::config("protocol.kind", problem));
         }
-        if aggregator.holders().is_some() && !self.config.cohort.is_everybody() {
-            let rule =
-                format!("{name} replicates data among all clients; remove sample, rate and drop_after");
+        if aggregator.holders().is_some() && !self.config.is_everybody() {
+            let rule = format!(
+                "{name} replicates data among all clients; remove sample, rate, drop_after and devices.availability"
+            );
             return Err(Error::config("cohort", rule));
         }
         if aggregator.estimates() && self.config.outage.is_per_client() {
@@ -488,10 +496,5 @@ impl Setting {
             stop: &NEVER,
             warned: Mutex::default(),
         })
-    }
-
-    /// What a section's part is called in files: the configured kind, or that it is one's own.
-    pub(super) fn name_of(&self, section: &str, configured: &str) -> String {
-        if self.own.contains(&section) { format!("own {section}") } else { configured.into() }
     }
 }

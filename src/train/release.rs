@@ -80,7 +80,8 @@ impl Setting {
 fn sampling(config: &Config) -> Sampling {
     let adjacency = config.privacy.release.as_ref().map(|release| release.adjacency);
     match (config.cohort.rate, config.cohort.sample) {
-        _ if config.cohort.drop_after.is_some() => Sampling::None,
+        // Who is there is known, to the observer too.
+        _ if config.cohort.drop_after.is_some() || !config.devices.are_there() => Sampling::None,
         (Some(rate), _) => Sampling::Poisson { rate },
         (None, Some(cohort)) if cohort < config.clients && adjacency == Some(Adjacency::ReplaceOne) => {
             Sampling::Fixed { cohort: cohort as u64, clients: config.clients as u64 }
@@ -92,7 +93,7 @@ fn sampling(config: &Config) -> Sampling {
 /// Rounds in which the client takes part whom the draws of cohorts choose most often.
 fn participations(config: &Config, seed: Seed) -> u64 {
     let everybody = config.cohort.sample.is_none() && config.cohort.rate.is_none();
-    if everybody || config.cohort.drop_after.is_some() {
+    if everybody || config.cohort.drop_after.is_some() || !config.devices.are_there() {
         return config.rounds;
     }
     let mut counts = vec![0u64; config.clients];

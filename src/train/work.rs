@@ -267,6 +267,11 @@ impl Setting {
         all.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// What a section's part is called in files: the configured kind, or that it is one's own.
+    pub(super) fn name_of(&self, section: &str, configured: &str) -> String {
+        if self.own.contains(&section) { format!("own {section}") } else { configured.into() }
+    }
+
     /// What the model is called in checkpoints.
     pub(super) fn model_name(&self) -> String {
         match &self.work {

@@ -62,7 +62,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "round = 5",
-            "error: run.toml: round: unknown key `round`, expected one of `seed`, `rounds`, `clients`, `start`, `data`, `partition`, `model`, `solver`, `schedule`, `server`, `participation`, `compression`, `evaluation`, `network`, `cohort`, `outage`, `privacy`, `record`, `deploy`, `attack`, `protocol`, `study`, `sweep`, `compare`",
+            "error: run.toml: round: unknown key `round`, expected one of `seed`, `rounds`, `clients`, `start`, `data`, `partition`, `model`, `solver`, `schedule`, `server`, `participation`, `compression`, `evaluation`, `network`, `devices`, `cohort`, `outage`, `privacy`, `record`, `deploy`, `attack`, `protocol`, `study`, `sweep`, `compare`",
         ),
         (
             "rounds = \"many\"",
@@ -272,6 +272,26 @@ fn wrong_configurations_are_refused_in_one_line() {
         (
             "[compression]\nkind = \"count-sketch\"\n[protocol]\nkind = \"fedavg\"\n[participation]\nkind = \"mifa\"",
             "error: participation.kind: mifa remembers single updates, and the server takes parts of sums only here; take compression.error_feedback = false, another compression, or \"none\"",
+        ),
+        (
+            "[devices.compute]\nkind = \"exponential\"",
+            "error: run.toml: devices.compute.kind: \"exponential\" is not one of instant, log-normal, pareto, trace",
+        ),
+        (
+            "[devices.compute]\nkind = \"pareto\"\nshape = 0.0",
+            "error: devices.compute.shape: 0 is outside [0.1, ∞)",
+        ),
+        (
+            "[devices.availability]\nkind = \"diurnal\"",
+            "error: devices.availability.kind: no time passes in which clients come and go; give devices.compute, or links with a deadline",
+        ),
+        (
+            "[devices.availability]\nkind = \"diurnal\"\n[cohort]\nrate = 0.5",
+            "error: run.toml: cohort.rate: the sum is divided by the weight that is expected of all clients, and not all are there; take sample",
+        ),
+        (
+            "[devices.availability]\nkind = \"diurnal\"\n[devices.compute]\nkind = \"pareto\"\n[protocol]\nkind = \"secure-gc\"",
+            "error: cohort: secure-gc replicates data among all clients; remove sample, rate, drop_after and devices.availability",
         ),
         (
             "rounds = 10\n[schedule]\nwarm_up = 10",

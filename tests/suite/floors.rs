@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 21] = [
     &["bounds", "choice", "seed"],
     &["algebra"],
     &["message"],
-    &["coding", "keys", "network", "noise", "wire"],
+    &["coding", "devices", "keys", "network", "noise", "wire"],
     &["compress", "crypto", "precision"],
     &["privacy"],
     &["account"],

@@ -58,6 +58,11 @@ fn compression() {
 }
 
 #[test]
+fn devices() {
+    run("devices", "sh");
+}
+
+#[test]
 fn released() {
     run("released", "sh");
 }

@@ -17,6 +17,7 @@ mod conformance;
 mod defects;
 #[cfg(feature = "deploy")]
 mod deploy;
+mod devices;
 mod divergence;
 mod dsa;
 mod elsewhere;

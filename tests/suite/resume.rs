@@ -134,6 +134,21 @@ fn what_compression_left_resumes_where_it_was() {
 }
 
 #[test]
+fn the_clock_resumes_where_it_was() {
+    let there = [
+        "devices.availability.kind=diurnal",
+        "devices.availability.session=1.0",
+        "devices.availability.period=60.0",
+        "devices.wait=0.5",
+        "devices.compute.kind=pareto",
+        "cohort.sample=6",
+        "protocol.stragglers=3",
+    ];
+    let outcomes = resumed_as_whole("skip", &there);
+    assert!(outcomes.contains("wasted") && outcomes.contains("too-few"), "{outcomes}");
+}
+
+#[test]
 fn models_that_were_missed_resume_where_they_were() {
     let sets = ["network.server_client.erasure=0.4", "protocol.kind=fedavg", "privacy.measure=false"];
     let whole = resumed_as_whole("skip", &sets);

@@ -1,0 +1,80 @@
+//! Who works in a round, and until when: the clients that are there, and how long they compute
+//! ([`crate::devices`]).
+
+use std::sync::Arc;
+
+use super::{Run, Setting, State};
+use crate::error::{Error, Result};
+use crate::message::Node;
+use crate::protocol::Aggregator;
+use crate::record::Metrics;
+
+/// The clients of a round and the scheme among them.
+#[derive(Default)]
+pub(super) struct Cohort {
+    pub members: Vec<u32>,
+    pub scheme: Option<Arc<dyn Aggregator>>,
+    /// The members who leave before they have computed, ascending.
+    pub left: Vec<u32>,
+    /// Seconds until the last one who is waited for has computed; `None` where that takes no time.
+    pub seconds: Option<f64>,
+}
+
+impl Setting {
+    /// Refuses clients that come and go where time stands still.
+    pub(super) fn check_time(&self) -> Result<()> {
+        let devices = &self.config.devices;
+        let passes = devices.take_time() || self.links.deadline(Node::Client(0), Node::Server).is_some();
+        if devices.are_there() || passes {
+            return Ok(());
+        }
+        let rule =
+            "no time passes in which clients come and go; give devices.compute, or links with a deadline";
+        Err(Error::config("devices.availability.kind", rule))
+    }
+}
+
+impl Run<'_> {
+    /// The clients of the round that begins, and their scheme; nobody where there is no scheme.
+    pub(super) fn cohort(&self, state: &State) -> Cohort {
+        let Setting { config, seed, devices, .. } = self.setting;
+        let (round, now) = (state.round, state.seconds);
+        let members = match config.devices.are_there() {
+            true => config.cohort.members(config.clients, &state.misses, round, *seed),
+            false => config.cohort.present(config.clients, round, *seed, &|k| devices.is_there(k, now)),
+        };
+        let scheme = self.schemes.of(members.len()).filter(|_| !members.is_empty());
+        if scheme.is_none() {
+            let seconds = (!config.devices.are_there()).then_some(config.devices.wait);
+            return Cohort { seconds, ..Cohort::default() };
+        }
+        if config.devices.is_none() {
+            return Cohort { members, scheme, ..Cohort::default() };
+        }
+        let times: Vec<f64> = members.iter().map(|&k| self.seconds(k, round, now)).collect();
+        let leaves = |&(&k, &time): &(&u32, &f64)| !devices.stays(k, now, now + time);
+        let left = members.iter().zip(&times).filter(leaves).map(|(&k, _)| k).collect();
+        let seconds = times.into_iter().reduce(f64::max).filter(|_| config.devices.take_time());
+        Cohort { members, scheme, left, seconds }
+    }
+
+    /// Seconds that client `k` computes in a round that it begins at `now`, on all that it holds.
+    fn seconds(&self, k: u32, round: u64, now: f64) -> f64 {
+        let Setting { solver, devices, .. } = self.setting;
+        let gradients = |shard: u32| solver.gradients(self.setting.count(shard));
+        let gradients = match self.aggregator.holders() {
+            Some(holders) => {
+                let held = (0..).zip(holders).filter(|(_, holders)| holders.contains(&(k as usize)));
+                held.map(|(shard, _)| gradients(shard)).sum()
+            }
+            None => gradients(k),
+        };
+        devices.seconds(k, round, now, gradients)
+    }
+
+    /// How many members worked for nothing, where they may leave: the column `wasted` of `rounds.csv`.
+    pub(super) fn wasted(&self, cohort: &Cohort) -> Metrics {
+        let wasted = || ("wasted".to_owned(), cohort.left.len() as f64);
+        (!self.setting.config.devices.are_there()).then(wasted).into_iter().collect()
+    }
+}
