@@ -5,7 +5,8 @@
 //! `drop_after` the cohort is *elastic*: every client sends the server a sign of life in every round, over
 //! its link to the server; a client that is not heard for so many rounds in a row is left out, because every
 //! code row that needs it would stay incomplete, and the code is formed anew over the others. It is back in
-//! the round after it is heard again.
+//! the round after it is heard again. With `over_select` more are drawn than are needed, and who has computed
+//! first stays (Bonawitz et al. 2019, section 9: 1.3 times as many).
 //!
 //! Keys are drawn by round, and a round has one cohort: no key serves two cohorts.
 
@@ -31,6 +32,11 @@ pub struct CohortConfig {
     /// Clients drawn for every round, from `least` to `clients`; all by default.
     #[schemars(range(min = 1))]
     pub sample: Option<usize>,
+    /// With `sample`: how many times as many clients are drawn, greater than 1. Those who compute fastest make
+    /// up the sample, and the work of the others is lost (`[devices]` says how fast they are).
+    #[schemars(range(min = 1.0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_select: Option<f64>,
     /// Instead: the probability with which each client takes part in a round, independently of the others
     /// (Poisson sampling), greater than 0, at most 1. The sum is then divided by the expected weight, not by
     /// that of those who take part.
@@ -49,7 +55,7 @@ pub struct CohortConfig {
 
 impl Default for CohortConfig {
     fn default() -> Self {
-        Self { sample: None, rate: None, drop_after: None, least: 3 }
+        Self { sample: None, over_select: None, rate: None, drop_after: None, least: 3 }
     }
 }
 
@@ -68,6 +74,27 @@ impl CohortConfig {
     pub fn check(&self, clients: usize, keeps_local_models: bool) -> Result<()> {
         if self.least == 0 {
             return Err(Error::config("least", "0 is too small; give at least 1"));
+        }
+        match (self.over_select, self.sample) {
+            (Some(times), _) if !(times > 1.0 && times.is_finite()) => {
+                return Err(Error::config(
+                    "over_select",
+                    format!("{times} is too small; give a number above 1"),
+                ));
+            }
+            (Some(_), None) => {
+                return Err(Error::config(
+                    "over_select",
+                    "says by how much a sample is exceeded; give sample",
+                ));
+            }
+            (Some(times), Some(sample)) if sample <= clients && self.drawn(clients) > clients => {
+                let rule = format!(
+                    "{times} times {sample} (`sample`) is more than the {clients} clients; give less"
+                );
+                return Err(Error::config("over_select", rule));
+            }
+            _ => {}
         }
         if self.is_everybody() {
             return Ok(());
@@ -106,6 +133,12 @@ impl CohortConfig {
             (None, Some(_)) => "rate",
             (None, None) => "drop_after",
         }
+    }
+
+    /// How many are drawn for a round of `clients` clients where a number of them is.
+    fn drawn(&self, clients: usize) -> usize {
+        let times = |sample: usize| (self.over_select.unwrap_or(1.0) * sample as f64).ceil() as usize;
+        self.sample.map_or(clients, times)
     }
 
     /// The largest cohort among `clients` clients; of more of them than a round may have, each drawn for
@@ -151,12 +184,14 @@ impl CohortConfig {
     }
 
     /// The cohort of a round among `clients` clients, ascending: drawn from those who missed fewer than
-    /// `drop_after` rounds. Empty when there are fewer than `least`.
+    /// `drop_after` rounds, and with `over_select` larger than it will be. Empty when there are fewer than
+    /// `least`.
     #[must_use]
     pub fn members(&self, clients: usize, misses: &[u32], round: u64, seed: Seed) -> Vec<u32> {
         let rng = || seed.child("cohort", round).rng();
         let everybody = 0..clients as u32;
-        let mut members: Vec<u32> = match (self.rate, self.drop_after, self.sample) {
+        let sample = self.sample.map(|_| self.drawn(clients));
+        let mut members: Vec<u32> = match (self.rate, self.drop_after, sample) {
             (Some(rate), ..) => {
                 let mut rng = rng();
                 everybody.filter(|_| rng.random::<f64>() < rate).collect()
@@ -168,7 +203,7 @@ impl CohortConfig {
             }
             (None, None, _) => everybody.collect(),
         };
-        if let (Some(_), Some(sample)) = (self.drop_after, self.sample.filter(|&n| n < members.len())) {
+        if let (Some(_), Some(sample)) = (self.drop_after, sample.filter(|&n| n < members.len())) {
             members = index::sample(&mut rng(), members.len(), sample).iter().map(|i| members[i]).collect();
         }
         members.sort_unstable();
@@ -186,7 +221,7 @@ impl CohortConfig {
         seed: Seed,
         is_there: &dyn Fn(u32) -> bool,
     ) -> Vec<u32> {
-        let wanted = self.sample.unwrap_or(clients);
+        let wanted = self.drawn(clients);
         let looked = clients.min(LOOKS.saturating_mul(wanted));
         let order = index::sample(&mut seed.child("cohort", round).rng(), clients, looked);
         let mut members: Vec<u32> =

@@ -50,6 +50,11 @@ impl Config {
     /// Checks what goes with clients that are not always there.
     pub(super) fn check_devices(&self) -> Result<()> {
         let refuse = |key: &str, rule: &str| Err(Error::config(key, rule));
+        if self.cohort.over_select.is_some() && !self.devices.take_time() {
+            let rule =
+                "who computes fastest stays, and computing takes no time; give devices.compute, or remove it";
+            return refuse("cohort.over_select", rule);
+        }
         if self.devices.are_there() {
             return Ok(());
         }

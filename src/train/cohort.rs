@@ -18,6 +18,16 @@ pub(super) struct Cohort {
     pub left: Vec<u32>,
     /// Seconds until the last one who is waited for has computed; `None` where that takes no time.
     pub seconds: Option<f64>,
+    /// Clients who compute for nothing: those who leave, and those who were too slow.
+    pub wasted: usize,
+}
+
+/// A client's computing in a round.
+struct Shift {
+    client: u32,
+    seconds: f64,
+    /// Whether it leaves before.
+    leaves: bool,
 }
 
 impl Setting {
@@ -39,23 +49,36 @@ impl Run<'_> {
     pub(super) fn cohort(&self, state: &State) -> Cohort {
         let Setting { config, seed, devices, .. } = self.setting;
         let (round, now) = (state.round, state.seconds);
-        let members = match config.devices.are_there() {
+        let mut members = match config.devices.are_there() {
             true => config.cohort.members(config.clients, &state.misses, round, *seed),
             false => config.cohort.present(config.clients, round, *seed, &|k| devices.is_there(k, now)),
         };
+        let drawn = members.len();
+        let mut shifts = Vec::new();
+        if !config.devices.is_none() {
+            shifts.extend(members.iter().map(|&k| self.shift(k, round, now)));
+        }
+        if config.cohort.over_select.is_some() {
+            shifts.sort_by(|a, b| a.leaves.cmp(&b.leaves).then(a.seconds.total_cmp(&b.seconds)));
+            shifts.truncate(config.cohort.most(config.clients));
+            shifts.sort_by_key(|shift| shift.client);
+            members = shifts.iter().map(|shift| shift.client).collect();
+        }
         let scheme = self.schemes.of(members.len()).filter(|_| !members.is_empty());
         if scheme.is_none() {
             let seconds = (!config.devices.are_there()).then_some(config.devices.wait);
             return Cohort { seconds, ..Cohort::default() };
         }
-        if config.devices.is_none() {
-            return Cohort { members, scheme, ..Cohort::default() };
-        }
-        let times: Vec<f64> = members.iter().map(|&k| self.seconds(k, round, now)).collect();
-        let leaves = |&(&k, &time): &(&u32, &f64)| !devices.stays(k, now, now + time);
-        let left = members.iter().zip(&times).filter(leaves).map(|(&k, _)| k).collect();
-        let seconds = times.into_iter().reduce(f64::max).filter(|_| config.devices.take_time());
-        Cohort { members, scheme, left, seconds }
+        let left: Vec<u32> = shifts.iter().filter(|shift| shift.leaves).map(|shift| shift.client).collect();
+        let seconds = shifts.iter().map(|shift| shift.seconds).reduce(f64::max);
+        let wasted = drawn - members.len() + left.len();
+        Cohort { members, scheme, left, seconds: seconds.filter(|_| config.devices.take_time()), wasted }
+    }
+
+    /// How client `k` would compute in a round that it begins at `now`.
+    fn shift(&self, k: u32, round: u64, now: f64) -> Shift {
+        let seconds = self.seconds(k, round, now);
+        Shift { client: k, seconds, leaves: !self.setting.devices.stays(k, now, now + seconds) }
     }
 
     /// Seconds that client `k` computes in a round that it begins at `now`, on all that it holds.
@@ -72,9 +95,10 @@ impl Run<'_> {
         devices.seconds(k, round, now, gradients)
     }
 
-    /// How many members worked for nothing, where they may leave: the column `wasted` of `rounds.csv`.
+    /// How many clients worked for nothing, where they may: the column `wasted` of `rounds.csv`.
     pub(super) fn wasted(&self, cohort: &Cohort) -> Metrics {
-        let wasted = || ("wasted".to_owned(), cohort.left.len() as f64);
-        (!self.setting.config.devices.are_there()).then(wasted).into_iter().collect()
+        let config = &self.setting.config;
+        let may = config.cohort.over_select.is_some() || !config.devices.are_there();
+        may.then(|| ("wasted".to_owned(), cohort.wasted as f64)).into_iter().collect()
     }
 }

@@ -80,8 +80,8 @@ impl Setting {
 fn sampling(config: &Config) -> Sampling {
     let adjacency = config.privacy.release.as_ref().map(|release| release.adjacency);
     match (config.cohort.rate, config.cohort.sample) {
-        // Who is there is known, to the observer too.
-        _ if config.cohort.drop_after.is_some() || !config.devices.are_there() => Sampling::None,
+        // Who is there is known, to the observer too, and so is who is fast.
+        _ if depends_on_clients(config) => Sampling::None,
         (Some(rate), _) => Sampling::Poisson { rate },
         (None, Some(cohort)) if cohort < config.clients && adjacency == Some(Adjacency::ReplaceOne) => {
             Sampling::Fixed { cohort: cohort as u64, clients: config.clients as u64 }
@@ -90,10 +90,16 @@ fn sampling(config: &Config) -> Sampling {
     }
 }
 
+/// Whether who takes part depends on more than a draw.
+fn depends_on_clients(config: &Config) -> bool {
+    let cohort = &config.cohort;
+    cohort.drop_after.is_some() || cohort.over_select.is_some() || !config.devices.are_there()
+}
+
 /// Rounds in which the client takes part whom the draws of cohorts choose most often.
 fn participations(config: &Config, seed: Seed) -> u64 {
     let everybody = config.cohort.sample.is_none() && config.cohort.rate.is_none();
-    if everybody || config.cohort.drop_after.is_some() || !config.devices.are_there() {
+    if everybody || depends_on_clients(config) {
         return config.rounds;
     }
     let mut counts = vec![0u64; config.clients];

@@ -286,6 +286,22 @@ fn wrong_configurations_are_refused_in_one_line() {
             "error: devices.availability.kind: no time passes in which clients come and go; give devices.compute, or links with a deadline",
         ),
         (
+            "[cohort]\nover_select = 1.3",
+            "error: run.toml: cohort.over_select: says by how much a sample is exceeded; give sample",
+        ),
+        (
+            "[cohort]\nsample = 5\nover_select = 0.9",
+            "error: run.toml: cohort.over_select: 0.9 is too small; give a number above 1",
+        ),
+        (
+            "[cohort]\nsample = 9\nover_select = 1.3",
+            "error: run.toml: cohort.over_select: 1.3 times 9 (`sample`) is more than the 10 clients; give less",
+        ),
+        (
+            "[cohort]\nsample = 5\nover_select = 1.3",
+            "error: run.toml: cohort.over_select: who computes fastest stays, and computing takes no time; give devices.compute, or remove it",
+        ),
+        (
             "[devices.availability]\nkind = \"diurnal\"\n[cohort]\nrate = 0.5",
             "error: run.toml: cohort.rate: the sum is divided by the weight that is expected of all clients, and not all are there; take sample",
         ),

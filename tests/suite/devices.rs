@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use seccogc::cohort::CohortConfig;
 use seccogc::config::Config;
 use seccogc::learn::Device;
 use seccogc::message::Reason;
@@ -94,6 +95,32 @@ fn clients_come_and_go_by_the_clock_of_the_run() {
     assert_eq!(seconds(&rows), [6.0, 5.0, 4.0, 4.0, 4.0, 40.0, 4.0, 4.0]);
 }
 
+#[test]
+fn of_more_than_are_needed_the_fastest_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let speeds = speeds(folder.path());
+    let rows = train(&config(folder.path(), &format!("[cohort]\nsample = 3\nover_select = 1.5\n{speeds}")));
+    let drawn = Config {
+        cohort: CohortConfig { sample: Some(5), ..Default::default() },
+        ..config(folder.path(), speeds)
+    };
+    for ((row, clients), (_, drawn)) in rows.iter().zip(train(&drawn)) {
+        // The same five clients are drawn, of whom the first three by their numbers are fastest.
+        let numbers = |rows: &[ClientRow]| rows.iter().map(|client| client.client).collect::<Vec<_>>();
+        assert_eq!(numbers(clients), numbers(&drawn)[..3]);
+        assert_eq!((row.cohort, column(row, "wasted")), (3, 2.0));
+        assert_eq!(row.seconds_simulated, Some(clients[2].client as f64 / 10.0 * 10.0));
+    }
+    // Client 1 leaves before it has computed, and another stays in its place.
+    let text = "client,from,to\n1,0,0.5\n2,0,90\n3,0,90\n4,0,90\n5,0,90\n6,0,90\n";
+    std::fs::write(folder.path().join("there.csv"), text).unwrap();
+    let there = "[devices.availability]\nkind = \"trace\"\npath = \"there.csv\"\n";
+    let all = format!("[cohort]\nsample = 4\nover_select = 1.5\n{there}{speeds}");
+    let (row, clients) = &train(&config(folder.path(), &all))[0];
+    assert_eq!(clients.iter().map(|client| client.client).collect::<Vec<_>>(), [2, 3, 4, 5]);
+    assert_eq!((row.outcome, column(row, "wasted")), (Outcome::Recovered, 2.0));
+}
+
 /// What a cohort hides by its draw is lost where it is known who is there.
 #[test]
 fn nothing_is_amplified_where_it_is_known_who_is_there() {
@@ -109,4 +136,6 @@ fn nothing_is_amplified_where_it_is_known_who_is_there() {
     let there = "[devices.availability]\nkind = \"diurnal\"\nmean = 1.0\namplitude = 0.0\n[devices.compute]\nkind = \"pareto\"\n";
     let (drawn, known) = (epsilon(""), epsilon(there));
     assert!(drawn < 0.9 * known, "{drawn}, {known}");
+    let fast = epsilon("[devices.compute]\nkind = \"pareto\"\n");
+    assert_eq!(fast, drawn, "a draw hides who takes part, however long that computes");
 }
