@@ -10,6 +10,7 @@
 //!
 //! Keys are drawn by round, and a round has one cohort: no key serves two cohorts.
 
+mod buffered;
 mod schemes;
 
 use rand::RngExt;
@@ -20,10 +21,11 @@ use crate::error::{Error, Result};
 use crate::message::{COHORT, HEADER_BYTES, LinkUse, Node, SIGN_OF_LIFE};
 use crate::network::{Dependence, LinkModel};
 use crate::seed::Seed;
+pub use buffered::Buffered;
 pub use schemes::Schemes;
 
 /// Clients of a population who are looked at for each that is wanted, where not all are there.
-const LOOKS: usize = 100;
+pub(crate) const LOOKS: usize = 100;
 
 /// The clients of a round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -47,6 +49,10 @@ pub struct CohortConfig {
     /// least 1. Nobody is left out by default.
     #[schemars(range(min = 1))]
     pub drop_after: Option<u32>,
+    /// Instead: the clients of a round are those who have computed next (`[devices]`), as in FedBuff (Nguyen et
+    /// al. 2022). Every client's update counts 1/√(1 + s) after s rounds since it took its model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffered: Option<Buffered>,
     /// Fewest clients of a round, at least 1; with fewer the round is an outage. The sum over two clients
     /// shows each the other's update.
     #[schemars(range(min = 1))]
@@ -55,7 +61,7 @@ pub struct CohortConfig {
 
 impl Default for CohortConfig {
     fn default() -> Self {
-        Self { sample: None, over_select: None, rate: None, drop_after: None, least: 3 }
+        Self { sample: None, over_select: None, rate: None, drop_after: None, buffered: None, least: 3 }
     }
 }
 
@@ -63,7 +69,7 @@ impl CohortConfig {
     /// Whether every client takes part in every round.
     #[must_use]
     pub fn is_everybody(&self) -> bool {
-        self.sample.is_none() && self.rate.is_none() && self.drop_after.is_none()
+        self.sample.is_none() && self.rate.is_none() && self.drop_after.is_none() && self.buffered.is_none()
     }
 
     /// Checks every value, for a run of `clients` clients who may go on from their own models
@@ -115,6 +121,13 @@ impl CohortConfig {
             let rule = "each client is drawn for itself; remove sample and drop_after";
             return Err(Error::config("rate", rule));
         }
+        if let Some(buffered) = &self.buffered {
+            if self.sample.is_some() || self.rate.is_some() || self.drop_after.is_some() {
+                let rule = "who has computed is in the next round; remove sample, rate and drop_after";
+                return Err(Error::config("buffered", rule));
+            }
+            buffered.check(self.least, clients).map_err(|error| error.within("buffered"))?;
+        }
         if self.drop_after == Some(0) {
             return Err(Error::config("drop_after", "0 is too small; give at least 1 or leave it out"));
         }
@@ -128,10 +141,11 @@ impl CohortConfig {
 
     /// The key that says who takes part.
     fn key(&self) -> &'static str {
-        match (self.sample, self.rate) {
-            (Some(_), _) => "sample",
-            (None, Some(_)) => "rate",
-            (None, None) => "drop_after",
+        match (self.sample, self.rate, &self.buffered) {
+            (Some(_), ..) => "sample",
+            (_, Some(_), _) => "rate",
+            (.., Some(_)) => "buffered",
+            _ => "drop_after",
         }
     }
 
@@ -145,6 +159,9 @@ impl CohortConfig {
     /// itself, the size that is passed with a probability below 10⁻²⁰.
     #[must_use]
     pub fn most(&self, clients: usize) -> usize {
+        if let Some(buffered) = &self.buffered {
+            return buffered.size;
+        }
         match (self.sample, self.rate) {
             (Some(sample), _) => sample,
             (None, Some(rate)) if clients > COHORT => {
@@ -174,10 +191,11 @@ impl CohortConfig {
     /// # Errors
     /// [`Error::Config`] at `cohort.sample`.
     pub fn is_not_drawn(&self) -> Result<()> {
-        let (key, size) = match (self.sample, self.rate) {
-            (None, None) => return Ok(()),
-            (Some(sample), _) => ("cohort.sample", sample.to_string()),
-            (None, Some(_)) => ("cohort.rate", "as many as are drawn".into()),
+        let (key, size) = match (self.sample, self.rate, &self.buffered) {
+            (None, None, None) => return Ok(()),
+            (Some(sample), ..) => ("cohort.sample", sample.to_string()),
+            (_, Some(_), _) => ("cohort.rate", "as many as are drawn".into()),
+            (.., Some(buffered)) => ("cohort.buffered", buffered.size.to_string()),
         };
         let rule = format!("only training draws cohorts; take clients = {size} and remove {key}");
         Err(Error::config(key, rule))

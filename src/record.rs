@@ -16,6 +16,7 @@
 
 mod change;
 mod checkpoint;
+mod flights;
 mod folder;
 mod measures;
 mod played;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use change::{Change, changes, refused};
 pub use checkpoint::{Checkpoint, Fingerprint};
+pub use flights::{Flight, Flights};
 use folder::lock;
 pub use folder::{claim, free_folder, last_name};
 pub use measures::Measures;

@@ -1,6 +1,7 @@
 //! The round loop.
 
 mod broadcast;
+mod buffered;
 mod clients;
 mod cohort;
 mod compression;
@@ -31,7 +32,7 @@ use crate::network::Replay;
 use crate::participation::{Participation, ParticipationConfig};
 use crate::privacy::{Formal, Leakage};
 use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
-use crate::record::{Checkpoint, ClientRow, Outcome, Row};
+use crate::record::{Checkpoint, ClientRow, Flights, Outcome, Row};
 use crate::release::Release;
 pub(crate) use clients::LocalRound;
 pub(crate) use clients::divide;
@@ -151,6 +152,7 @@ impl Run<'_> {
             residual,
             residuals,
             seconds: 0.0,
+            flights: Flights::default(),
             parameters,
         }
     }
@@ -166,7 +168,10 @@ impl Run<'_> {
         let before = state.of_server();
         let played = self.play(state);
         match &played {
-            Ok(_) => self.keep_missed(state, &before.parameters),
+            Ok(_) => {
+                self.keep_missed(state, &before.parameters);
+                self.keep_taken(state, before.parameters);
+            }
             Err(_) => state.restore(before),
         }
         played
@@ -245,6 +250,7 @@ impl Run<'_> {
                 self.metrics(&cohort.members, &trained, &tested)?,
                 self.missed(&broadcast),
                 self.wasted(&cohort),
+                self.staleness(state),
                 told,
                 self.of_examples(round)?,
             ]
@@ -280,6 +286,7 @@ impl Run<'_> {
         let sent = weights.zip(trained).zip(members).map(|((weight, mut trained), &k)| {
             let mut sent = std::mem::take(&mut trained.sent);
             self.echo(state, k, &mut sent);
+            self.discount(state, k, &mut sent);
             // What is compressed is bounded as it travels.
             below.push(self.setting.compressor.is_some() || self.bound(state, &mut sent));
             (Update { weight, delta: Arc::new(sent) }, trained)

@@ -55,6 +55,16 @@ impl Config {
                 "who computes fastest stays, and computing takes no time; give devices.compute, or remove it";
             return refuse("cohort.over_select", rule);
         }
+        if self.cohort.buffered.is_some() {
+            if !self.devices.take_time() {
+                let rule = "who has computed first is in the round first, and computing takes no time; give devices.compute";
+                return refuse("cohort.buffered", rule);
+            }
+            if self.network.server_client.is_some() {
+                let rule = "a client takes the model when it begins to compute, in no round; remove it, or cohort.buffered";
+                return refuse("network.server_client", rule);
+            }
+        }
         if self.devices.are_there() {
             return Ok(());
         }

@@ -4,11 +4,14 @@
 //! The magic ends with the version. Version 1 knew `parameters` and `carried` only, and wrote under `sgd` and
 //! `fedavg`; it is read as such.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::flights::{Flight, Flights};
 use super::write_atomically;
 use crate::algebra::is_finite;
 use crate::error::{Error, Result};
@@ -78,6 +81,8 @@ pub struct Checkpoint {
     pub residuals: Vec<Vec<f32>>,
     /// Simulated seconds that have passed.
     pub seconds: f64,
+    /// Who computes on the model of which round, under buffered aggregation.
+    pub flights: Flights,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,6 +116,11 @@ struct Header {
     /// By their bits.
     #[serde(default, skip_serializing_if = "is_none")]
     seconds: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    flights: BTreeSet<Flight>,
+    /// Rounds before each model, and its length.
+    #[serde(default, skip_serializing_if = "is_none")]
+    models: Vec<(u64, usize)>,
 }
 
 fn is_none<T: Default + PartialEq>(number: &T) -> bool {
@@ -154,14 +164,16 @@ impl Checkpoint {
             residual: self.residual.clone(),
             residuals: Vec::new(),
             seconds: self.seconds,
+            flights: self.flights.clone(),
         }
     }
 
     /// The model from which client `k` trains, d parameters: the global one, or an older one where that did
-    /// not arrive.
+    /// not arrive, or came while the client computed.
     #[must_use]
     pub fn model_of(&self, k: usize) -> &[f32] {
-        self.received.get(k).filter(|own| !own.is_empty()).unwrap_or(&self.parameters)
+        let received = self.received.get(k).filter(|own| !own.is_empty());
+        received.or_else(|| self.flights.model_of(k)).unwrap_or(&self.parameters)
     }
 
     /// Takes everything from a copy but the clients' own vectors and what they have paid, which stay as they
@@ -201,12 +213,16 @@ impl Checkpoint {
             residuals: lengths(&self.residuals),
             residual: self.residual.len(),
             seconds: self.seconds.to_bits(),
+            flights: self.flights.aloft.clone(),
+            models: self.flights.models.iter().map(|(version, model)| (*version, model.len())).collect(),
         };
         let header = serde_json::to_vec(&header).map_err(|error| Error::Refused(error.to_string()))?;
         let groups =
             [&self.carried, &self.controls, &self.moments, &self.memory, &self.received, &self.residuals];
         let first = [&self.parameters, &self.control];
-        let vectors = || first.into_iter().chain(groups.into_iter().flatten()).chain([&self.residual]);
+        let taken = || self.flights.models.values().map(|model| &**model);
+        let last = || [&self.residual].into_iter().chain(taken());
+        let vectors = || first.into_iter().chain(groups.into_iter().flatten()).chain(last());
         let mut bytes = Vec::with_capacity(64 + header.len() + 4 * vectors().map(Vec::len).sum::<usize>());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
@@ -299,6 +315,14 @@ impl Checkpoint {
             ledger: header.ledger,
             clip: header.clip.map(f64::from_bits),
             seconds: f64::from_bits(header.seconds),
+            flights: Flights {
+                aloft: header.flights,
+                landed: BTreeMap::new(),
+                models: {
+                    let (versions, lengths): (Vec<u64>, _) = header.models.into_iter().unzip();
+                    versions.into_iter().zip(group(lengths)?.into_iter().map(Arc::new)).collect()
+                },
+            },
         };
         Ok((header.fingerprint, checkpoint))
     }
@@ -343,6 +367,11 @@ mod tests {
             residual: vec![10.5; 2],
             residuals: vec![vec![11.5; 3], vec![12.5; 3]],
             seconds: 0.1 + 0.7,
+            flights: Flights {
+                aloft: [Flight::new(1, 6, 0.1, 0.8), Flight::new(0, 7, 0.2, 0.7)].into(),
+                landed: BTreeMap::new(),
+                models: [(6, Arc::new(vec![13.5; 3]))].into(),
+            },
         };
         assert_eq!((checkpoint.model_of(1), checkpoint.model_of(7).len()), (&[9.5; 3][..], 3));
         checkpoint.save(&path, &fingerprint("mlp")).unwrap();

@@ -31,8 +31,9 @@ struct Shift {
 }
 
 impl Setting {
-    /// Refuses clients that come and go where time stands still.
-    pub(super) fn check_time(&self) -> Result<()> {
+    /// Refuses clients that come and go where time stands still, and what cannot be buffered.
+    pub(super) fn check_devices(&self, singly: bool) -> Result<()> {
+        self.check_buffered(singly)?;
         let devices = &self.config.devices;
         let passes = devices.take_time() || self.links.deadline(Node::Client(0), Node::Server).is_some();
         if devices.are_there() || passes {
@@ -46,8 +47,11 @@ impl Setting {
 
 impl Run<'_> {
     /// The clients of the round that begins, and their scheme; nobody where there is no scheme.
-    pub(super) fn cohort(&self, state: &State) -> Cohort {
+    pub(super) fn cohort(&self, state: &mut State) -> Cohort {
         let Setting { config, seed, devices, .. } = self.setting;
+        if let Some(buffered) = &config.cohort.buffered {
+            return self.buffer(state, buffered);
+        }
         let (round, now) = (state.round, state.seconds);
         let mut members = match config.devices.are_there() {
             true => config.cohort.members(config.clients, &state.misses, round, *seed),
@@ -82,7 +86,7 @@ impl Run<'_> {
     }
 
     /// Seconds that client `k` computes in a round that it begins at `now`, on all that it holds.
-    fn seconds(&self, k: u32, round: u64, now: f64) -> f64 {
+    pub(super) fn seconds(&self, k: u32, round: u64, now: f64) -> f64 {
         let Setting { solver, devices, .. } = self.setting;
         let gradients = |shard: u32| solver.gradients(self.setting.count(shard));
         let gradients = match self.aggregator.holders() {
@@ -98,7 +102,9 @@ impl Run<'_> {
     /// How many clients worked for nothing, where they may: the column `wasted` of `rounds.csv`.
     pub(super) fn wasted(&self, cohort: &Cohort) -> Metrics {
         let config = &self.setting.config;
-        let may = config.cohort.over_select.is_some() || !config.devices.are_there();
+        let cohorts = &config.cohort;
+        let chosen = cohorts.over_select.is_some() || cohorts.buffered.is_some();
+        let may = chosen || !config.devices.are_there();
         may.then(|| ("wasted".to_owned(), cohort.wasted as f64)).into_iter().collect()
     }
 }

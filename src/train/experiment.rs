@@ -434,7 +434,7 @@ impl Setting {
             }
         }
         self.check_downlinks(&name, &*aggregator)?;
-        self.check_time()?;
+        self.check_devices(rule.is_some())?;
         if self.links.combines() && !aggregator.resends() {
             let problem = format!(
                 "{name} sends other messages in later transfers on a link, and there is nothing to combine; take combining = \"none\", \

@@ -292,7 +292,7 @@ impl Crew for Ranks {
         let steps = |k: u32| run.copies(k as usize) * run.setting.solver.steps(run.setting.count(k));
         let shares = divide(members, steps, self.size());
         let (carried, controls) = (!state.carried.is_empty(), !state.controls.is_empty());
-        let received = !state.received.is_empty();
+        let received = !state.received.is_empty() || !state.flights.landed.is_empty();
         for (rank, clients) in (0..).zip(&shares).skip(1) {
             let clients = clients.clone();
             self.order(rank, &Order::Train { round: state.round, clients, carried, controls, received });

@@ -302,6 +302,30 @@ fn wrong_configurations_are_refused_in_one_line() {
             "error: run.toml: cohort.over_select: who computes fastest stays, and computing takes no time; give devices.compute, or remove it",
         ),
         (
+            "[cohort.buffered]\nsize = 2",
+            "error: run.toml: cohort.buffered.size: 2 is out of range; give 3 (`least`) to 10 (`concurrency`)",
+        ),
+        (
+            "[cohort.buffered]\nconcurrency = 11",
+            "error: run.toml: cohort.buffered.concurrency: 11 is out of range; give 5 (`size`) to 10 (`clients`)",
+        ),
+        (
+            "[cohort]\nsample = 5\n[cohort.buffered]",
+            "error: run.toml: cohort.buffered: who has computed is in the next round; remove sample, rate and drop_after",
+        ),
+        (
+            "[cohort.buffered]",
+            "error: run.toml: cohort.buffered: who has computed first is in the round first, and computing takes no time; give devices.compute",
+        ),
+        (
+            "[cohort.buffered]\n[devices.compute]\nkind = \"pareto\"\n[solver]\nkind = \"scaffold\"",
+            "error: cohort.buffered: the control vectors of scaffold belong to the last model; take another solver, or remove it",
+        ),
+        (
+            "[cohort.buffered]\n[devices.compute]\nkind = \"pareto\"\n[protocol]\nkind = \"fedavg\"\n[participation]\nkind = \"mifa\"",
+            "error: cohort.buffered: late updates have a weight already; take participation.kind = \"none\", or remove it",
+        ),
+        (
             "[devices.availability]\nkind = \"diurnal\"\n[cohort]\nrate = 0.5",
             "error: run.toml: cohort.rate: the sum is divided by the weight that is expected of all clients, and not all are there; take sample",
         ),

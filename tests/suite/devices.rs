@@ -1,13 +1,15 @@
 //! Devices: clients that come and go, and the time that they compute.
 
 use std::path::Path;
+use std::sync::Mutex;
 
+use seccogc::Result;
 use seccogc::cohort::CohortConfig;
 use seccogc::config::Config;
 use seccogc::learn::Device;
 use seccogc::message::Reason;
 use seccogc::record::{ClientRow, Outcome, Row};
-use seccogc::train::Setting;
+use seccogc::train::{Crew, Run, Setting, State, Tested, Trained};
 
 const M: usize = 6;
 
@@ -119,6 +121,105 @@ fn of_more_than_are_needed_the_fastest_stay() {
     let (row, clients) = &train(&config(folder.path(), &all))[0];
     assert_eq!(clients.iter().map(|client| client.client).collect::<Vec<_>>(), [2, 3, 4, 5]);
     assert_eq!((row.outcome, column(row, "wasted")), (Outcome::Recovered, 2.0));
+}
+
+/// A crew whose clients all learn the same, and who remembers from which models.
+struct Ones(Mutex<Vec<Vec<f32>>>);
+
+impl Crew for Ones {
+    fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
+        let from = members.iter().map(|&k| run.local_start(state, k)[0]).collect();
+        self.0.lock().unwrap().push(from);
+        let ones = |_| Trained::elsewhere(vec![1.0; state.parameters.len()], None, Vec::new());
+        Ok(members.iter().map(ones).collect())
+    }
+
+    fn test(&self, _: &Run<'_>, _: u64, _: &[f32]) -> Result<Tested> {
+        Ok(Tested::default())
+    }
+}
+
+/// Six clients compute 1 to 6 seconds, all at the same time, and two make a round.
+#[test]
+fn buffers_are_filled_by_who_has_computed_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let speeds = speeds(folder.path());
+    let play = |max_staleness: u64| {
+        let cohort = format!(
+            "[cohort]\nleast = 1\n[cohort.buffered]\nsize = 2\nconcurrency = 6\nmax_staleness = {max_staleness}\n{speeds}"
+        );
+        let config = config(folder.path(), &cohort);
+        let setting = Setting::build(&config, "cpu".parse::<Device>().unwrap()).unwrap();
+        let crew = Ones(Mutex::default());
+        let run = setting.run(&config.protocol).unwrap().with_crew(&crew);
+        let mut state = run.start();
+        let first = state.parameters[0];
+        let mut rows = Vec::new();
+        let models: Vec<f32> = (0..4)
+            .map(|_| {
+                rows.push(run.round(&mut state).unwrap());
+                state.parameters[0] - first
+            })
+            .collect();
+        let from =
+            crew.0.lock().unwrap().iter().map(|from| from.iter().map(|x| x - first).collect()).collect();
+        (rows, models, from)
+    };
+    let members = |rows: &[(Row, Vec<ClientRow>)]| {
+        rows.iter()
+            .map(|(_, clients)| clients.iter().map(|client| client.client).collect())
+            .collect::<Vec<Vec<_>>>()
+    };
+    let columns = |rows: &[(Row, Vec<ClientRow>)], name: &str| {
+        rows.iter().map(|(row, _)| column(row, name)).collect::<Vec<_>>()
+    };
+    let near =
+        |a: &[f32], b: &[f32]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+
+    let (rows, models, from): (_, Vec<f32>, Vec<Vec<f32>>) = play(20);
+    // At 1 s and 2 s; then 1 and 3 have computed at 3 s, 1 and 2 at 4 s, as has 4, which waits for 1 at 5 s.
+    assert_eq!(members(&rows), [[1, 2], [1, 3], [1, 2], [1, 4]]);
+    assert_eq!(seconds(&rows), [2.0, 1.0, 1.0, 1.0]);
+    assert_eq!(columns(&rows, "staleness"), [0.0, 0.5, 0.5, 1.5]);
+    assert_eq!(columns(&rows, "wasted"), [0.0; 4]);
+    // Clients have about as many examples: means of 1 and 1/√(1 + s), from the models of s rounds before.
+    let half = |s: f32| (1.0 + (1.0 + s).sqrt().recip()) / 2.0;
+    let steps = [1.0, half(1.0), half(1.0), half(3.0)];
+    let want: Vec<f32> = (1..=4).map(|n| steps[..n].iter().sum()).collect();
+    assert!(near(&models, &want), "{models:?}, {want:?}");
+    let want = [[0.0, 0.0], [want[0], 0.0], [want[1], want[0]], [want[2], 0.0]];
+    assert!(from.iter().zip(&want).all(|(from, want)| near(from, want)), "{from:?}");
+
+    // What is a round old is lost: at 3 s the work of 3, at 4 s that of 4, at 5 s that of 5.
+    let (rows, models, _) = play(0);
+    assert_eq!(members(&rows)[..2], [[1, 2], [1, 2]]);
+    assert_eq!(seconds(&rows)[..2], [2.0, 2.0]);
+    assert_eq!(columns(&rows, "wasted")[..2], [0.0, 1.0]);
+    assert_eq!(columns(&rows, "staleness"), [0.0; 4]);
+    assert!(near(&models, &[1.0, 2.0, 3.0, 4.0]), "{models:?}");
+}
+
+/// Where all compute at the same time and equally long, nothing is stale.
+#[test]
+fn a_buffer_of_everybody_is_a_synchronous_round() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |k: usize| format!("{k},0,1000000,0.2\n");
+    let lines: String = (1..=M).map(line).collect();
+    std::fs::write(folder.path().join("same.csv"), format!("client,from,to,seconds_per_example\n{lines}"))
+        .unwrap();
+    let same = "[devices.compute]\nkind = \"trace\"\npath = \"same.csv\"\n";
+    let buffered = format!("[cohort.buffered]\nsize = {M}\nconcurrency = {M}\n{same}");
+    let play = |sections: &str| {
+        let config = config(folder.path(), sections);
+        let setting = Setting::build(&config, "cpu".parse::<Device>().unwrap()).unwrap();
+        let run = setting.run(&config.protocol).unwrap();
+        let mut state = run.start();
+        (0..3).for_each(|_| drop(run.round(&mut state).unwrap()));
+        (state.parameters, state.seconds)
+    };
+    let (together, buffered) = (play(same), play(&buffered));
+    assert_eq!(together, buffered);
+    assert_eq!(together.1, 6.0);
 }
 
 /// What a cohort hides by its draw is lost where it is known who is there.

@@ -149,6 +149,20 @@ fn the_clock_resumes_where_it_was() {
 }
 
 #[test]
+fn clients_at_work_resume_where_they_were() {
+    let buffered = [
+        "cohort.buffered.size=6",
+        "cohort.buffered.concurrency=9",
+        "cohort.buffered.max_staleness=2",
+        "devices.compute.kind=pareto",
+        "protocol.stragglers=3",
+    ];
+    let outcomes = resumed_as_whole("skip", &buffered);
+    assert!(outcomes.lines().next().unwrap().ends_with("wasted,staleness"), "{outcomes}");
+    assert!(outcomes.contains("recovered") && outcomes.contains("outage"), "{outcomes}");
+}
+
+#[test]
 fn models_that_were_missed_resume_where_they_were() {
     let sets = ["network.server_client.erasure=0.4", "protocol.kind=fedavg", "privacy.measure=false"];
     let whole = resumed_as_whole("skip", &sets);
