@@ -34,8 +34,8 @@ pub struct CohortConfig {
     /// Clients drawn for every round, from `least` to `clients`; all by default.
     #[schemars(range(min = 1))]
     pub sample: Option<usize>,
-    /// With `sample`: how many times as many clients are drawn, greater than 1. Those who compute fastest make
-    /// up the sample, and the work of the others is lost (`[devices]` says how fast they are).
+    /// With `sample`: how many times as many clients are drawn, greater than 1. Those who compute fastest
+    /// make up the sample, and the work of the others is lost (`[devices]` says how fast they are).
     #[schemars(range(min = 1.0))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over_select: Option<f64>,
@@ -49,8 +49,8 @@ pub struct CohortConfig {
     /// least 1. Nobody is left out by default.
     #[schemars(range(min = 1))]
     pub drop_after: Option<u32>,
-    /// Instead: the clients of a round are those who have computed next (`[devices]`), as in FedBuff (Nguyen et
-    /// al. 2022). Every client's update counts 1/√(1 + s) after s rounds since it took its model.
+    /// Instead: the clients of a round are those who have computed next (`[devices]`), as in FedBuff (Nguyen
+    /// et al. 2022). Every client's update counts 1/√(1 + s) after s rounds since it took its model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buffered: Option<Buffered>,
     /// Fewest clients of a round, at least 1; with fewer the round is an outage. The sum over two clients

@@ -1,8 +1,8 @@
 //! Devices: which clients are there when a round begins, and how long they compute.
 //!
 //! Time is that of `seconds_simulated`, from 0 on. A round lasts until the last client that is waited for has
-//! computed, and then as long as its messages take ([`crate::network`]). Everything follows from the seed, the
-//! client and the moment or the round: nothing is kept of a client, and whoever is not asked for costs
+//! computed, and then as long as its messages take ([`crate::network`]). Everything follows from the seed,
+//! the client and the moment or the round: nothing is kept of a client, and whoever is not asked for costs
 //! nothing.
 //!
 //! | `availability.kind` | client k is there at time t |
@@ -56,8 +56,8 @@ pub trait Availability: Send + Sync {
 
 /// How fast clients compute.
 pub trait Compute: Send + Sync {
-    /// Seconds that a client needs for the gradient of one example in a round that it begins at `time`; finite
-    /// and not negative.
+    /// Seconds that a client needs for the gradient of one example in a round that it begins at `time`;
+    /// finite and not negative.
     fn seconds_per_example(&self, client: u32, round: u64, time: f64) -> f64;
 }
 

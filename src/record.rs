@@ -133,8 +133,8 @@ pub struct Row {
     pub leakage_neighbour: Option<f64>,
     /// Worst client's leakage to the server, nats per coordinate.
     pub leakage_server: Option<f64>,
-    /// Simulated seconds of the clients' computing and of the exchange on the links; empty where neither takes
-    /// time.
+    /// Simulated seconds of the clients' computing and of the exchange on the links; empty where neither
+    /// takes time.
     pub seconds_simulated: Option<f64>,
     /// Seconds of local training.
     pub seconds_local: f64,

@@ -36,7 +36,7 @@ pub use plot::heatmap::HeatMap;
 #[cfg(feature = "cli")]
 pub use plot::{
     Graph, Measured, Scale, Trace, plot_accuracy, plot_graphs, plot_images, plot_leakage, plot_lines,
-    plot_privacy, plot_recovery, plot_roc, plot_run, plot_sweep, plot_traffic,
+    plot_privacy, plot_recovery, plot_roc, plot_run, plot_sweep, plot_time, plot_traffic,
 };
 pub use privacy_levels::{accuracy_table, leakage_table, recovery_table};
 pub use runs::{Recorded, Runs};

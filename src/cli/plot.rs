@@ -37,6 +37,8 @@ enum Over {
     Rounds,
     /// Megabytes of all messages so far.
     Traffic,
+    /// Simulated seconds so far.
+    Time,
 }
 
 /// A figure's name without extension, whichever of its two files was meant.
@@ -58,6 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
     make_parent(&out)?;
     let title = out.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     match (&args.runs[..], &series[..]) {
+        _ if args.over == Over::Time => report::plot_time(&series, args.band, &title, &out)?,
         _ if args.over == Over::Traffic => report::plot_traffic(&series, args.band, &title, &out)?,
         ([run], [Series { name, runs }]) if runs.len() == 1 && run.join("rounds.csv").exists() => {
             report::plot_run(&runs[0], name, &out)?;

@@ -56,8 +56,8 @@ impl Flights {
         self.models.get(&flight.version).map(|model| &**model)
     }
 
-    /// Ends a round: keeps its model, `before` it was played, for those who took that, and forgets models that
-    /// nobody took or that are older than `oldest`.
+    /// Ends a round: keeps its model, `before` it was played, for those who took that, and forgets models
+    /// that nobody took or that are older than `oldest`.
     pub fn settle(&mut self, version: u64, before: Vec<f32>, oldest: u64) {
         self.landed.clear();
         self.models.insert(version, Arc::new(before));

@@ -70,6 +70,19 @@ pub fn plot_traffic(series: &[Series], spread: Spread, title: &str, stem: &Path)
     over_traffic(series, accuracy(series, spread, title)?).write(stem)
 }
 
+/// As [`plot_traffic`], over simulated seconds.
+///
+/// # Errors
+/// As there; runs that take no simulated time.
+pub fn plot_time(series: &[Series], spread: Spread, title: &str, stem: &Path) -> Result<()> {
+    let mut rows = series.iter().flat_map(|series| &series.runs).flat_map(|run| &run.rows);
+    if rows.all(|row| row.seconds_simulated.is_none()) {
+        let rule = "no run takes simulated time; give devices.compute, or links with a deadline, or plot over rounds";
+        return Err(Error::Refused(rule.into()));
+    }
+    over_time(series, accuracy(series, spread, title)?).write(stem)
+}
+
 /// Draws one run as `<stem>.svg` and `<stem>.png`: test accuracy, training and test loss, outcomes of the
 /// rounds, bytes sent so far; with a cross where it diverged. The same input gives the same bytes.
 ///
@@ -102,24 +115,34 @@ pub(super) fn accuracy(series: &[Series], spread: Spread, title: &str) -> Result
 }
 
 /// A figure of [`accuracy`] with megabytes in the place of rounds.
-fn over_traffic(series: &[Series], mut figure: Figure) -> Figure {
+fn over_traffic(series: &[Series], figure: Figure) -> Figure {
+    let megabytes = |row: &Row| (row.bytes_between() + row.bytes_to_server()) as f64 / 1e6;
+    over(series, figure, "sent so far (MB)", megabytes)
+}
+
+/// A figure of [`accuracy`] with simulated seconds in the place of rounds.
+fn over_time(series: &[Series], figure: Figure) -> Figure {
+    over(series, figure, "simulated time (s)", |row| row.seconds_simulated.unwrap_or(0.0))
+}
+
+/// A figure of [`accuracy`] over the sum of what each round costs, on a logarithmic axis.
+fn over(series: &[Series], mut figure: Figure, label: &str, cost: impl Fn(&Row) -> f64) -> Figure {
     let mut reached = Vec::new();
     let panel = &mut figure.panels[0];
     for (series, curve) in series.iter().zip(&mut panel.curves) {
         let runs = averaged(series);
-        let mut megabytes = |round: &mut f64| {
-            let sent = runs.iter().flat_map(|run| &run.rows).filter(|row| row.round as f64 <= *round);
-            let sent: u64 = sent.map(|row| row.bytes_between() + row.bytes_to_server()).sum();
-            let mean = sent as f64 / 1e6 / runs.len() as f64;
+        let mut spent = |round: &mut f64| {
+            let rows = runs.iter().flat_map(|run| &run.rows).filter(|row| row.round as f64 <= *round);
+            let mean = rows.map(&cost).sum::<f64>() / runs.len() as f64;
             reached.push(mean);
             *round = mean.log10();
         };
-        curve.points.iter_mut().for_each(|(x, _)| megabytes(x));
-        curve.band.iter_mut().for_each(|band| megabytes(&mut band.x));
+        curve.points.iter_mut().for_each(|(x, _)| spent(x));
+        curve.band.iter_mut().for_each(|band| spent(&mut band.x));
         curve.points.retain(|(x, _)| x.is_finite());
         curve.band.retain(|band| band.x.is_finite());
     }
-    panel.x = Some(Axis::of_powers("sent so far (MB)", reached.into_iter(), 0.03));
+    panel.x = Some(Axis::of_powers(label, reached.into_iter(), 0.03));
     figure
 }
 
@@ -345,6 +368,22 @@ mod tests {
         let at: Vec<f64> = figure.panels[0].curves[0].points.iter().map(|(x, _)| 10f64.powf(*x)).collect();
         assert!((at[0] - 10.0).abs() < 1e-9 && (at[1] - 30.0).abs() < 1e-9, "{at:?}");
         assert!(figure.panels[0].x.as_ref().is_some_and(|x| x.label == "sent so far (MB)"));
+    }
+
+    #[test]
+    fn over_time_a_point_is_at_all_the_seconds_before() {
+        let took = |seconds: f64| {
+            let mut rows = rows(&[Some(0.25), None, Some(0.5)]);
+            rows.iter_mut().for_each(|row| row.seconds_simulated = Some(seconds));
+            rows
+        };
+        let all = [series(vec![took(2.0), took(6.0)])];
+        let figure = over_time(&all, accuracy(&all, Spread::Deviation, "").unwrap());
+        let at: Vec<f64> = figure.panels[0].curves[0].points.iter().map(|(x, _)| 10f64.powf(*x)).collect();
+        assert!((at[0] - 4.0).abs() < 1e-9 && (at[1] - 12.0).abs() < 1e-9, "{at:?}");
+        let timeless = [series(vec![rows(&[Some(0.25)])])];
+        let line = plot_time(&timeless, Spread::Deviation, "", Path::new("none")).unwrap_err().to_string();
+        assert!(line.starts_with("no run takes simulated time; "), "{line}");
     }
 
     #[test]
