@@ -116,7 +116,7 @@ pub fn check(config: &Config) -> Result<()> {
         return refuse("outage.policy", "a deployed round has one attempt; take \"skip\"");
     }
     if !config.cohort.is_everybody() {
-        let rule = "who takes part is decided by who is connected; remove sample, rate and drop_after, `least` counts";
+        let rule = "who takes part is decided by who is connected; remove sample, rate, drop_after and buffered, `least` counts";
         return refuse("cohort", rule);
     }
     if !config.devices.is_none() {

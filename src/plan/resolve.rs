@@ -29,7 +29,7 @@ pub fn resolve(protocol: &ProtocolConfig, config: &Config, coordinates: usize) -
     if let Some(links) = informed.section_mut().links() {
         if !config.is_everybody() {
             let rule = format!(
-                "the weights of {} are for all clients; remove sample, rate, drop_after and devices.availability",
+                "the weights of {} are for all clients; remove sample, rate, drop_after, buffered and devices.availability",
                 protocol.kind()
             );
             return Err(Error::config("cohort", rule));

@@ -398,7 +398,7 @@ impl Setting {
     pub fn run_of(&self, name: &str, mut scheme: Box<dyn Aggregator>) -> Result<Run<'_>> {
         if !self.config.is_everybody() {
             let rule = format!(
-                "{name} is given for all clients only; remove sample, rate, drop_after and devices.availability"
+                "{name} is given for all clients only; remove sample, rate, drop_after, buffered and devices.availability"
             );
             return Err(Error::config("cohort", rule));
         }
@@ -452,7 +452,7 @@ impl Setting {
         }
         if aggregator.holders().is_some() && !self.config.is_everybody() {
             let rule = format!(
-                "{name} replicates data among all clients; remove sample, rate, drop_after and devices.availability"
+                "{name} replicates data among all clients; remove sample, rate, drop_after, buffered and devices.availability"
             );
             return Err(Error::config("cohort", rule));
         }

@@ -331,7 +331,7 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[devices.availability]\nkind = \"diurnal\"\n[devices.compute]\nkind = \"pareto\"\n[protocol]\nkind = \"secure-gc\"",
-            "error: cohort: secure-gc replicates data among all clients; remove sample, rate, drop_after and devices.availability",
+            "error: cohort: secure-gc replicates data among all clients; remove sample, rate, drop_after, buffered and devices.availability",
         ),
         (
             "rounds = 10\n[schedule]\nwarm_up = 10",
