@@ -11,7 +11,7 @@
 //! | [`conv2d`] | `layer.forward(x)` |
 //! | [`max_pool2d_relu`] | `relu(layer.forward(x))` |
 //! | [`avg_pool2d`] | `layer.forward(x)` |
-//! | [`tanh`] | `activation::tanh(x)` |
+//! | [`tanh`], [`relu`] | `activation::tanh(x)`, `activation::relu(x)` |
 //! | [`linear`], [`linear_relu`] | `layer.forward(x)`, and `relu` of it |
 //! | [`group_norm`], [`group_norm_relu`] | `layer.forward(x)`, and `relu` of it |
 //! | [`add_relu`] | `relu(x + y)` |
@@ -50,10 +50,7 @@ use burn::{
         conv::Conv2d,
         pool::{AvgPool2d, MaxPool2d},
     },
-    tensor::{
-        Tensor,
-        activation::{self, relu},
-    },
+    tensor::{Tensor, activation},
 };
 
 /// The convolution `layer` of `x` `[batch, channels, height, width]`.
@@ -93,10 +90,20 @@ pub fn avg_pool2d(x: Tensor<4>, layer: &AvgPool2d) -> Tensor<4> {
 #[must_use]
 pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if let Some(y) = flex::tanh(&x) {
+    if let Some(y) = flex::activate(&x, flex::Activation::Tanh) {
         return y;
     }
     activation::tanh(x)
+}
+
+/// The maximum of every element and 0.
+#[must_use]
+pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::activate(&x, flex::Activation::Relu) {
+        return y;
+    }
+    activation::relu(x)
 }
 
 /// The linear `layer` of `x` `[batch, inputs]`.
