@@ -43,6 +43,8 @@ mod simd;
 mod spare;
 mod stack;
 mod window;
+#[cfg(feature = "flex")]
+mod winograd;
 
 use burn::{
     nn::{
