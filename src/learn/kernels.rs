@@ -2,9 +2,9 @@
 //!
 //! Every function here computes what Burn's own layers compute, and is that on every device but the CPU
 //! backend `flex`. There, images keep their channels together in memory, layers are products in registers
-//! (`product`), bias, pooling and ReLU are part of the layer before or after them, and each layer is one node
-//! of Burn's graph with a backward pass of its own. A kernel runs on the calling thread: clients, not layers,
-//! are what is computed in parallel.
+//! (`product`), of which 3×3 convolutions take a quarter (`winograd`), bias, pooling and ReLU are part of the
+//! layer before or after them, and each layer is one node of Burn's graph with a backward pass of its own. A
+//! kernel runs on the calling thread: clients, not layers, are what is computed in parallel.
 //!
 //! | function | is |
 //! |---|---|

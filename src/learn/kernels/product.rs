@@ -218,8 +218,8 @@ impl Left for Below<'_> {
         mut sum: [[S::f32s; W]; H],
     ) -> [[S::f32s; W]; H] {
         let mut rows = [&self.a[..0]; H];
-        for i in 0..H {
-            rows[i] = &self.a[(row + i) * self.terms..][..self.terms];
+        for (i, own) in rows.iter_mut().enumerate() {
+            *own = &self.a[(row + i) * self.terms..][..self.terms];
         }
         for (t, row) in (0..self.terms).zip(b.from(0)) {
             let b = b.load::<S, W, PART>(simd, row);
