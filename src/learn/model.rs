@@ -174,8 +174,8 @@ models! {
     "mlp" => Mlp(MlpConfig),
     /// The convolutional network of McMahan et al. (2017), section 3; 1,663,370 parameters on MNIST.
     "cnn" => Cnn(CnnConfig),
-    /// LeNet-5 (LeCun et al. 1998) with average pooling and tanh, 61,706 parameters on MNIST; or with ReLU and
-    /// maxima, NIID-Bench's simple CNN.
+    /// LeNet-5 (LeCun et al. 1998) with average pooling and tanh, 61,706 parameters on MNIST; or with ReLU
+    /// and maxima, NIID-Bench's simple CNN.
     "lenet5" => LeNet5(LeNet5Config),
     /// The CIFAR-10 network of McMahan et al. (2017), from the TensorFlow tutorial; 1,756,426 parameters on
     /// CIFAR-10.

@@ -54,8 +54,9 @@ pub(super) fn model(kind: &str) -> ModelConfig {
     toml::from_str(&format!("kind = \"{kind}\"")).unwrap()
 }
 
-/// Every kind, each with images that it takes.
-pub(super) fn models() -> [(ModelConfig, [usize; 3]); 9] {
+/// Every kind over images, each with some that it takes, but the deepest: rounding puts some of their many
+/// units on the other side of 0, where gradients jump. What they are made of is that of the others.
+pub(super) fn models() -> [(ModelConfig, [usize; 3]); 7] {
     [
         (model("softmax"), [1, 6, 6]),
         (ModelConfig::Mlp(MlpConfig { hidden: Hidden::Several(vec![20, 15]) }), [3, 5, 5]),
@@ -64,20 +65,13 @@ pub(super) fn models() -> [(ModelConfig, [usize; 3]); 9] {
         (model("cifar-cnn"), [3, 7, 9]),
         (model("resnet20"), [2, 8, 9]),
         (niid_cnn(), [2, 16, 17]),
-        (model("resnet18"), [1, 8, 9]),
-        (toml::from_str("kind = 'vgg11'\ngroups = 2").unwrap(), [1, 32, 32]),
     ]
 }
 
-/// How many times further than others a model may be from the same model computed in another way. Winograd's
-/// sums are rounded ten times more; and of the many units of the deepest, rounding puts some on the other side
-/// of 0, where gradients jump by what a unit of the last layers is worth.
+/// How many times further than others a model may be from the same model computed in another way: Winograd's
+/// sums are rounded ten times more.
 pub(super) fn slack(model: &ModelConfig) -> f32 {
-    match model.kind() {
-        "resnet20" => 10.0,
-        "resnet18" | "vgg11" => 1000.0,
-        _ => 1.0,
-    }
+    if model.kind() == "resnet20" { 10.0 } else { 1.0 }
 }
 
 /// NIID-Bench's simple CNN.

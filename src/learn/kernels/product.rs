@@ -3,8 +3,8 @@
 //! C is computed in tiles of up to 12 rows and two vectors, which stay in registers over the whole inner
 //! dimension: 24 multiply-adds for 2 vectors and 12 scalars loaded. B is read where it lies. So is A, or,
 //! where its rows consist of runs that are read along the inner dimension, pieces of 36 rows and 256 terms
-//! are laid side by side first. Because rows of A may begin anywhere and consist of runs, a convolution is such a product of the
-//! padded image itself: no matrix of patches is ever written.
+//! are laid side by side first. Because rows of A may begin anywhere and consist of runs, a convolution is
+//! such a product of the padded image itself: no matrix of patches is ever written.
 //!
 //! Every element of C is one chain of multiply-adds in the order of the inner dimension. With fused
 //! multiply-add the result does not depend on the width of the vectors.

@@ -1,7 +1,7 @@
 //! LeNet-5 (LeCun, Bottou, Bengio, Haffner, *Gradient-Based Learning Applied to Document Recognition*, 1998,
-//! section II-B) as it is used today: C3 sees all maps, pooling has no weights, and the output is linear. With
-//! ReLU, maxima and no padding it is the simple CNN of NIID-Bench (Li, Diao, Chen, He, *Federated Learning on
-//! Non-IID Data Silos: An Experimental Study*, 2022, section 5).
+//! section II-B) as it is used today: C3 sees all maps, pooling has no weights, and the output is linear.
+//! With ReLU, maxima and no padding it is the simple CNN of NIID-Bench (Li, Diao, Chen, He, *Federated
+//! Learning on Non-IID Data Silos: An Experimental Study*, 2022, section 5).
 
 use burn::{
     module::Module,

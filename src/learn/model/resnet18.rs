@@ -1,6 +1,7 @@
 //! ResNet-18 (He et al. 2016, table 1) for small images: the 7×7 convolution and the pooling at its beginning
-//! are one 3×3 convolution, and its shortcuts project. Two groups a normalisation are those of Reddi, Charles,
-//! Zaheer, Garrett, Rush, Konečný, Kumar, McMahan, *Adaptive Federated Optimization*, 2021, for CIFAR-100.
+//! are one 3×3 convolution, and its shortcuts project. Two groups a normalisation are those of Reddi,
+//! Charles, Zaheer, Garrett, Rush, Konečný, Kumar, McMahan, *Adaptive Federated Optimization*, 2021, for
+//! CIFAR-100.
 
 use burn::tensor::Device;
 use schemars::JsonSchema;

@@ -118,7 +118,7 @@ fn sums_are_those_of_the_definition() {
     }
 }
 
-/// With small whole numbers nothing is rounded in the direct sum, and what Winograd's is off by is seen alone.
+/// With small whole numbers nothing is rounded in the direct sum.
 #[test]
 fn few_tiles_and_odd_channels_are_summed_directly() {
     for (batch, image, sizes) in [(15, [4, 4], [16, 16]), (9, [5, 6], [32, 32]), (9, [8, 8], [16, 24])] {
