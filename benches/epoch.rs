@@ -46,7 +46,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (name, images) = line.split_once(' ').ok_or("expected MODEL IMAGES")?;
         let (model, images): (ModelConfig, usize) =
             (toml::from_str(&format!("kind = {name:?}"))?, images.parse()?);
-        let shape = if ["cifar-cnn", "resnet20"].contains(&name) { [3, 32, 32] } else { [1, 28, 28] };
+        let of_cifar = ["cifar-cnn", "resnet20", "resnet18", "vgg11"].contains(&name);
+        let shape = if of_cifar { [3, 32, 32] } else { [1, 28, 28] };
         let data = dataset(images, shape);
         let learner = learner(&model, &SolverConfig::default(), &data, "cpu".parse()?)?;
         let learner: &dyn Learner = &*learner;

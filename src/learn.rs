@@ -65,9 +65,9 @@ use burn::{
 
 pub use device::Device;
 pub use model::{
-    Architecture, CharLstm, CharLstmConfig, CifarCnn, CifarCnnConfig, Classifier, Cnn, CnnConfig, Gru,
-    GruConfig, Hidden, LeNet5, LeNet5Config, Mlp, MlpConfig, ModelConfig, ResNet20, ResNet20Config, Softmax,
-    SoftmaxConfig,
+    Activation, Architecture, CharLstm, CharLstmConfig, CifarCnn, CifarCnnConfig, Classifier, Cnn, CnnConfig,
+    Gru, GruConfig, Hidden, LeNet5, LeNet5Config, Mlp, MlpConfig, ModelConfig, Pooling, ResNet,
+    ResNet18Config, ResNet20Config, Softmax, SoftmaxConfig, Vgg11, Vgg11Config,
 };
 pub use private::{PrivateConfig, SampledGaussian};
 pub use schedule::{ConstantDecay, CosineDecay, DecayConfig, ExponentialDecay, ScheduleConfig, StepDecay};
@@ -291,6 +291,12 @@ impl ModuleVisitor for Survey {
             (owner @ ("LstmCell" | "GruCell"), _) => {
                 let gates = if owner == "LstmCell" { 4 } else { 3 };
                 Start::Uniform(((shape[0] / gates) as f32).sqrt().recip())
+            }
+            ("BatchNorm", _) => {
+                self.refusal.get_or_insert_with(|| {
+                    format!("the model's parameter `{name}` belongs to a batch normalisation, whose means and variances are statistics of each client's examples that are in no sum of updates; use GroupNorm or LayerNorm")
+                });
+                Start::Constant(0.0)
             }
             (owner, _) => {
                 self.refusal.get_or_insert_with(|| {

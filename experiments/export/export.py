@@ -100,31 +100,55 @@ def lenet5(shape, classes):
     )
 
 
-def resnet20(shape, classes):
-    def unit(channels, to, stride):
-        return Fields(
-            lambda m, x: m.norm(m.conv(x)),
-            conv=nn.Conv2d(channels, to, 3, stride=stride, padding=1, bias=False), norm=nn.GroupNorm(4, to),
-        )
+def unit(channels, to, side=3, stride=1, groups=None):
+    """A convolution and its group normalisation, where it has one."""
+    fields = {"conv": nn.Conv2d(channels, to, side, stride=stride, padding=side // 2, bias=groups is None)}
+    if groups:
+        fields["norm"] = nn.GroupNorm(groups, to)
+    return Fields(lambda m, x: m.norm(m.conv(x)) if groups else m.conv(x), **fields)
 
+
+def resnet(widths, groups, projects):
     def block(channels, to):
         stride = to // channels
 
         def forward(m, x):
             y = m.second(m.first(x).relu())
+            if "projection" in fields:
+                return (y + m.projection(x)).relu()
             return (y + pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, to - channels))).relu()
 
-        return Fields(forward, first=unit(channels, to, stride), second=unit(to, to, 1))
+        fields = {"first": unit(channels, to, 3, stride, groups), "second": unit(to, to, groups=groups)}
+        if projects and stride == 2:
+            fields["projection"] = unit(channels, to, 1, stride, groups)
+        return Fields(forward, **fields)
+
+    def make(shape, classes):
+        def forward(m, x):
+            x = m.stem(x).relu()
+            for each in m.blocks:
+                x = each(x)
+            return m.output(x.mean((2, 3)))
+
+        blocks = nn.ModuleList([block(a, b) for a, b in zip(widths, widths[1:])])
+        stem = unit(shape[0], widths[0], groups=groups)
+        return Fields(forward, stem=stem, blocks=blocks, output=nn.LazyLinear(classes))
+
+    return make
+
+
+def vgg11(shape, classes):
+    widths, pooled = [64, 128, 256, 256, 512, 512, 512, 512], [0, 1, 3, 5, 7]
 
     def forward(m, x):
-        x = m.stem(x).relu()
-        for each in m.blocks:
-            x = each(x)
+        for i, each in enumerate(m.units):
+            x = each(x).relu()
+            if i in pooled:
+                x = m.pool(x)
         return m.output(x.mean((2, 3)))
 
-    widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
-    blocks = nn.ModuleList([block(a, b) for a, b in zip(widths, widths[1:])])
-    return Fields(forward, stem=unit(shape[0], 16, 1), blocks=blocks, output=nn.LazyLinear(classes))
+    units = nn.ModuleList([unit(a, b) for a, b in zip([shape[0], *widths], widths)])
+    return Fields(forward, units=units, pool=nn.MaxPool2d(2), output=nn.LazyLinear(classes))
 
 
 def recurrent(name, layer):
@@ -140,7 +164,9 @@ def recurrent(name, layer):
 
 
 MODULES = {
-    "softmax": softmax, "mlp": mlp, "cnn": cnn, "lenet5": lenet5, "cifar-cnn": cifar_cnn, "resnet20": resnet20,
+    "softmax": softmax, "mlp": mlp, "cnn": cnn, "lenet5": lenet5, "cifar-cnn": cifar_cnn,
+    "resnet20": resnet([16, 16, 16, 16, 32, 32, 32, 64, 64, 64], 4, projects=False),
+    "resnet18": resnet([64, 64, 64, 128, 128, 256, 256, 512, 512], 2, projects=True), "vgg11": vgg11,
     "char-lstm": recurrent("lstm", lambda: nn.LSTM(8, 256, 2, batch_first=True)),
     "gru": recurrent("gru", lambda: nn.GRU(8, 128, 1, batch_first=True)),
 }
@@ -255,7 +281,11 @@ def main():
     lines, worst = [], 0.0
     shapes = [(1, 28, 28), (3, 32, 32), (3, 21, 34)]
     of_images = [model for model in listed if model not in RECURRENT]
-    cases = [(f"images {'×'.join(map(str, shape))}", images, shape, of_images) for shape in shapes]
+    fits = lambda model, shape: model != "vgg11" or min(shape[1:]) >= 32
+    cases = [
+        (f"images {'×'.join(map(str, shape))}", images, shape, [model for model in of_images if fits(model, shape)])
+        for shape in shapes
+    ]
     cases.append(("table of 7 features", table, 7, ["softmax", "mlp"]))
     cases.append(("texts of 12 letters", texts, 12, ["softmax", "mlp", *RECURRENT]))
     for place, (name, make, shape, models) in enumerate(cases):

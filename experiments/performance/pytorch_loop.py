@@ -32,24 +32,44 @@ def pool(*args, **kwargs):
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions with group normalisation around a shortcut without parameters."""
+    """Two 3×3 convolutions with group normalisation around a shortcut, without parameters or with a projection."""
 
-    def __init__(self, before, after):
+    def __init__(self, before, after, projects=False):
         super().__init__()
         self.stride = after // before
+        if projects and self.stride == 2:
+            self.projection = nn.Sequential(nn.Conv2d(before, after, 1, 2, bias=False), nn.GroupNorm(2, after))
         self.conv1 = nn.Conv2d(before, after, 3, self.stride, 1, bias=False)
         self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
         self.norm1, self.norm2 = nn.GroupNorm(2, after), nn.GroupNorm(2, after)
 
     def forward(self, x):
         y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        if self.stride == 2:
+        if hasattr(self, "projection"):
+            x = self.projection(x)
+        elif self.stride == 2:
             x = x[:, :, ::2, ::2]
             x = torch.cat([x, torch.zeros_like(x)], 1)
         return F.relu(y + x)
 
 
-WIDTHS = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+def resnet(widths, projects):
+    block = lambda a, b: lambda: Block(a, b, projects)
+    return conv_net(
+        conv(3, widths[0], 3, padding=1, bias=False), lambda: nn.GroupNorm(2, widths[0]), nn.ReLU,
+        *(block(a, b) for a, b in zip(widths, widths[1:])),
+        lambda: nn.AdaptiveAvgPool2d(1), nn.Flatten, linear(widths[-1], 10),
+    )
+
+
+def vgg11():
+    layers = []
+    channels = [3, 64, 128, 256, 256, 512, 512, 512, 512]
+    for i, (a, b) in enumerate(zip(channels, channels[1:])):
+        layers += [conv(a, b, 3, padding=1), nn.ReLU] + ([pool(2)] if i in (0, 1, 3, 5, 7) else [])
+    return conv_net(*layers, nn.Flatten, linear(512, 10))
+
+
 MODELS = {
     "softmax": ((1, 28, 28), conv_net(nn.Flatten, linear(784, 10))),
     "mlp": ((1, 28, 28), conv_net(nn.Flatten, linear(784, 200), nn.ReLU, linear(200, 10))),
@@ -77,14 +97,9 @@ MODELS = {
             nn.Flatten, linear(4096, 384), nn.ReLU, linear(384, 192), nn.ReLU, linear(192, 10),
         ),
     ),
-    "resnet20": (
-        (3, 32, 32),
-        conv_net(
-            conv(3, 16, 3, padding=1, bias=False), lambda: nn.GroupNorm(2, 16), nn.ReLU,
-            *((lambda a, b: lambda: Block(a, b))(a, b) for a, b in zip(WIDTHS, WIDTHS[1:])),
-            lambda: nn.AdaptiveAvgPool2d(1), nn.Flatten, linear(64, 10),
-        ),
-    ),
+    "resnet20": ((3, 32, 32), resnet([16, 16, 16, 16, 32, 32, 32, 64, 64, 64], False)),
+    "resnet18": ((3, 32, 32), resnet([64, 64, 64, 128, 128, 256, 256, 512, 512], True)),
+    "vgg11": ((3, 32, 32), vgg11()),
 }
 
 

@@ -2,16 +2,16 @@
 //!
 //! Every function here computes what Burn's own layers compute, and is that on every device but the CPU
 //! backend `flex`. There, images keep their channels together in memory, layers are products in registers
-//! (`product`), bias, pooling and ReLU are part of the layer before or after them, and each layer is one node
-//! of Burn's graph with a backward pass of its own. A kernel runs on the calling thread: clients, not layers,
-//! are what is computed in parallel.
+//! (`product`), of which 3×3 convolutions take a quarter (`winograd`), bias, pooling and ReLU are part of the
+//! layer before or after them, and each layer is one node of Burn's graph with a backward pass of its own. A
+//! kernel runs on the calling thread: clients, not layers, are what is computed in parallel.
 //!
 //! | function | is |
 //! |---|---|
 //! | [`conv2d`] | `layer.forward(x)` |
 //! | [`max_pool2d_relu`] | `relu(layer.forward(x))` |
 //! | [`avg_pool2d`] | `layer.forward(x)` |
-//! | [`tanh`] | `activation::tanh(x)` |
+//! | [`tanh`], [`relu`] | `activation::tanh(x)`, `activation::relu(x)` |
 //! | [`linear`], [`linear_relu`] | `layer.forward(x)`, and `relu` of it |
 //! | [`group_norm`], [`group_norm_relu`] | `layer.forward(x)`, and `relu` of it |
 //! | [`add_relu`] | `relu(x + y)` |
@@ -43,6 +43,8 @@ mod simd;
 mod spare;
 mod stack;
 mod window;
+#[cfg(feature = "flex")]
+mod winograd;
 
 use burn::{
     nn::{
@@ -50,10 +52,7 @@ use burn::{
         conv::Conv2d,
         pool::{AvgPool2d, MaxPool2d},
     },
-    tensor::{
-        Tensor,
-        activation::{self, relu},
-    },
+    tensor::{Tensor, activation},
 };
 
 /// The convolution `layer` of `x` `[batch, channels, height, width]`.
@@ -93,10 +92,20 @@ pub fn avg_pool2d(x: Tensor<4>, layer: &AvgPool2d) -> Tensor<4> {
 #[must_use]
 pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if let Some(y) = flex::tanh(&x) {
+    if let Some(y) = flex::activate(&x, flex::Activation::Tanh) {
         return y;
     }
     activation::tanh(x)
+}
+
+/// The maximum of every element and 0.
+#[must_use]
+pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = flex::activate(&x, flex::Activation::Relu) {
+        return y;
+    }
+    activation::relu(x)
 }
 
 /// The linear `layer` of `x` `[batch, inputs]`.

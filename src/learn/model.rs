@@ -6,8 +6,11 @@
 //! | `mlp` | hidden layers with ReLU | 159,010; 616,610 | McMahan et al. 2017, section 3, with one hidden layer for two |
 //! | `cnn` | two convolutions, one hidden layer | 1,663,370; 2,156,490 | McMahan et al. 2017, section 3 |
 //! | `lenet5` | two convolutions, two hidden layers, tanh | 61,706; 62,006 | LeCun et al. 1998, section II-B |
+//! | `lenet5` with ReLU, maxima, unpadded | the same | 44,426; 62,006 | the simple CNN of Li et al. 2022 (NIID-Bench), section 5 |
 //! | `cifar-cnn` | two convolutions, two hidden layers | 1,384,586; 1,756,426 | McMahan et al. 2017, section 3 |
 //! | `resnet20` | three stages of three residual blocks, group norm | 269,434; 269,722 | He et al. 2016, section 4.2 |
+//! | `resnet18` | four stages of two residual blocks, group norm | 11,172,810; 11,173,962 | He et al. 2016, table 1 |
+//! | `vgg11` | eight convolutions, one linear layer | –; 9,225,610 | Simonyan, Zisserman 2015, table 1 |
 //! | `char-lstm` | embedding, two layers with long short-term memory | texts: 819,920 with 80 tokens and classes | McMahan et al. 2017, section 3 |
 //! | `gru` | embedding, a layer of gated units | texts: 63,952 with 80 tokens and classes | Cho et al. 2014 |
 //!
@@ -22,8 +25,12 @@ mod gru;
 mod lenet5;
 mod mlp;
 mod recurrent;
+mod resnet;
+mod resnet18;
 mod resnet20;
 mod softmax;
+mod unit;
+mod vgg11;
 
 use burn::{
     module::Module,
@@ -34,10 +41,13 @@ pub use char_lstm::{CharLstm, CharLstmConfig};
 pub use cifar_cnn::{CifarCnn, CifarCnnConfig};
 pub use cnn::{Cnn, CnnConfig};
 pub use gru::{Gru, GruConfig};
-pub use lenet5::{LeNet5, LeNet5Config};
+pub use lenet5::{Activation, LeNet5, LeNet5Config, Pooling};
 pub use mlp::{Hidden, Mlp, MlpConfig};
-pub use resnet20::{ResNet20, ResNet20Config};
+pub use resnet::ResNet;
+pub use resnet18::ResNet18Config;
+pub use resnet20::ResNet20Config;
 pub use softmax::{Softmax, SoftmaxConfig};
+pub use vgg11::{Vgg11, Vgg11Config};
 
 use std::sync::Arc;
 
@@ -164,13 +174,18 @@ models! {
     "mlp" => Mlp(MlpConfig),
     /// The convolutional network of McMahan et al. (2017), section 3; 1,663,370 parameters on MNIST.
     "cnn" => Cnn(CnnConfig),
-    /// LeNet-5 (LeCun et al. 1998) with average pooling and tanh; 61,706 parameters on MNIST.
+    /// LeNet-5 (LeCun et al. 1998) with average pooling and tanh, 61,706 parameters on MNIST; or with ReLU
+    /// and maxima, NIID-Bench's simple CNN.
     "lenet5" => LeNet5(LeNet5Config),
     /// The CIFAR-10 network of McMahan et al. (2017), from the TensorFlow tutorial; 1,756,426 parameters on
     /// CIFAR-10.
     "cifar-cnn" => CifarCnn(CifarCnnConfig),
     /// ResNet-20 (He et al. 2016) with group normalisation; 269,722 parameters on CIFAR-10.
     "resnet20" => ResNet20(ResNet20Config),
+    /// ResNet-18 (He et al. 2016) with group normalisation; 11,173,962 parameters on CIFAR-10.
+    "resnet18" => ResNet18(ResNet18Config),
+    /// VGG-11 (Simonyan, Zisserman 2015) with one linear layer; 9,225,610 parameters on CIFAR-10.
+    "vgg11" => Vgg11(Vgg11Config),
     /// The recurrent network for Shakespeare of McMahan et al. (2017), over texts; 819,920 parameters with 80
     /// tokens and 80 classes.
     "char-lstm" => CharLstm(CharLstmConfig),
@@ -220,3 +235,6 @@ fn at_least(least: usize, kind: &str, [_, height, width]: [usize; 3]) -> Result<
     );
     Err(Error::config("kind", rule))
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,6 +279,7 @@ impl<M: Classifier> Trainer<M> {
         batches
             .map(|batch| {
                 let logits = model.forward(self.examples(data, &[(batch, None)], &device)).into_data();
+                kernels::forget();
                 of(batch, logits.as_slice::<f32>().expect("logits are f32"))
             })
             .collect()

@@ -5,7 +5,7 @@ use burn::{
     nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig},
 };
 
-use super::tests::{all, cpu, dataset, model, models};
+use super::tests::{all, cpu, dataset, model, models, slack};
 use super::*;
 
 /// Four clients, two epochs each: batches that end earlier, a client with a single example and one with none.
@@ -64,7 +64,8 @@ fn assert_agrees(what: &str, (together, apart): &(Vec<LocalUpdate>, Vec<LocalUpd
     }
 }
 
-const SGD: &str = "kind = 'sgd'\nbatch_size = 8\nepochs = 2\nlearning_rate = 0.05\nmomentum = 0.5\n";
+/// Long steps of deep models multiply every difference.
+const SGD: &str = "kind = 'sgd'\nbatch_size = 8\nepochs = 2\nlearning_rate = 0.005\nmomentum = 0.5\n";
 
 const SOLVERS: [&str; 5] = [
     "kind = 'adam'\nbatch_size = 8\nepochs = 2\nweight_decay = 0.1\n",
@@ -86,13 +87,14 @@ fn every_model_stacks() {
         stacks(&SoftmaxConfig::default()) && stacks(&MlpConfig::default()) && stacks(&CnnConfig::default())
     );
     assert!(stacks(&LeNet5Config::default()) && stacks(&CifarCnnConfig::default()));
-    assert!(stacks(&ResNet20Config::default()));
+    assert!(stacks(&ResNet20Config::default()) && stacks(&ResNet18Config::default()));
+    assert!(stacks(&Vgg11Config::default()));
 }
 
 #[test]
 fn every_model_trains_several_clients_at_once() {
     for (model, shape) in models() {
-        assert_agrees(model.kind(), &both(&model, shape, SGD, cpu()), 1e-4);
+        assert_agrees(model.kind(), &both(&model, shape, SGD, cpu()), slack(&model) * 1e-4);
     }
 }
 
@@ -158,5 +160,6 @@ fn a_users_own_model_is_a_module() {
 
     let model = Batched { norm: BatchNormConfig::new(1).init(&device.plain()), output };
     let error = learner_of(model, SolverConfig::default().into(), &data, device).err().unwrap();
-    assert!(error.to_string().contains("`norm.gamma` belongs to a layer of kind BatchNorm"), "{error}");
+    assert!(error.to_string().contains("`norm.gamma` belongs to a batch normalisation"), "{error}");
+    assert!(error.to_string().ends_with("in no sum of updates; use GroupNorm or LayerNorm"), "{error}");
 }

@@ -347,11 +347,15 @@ fn wrong_configurations_are_refused_in_one_line() {
         ),
         (
             "[model]\nkind = \"resnet\"",
-            "error: run.toml: model.kind: \"resnet\" is not one of softmax, mlp, cnn, lenet5, cifar-cnn, resnet20, char-lstm, gru",
+            "error: run.toml: model.kind: \"resnet\" is not one of softmax, mlp, cnn, lenet5, cifar-cnn, resnet20, resnet18, vgg11, char-lstm, gru",
         ),
         (
             "[model]\nkind = \"mlp\"\nhidden = \"wide\"",
             "error: run.toml: model.hidden: invalid type: string \"wide\", expected a number of hidden units, or a list of them",
+        ),
+        (
+            "[model]\nkind = \"lenet5\"\npooling = \"mean\"",
+            "error: run.toml: model.pooling: unknown variant `mean`, expected `average` or `max`",
         ),
         (
             "[model]\nkind = \"resnet20\"\ngroups = 3",

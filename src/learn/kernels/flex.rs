@@ -247,40 +247,60 @@ pub(super) fn elementwise(
     }
 }
 
+/// A function of every element, whose derivative is one of its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Activation {
+    Tanh,
+    Relu,
+}
+
+impl Activation {
+    fn apply(self, x: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; x.len()];
+        match self {
+            Self::Tanh => simd::for_each_pair(&mut y, x, |y, x| *y = simd::tanh(x)),
+            // Not a maximum: NaN, the sign of divergence, must pass.
+            Self::Relu => simd::for_each_pair(&mut y, x, |y, x| *y = if x <= 0.0 { 0.0 } else { x }),
+        }
+        y
+    }
+
+    /// The gradient before the function from the one behind it.
+    fn gradient(self, behind: &[f32], y: &[f32]) -> Vec<f32> {
+        let mut before = behind.to_vec();
+        match self {
+            Self::Tanh => simd::for_each_pair(&mut before, y, |gradient, y| *gradient *= 1.0 - y * y),
+            Self::Relu => simd::relu_gradient(&mut before, y),
+        }
+        before
+    }
+}
+
 /// `None` where it is Burn's to compute.
-pub(super) fn tanh<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
+pub(super) fn activate<const D: usize>(x: &Tensor<D>, activation: Activation) -> Option<Tensor<D>> {
     let place = lives(x)?;
-    let forward = |x: &Plain| {
-        elementwise(x, x, |x, _| {
-            let mut y = vec![0.0; x.len()];
-            simd::for_each_pair(&mut y, x, |y, x| *y = simd::tanh(x));
-            y
-        })
-    };
+    let forward = |x: &Plain| elementwise(x, x, |x, _| activation.apply(x));
     if !place {
         return Some(Tensor::from_primitive::<Flex>(forward(&plain(x.clone()))));
     }
     let (x, node) = tracked(x.clone())?.into_parts();
     let y = forward(&x);
-    let prepared = Tanh.prepare::<NoCheckpointing>([node]).compute_bound().stateful();
-    Some(finish(prepared, y.clone(), y))
+    let prepared = Activate.prepare::<NoCheckpointing>([node]).compute_bound().stateful();
+    Some(finish(prepared, (activation, y.clone()), y))
 }
 
 #[derive(Debug)]
-struct Tanh;
+struct Activate;
 
-impl Backward<Flex, 1> for Tanh {
-    /// The output.
-    type State = Plain;
+impl Backward<Flex, 1> for Activate {
+    /// The function and its values.
+    type State = (Activation, Plain);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let (activation, y) = ops.state;
         let gradient = gradients.consume::<Flex>(&ops.node);
         if let [Some(node)] = ops.parents {
-            let x = elementwise(&gradient, &ops.state, |gradient, y| {
-                let mut x = gradient.to_vec();
-                simd::for_each_pair(&mut x, y, |x, y| *x *= 1.0 - y * y);
-                x
-            });
+            let x = elementwise(&gradient, &y, |gradient, y| activation.gradient(gradient, y));
             gradients.register::<Flex>(node.id, x);
         }
     }

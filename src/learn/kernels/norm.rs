@@ -43,7 +43,8 @@ impl Norm {
 }
 
 /// Runs `$body` for the channels from `$at`, first sixteen at a time, then one: `$lanes` is a constant, so
-/// that sums over pixels stay in registers.
+/// that sums over pixels stay in registers. Its loops are no closures, which would not be compiled for the
+/// processor's vectors.
 macro_rules! in_blocks {
     ($channels:expr, |$at:ident, $lanes:ident| $body:block) => {{
         let mut $at = 0;
@@ -102,7 +103,9 @@ impl WithSimd for Forward<'_> {
                 let mut sum = [0.0; L];
                 for x in x.chunks_exact(channels) {
                     let x: &[f32; L] = lanes(x, at);
-                    (0..L).for_each(|i| sum[i] += x[i]);
+                    for i in 0..L {
+                        sum[i] += x[i];
+                    }
                 }
                 *lanes_mut(&mut sums, at) = sum;
             });
@@ -113,7 +116,9 @@ impl WithSimd for Forward<'_> {
                 let mut sum = [0.0; L];
                 for x in x.chunks_exact(channels) {
                     let x: &[f32; L] = lanes(x, at);
-                    (0..L).for_each(|i| sum[i] += (x[i] - centre[i]) * (x[i] - centre[i]));
+                    for i in 0..L {
+                        sum[i] += (x[i] - centre[i]) * (x[i] - centre[i]);
+                    }
                 }
                 *lanes_mut(&mut sums, at) = sum;
             });
@@ -127,10 +132,12 @@ impl WithSimd for Forward<'_> {
                     [lanes(&centre, at), lanes(&scale, at), lanes(&norm.beta, at)];
                 for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
                     let (x, y): (&[f32; L], &mut [f32; L]) = (lanes(x, at), lanes_mut(y, at));
+                    let mut values = [0.0; L];
                     for i in 0..L {
                         let value = (x[i] - centre[i]) * scale[i] + beta[i];
-                        y[i] = norm.cut(value, value);
+                        values[i] = norm.cut(value, value);
                     }
+                    *y = values;
                 }
             });
             statistics.extend(means.into_iter().zip(inverse).map(<[f32; 2]>::from));

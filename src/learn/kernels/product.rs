@@ -2,9 +2,9 @@
 //!
 //! C is computed in tiles of up to 12 rows and two vectors, which stay in registers over the whole inner
 //! dimension: 24 multiply-adds for 2 vectors and 12 scalars loaded. B is read where it lies. So is A, or,
-//! where its rows are read along the inner dimension, pieces of 36 rows and 256 terms are laid side by side
-//! first. Because rows of A may begin anywhere and consist of runs, a convolution is such a product of the
-//! padded image itself: no matrix of patches is ever written.
+//! where its rows consist of runs that are read along the inner dimension, pieces of 36 rows and 256 terms
+//! are laid side by side first. Because rows of A may begin anywhere and consist of runs, a convolution is
+//! such a product of the padded image itself: no matrix of patches is ever written.
 //!
 //! Every element of C is one chain of multiply-adds in the order of the inner dimension. With fused
 //! multiply-add the result does not depend on the width of the vectors.
@@ -30,6 +30,8 @@ thread_local! {
 pub(super) enum Rows<'a> {
     /// Row i begins at the i-th offset; its terms are neighbours within each run.
     At(&'a [usize]),
+    /// This many rows of a single run lie one behind the other.
+    Below { rows: usize },
     /// This many rows begin at neighbouring places; their terms are `step` apart within each run.
     Beside { rows: usize, step: usize },
 }
@@ -89,6 +91,12 @@ impl WithSimd for Packed<'_> {
                 for first in (0..rows).step_by(GROUP) {
                     let group = first..rows.min(first + GROUP);
                     tiles.group(simd, Beside { a, runs, terms, step }, group);
+                }
+            }
+            Rows::Below { rows } => {
+                for first in (0..rows).step_by(GROUP) {
+                    let group = first..rows.min(first + GROUP);
+                    tiles.group(simd, Below { a, terms }, group);
                 }
             }
             Rows::At(rows) => {
@@ -184,6 +192,39 @@ impl Left for Piece<'_> {
             let b = b.load::<S, W, PART>(simd, row);
             for i in 0..H {
                 let a = simd.splat_f32s(lines[i][t]);
+                for j in 0..W {
+                    sum[i][j] = simd.mul_add_e_f32s(a, b[j], sum[i][j]);
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// Rows that lie one behind the other.
+#[derive(Clone, Copy)]
+struct Below<'a> {
+    a: &'a [f32],
+    terms: usize,
+}
+
+impl Left for Below<'_> {
+    #[inline(always)]
+    fn accumulate<S: Simd, const H: usize, const W: usize, const PART: bool>(
+        self,
+        simd: S,
+        row: usize,
+        b: Right<'_>,
+        mut sum: [[S::f32s; W]; H],
+    ) -> [[S::f32s; W]; H] {
+        let mut rows = [&self.a[..0]; H];
+        for (i, own) in rows.iter_mut().enumerate() {
+            *own = &self.a[(row + i) * self.terms..][..self.terms];
+        }
+        for (t, row) in (0..self.terms).zip(b.from(0)) {
+            let b = b.load::<S, W, PART>(simd, row);
+            for i in 0..H {
+                let a = simd.splat_f32s(rows[i][t]);
                 for j in 0..W {
                     sum[i][j] = simd.mul_add_e_f32s(a, b[j], sum[i][j]);
                 }

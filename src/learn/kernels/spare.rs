@@ -1,5 +1,5 @@
-//! The memory of the last step's gradients, used again: a product overwrites it whole, so that it need not be
-//! cleared first.
+//! The memory of the last step's gradients, and of what lies between a layer's transforms, used again: it is
+//! overwritten whole, so that it need not be cleared first.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,10 +26,19 @@ pub(super) fn give(x: Plain) {
     if !x.is_unique() || x.bytes().len() != len * size_of::<f32>() {
         return;
     }
+    // Whoever did not ask for that length need not pay for the conversion.
+    if SPARE.with_borrow(|spare| spare.get(&len).is_some_and(|spare| spare.len() < KEPT))
+        && let Ok(values) = x.into_data().try_into_vec()
+    {
+        keep(values);
+    }
+}
+
+/// Keeps memory that [`take`] gave.
+pub(super) fn keep(values: Vec<f32>) {
     SPARE.with_borrow_mut(|spare| {
-        if let Some(spare) = spare.get_mut(&len)
+        if let Some(spare) = spare.get_mut(&values.len())
             && spare.len() < KEPT
-            && let Ok(values) = x.into_data().try_into_vec()
         {
             spare.push(values);
         }

@@ -170,13 +170,14 @@ proptest! {
     }
 
     #[test]
-    fn tanh_equals_burns(shape in [1..4_usize, 1..7_usize, 1..9_usize, 1..9_usize], factor in 0.01..30.0, seed: u64) {
+    fn activations_equal_burns(shape in [1..4_usize, 1..7_usize, 1..9_usize, 1..9_usize], factor in 0.01..30.0, seed: u64) {
         let (fast, slow) = both(|| {
             let x = random(shape, &mut ChaCha8Rng::seed_from_u64(seed)).mul_scalar(factor);
             let x = Tensor::from_inner(together_in_memory(x.inner()));
             let of_images = Outcome::of(x.clone(), vec![], seed, |x, _| tanh(x));
-            let of_rows = Outcome::of(x.flatten::<2>(1, 3), vec![], seed, |x, _| tanh(x));
-            Outcome([of_images.0, of_rows.0].concat())
+            let of_rows = Outcome::of(x.clone().flatten::<2>(1, 3), vec![], seed, |x, _| tanh(x));
+            let cut = Outcome::of(x, vec![], seed, |x, _| relu(x));
+            Outcome([of_images.0, of_rows.0, cut.0].concat())
         });
         prop_assert!(fast.agrees(&slow), "{fast:?} {slow:?}");
     }
@@ -282,7 +283,7 @@ fn kernels_serve_plain_and_tracked_tensors() {
     let y = flex::conv2d(&x, &layer).unwrap();
     assert!(flex::max_pool2d_relu(&y, &MaxPool2dConfig::new([2, 2]).init()).is_some());
     assert!(flex::avg_pool2d(&y, &AvgPool2dConfig::new([2, 2]).init()).is_some());
-    assert!(flex::tanh(&y).is_some());
+    assert!(flex::activate(&y, flex::Activation::Tanh).is_some());
     let norm = GroupNormConfig::new(2, 4).init(&Device::flex().autodiff());
     assert!(residual::group_norm(&y, &norm, true).is_some());
     assert!(residual::add_relu(&y, &y).is_some());
@@ -330,6 +331,7 @@ fn nan_passes() {
     assert!(simd::tanh(f32::NAN).is_nan());
     let x = Tensor::<4>::full([1, 1, 2, 2], f32::NAN, &device);
     assert!(read(max_pool2d_relu(x.clone(), &MaxPool2dConfig::new([2, 2]).init()))[0].is_nan());
+    assert!(read(relu(x.clone())).iter().all(|y| y.is_nan()));
     let layer = LinearConfig::new(4, 3).init(&device);
     assert!(read(linear_relu(x.flatten(1, 3), &layer)).iter().all(|y| y.is_nan()));
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::Dataset;
-use crate::learn::tests::{all, cpu, dataset, model, models};
+use crate::learn::tests::{all, cpu, dataset, model, models, slack};
 use crate::learn::{Job, LocalUpdate, ModelConfig, SolverConfig, Task, learner};
 
 /// What a client with these examples learns from the initial weights.
@@ -27,7 +27,9 @@ fn private(clip: f64, noise_multiplier: f64) -> String {
 
 #[test]
 fn without_bound_and_noise_steps_are_those_of_plain_gradients() {
-    let sgd = "kind = 'sgd'\nbatch_size = 50\nsteps = 3\nmomentum = 0.5\nweight_decay = 0.1\n";
+    // Long steps of deep models multiply every difference.
+    let sgd = "kind = 'sgd'\nlearning_rate = 0.005\nbatch_size = 50\nsteps = 3\nmomentum = 0.5\n\
+               weight_decay = 0.1\n";
     let solvers = ["adam", "fedprox", "scaffold", "fednova", "feddyn"]
         .map(|kind| format!("kind = '{kind}'\nbatch_size = 50\nsteps = 3\n"));
     let small = (model("softmax"), [1, 6, 6]);
@@ -41,7 +43,7 @@ fn without_bound_and_noise_steps_are_those_of_plain_gradients() {
         let own = learn(&model, &format!("{solver}{}", private(1e30, 0.0)), &data, &shard, 2);
         let off = norm(plain.delta.iter().zip(&own.delta).map(|(a, b)| a - b));
         // Adam divides by what may be next to nothing.
-        let most = if solver.contains("adam") { 1e-2 } else { 1e-4 };
+        let most = if solver.contains("adam") { 1e-2 } else { 1e-4 * f64::from(slack(&model)) };
         let size = norm(plain.delta.iter().copied());
         assert!(off < most * size && size > 0.0, "{} {solver}: {off} of {size}", model.kind());
         assert!((plain.loss - own.loss).abs() < 1e-4, "{} {solver}", model.kind());

@@ -32,6 +32,8 @@ fn models_are_shown_with_layers_and_counts() {
     for (kind, counts) in [
         ("lenet5", ["61,706", "62,006", "–"]),
         ("cnn", ["1,663,370", "2,156,490", "–"]),
+        ("resnet18", ["11,172,810", "11,173,962", "–"]),
+        ("vgg11", ["–", "9,225,610", "–"]),
         ("char-lstm", ["–", "–", "819,920"]),
         ("gru", ["–", "–", "63,952"]),
     ] {
@@ -39,7 +41,7 @@ fn models_are_shown_with_layers_and_counts() {
         let cells: Vec<&str> = line.unwrap().split('|').map(str::trim).collect();
         assert_eq!(cells[2..5], counts, "{list}");
     }
-    assert_eq!(list.lines().count(), 2 + 8);
+    assert_eq!(list.lines().count(), 2 + 10);
 
     let folder = Folder::new();
     let table = folder.file("own.toml", "[data]\nname = \"table\"\ntrain = \"own.csv\"");
