@@ -229,7 +229,7 @@ impl CohortConfig {
     }
 
     /// The cohort of a round as [`Self::members`] draws it, of those clients only who are there: of more
-    /// clients than [`LOOKS`] for each that is wanted so many are looked at, in a random order. Empty when
+    /// clients than a hundred for each that is wanted so many are looked at, in a random order. Empty when
     /// there are fewer than `least`.
     #[must_use]
     pub fn present(

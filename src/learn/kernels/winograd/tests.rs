@@ -106,6 +106,10 @@ fn sums_are_those_of_the_definition() {
         (9, [4, 9], [32, 16], 1),
         (3, [9, 12], [48, 16], 1),
         (16, [4, 8], [64, 64], 1),
+        // Several groups of images, the last of them not whole.
+        (5, [16, 16], [16, 32], 1),
+        (40, [4, 8], [32, 16], 1),
+        (19, [4, 8], [128, 64], 1),
         // Only the gradient of the images.
         (2, [14, 12], [16, 32], 2),
     ] {
