@@ -9,7 +9,7 @@ use std::{io, time::Instant};
 use rand::RngExt;
 use rayon::prelude::*;
 use seccogc::{
-    data::{Augmentation, Dataset, Examples, Normalisation},
+    data::{Augmentation, Dataset, Examples, Normalisation, Response},
     learn::{Learner, ModelConfig, SolverConfig, learner},
     seed::Seed,
 };
@@ -26,7 +26,9 @@ fn dataset(n: usize, shape: [usize; 3]) -> Dataset {
     };
     Dataset {
         name: "random",
+        response: Response::Class,
         classes: 10,
+        scale: Normalisation::identity(10),
         class_names: (0..10).map(|class| class.to_string()).collect(),
         train: examples(n),
         test: examples(1),

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
 use seccogc::{
-    data::{Augmentation, Dataset, Examples, Normalisation},
+    data::{Augmentation, Dataset, Examples, Normalisation, Response},
     learn::{
         CnnConfig, LeNet5Config, Learner, MlpConfig, ModelConfig, PrivateConfig, SgdConfig, SoftmaxConfig,
         SolverConfig, learner,
@@ -28,7 +28,9 @@ fn random_examples(n: usize, seed: Seed) -> Examples {
 fn dataset(n: usize) -> Dataset {
     Dataset {
         name: "random",
+        response: Response::Class,
         classes: 10,
+        scale: Normalisation::identity(10),
         class_names: (0..10).map(|class| class.to_string()).collect(),
         train: random_examples(n, Seed::new(1)),
         test: random_examples(n, Seed::new(2)),

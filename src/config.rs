@@ -33,8 +33,8 @@ pub use written::{Set, Written, Wrong};
 use crate::choice::typed;
 use crate::cohort::CohortConfig;
 use crate::compress::CompressionConfig;
-use crate::data::DataConfig;
 use crate::data::partition::PartitionConfig;
+use crate::data::{DataConfig, Response};
 use crate::devices::DevicesConfig;
 use crate::error::{Error, Result};
 use crate::learn::{ModelConfig, ScheduleConfig, SolverConfig};
@@ -236,6 +236,7 @@ impl Config {
         positive("privacy.update_std", self.privacy.update_std)?;
         self.data.check().map_err(|error| error.within("data"))?;
         self.evaluation.check().map_err(|error| error.within("evaluation"))?;
+        self.check_response()?;
         self.schedule.check(self.rounds).map_err(|error| error.within("schedule"))?;
         self.server.rule().check().map_err(|error| error.within("server"))?;
         self.participation.rule().check().map_err(|error| error.within("participation"))?;
@@ -267,7 +268,6 @@ impl Config {
             .check(self.clients, self.outage.keeps_local_models())
             .map_err(|error| error.within("cohort"))?;
         self.check_devices()?;
-        self.evaluation.check().map_err(|error| error.within("evaluation"))?;
         self.deploy.check().map_err(|error| error.within("deploy"))?;
         self.study.check().map_err(|error| error.within("study"))?;
         self.sweep.check().map_err(|error| error.within("sweep"))?;
@@ -288,6 +288,19 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Refuses accuracies of quantities, about which nothing is right or wrong.
+    fn check_response(&self) -> Result<()> {
+        let EvaluationConfig { target, client_share, .. } = &self.evaluation;
+        let accuracies = [("target", target.is_some()), ("client_share", *client_share > 0.0)];
+        match accuracies.into_iter().find(|(_, given)| *given && self.data.response == Response::Quantity) {
+            None => Ok(()),
+            Some((key, _)) => {
+                let rule = "is about accuracy, and quantities (data.response) have none; remove it";
+                Err(Error::config(format!("evaluation.{key}"), rule))
+            }
+        }
     }
 
     /// The links of a run.

@@ -1,4 +1,4 @@
-//! Datasets and partitions: classification examples in memory, from a data directory, from the user's own
+//! Datasets and partitions: examples in memory, from a data directory, from the user's own
 //! files or from inside the program, and the ways to divide them among clients.
 //!
 //! Pixels stay `u8` in memory (complete MNIST: 55 MB); [`Examples::extend_batch`] standardises them when a
@@ -16,6 +16,7 @@ mod examples;
 pub mod fetch;
 pub mod idx;
 mod image_folder;
+mod normalisation;
 pub mod partition;
 mod section;
 mod table;
@@ -26,20 +27,38 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use augmentation::Augmentation;
-pub use examples::{Examples, Normalisation};
+pub use examples::Examples;
+pub use normalisation::Normalisation;
 pub use section::DataConfig;
-pub use table::{Column, OnMissing};
+pub use table::{Column, Columns, OnMissing};
 pub use users::Users;
 
-/// A classification task: training and test examples of the same shape.
+/// What is to be told of an example.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// The one class that it is of.
+    #[default]
+    Class,
+    /// One quantity or several: regression.
+    Quantity,
+    /// Which labels it has, none, one or several.
+    Labels,
+}
+
+/// Training and test examples of the same shape, and what is to be told of them.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// The name by which configurations choose it.
     pub name: &'static str,
-    /// The number of classes; every label is smaller.
+    /// What is to be told of an example.
+    pub response: Response,
+    /// The number of classes, quantities or labels: of the outputs of a model. Every class is smaller.
     pub classes: usize,
-    /// The name of every class.
+    /// The name of every class, quantity or label.
     pub class_names: Vec<String>,
+    /// What quantities are standardised by before they are learnt; the identity otherwise.
+    pub scale: Normalisation,
     /// The examples that clients share; none, but of their shape, where they belong to `users`.
     pub train: Examples,
     /// The examples on which the global model is measured.

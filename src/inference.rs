@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use evaluate::{Evaluated, Group, Part};
 
 use crate::config::Config;
-use crate::data::Dataset;
+use crate::data::{Dataset, Response};
 use crate::error::{Error, Result};
 use crate::learn::state_dict::{Layout, StateDict};
 use crate::learn::{Device, predicted};
@@ -76,7 +76,9 @@ impl TrainedModel {
             config.data.dir = Some(dir.to_owned());
         }
         let own = RunInfo::load(&run.join("run.json"))?.own;
-        if let Some(part) = own.iter().find(|part| ["data", "partition", "model"].contains(&part.as_str())) {
+        if let Some(part) =
+            own.iter().find(|part| ["data", "partition", "model", "objective"].contains(&part.as_str()))
+        {
             let problem =
                 format!("the run has a {part} of its own program; ask that program about its model");
             return Err(Error::file(run, problem));
@@ -128,10 +130,15 @@ impl TrainedModel {
     /// # Errors
     /// A file that is missing, damaged or of another form.
     pub fn predict(&self, path: &Path) -> Result<Predictions> {
-        let Dataset { train, class_names, .. } = self.dataset();
+        let Dataset { train, class_names, response, scale, .. } = self.dataset();
         let (names, examples) = self.setting.config().data.unlabelled(path, train.shape())?;
-        let logits = self.setting.learner().logits(&self.parameters, &examples);
-        Ok(Predictions { classes: class_names.clone(), names, logits })
+        let mut outputs = self.setting.learner().logits(&self.parameters, &examples);
+        for example in outputs.chunks_exact_mut(class_names.len()) {
+            for ((x, mean), std) in example.iter_mut().zip(&scale.mean).zip(&scale.std) {
+                *x = (f64::from(*x) * std + mean) as f32;
+            }
+        }
+        Ok(Predictions { response: *response, classes: class_names.clone(), names, outputs })
     }
 }
 
@@ -152,12 +159,15 @@ fn best_weights(run: &Path) -> Result<(u64, StateDict)> {
 /// What a model says of some examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
-    /// The classes in the order of the logits.
+    /// What the model tells.
+    pub response: Response,
+    /// The classes, quantities or labels in the order of the outputs.
     pub classes: Vec<String>,
     /// What each example is called.
     pub names: Vec<String>,
-    /// The scores of every class, example by example.
-    pub logits: Vec<f32>,
+    /// The scores (logits) of every class or label, or the quantities in the units of the data, example by
+    /// example.
+    pub outputs: Vec<f32>,
 }
 
 /// The softmax of the logits of one example; they may be large.
@@ -168,26 +178,52 @@ fn probabilities(logits: &[f32]) -> Vec<f64> {
     parts.into_iter().map(|part| part / sum).collect()
 }
 
+/// The probability of a label with this score.
+fn likelihood(logit: f32) -> f64 {
+    1.0 / (1.0 + (-f64::from(logit)).exp())
+}
+
 impl Predictions {
-    /// As CSV, one example a line: its name, the predicted class (empty where the scores are not numbers) and
-    /// the probability `p(CLASS)` of every class, or the `logit(CLASS)`.
+    /// As CSV, one example a line: its name, then of classes the predicted one (empty where the scores are
+    /// not numbers) and the probability `p(CLASS)` of every class, or the `logit(CLASS)`; of labels those
+    /// that are likelier than not, with spaces between, and the same columns; of quantities a column each.
     ///
     /// # Errors
     /// None but a defect.
     pub fn to_csv(&self, logits: bool) -> Result<Vec<u8>> {
         let what = if logits { "logit" } else { "p" };
-        let columns = self.classes.iter().map(|class| format!("{what}({class})"));
-        let header = ["example".to_owned(), "label".to_owned()].into_iter().chain(columns).collect();
-        let line = |(name, scores): (&String, &[f32])| {
-            let label = predicted(scores).map_or_else(String::new, |class| self.classes[class].clone());
-            let numbers: Vec<String> = match logits {
-                true => scores.iter().map(f32::to_string).collect(),
-                false => probabilities(scores).iter().map(f64::to_string).collect(),
-            };
-            [vec![name.clone(), label], numbers].concat()
+        let column = |class: &String| match self.response {
+            Response::Quantity => class.clone(),
+            Response::Class | Response::Labels => format!("{what}({class})"),
         };
-        let scores = self.logits.chunks_exact(self.classes.len());
+        let label = (self.response != Response::Quantity).then(|| "label".to_owned());
+        let columns = self.classes.iter().map(column);
+        let header = std::iter::once("example".to_owned()).chain(label).chain(columns).collect();
+        let line = |(name, scores): (&String, &[f32])| {
+            let as_they_are = || scores.iter().map(f32::to_string).collect();
+            let numbers: Vec<String> = match (self.response, logits) {
+                (Response::Quantity, _) | (_, true) => as_they_are(),
+                (Response::Class, false) => probabilities(scores).iter().map(f64::to_string).collect(),
+                (Response::Labels, false) => scores.iter().map(|z| likelihood(*z).to_string()).collect(),
+            };
+            std::iter::once(name.clone()).chain(self.told(scores)).chain(numbers).collect()
+        };
+        let scores = self.outputs.chunks_exact(self.classes.len());
         csv_of(std::iter::once(header).chain(self.names.iter().zip(scores).map(line)))
+    }
+
+    /// The class or the labels that these scores tell; nothing for quantities.
+    fn told(&self, scores: &[f32]) -> Option<String> {
+        match self.response {
+            Response::Class => {
+                Some(predicted(scores).map_or_else(String::new, |class| self.classes[class].clone()))
+            }
+            Response::Labels => {
+                let likely = self.classes.iter().zip(scores).filter(|(_, z)| **z > 0.0);
+                Some(likely.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" "))
+            }
+            Response::Quantity => None,
+        }
     }
 }
 

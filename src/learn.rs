@@ -49,6 +49,7 @@
 mod device;
 pub mod kernels;
 mod model;
+pub mod objective;
 pub mod onnx;
 mod private;
 mod schedule;
@@ -69,6 +70,7 @@ pub use model::{
     Gru, GruConfig, Hidden, LeNet5, LeNet5Config, Mlp, MlpConfig, ModelConfig, Pooling, ResNet,
     ResNet18Config, ResNet20Config, Softmax, SoftmaxConfig, Vgg11, Vgg11Config,
 };
+pub use objective::{Metrics, Objective, Score};
 pub use private::{PrivateConfig, SampledGaussian};
 pub use schedule::{ConstantDecay, CosineDecay, DecayConfig, ExponentialDecay, ScheduleConfig, StepDecay};
 pub use solver::{LocalSolver, Solver, SolverConfig, Task, Work, clip, sgd::SgdConfig};
@@ -78,7 +80,7 @@ use crate::{
     error::{Error, Result},
     seed::Seed,
 };
-pub(crate) use trainer::{predicted, score};
+pub(crate) use trainer::predicted;
 
 use trainer::Trainer;
 
@@ -87,8 +89,8 @@ use trainer::Trainer;
 pub struct LocalUpdate {
     /// Local model − global model, length d.
     pub delta: Vec<f32>,
-    /// Mean training loss in nats over the examples seen, each measured just before the step that used
-    /// it. NaN when training diverged, and when there was no example.
+    /// Mean training loss, of classes in nats, over the examples seen, each measured just before the step
+    /// that used it. NaN when training diverged, and when there was no example.
     pub loss: f64,
     /// Examples seen, counted again in every epoch.
     pub examples: usize,
@@ -108,12 +110,15 @@ pub struct Job<'a> {
 }
 
 /// How well a model does on a set of examples.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Mean cross-entropy in nats.
+    /// Mean loss, of classes the cross-entropy in nats.
     pub loss: f64,
-    /// Share of examples whose highest score is that of their label, in [0, 1].
-    pub accuracy: f64,
+    /// Share that is told rightly, in [0, 1], of classes that of the examples whose highest score is that of
+    /// their label; `None` where nothing is right or wrong.
+    pub accuracy: Option<f64>,
+    /// What else the [`Objective`] measures.
+    pub metrics: Metrics,
     /// Number of examples.
     pub examples: usize,
 }
@@ -165,14 +170,14 @@ pub trait Learner: Send + Sync {
         self.solve(&Task::new(start), data, shard, seed)
     }
 
-    /// The scores that `params` (length d) give every class for all of `data`, example by example, on rayon's
-    /// threads.
+    /// The outputs that `params` (length d) give for all of `data`, example by example, on rayon's threads:
+    /// the scores of every class or label, or standardised quantities.
     ///
     /// # Panics
     /// When `params` is not d long, or the shape of `data` is not the dataset's.
     fn logits(&self, params: &[f32], data: &Examples) -> Vec<f32>;
 
-    /// Loss and accuracy of `params` (length d) on all of `data`, on rayon's threads.
+    /// Loss, accuracy and further metrics of `params` (length d) on all of `data`, on rayon's threads.
     ///
     /// # Panics
     /// When `params` is not d long, or the shape of `data` is not the dataset's.
@@ -191,10 +196,11 @@ pub fn learner(
     device: Device,
 ) -> Result<Box<dyn Learner>> {
     model.check(dataset.train.shape()).map_err(|e| e.within("model"))?;
-    model.learner(solver.clone().into(), dataset, device)
+    model.learner(solver.clone().into(), objective::of(dataset), dataset, device)
 }
 
-/// The learner for a user's own model. The weights that `model` holds are not used.
+/// The learner for a user's own model, of what the dataset wants to be told. The weights that `model` holds
+/// are not used.
 ///
 /// # Errors
 /// [`Error::Config`] with a key under `solver` when a value breaks a rule; [`Error::Refused`] when `model`
@@ -205,8 +211,22 @@ pub fn learner_of<M: Classifier>(
     dataset: &Dataset,
     device: Device,
 ) -> Result<Box<dyn Learner>> {
+    learner_toward(model, solver, objective::of(dataset), dataset, device)
+}
+
+/// [`learner_of`] with an objective of one's own.
+///
+/// # Errors
+/// As there.
+pub fn learner_toward<M: Classifier>(
+    model: M,
+    solver: Arc<dyn Solver>,
+    objective: Arc<dyn Objective>,
+    dataset: &Dataset,
+    device: Device,
+) -> Result<Box<dyn Learner>> {
     solver.check_all().map_err(|e| e.within("solver"))?;
-    Ok(Box::new(Trainer::new(model, solver, dataset, device)?))
+    Ok(Box::new(Trainer::new(model, solver, objective, dataset, device)?))
 }
 
 /// One parameter tensor of a model.

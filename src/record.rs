@@ -41,9 +41,11 @@ use folder::lock;
 pub use folder::{claim, free_folder, last_name};
 pub use measures::Measures;
 pub use played::Played;
+#[cfg(feature = "cli")]
+pub(crate) use played::by_loss;
 pub(crate) use played::{kept, mark};
-pub use rounds::{Metrics, column, read_rounds, rounds_csv};
 use rounds::{Rounds, keep_up_to};
+pub use rounds::{column, read_rounds, rounds_csv};
 pub use seeds::{keep_seeds, kept_seeds};
 pub use stop::{Exhausted, Stop, best};
 pub use target::{End, Reached, Target};
@@ -54,6 +56,7 @@ pub use write::{write_durably, write_secretly};
 
 use crate::bounds;
 use crate::error::{Diverged, Error, Result};
+pub use crate::learn::Metrics;
 use crate::message::Reason;
 use crate::release::Promise;
 use tensorboard::Events;
@@ -115,11 +118,12 @@ pub struct Row {
     /// Bytes sent from helpers to the server, lost ones included; empty without helpers.
     #[serde(default)]
     pub bytes_helper_server: Option<u64>,
-    /// Mean cross-entropy (nats) of the examples on which the clients trained.
+    /// Mean loss of the examples on which the clients trained, of classes the cross-entropy (nats).
     pub train_loss: f64,
-    /// Mean cross-entropy (nats) of the global model on the test images.
+    /// Mean loss of the global model on the test examples, of classes the cross-entropy (nats).
     pub test_loss: Option<f64>,
-    /// Fraction of the test images that the global model classifies rightly.
+    /// Fraction of the test examples, or of their labels, that the global model tells rightly; empty for
+    /// quantities.
     pub test_accuracy: Option<f64>,
     /// Smallest accuracy of the global model on a client's own held-out examples.
     pub client_accuracy_worst: Option<f64>,
@@ -142,8 +146,8 @@ pub struct Row {
     pub seconds_coding: f64,
     /// Seconds of testing.
     pub seconds_evaluation: f64,
-    /// What a learner of one's own measured beside these, by column: `train_…`, the mean over the examples of
-    /// the clients that tell it, and `test_…` of the global model.
+    /// What an objective or a learner of one's own measured beside these, by column: `train_…`, the mean over
+    /// the examples of the clients that tell it, and `test_…` of the global model.
     #[serde(skip)]
     pub metrics: Metrics,
 }
@@ -178,7 +182,7 @@ pub struct ClientRow {
     pub client: usize,
     /// Examples on which the client trains.
     pub examples: usize,
-    /// Mean cross-entropy (nats) during its local training.
+    /// Mean loss during its local training, of classes the cross-entropy (nats).
     pub train_loss: f64,
     /// Fraction of its held-out examples that the global model classifies rightly after the round.
     pub test_accuracy: Option<f64>,

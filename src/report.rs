@@ -107,6 +107,9 @@ pub struct Summary {
     /// or keys, empty where it was not measured.
     #[serde(default)]
     pub epsilon: Option<f64>,
+    /// See [`Measures::final_loss`].
+    #[serde(default)]
+    pub final_loss: Option<f64>,
 }
 
 impl Summary {
@@ -154,6 +157,7 @@ pub fn summarise(
         seconds_to_target: measures.seconds_to_target,
         diverged: measures.diverged,
         epsilon: None,
+        final_loss: measures.final_loss,
     }
 }
 

@@ -16,6 +16,7 @@ mod locals;
 pub(crate) mod ranks;
 mod release;
 mod row;
+mod setting;
 mod start;
 mod step;
 mod turn;
@@ -44,8 +45,9 @@ pub use crew::{Alone, Crew};
 pub use directory::BEST;
 #[cfg(feature = "deploy")]
 pub(crate) use divergence::not_finite;
-pub use experiment::{Experiment, Setting};
+pub use experiment::Experiment;
 use row::{Stopwatch, mean_loss};
+pub use setting::Setting;
 pub use start::{last_weights, weights};
 use step::Sent;
 pub(crate) use step::relative_error;

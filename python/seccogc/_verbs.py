@@ -324,19 +324,25 @@ def data(source: ConfigLike = "mnist-subset", *, flat: bool = False, dir: PathLi
     otherwise.
 
     `source`: the name of a published dataset (`seccogc.fetch` brings the large ones into `dir`), or a
-    configuration, whose section `[data]` is read. `flat`: n × features.
+    configuration, whose section `[data]` is read. `flat`: n × features. Labels are classes, or n × quantities
+    or labels where `data.response` says so.
     """
     named = isinstance(source, str) and source in _PUBLISHED
     config = Config(None, data={"name": source}) if named else _config(source)
     if dir is not None:
         config = config.replace(data={"dir": dir})
 
-    def arrays(values: bytearray, shape: tuple[int, ...], labels: bytearray) -> tuple[Array, Array]:
+    def arrays(
+        values: bytearray, shape: tuple[int, ...], labels: bytearray, each: int
+    ) -> tuple[Array, Array]:
         table = shape[1:3] == (1, 1)
         shape = (shape[0], -1) if flat or table else shape
-        return np.frombuffer(values, np.float32).reshape(shape), np.frombuffer(labels, np.uint16).astype(
-            np.int64
-        )
+        told: Array
+        if each:
+            told = np.frombuffer(labels, np.float64).reshape(-1, each)
+        else:
+            told = np.frombuffer(labels, np.uint16).astype(np.int64)
+        return np.frombuffer(values, np.float32).reshape(shape), told
 
     train, test = _native.data(config._resolved)
     return Data(*arrays(*train), *arrays(*test))

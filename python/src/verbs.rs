@@ -241,19 +241,27 @@ fn sweep<'py>(
     })
 }
 
-/// Values, their shape, and classes.
-type Examples<'py> = (Bound<'py, PyByteArray>, [usize; 4], Bound<'py, PyByteArray>);
+/// Values, their shape, and classes, or so many responses for each example.
+type Examples<'py> = (Bound<'py, PyByteArray>, [usize; 4], Bound<'py, PyByteArray>, usize);
 
-fn examples<'py>(py: Python<'py>, (values, shape, labels): &Loaded) -> Examples<'py> {
+fn examples<'py>(py: Python<'py>, (values, shape, labels, each): &Loaded) -> Examples<'py> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
-    let labels: Vec<u8> = labels.iter().flat_map(|label| label.to_ne_bytes()).collect();
-    (PyByteArray::new(py, &bytes), *shape, PyByteArray::new(py, &labels))
+    (PyByteArray::new(py, &bytes), *shape, PyByteArray::new(py, labels), *each)
 }
 
-type Loaded = (Vec<f32>, [usize; 4], Vec<u16>);
+type Loaded = (Vec<f32>, [usize; 4], Vec<u8>, usize);
 
-/// The training and test examples of `[data]`, as the models see them: in single precision, with labels of 16
-/// bits.
+/// Classes of 16 bits, or responses of 64 and how many an example has.
+fn labels(examples: &seccogc::data::Examples) -> (Vec<u8>, usize) {
+    let responses = |i| examples.responses(i).iter().flat_map(|x| x.to_ne_bytes());
+    match (examples.len(), examples.labels()) {
+        (1.., []) => ((0..examples.len()).flat_map(responses).collect(), examples.responses(0).len()),
+        (_, classes) => (classes.iter().flat_map(|label| label.to_ne_bytes()).collect(), 0),
+    }
+}
+
+/// The training and test examples of `[data]`, as the models see them, in single precision, and what is to be
+/// told of them.
 #[pyfunction]
 fn data<'py>(py: Python<'py>, config: &Bound<'py, Resolved>) -> PyResult<(Examples<'py>, Examples<'py>)> {
     let config: &Config = config.get().config();
@@ -264,7 +272,8 @@ fn data<'py>(py: Python<'py>, config: &Bound<'py, Resolved>) -> PyResult<(Exampl
             let mut values = Vec::new();
             examples.extend_batch(&all, &dataset.normalisation, &mut values);
             let [channels, height, width] = examples.shape();
-            (values, [examples.len(), channels, height, width], examples.labels().to_vec())
+            let (labels, each) = labels(examples);
+            (values, [examples.len(), channels, height, width], labels, each)
         };
         Ok((load(&dataset.train), load(&dataset.test)))
     })?;

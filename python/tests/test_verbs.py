@@ -154,6 +154,21 @@ def test_data_and_shards(small: Path) -> None:
         seccogc.fetch("nothing")
 
 
+def test_data_with_quantities_has_them_as_floats(tmp_path: Path) -> None:
+    rows = [[i, 2 * i, 3.5 * i] for i in range(10)]
+    table = tmp_path / "own.csv"
+    table.write_text("x,y,z\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    keys = [
+        f"data.train={str(table)!r}",
+        "data.name=table",
+        "data.response=quantity",
+        'data.label=["z", "y"]',
+    ]
+    x, told, test_x, test_told = seccogc.data(Config(None, *keys, "data.standardise=false"))
+    assert x.shape == (8, 1) and told.shape == (8, 2) and told.dtype == np.float64
+    assert (told == x * [3.5, 2]).all() and (test_told == test_x * [3.5, 2]).all()
+
+
 def test_what_ended_goes_on(small: Path, tmp_path: Path) -> None:
     config = Config(small, rounds=20, sweep={"seeds": [1, 2, 3]})
     whole = seccogc.sweep(config, out=tmp_path / "whole", jobs=1)

@@ -42,6 +42,8 @@ pub(super) fn board(rows: &[Row], diverged: Option<&Diverged>, width: usize) -> 
             spark(&accuracies, None, Style::new().green()),
             100.0 * best
         ),
+        // The loss is in the next line.
+        _ if rows.iter().any(Row::is_tested) => format!("{}–", head("accuracy")),
         _ => format!("{}not tested yet", head("accuracy")),
     });
     let test_loss = rows.iter().rev().find_map(|row| row.test_loss);

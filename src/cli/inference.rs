@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::{print, show_warnings};
+use crate::data::Response;
 use crate::error::{Error, Result};
 use crate::inference::{Evaluated, Format, Group, Part, TrainedModel, Which};
 use crate::record::write_atomically;
@@ -157,17 +158,26 @@ fn evaluate(args: &Evaluate) -> Result<()> {
         return print(&String::from_utf8_lossy(&evaluated.to_csv()?));
     }
     let about = model.weights().about.clone().unwrap_or_default();
-    let whole = evaluated.of(Part::Test).map(|test| {
-        let Group { examples, loss, .. } = test;
-        format!("accuracy {} % and loss {loss:.4} nats on {examples} test examples", percent(test))
-    });
-    let whole: String = whole.collect();
+    let whole: String = evaluated.of(Part::Test).map(|test| whole(test, evaluated.response)).collect();
     let plural = if about.round == 1 { "" } else { "s" };
     let model = format!("{} after {} round{plural} on {}", about.model, about.round, about.data);
     print(&format!("{model}: {whole}\n\n"))?;
-    print(&classes(&evaluated))?;
-    let clients = clients(&evaluated);
-    if clients.is_empty() { Ok(()) } else { print(&format!("\n{clients}")) }
+    let classes = if evaluated.classes.is_empty() { String::new() } else { classes(&evaluated) };
+    let tables = [classes, clients(&evaluated)];
+    let tables: Vec<&str> = tables.iter().map(String::as_str).filter(|table| !table.is_empty()).collect();
+    print(&tables.join("\n"))
+}
+
+/// The test examples in a few words.
+fn whole(test: &Group, response: Response) -> String {
+    let Group { examples, loss, metrics, .. } = test;
+    let loss = match response {
+        Response::Class => format!("accuracy {} % and loss {loss:.4} nats", percent(test)),
+        Response::Labels => format!("{} % of the labels right and loss {loss:.4} nats", percent(test)),
+        Response::Quantity => format!("loss {loss:.4}"),
+    };
+    let metrics: String = metrics.iter().map(|(name, value)| format!(", {name} {value:.4}")).collect();
+    format!("{loss}{metrics} on {examples} test examples")
 }
 
 fn percent(group: &Group) -> String {
@@ -191,15 +201,17 @@ fn classes(evaluated: &Evaluated) -> String {
 /// What every client trains on, and what it keeps out of its training if it does.
 fn clients(evaluated: &Evaluated) -> String {
     let held_out: Vec<&Group> = evaluated.of(Part::HeldOut).collect();
-    let mut header = vec!["client", "examples", "loss", "accuracy (%)"];
+    let has_accuracy = evaluated.response != Response::Quantity;
+    let mut header = vec!["client", "examples", "loss"];
+    header.extend(has_accuracy.then_some("accuracy (%)"));
     if !held_out.is_empty() {
         header.extend(["held out", "accuracy there (%)"]);
     }
     let line = |(k, group): (usize, &Group)| {
-        let own =
-            [group.name.clone(), group.examples.to_string(), format!("{:.4}", group.loss), percent(group)];
+        let own = [group.name.clone(), group.examples.to_string(), format!("{:.4}", group.loss)];
+        let own = own.into_iter().chain(has_accuracy.then(|| percent(group)));
         let kept = held_out.get(k).map(|group| [group.examples.to_string(), percent(group)]);
-        own.into_iter().chain(kept.into_iter().flatten()).collect::<Vec<_>>()
+        own.chain(kept.into_iter().flatten()).collect::<Vec<_>>()
     };
     let lines: Vec<_> = evaluated.of(Part::Client).enumerate().map(line).collect();
     if lines.is_empty() { String::new() } else { markdown(&header, &[], &lines) }

@@ -206,8 +206,12 @@ impl Progress {
 /// The state of a run in a few words.
 pub fn message(rows: &[Row], diverged: Option<&Diverged>) -> String {
     let accuracy = rows.iter().rev().find_map(|row| row.test_accuracy);
-    let accuracy = accuracy
-        .map_or_else(|| "accuracy –".into(), |accuracy| format!("accuracy {:.2} %", 100.0 * accuracy));
+    let loss = rows.iter().rev().find_map(|row| row.test_loss);
+    let accuracy = match (accuracy, loss) {
+        (Some(accuracy), _) => format!("accuracy {:.2} %", 100.0 * accuracy),
+        (None, Some(loss)) => format!("loss {loss:.4}"),
+        (None, None) => "accuracy –".into(),
+    };
     let spread = |row: &Row| {
         Some(
             [row.client_accuracy_worst?, row.client_accuracy_best?, row.client_accuracy_std?]

@@ -6,23 +6,42 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::Normalisation;
 use crate::error::count;
 use crate::{Error, Result};
 
 /// Bytes of a line of the processor's cache.
 const LINE: usize = 64;
 
-/// Labelled examples of one shape: images with one byte per pixel and channel, tables of real features, or
-/// sequences of tokens.
+/// Examples of one shape, each with a class or with response values: images with one byte per pixel and
+/// channel, tables of real features, or sequences of tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
-    values: Values,
-    labels: Vec<u16>,
+    pub(super) values: Values,
+    pub(super) labels: Labels,
     shape: [usize; 3],
 }
 
+/// What is to be told of each example.
 #[derive(Clone, Debug, PartialEq)]
-enum Values {
+pub(super) enum Labels {
+    /// Its class.
+    Classes(Vec<u16>),
+    /// So many numbers.
+    Values { values: Vec<f64>, each: usize },
+}
+
+impl Labels {
+    fn len(&self) -> usize {
+        match self {
+            Self::Classes(classes) => classes.len(),
+            Self::Values { values, each } => values.len() / each,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Values {
     Pixels(Vec<u8>),
     Features(Vec<f64>),
     /// One number a position, below the vocabulary's size.
@@ -69,10 +88,15 @@ impl Examples {
         };
         let mut all = Sha256::new();
         all.update(format!("{:?} {}", self.shape, self.labels.len()));
-        // One byte a label where that is enough.
-        match self.labels.iter().map(|&label| u8::try_from(label)).collect::<Result<Vec<u8>, _>>() {
-            Ok(labels) => all.update(&labels),
-            Err(_) => self.labels.iter().for_each(|label| all.update(label.to_le_bytes())),
+        match &self.labels {
+            // One byte a label where that is enough.
+            Labels::Classes(classes) => {
+                match classes.iter().map(|&label| u8::try_from(label)).collect::<Result<Vec<u8>, _>>() {
+                    Ok(labels) => all.update(&labels),
+                    Err(_) => classes.iter().for_each(|label| all.update(label.to_le_bytes())),
+                }
+            }
+            Labels::Values { values, .. } => values.iter().for_each(|x| all.update(x.to_le_bytes())),
         }
         blocks.iter().for_each(|block| all.update(block));
         all.finalize().into()
@@ -94,7 +118,7 @@ impl Examples {
                 count(labels.len(), "image")
             )));
         }
-        Ok(Self { values: Values::Pixels(pixels), labels, shape })
+        Ok(Self { values: Values::Pixels(pixels), labels: Labels::Classes(labels), shape })
     }
 
     /// Rows of a table: `features` holds the `columns` features of every example one after another. Their
@@ -130,7 +154,7 @@ impl Examples {
                 count(labels.len(), "example")
             )));
         }
-        Ok(Self { values: Values::Features(values), labels, shape })
+        Ok(Self { values: Values::Features(values), labels: Labels::Classes(labels), shape })
     }
 
     /// Sequences of `length` tokens each, one after another, of a vocabulary of so many. A model sees every
@@ -152,7 +176,29 @@ impl Examples {
             let rule = format!("token {token} of a vocabulary of {vocabulary}; tokens begin with 0");
             return Err(Error::Refused(rule));
         }
+        let labels = Labels::Classes(labels);
         Ok(Self { values: Values::Tokens(tokens), labels, shape: [vocabulary, 1, length] })
+    }
+
+    /// The same examples with `each` response values in the place of a class: quantities, or 0 and 1 for
+    /// labels of which an example may have several. `responses` holds those of every example one after
+    /// another.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when their number is not that of the examples times `each`, or one is not finite.
+    pub fn with_responses(self, responses: Vec<f64>, each: usize) -> Result<Self> {
+        if each == 0 || responses.len() != self.len() * each {
+            return Err(Error::Refused(format!(
+                "{} are not {each} for each of {}; give every example as many",
+                count(responses.len(), "response"),
+                count(self.len(), "example")
+            )));
+        }
+        if let Some(place) = responses.iter().position(|x| !x.is_finite()) {
+            let rule = format!("response {} is {}; give finite numbers", place + 1, responses[place]);
+            return Err(Error::Refused(rule));
+        }
+        Ok(Self { labels: Labels::Values { values: responses, each }, ..self })
     }
 
     /// The number of examples.
@@ -164,7 +210,7 @@ impl Examples {
     /// Whether there is no example.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.len() == 0
     }
 
     /// (channels, height, width) of every example; a table's rows are (1, 1, columns).
@@ -173,10 +219,23 @@ impl Examples {
         self.shape
     }
 
-    /// The class of every example, counted from 0.
+    /// The class of every example, counted from 0; nothing where they have response values.
     #[must_use]
     pub fn labels(&self) -> &[u16] {
-        &self.labels
+        match &self.labels {
+            Labels::Classes(classes) => classes,
+            Labels::Values { .. } => &[],
+        }
+    }
+
+    /// The response values of an example; nothing where examples have classes. Panics when there is no such
+    /// example.
+    #[must_use]
+    pub fn responses(&self, i: usize) -> &[f64] {
+        match &self.labels {
+            Labels::Classes(_) => &[],
+            Labels::Values { values, each } => &values[i * each..(i + 1) * each],
+        }
     }
 
     /// Whether the examples are images.
@@ -213,15 +272,27 @@ impl Examples {
             Values::Features(features) => Values::Features(pick(features, self.size(), indices)),
             Values::Tokens(tokens) => Values::Tokens(pick(tokens, self.shape[2], indices)),
         };
-        Self { values, labels: pick(&self.labels, 1, indices), shape: self.shape }
+        let labels = match &self.labels {
+            Labels::Classes(classes) => Labels::Classes(pick(classes, 1, indices)),
+            Labels::Values { values, each } => {
+                Labels::Values { values: pick(values, *each, indices), each: *each }
+            }
+        };
+        Self { values, labels, shape: self.shape }
     }
 
     /// Adds further examples behind these.
     ///
     /// # Errors
-    /// [`Error::Refused`] when they are of another shape, or features and not images.
+    /// [`Error::Refused`] when they are of another shape, features and not images, or have responses and not
+    /// classes.
     pub fn append(&mut self, others: &Self) -> Result<()> {
-        let fits = self.shape == others.shape;
+        let alike = match (&self.labels, &others.labels) {
+            (Labels::Classes(_), Labels::Classes(_)) => true,
+            (Labels::Values { each, .. }, Labels::Values { each: more, .. }) => each == more,
+            _ => false,
+        };
+        let fits = self.shape == others.shape && alike;
         match (&mut self.values, &others.values) {
             (Values::Pixels(own), Values::Pixels(more)) if fits => own.extend_from_slice(more),
             (Values::Features(own), Values::Features(more)) if fits => own.extend_from_slice(more),
@@ -231,7 +302,13 @@ impl Examples {
                 return Err(Error::Refused(rule));
             }
         }
-        self.labels.extend_from_slice(&others.labels);
+        match (&mut self.labels, &others.labels) {
+            (Labels::Classes(own), Labels::Classes(more)) => own.extend_from_slice(more),
+            (Labels::Values { values: own, .. }, Labels::Values { values: more, .. }) => {
+                own.extend_from_slice(more);
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -285,78 +362,6 @@ impl Examples {
     }
 }
 
-/// The mean and standard deviation of every channel of images, with pixels in [0, 1], or of every feature of
-/// a table.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Normalisation {
-    /// Mean per channel or feature.
-    pub mean: Vec<f64>,
-    /// Standard deviation per channel or feature, positive.
-    pub std: Vec<f64>,
-}
-
-impl Normalisation {
-    /// Leaves pixels as x/255 and features as they are.
-    #[must_use]
-    pub fn identity(channels: usize) -> Self {
-        Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
-    }
-
-    /// The statistics of `examples`; a constant channel or feature gets deviation 1.
-    #[must_use]
-    pub fn of(examples: &Examples) -> Self {
-        match &examples.values {
-            Values::Pixels(pixels) => Self::of_pixels(pixels, examples.shape),
-            Values::Features(features) => Self::of_features(features, examples.size()),
-            Values::Tokens(_) => Self::identity(examples.shape[0]),
-        }
-    }
-
-    /// From exact integer sums, in single precision as the pixels.
-    fn of_pixels(pixels: &[u8], [channels, height, width]: [usize; 3]) -> Self {
-        let plane = height * width;
-        let mut sums = vec![(0u64, 0u64); channels];
-        for (i, chunk) in pixels.chunks_exact(plane).enumerate() {
-            // One image plane fits u32 sums (255² · 66,000 pixels), which vectorise; larger ones are cut.
-            for piece in chunk.chunks(1 << 15) {
-                let sum: u32 = piece.iter().map(|&x| u32::from(x)).sum();
-                let squares: u32 = piece.iter().map(|&x| u32::from(x) * u32::from(x)).sum();
-                let total = &mut sums[i % channels];
-                total.0 += u64::from(sum);
-                total.1 += u64::from(squares);
-            }
-        }
-        let count = (pixels.len() / channels).max(1) as f64;
-        let mut norm = Self::identity(channels);
-        for (c, (sum, squares)) in sums.into_iter().enumerate() {
-            let mean = sum as f64 / count;
-            let variance = squares as f64 / count - mean * mean;
-            norm.mean[c] = f64::from((mean / 255.0) as f32);
-            if variance > 0.0 {
-                norm.std[c] = f64::from((variance.sqrt() / 255.0) as f32);
-            }
-        }
-        norm
-    }
-
-    /// In two passes and from the first value on, so that a feature far from 0 keeps its digits.
-    fn of_features(features: &[f64], columns: usize) -> Self {
-        let rows = (features.len() / columns).max(1) as f64;
-        let mut norm = Self::identity(columns);
-        for column in 0..columns {
-            let values = || features.iter().skip(column).step_by(columns).copied();
-            let first = features.get(column).copied().unwrap_or_default();
-            let mean = first + values().map(|x| x - first).sum::<f64>() / rows;
-            let deviation = (values().map(|x| (x - mean).powi(2)).sum::<f64>() / rows).sqrt();
-            norm.mean[column] = mean;
-            if deviation > 0.0 {
-                norm.std[column] = deviation;
-            }
-        }
-        norm
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,22 +405,6 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_does_not_change_what_is_standardised() {
-        let times = |start: f64| {
-            let rows = (0..1000).map(|i| start + f64::from(i * 37 % 101)).collect();
-            let examples = Examples::of_features(rows, vec![0; 1000], 1).unwrap();
-            let mut values = Vec::new();
-            examples.extend_batch(&[0, 1, 2, 3, 500, 999], &Normalisation::of(&examples), &mut values);
-            values
-        };
-        // Milliseconds since 1970: single precision has steps of 131,072 there.
-        let pairs = times(1_700_000_000_000.0).into_iter().zip(times(0.0));
-        assert!(pairs.into_iter().all(|(x, y)| (x - y).abs() < 1e-5));
-        let constant = Examples::of_features(vec![0.1; 7], vec![0; 7], 1).unwrap();
-        assert_eq!(Normalisation::of(&constant), Normalisation { mean: vec![0.1], std: vec![1.0] });
-    }
-
-    #[test]
     fn subsets_keep_values_and_labels_together() {
         let images = tiny().subset(&[1, 1]);
         assert_eq!((images.labels(), images.pixels(1)), (&[1, 1][..], &[255, 0, 51, 51][..]));
@@ -441,6 +430,26 @@ mod tests {
         assert_eq!(error, "token 3 of a vocabulary of 3; tokens begin with 0");
         let error = Examples::of_tokens(vec![0; 3], vec![0], 3, 2).unwrap_err().to_string();
         assert_eq!(error, "3 tokens are not 1 sequence of 2; give every label one whole sequence");
+    }
+
+    #[test]
+    fn responses_stand_in_the_place_of_classes() {
+        let rows = || Examples::of_features(vec![1.0, 2.0, 3.0], vec![0; 3], 1).unwrap();
+        let all = rows().with_responses(vec![10.0, 1.0, 20.0, 2.0, 60.0, 3.0], 2).unwrap();
+        assert_eq!((all.len(), all.labels(), all.responses(1)), (3, &[][..], &[20.0, 2.0][..]));
+        assert_eq!((rows().responses(1), rows().labels()), (&[][..], &[0, 0, 0][..]));
+        assert_ne!(all.digest(), rows().digest());
+        let mut some = all.subset(&[2]);
+        some.append(&all.subset(&[0])).unwrap();
+        assert_eq!((some.responses(0), some.responses(1)), (&[60.0, 3.0][..], &[10.0, 1.0][..]));
+        assert!(some.append(&rows()).is_err());
+        let scale = Normalisation::of_responses(&all, 2);
+        assert_eq!((scale.mean, scale.std[1]), (vec![30.0, 2.0], (2.0f64 / 3.0).sqrt()));
+        assert_eq!(Normalisation::of_responses(&rows(), 1), Normalisation::identity(1));
+        let error = rows().with_responses(vec![1.0; 4], 1).unwrap_err().to_string();
+        assert_eq!(error, "4 responses are not 1 for each of 3 examples; give every example as many");
+        let error = rows().with_responses(vec![1.0, f64::NAN, 2.0], 1).unwrap_err().to_string();
+        assert_eq!(error, "response 2 is NaN; give finite numbers");
     }
 
     #[test]

@@ -39,6 +39,11 @@ pub trait Partition: Send + Sync {
     /// [`Error::Config`] with a key relative to the section.
     fn check(&self) -> Result<()>;
 
+    /// Whether [`Partition::divide`] goes by the classes of examples; where they have none, all labels are 0.
+    fn needs_classes(&self) -> bool {
+        false
+    }
+
     /// The section itself, where every client is a user of the data ([`crate::data::Users`]).
     fn natural(&self) -> Option<&Natural> {
         None

@@ -1,16 +1,16 @@
 //! The section `[data]`: which examples, and how they are read.
 
 mod natural;
+mod rows;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::image_folder::{self, Pictures};
-use super::table::{Column, Format, OnMissing, Table};
-use super::users::{Held, Places, Synthetic};
-use super::{Augmentation, Dataset, DatasetName, Examples, Normalisation, data_dir, partition};
+use super::table::{Column, Columns, OnMissing, Table};
+use super::users::Synthetic;
+use super::{Augmentation, Dataset, DatasetName, Examples, Normalisation, Response, data_dir, partition};
 use crate::seed::Seed;
 use crate::{Error, Result};
 use natural::check_shape;
@@ -53,11 +53,16 @@ pub struct DataConfig {
     /// share the test set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_seed: Option<u64>,
-    /// Table: the column of the class, by its name in the header or its number from 1; the last column when
-    /// left out. Classes are any text; all other columns are numbers, in double precision until they are
-    /// standardised.
+    /// Table: the column of what is learnt, or a list of such columns, by their names in the header or their
+    /// numbers from 1; the last column when left out. Classes are any text; all other columns are numbers, in
+    /// double precision until they are standardised.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub label: Option<Column>,
+    pub label: Option<Columns>,
+    /// Table: what is learnt. class (one column), quantity (regression: the mean squared error of one column
+    /// or several, standardised with the statistics of the training set where `standardise` is set) or labels
+    /// (columns of 0 and 1, of which an example may have several: the mean binary cross-entropy).
+    #[serde(skip_serializing_if = "is_class")]
+    pub response: Response,
     /// Table: whether the first line names the columns. When left out, it does where `label` or `ignore` is a
     /// name, or no field beside the class is a number; it is an example, with a warning, where all are.
     /// Anything between has to be said.
@@ -111,6 +116,7 @@ impl Default for DataConfig {
             test_share: None,
             test_seed: None,
             label: None,
+            response: Response::Class,
             header: None,
             delimiter: None,
             bits: None,
@@ -142,6 +148,7 @@ impl DataConfig {
         let own = table || folders || name == DatasetName::Leaf;
         let table_keys = [
             ("label", self.label.is_some()),
+            ("response", self.response != Response::Class),
             ("header", self.header.is_some()),
             ("delimiter", self.delimiter.is_some()),
             ("ignore", !self.ignore.is_empty()),
@@ -185,6 +192,13 @@ impl DataConfig {
         }
         if let Some(bits) = self.bits.filter(|bits| !(8..=16).contains(bits)) {
             return refuse("bits", format!("{bits} is out of range; give 8 to 16"));
+        }
+        let columns = self.label.as_ref().map_or(1, |label| label.all().len());
+        if self.response == Response::Class && columns > 1 {
+            let rule = format!(
+                "{columns} columns, but an example has one class; take response = \"quantity\" or \"labels\""
+            );
+            return refuse("label", rule);
         }
         if own && (self.train.is_none() || empty(&self.train)) {
             let what = match name {
@@ -261,13 +275,7 @@ impl DataConfig {
             DatasetName::UserFolders | DatasetName::Leaf | DatasetName::Synthetic => {
                 return self.load_users();
             }
-            DatasetName::Table => match self.load_table()? {
-                (classes, train, test, Some(places)) => {
-                    let statistics = Normalisation::of(&train);
-                    return self.of_users(classes, test, statistics, Arc::new(Held::new(train, places)));
-                }
-                (classes, train, test, None) => (classes, train, test),
-            },
+            DatasetName::Table => return self.load_rows(),
             DatasetName::ImageFolder => self.load_images()?,
             published => {
                 let entry = published.entry()?;
@@ -294,8 +302,20 @@ impl DataConfig {
         }
         let normalisation = statistics.unwrap_or_else(|| Normalisation::identity(channels));
         let augmentation = Augmentation { flip: self.flip, crop: self.crop };
-        let (name, classes) = (self.name.as_str(), class_names.len());
-        Ok(Dataset { name, classes, class_names, train, test, normalisation, augmentation, users: None })
+        let (name, response, classes) = (self.name.as_str(), self.response, class_names.len());
+        let scale = Normalisation::identity(classes);
+        Ok(Dataset {
+            name,
+            response,
+            classes,
+            class_names,
+            scale,
+            train,
+            test,
+            normalisation,
+            augmentation,
+            users: None,
+        })
     }
 
     /// The path of own training data; [`DataConfig::check`] has seen that it is there.
@@ -397,19 +417,6 @@ impl DataConfig {
         Ok((names, pictures.examples(shape[0] == 1, bits)?))
     }
 
-    /// The training table, and the means of its features over the examples to train on; without missing
-    /// values nobody asks for them.
-    fn training_table(&self, format: &Format) -> Result<(Table, Vec<f64>)> {
-        let path = self.own();
-        let mut table = Table::read(path, format)?;
-        let rows = match &self.test {
-            Some(_) => (0..table.len()).collect(),
-            None => self.set_aside(table.len())?.0,
-        };
-        let means = table.fill_by(&rows, path)?;
-        Ok((table, means))
-    }
-
     /// Bits that 16-bit values among these images are scaled by: those that the training images use.
     fn bits_of_training(&self, pictures: &Pictures) -> Result<u32> {
         if self.bits.is_some() || pictures.bits().is_none() || self.name != DatasetName::ImageFolder {
@@ -418,41 +425,6 @@ impl DataConfig {
         let path = self.own();
         let training = Pictures::read(path, &image_folder::classes(path)?, None)?;
         Ok(self.bits(&training, path))
-    }
-
-    fn format(&self) -> Format<'_> {
-        Format {
-            header: self.header,
-            delimiter: self.delimiter.map_or(b',', |delimiter| delimiter as u8),
-            label: self.label.as_ref(),
-            ignore: &self.ignore,
-            user: self.user.as_ref(),
-            missing: self.missing.as_deref(),
-            on_missing: self.on_missing.unwrap_or_default(),
-        }
-    }
-
-    /// Classes, training and test examples of a table, and which of the training examples each user has.
-    fn load_table(&self) -> Result<(Vec<String>, Examples, Examples, Option<Places>)> {
-        let format = self.format();
-        let path = self.own();
-        let mut table = Table::read(path, &format)?;
-        let classes = table.classes(path)?;
-        let Some(test_path) = &self.test else {
-            let (train, test) = self.set_aside(table.len())?;
-            table.fill_by(&train, path)?;
-            let places = table.users(&train);
-            let examples = table.examples(path, &classes)?;
-            return Ok((classes, examples.subset(&train), examples.subset(&test), places));
-        };
-        let mut test = Table::read(test_path, &format)?;
-        test.check_beside(&table, test_path)?;
-        let all: Vec<usize> = (0..table.len()).collect();
-        let means = table.fill_by(&all, path)?;
-        test.fill(&means);
-        let places = table.users(&all);
-        let (train, test) = (table.examples(path, &classes)?, test.examples(test_path, &classes)?);
-        Ok((classes, train, test, places))
     }
 
     fn load_images(&self) -> Result<(Vec<String>, Examples, Examples)> {
@@ -486,6 +458,10 @@ impl DataConfig {
         let all: Vec<usize> = (0..examples).collect();
         Ok(partition::hold_out(&all, self.test_share.unwrap_or(0.2), seed.child("test", 0)))
     }
+}
+
+fn is_class(response: &Response) -> bool {
+    *response == Response::Class
 }
 
 /// One character, or a name of the tabulator, which is hard to see.

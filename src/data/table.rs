@@ -1,4 +1,5 @@
-//! Tables of numbers in CSV files: one example a line, one column with its class.
+//! Tables of numbers in CSV files: one example a line, one column with its class, or columns with its
+//! responses.
 
 mod columns;
 mod labels;
@@ -11,11 +12,11 @@ use std::path::Path;
 use csv::StringRecord;
 use serde::{Deserialize, Serialize};
 
-use super::{Examples, users};
+use super::{Examples, Response, users};
 use crate::error::count;
 use crate::{Error, Result, bounds};
-pub use columns::Column;
 use columns::Layout;
+pub use columns::{Column, Columns};
 pub(super) use labels::{alike, check_classes, sort};
 
 /// Most bytes of a line.
@@ -42,8 +43,10 @@ pub(super) struct Format<'a> {
     /// Whether the first line names the columns; without it by what it holds.
     pub header: Option<bool>,
     pub delimiter: u8,
-    /// The column of the classes; without it the last one.
-    pub label: Option<&'a Column>,
+    /// What is to be learnt.
+    pub response: Response,
+    /// The column of the classes, or those of the responses; without any the last one.
+    pub labels: &'a [Column],
     /// Columns that are left out.
     pub ignore: &'a [Column],
     /// The column that says whose each example is.
@@ -62,8 +65,11 @@ impl Format<'_> {
     }
 
     /// Classes may be called like [`MISSING`].
-    fn is_no_class(&self, field: &str) -> bool {
-        field.is_empty() || (self.missing.is_some() && self.is_missing(field))
+    fn is_no_label(&self, field: &str) -> bool {
+        match self.response {
+            Response::Class => field.is_empty() || (self.missing.is_some() && self.is_missing(field)),
+            Response::Quantity | Response::Labels => self.is_missing(field),
+        }
     }
 }
 
@@ -77,6 +83,8 @@ pub(super) struct Table {
     classes: Vec<String>,
     /// The position of the class of every row among `classes`, and the line where it stands.
     labels: Vec<(usize, u64)>,
+    /// The responses of every row in the order of the layout; nothing where rows have classes.
+    responses: Vec<f64>,
     /// Rows that were left out.
     dropped: usize,
     /// The user of every row, numbered in the order of their first example; nothing without such a column.
@@ -108,6 +116,7 @@ impl Table {
             features: Vec::new(),
             classes: Vec::new(),
             labels: Vec::new(),
+            responses: Vec::new(),
             dropped: 0,
             users: Vec::new(),
         };
@@ -133,7 +142,7 @@ impl Table {
     /// Appends a line; `places` are those of the classes and users so far.
     fn take(&mut self, record: &StringRecord, format: &Format, places: &mut Places) -> Result<(), String> {
         let line = record.position().map_or(0, csv::Position::line);
-        let Layout { width, label, user, .. } = self.layout;
+        let Layout { width, user, .. } = self.layout;
         if record.len() != width {
             return Err(format!("line {line} has {} where {width} belong", count(record.len(), "field")));
         }
@@ -141,12 +150,11 @@ impl Table {
         let mut missing = false;
         for (column, field) in record.iter().enumerate().filter(|(column, _)| !self.layout.ignored[*column]) {
             let at = || format!("line {line}, {}", self.layout.column(column));
-            let gap = if column == label { format.is_no_class(field) } else { format.is_missing(field) };
+            let is_label = self.layout.labels.contains(&column);
+            let gap = if is_label { format.is_no_label(field) } else { format.is_missing(field) };
             match (gap, format.on_missing) {
                 (true, OnMissing::Drop) => missing = true,
-                (true, _) if column == label => {
-                    return Err(format!("{}: no class; give every example one", at()));
-                }
+                (true, _) if is_label => return Err(format!("{}: {}", at(), nothing_to_learn(format))),
                 (true, OnMissing::Refuse) => {
                     return Err(format!(
                         "{}: no value (`{field}`); data.on_missing = \"drop\" or \"mean\" goes on without it",
@@ -154,7 +162,7 @@ impl Table {
                     ));
                 }
                 (true, OnMissing::Mean) => self.features.push(f64::NAN),
-                (false, _) if column == label => {}
+                (false, _) if is_label => {}
                 (false, _) => {
                     let value = number(field).map_err(|problem| format!("{}: {problem}", at()));
                     self.features.push(value?);
@@ -173,16 +181,25 @@ impl Table {
             let next = places.users.len();
             self.users.push(*places.users.entry(record[user].to_owned()).or_insert(next));
         }
-        let class = match places.classes.get(&record[label]) {
-            Some(&place) => place,
-            None => {
-                let place = self.classes.len();
-                self.classes.push(record[label].to_owned());
-                places.classes.insert(record[label].to_owned(), place);
-                place
-            }
-        };
-        self.labels.push((class, line));
+        if format.response == Response::Class {
+            let name = &record[self.layout.labels[0]];
+            let class = match places.classes.get(name) {
+                Some(&place) => place,
+                None => {
+                    self.classes.push(name.to_owned());
+                    places.classes.insert(name.to_owned(), self.classes.len() - 1);
+                    self.classes.len() - 1
+                }
+            };
+            self.labels.push((class, line));
+            return Ok(());
+        }
+        for &column in &self.layout.labels {
+            let value = response(&record[column], format.response);
+            let at = || format!("line {line}, {}", self.layout.column(column));
+            self.responses.push(value.map_err(|problem| format!("{}: {problem}", at()))?);
+        }
+        self.labels.push((0, line));
         Ok(())
     }
 
@@ -237,9 +254,14 @@ impl Table {
         self.labels.len()
     }
 
-    /// The names of all classes, in order: by value when all are numbers, else by letters. Warns of what
-    /// looks like a mistake.
+    /// The names of all classes, in order: by value when all are numbers, else by letters; of responses those
+    /// of their columns. Warns of what looks like a mistake.
     pub fn classes(&self, path: &Path) -> Result<Vec<String>> {
+        if !self.responses.is_empty() {
+            let name = |&column: &usize| self.layout.names.get(column).cloned();
+            let name = |column| name(column).unwrap_or_else(|| format!("column {}", column + 1));
+            return Ok(self.layout.labels.iter().map(name).collect());
+        }
         let refuse = |problem: String| Error::file(path, problem);
         let mut names = self.classes.clone();
         labels::sort(&mut names);
@@ -289,8 +311,13 @@ impl Table {
         }
     }
 
-    /// The rows as examples of `classes`.
+    /// The rows as examples of `classes`, or with their responses.
     pub fn examples(self, path: &Path, classes: &[String]) -> Result<Examples> {
+        let columns = self.layout.features();
+        if !self.responses.is_empty() {
+            let rows = Examples::of_features(self.features, vec![0; self.labels.len()], columns)?;
+            return rows.with_responses(self.responses, self.layout.labels.len());
+        }
         let known: Vec<Option<usize>> =
             self.classes.iter().map(|name| classes.iter().position(|class| class == name)).collect();
         let label = |&(class, line): &(usize, u64)| match known[class] {
@@ -303,14 +330,15 @@ impl Table {
             }
         };
         let labels = self.labels.iter().map(label).collect::<Result<_>>()?;
-        Examples::of_features(self.features, labels, self.layout.features())
+        Examples::of_features(self.features, labels, columns)
     }
 
     /// Checks that `self`, of the file `path`, has the columns of the training table.
     pub fn check_beside(&self, training: &Self, path: &Path) -> Result<()> {
         let (own, wanted) = (&self.layout, &training.layout);
         if own.features() != wanted.features() {
-            let (own, wanted) = (count(own.features() + 1, "column"), wanted.features() + 1);
+            let columns = |layout: &Layout| layout.features() + layout.labels.len();
+            let (own, wanted) = (count(columns(own), "column"), columns(wanted));
             return Err(Error::file(path, format!("{own} where the training table has {wanted}")));
         }
         let kept = |layout: &Layout| -> Vec<(usize, String)> {
@@ -345,6 +373,28 @@ fn lines_of(path: &Path, format: &Format, headed: bool) -> Result<csv::Reader<Li
 /// Tells what about a file is in doubt.
 pub(super) fn warn(path: &Path, doubt: String) {
     tracing::warn!("{}", Error::file(path, doubt));
+}
+
+/// What is missing in a line with nothing to learn.
+fn nothing_to_learn(format: &Format) -> &'static str {
+    match format.response {
+        Response::Class => "no class; give every example one",
+        Response::Quantity => "no value to learn; data.on_missing = \"drop\" goes on without the example",
+        Response::Labels => "neither 0 nor 1; data.on_missing = \"drop\" goes on without the example",
+    }
+}
+
+/// A field as what is to be learnt.
+fn response(field: &str, response: Response) -> Result<f64, String> {
+    match (response, field.to_ascii_lowercase().as_str()) {
+        (Response::Labels, "true") => Ok(1.0),
+        (Response::Labels, "false") => Ok(0.0),
+        (Response::Labels, other) => match other.parse::<f64>() {
+            Ok(value) if value == 0.0 || value == 1.0 => Ok(value.abs()),
+            _ => Err(format!("`{field}` is neither 0 nor 1, which say whether the example has the label")),
+        },
+        _ => number(field),
+    }
 }
 
 /// A field as a feature.

@@ -1,9 +1,12 @@
+use std::slice::from_ref;
+
 use super::*;
 
 const PLAIN: Format = Format {
     header: None,
     delimiter: b',',
-    label: None,
+    response: Response::Class,
+    labels: &[],
     ignore: &[],
     user: None,
     missing: None,
@@ -38,18 +41,18 @@ fn rows_become_examples_and_classes_keep_their_names() {
 #[test]
 fn the_label_may_stand_anywhere_and_integers_are_in_order() {
     let label = Column::Number(2);
-    let format = Format { header: Some(false), delimiter: b';', label: Some(&label), ..PLAIN };
+    let format = Format { header: Some(false), delimiter: b';', labels: from_ref(&label), ..PLAIN };
     let (table, classes) = read(b"1;10;2\n3;9;4\n5;-1;6\n", &format).unwrap();
     assert_eq!(classes, ["-1", "9", "10"]);
     let examples = table.examples(Path::new("table.csv"), &classes).unwrap();
     let expected = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
     assert_eq!(examples, Examples::of_features(expected, vec![2, 1, 0], 2).unwrap());
     let named = Column::Name("c".into());
-    let (_, classes) = read(b"c,x\nyes,1\nno,2\n", &Format { label: Some(&named), ..PLAIN }).unwrap();
+    let (_, classes) = read(b"c,x\nyes,1\nno,2\n", &Format { labels: from_ref(&named), ..PLAIN }).unwrap();
     assert_eq!(classes, ["no", "yes"]);
     // Spreadsheets begin with a mark of the byte order.
     let (_, classes) =
-        read("\u{feff}c,x\nyes,1\nno,2\n".as_bytes(), &Format { label: Some(&named), ..PLAIN }).unwrap();
+        read("\u{feff}c,x\nyes,1\nno,2\n".as_bytes(), &Format { labels: from_ref(&named), ..PLAIN }).unwrap();
     assert_eq!(classes, ["no", "yes"]);
 }
 
@@ -126,7 +129,7 @@ fn a_first_line_of_numbers_is_an_example_and_one_in_doubt_is_refused() {
     assert_eq!(rows("0,1,2\n3,4,5\n6,7,8\n", Some(true)), Ok(2));
     // A column that is asked for by its name makes a header.
     let label = Column::Name("2".into());
-    let (table, _) = read(b"0,1,2\n3,4,5\n6,7,8\n", &Format { label: Some(&label), ..PLAIN }).unwrap();
+    let (table, _) = read(b"0,1,2\n3,4,5\n6,7,8\n", &Format { labels: from_ref(&label), ..PLAIN }).unwrap();
     assert_eq!(table.len(), 2);
 }
 
@@ -200,8 +203,8 @@ fn quantities_are_no_classes_and_twins_are_named() {
     let targets: String = (0..200).map(|i| format!("{i},{}.25\n", 100 + i)).collect();
     assert_eq!(
         error(&format!("x,price\n{targets}"), &PLAIN),
-        "table.csv: 200 classes among 200 examples, all of them numbers: a quantity, but only classes can be learnt; \
-         name the column of the class with data.label, or group the values"
+        "table.csv: 200 classes among 200 examples, all of them numbers: a quantity, which data.response = \"quantity\" learns; \
+         or name the column of the class with data.label"
     );
     let whole: Vec<String> = (0..200).map(|i| i.to_string()).collect();
     let doubt = labels::check_kind(&whole, 300).unwrap().unwrap();
@@ -241,7 +244,7 @@ fn endless_lines_are_given_up() {
 #[test]
 fn a_label_column_that_is_not_there_is_refused() {
     let (name, number) = (Column::Name("kind".into()), Column::Number(3));
-    let with = |label, header| Format { header: Some(header), label: Some(label), ..PLAIN };
+    let with = |label, header| Format { header: Some(header), labels: from_ref(label), ..PLAIN };
     assert_eq!(
         error("x,c\n1,a\n", &with(&name, true)),
         "table.csv: data.label: no column `kind`; the header has x, c"
@@ -274,4 +277,71 @@ fn a_test_table_must_fit_the_training_table() {
     let error =
         table("x,y,c\n1,2,a\n3,4,B\n").examples(path, &["a".into(), "b".into()]).unwrap_err().to_string();
     assert_eq!(error, "test.csv: line 3: no training example is of class `B`; it is written `b` there");
+}
+
+#[test]
+fn responses_are_columns_of_numbers_in_the_order_asked() {
+    let columns = [Column::Name("b".into()), Column::Number(1)];
+    let quantities = Format { response: Response::Quantity, labels: &columns, ..PLAIN };
+    let (table, names) = read(b"a,x,b\n10,1,0.5\n-20,2,1e3\n", &quantities).unwrap();
+    assert_eq!(names, ["b", "a"]);
+    let rows = Examples::of_features(vec![1.0, 2.0], vec![0, 0], 1).unwrap();
+    let expected = rows.with_responses(vec![0.5, 10.0, 1e3, -20.0], 2).unwrap();
+    let path = Path::new("table.csv");
+    let features = |text: &[u8]| {
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("other.csv");
+        std::fs::write(&other, text).unwrap();
+        table
+            .unlabelled(&other, &quantities, &[])
+            .map_err(|error| error.to_string().replace(&other.display().to_string(), "other.csv"))
+    };
+    assert_eq!(features(b"x\n7\n").unwrap().len(), 1);
+    assert_eq!(features(b"a,x,b\n0,7,0\n").unwrap().shape(), [1, 1, 1]);
+    let found = features(b"x,b\n7,0\n").unwrap_err();
+    let rule = "2 columns; give the 1 of the training table without those that are learnt, or with them";
+    assert_eq!(found, format!("other.csv: {rule}"));
+    assert_eq!(table.examples(path, &names).unwrap(), expected);
+    // The last column, when none is named; without a header it has its number.
+    let plain = Format { response: Response::Quantity, header: Some(false), ..PLAIN };
+    let (table, names) = read(b"1,2\n3,4\n", &plain).unwrap();
+    assert_eq!((names, table.len()), (vec!["column 2".to_owned()], 2));
+    for (text, format, want) in [
+        ("a,x,b\n1,2,z\n", &quantities, "line 2, column 3 (`b`): `z` is not a finite number; features must"),
+        (
+            "a,x,b\n,2,3\n",
+            &quantities,
+            "line 2, column 1 (`a`): no value to learn; data.on_missing = \"drop\"",
+        ),
+    ] {
+        let line = error(text, format);
+        assert!(line.starts_with(&format!("table.csv: {want}")), "{line}");
+    }
+    let drop = Format { on_missing: OnMissing::Drop, ..quantities };
+    let (table, names) = read(b"a,x,b\n10,1,\n-20,2,1e3\n", &drop).unwrap();
+    let rows = Examples::of_features(vec![2.0], vec![0], 1).unwrap();
+    assert_eq!(table.examples(path, &names).unwrap(), rows.with_responses(vec![1e3, -20.0], 2).unwrap());
+    let twice = [Column::Number(1), Column::Name("a".into())];
+    let format = Format { labels: &twice, ..quantities };
+    let line = error("a,x,b\n1,2,3\n", &format);
+    assert_eq!(line, "table.csv: data.label names column 1 twice; take entry 2 out");
+    let ignore = [Column::Number(3)];
+    let format = Format { ignore: &ignore, ..quantities };
+    let line = error("a,x,b\n1,2,3\n", &format);
+    assert_eq!(line, "table.csv: data.ignore names column 3, which is to be learnt");
+}
+
+#[test]
+fn labels_are_columns_of_yes_and_no() {
+    let columns = [Column::Number(1), Column::Number(2)];
+    let labels = Format { response: Response::Labels, labels: &columns, ..PLAIN };
+    let (table, names) = read(b"old,red,x\n1,0,5\nTRUE,false,6\n0.0,1.0,7\n", &labels).unwrap();
+    assert_eq!(names, ["old", "red"]);
+    let examples = table.examples(Path::new("table.csv"), &names).unwrap();
+    let of = |i| examples.responses(i).to_vec();
+    assert_eq!([of(0), of(1), of(2)], [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]);
+    assert_eq!(
+        error("old,red,x\n1,2,5\n", &labels),
+        "table.csv: line 2, column 2 (`red`): `2` is neither 0 nor 1, which say whether the example has the label"
+    );
 }

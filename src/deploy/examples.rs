@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::message::{Welcome, of_server, told};
 use crate::config::Config;
-use crate::data::{Augmentation, Dataset, DatasetName, Normalisation};
+use crate::data::{Augmentation, Dataset, DatasetName, Normalisation, Response};
 use crate::error::{Error, Result};
 use crate::train::shards;
 
@@ -45,7 +45,7 @@ pub(super) fn examples(
 
 /// A client's own examples, in the form of the server's.
 fn own(data: &Path, config: &Config, welcome: &Welcome) -> Result<Dataset> {
-    let Welcome { classes, shape, mean, std, .. } = welcome;
+    let Welcome { classes, shape, mean, std, scale, .. } = welcome;
     // What the server says of columns and classes may stand in the error.
     let refuse = |error: Error| Error::Refused(told(&error.to_string()));
     let train = config.data.load_own(data, classes, *shape).map_err(refuse)?;
@@ -54,8 +54,26 @@ fn own(data: &Path, config: &Config, welcome: &Welcome) -> Result<Dataset> {
     if !fits(mean) || !fits(std) || std.iter().any(|s| *s <= 0.0) {
         return Err(of_server("its statistics do not fit its examples".into()));
     }
+    let scale = match config.data.response {
+        Response::Quantity => Normalisation {
+            mean: scale.iter().map(|(mean, _)| *mean).collect(),
+            std: scale.iter().map(|(_, std)| *std).collect(),
+        },
+        Response::Class | Response::Labels => Normalisation::identity(classes.len()),
+    };
+    let are_numbers = scale.mean.iter().chain(&scale.std).all(|x| x.is_finite());
+    if scale.mean.len() != classes.len() || !are_numbers || scale.std.iter().any(|s| *s <= 0.0) {
+        return Err(of_server("its statistics do not fit the quantities to be learnt".into()));
+    }
+    if config.data.response != Response::Class && train.responses(0).len() != classes.len() {
+        return Err(of_server(
+            "it names another number of columns to be learnt than its configuration".into(),
+        ));
+    }
     Ok(Dataset {
         name: config.data.name.as_str(),
+        response: config.data.response,
+        scale,
         classes: classes.len(),
         class_names: classes.clone(),
         test: train.subset(&[]),

@@ -10,7 +10,7 @@ use crate::error::Error;
 pub const MOST: usize = 1 << 22;
 
 /// The version of the conversation; others are refused.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What the server holds for the cohort of a round that is over: nobody need wait for shares any more.
 pub const DONE: &[u8] = b"done";
@@ -131,6 +131,9 @@ pub struct Welcome {
     pub mean: Vec<f64>,
     /// Standard deviation per channel or feature, of the server's examples.
     pub std: Vec<f64>,
+    /// Mean and standard deviation by which quantities are standardised before they are learnt, one pair a
+    /// quantity; empty for classes and labels.
+    pub scale: Vec<(f64, f64)>,
     /// Names and shapes of the parameters of a model that the clients' own programs train, of whose examples
     /// the server knows nothing; empty for a model of the configuration.
     pub layers: Vec<(String, Vec<usize>)>,

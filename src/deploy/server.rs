@@ -21,6 +21,7 @@ use super::vote::Electorate;
 use crate::algebra::grid::Public;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
+use crate::data::{Normalisation, Response};
 use crate::error::{Diverged, Error, NotFinite, Result, count};
 use crate::message::{Phase, Role};
 use crate::party::agreement::entropy;
@@ -225,6 +226,13 @@ fn welcome(run: &Run<'_>, config: &Config, id: Hex) -> Result<Welcome> {
         shape: dataset.train.shape(),
         mean: dataset.normalisation.mean.clone(),
         std: dataset.normalisation.std.clone(),
+        scale: match dataset.response {
+            Response::Quantity => {
+                let Normalisation { mean, std } = &dataset.scale;
+                mean.iter().copied().zip(std.iter().copied()).collect()
+            }
+            Response::Class | Response::Labels => Vec::new(),
+        },
         ..blank
     })
 }

@@ -166,12 +166,28 @@ fn new_rows_need_the_columns_of_the_training_table() {
 #[test]
 fn probabilities_add_up_however_large_the_logits_are() {
     let found = Predictions {
+        response: Response::Class,
         classes: vec!["no".into(), "yes, \"sure\"".into()],
         names: vec!["1".into(), "2".into(), "3".into()],
-        logits: vec![0.0, 0.0, -3e38, 3e38, f32::NAN, 1.0],
+        outputs: vec![0.0, 0.0, -3e38, 3e38, f32::NAN, 1.0],
     };
+    let csv = |found: &Predictions, logits| String::from_utf8(found.to_csv(logits).unwrap()).unwrap();
+    let labels = Predictions {
+        response: Response::Labels,
+        classes: vec!["old".into(), "red".into()],
+        names: vec!["1".into(), "2".into()],
+        outputs: vec![0.0, 0.5, 1.0, 1e30],
+    };
+    let likely = 1.0 / (1.0 + (-0.5f64).exp());
+    let sure = 1.0 / (1.0 + (-1f64).exp());
     assert_eq!(
-        String::from_utf8(found.to_csv(false).unwrap()).unwrap(),
+        csv(&labels, false),
+        format!("example,label,p(old),p(red)\n1,red,0.5,{likely}\n2,old red,{sure},1\n")
+    );
+    let quantities = Predictions { response: Response::Quantity, ..labels };
+    assert_eq!(csv(&quantities, true), format!("example,old,red\n1,0,0.5\n2,1,{}\n", 1e30f32));
+    assert_eq!(
+        csv(&found, false),
         "example,label,p(no),\"p(yes, \"\"sure\"\")\"\n1,no,0.5,0.5\n2,\"yes, \"\"sure\"\"\",0,1\n3,,NaN,NaN\n"
     );
 }

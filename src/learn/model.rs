@@ -1,4 +1,4 @@
-//! Models: classifiers as Burn modules.
+//! Models as Burn modules.
 //!
 //! | kind | layers | parameters on MNIST, CIFAR-10 | source |
 //! |---|---|---|---|
@@ -51,17 +51,18 @@ pub use vgg11::{Vgg11, Vgg11Config};
 
 use std::sync::Arc;
 
+use super::objective::Objective;
 use super::onnx::{self, Graph};
 use super::solver::Solver;
 use super::state_dict::StateDict;
-use super::{Learner, Parameter, learner_of, survey};
+use super::{Learner, Parameter, learner_toward, survey};
 use crate::{
     choice::choice,
     data::{DataConfig, Dataset},
     error::{Error, Result},
 };
 
-/// A model that maps examples to class scores.
+/// A model that maps examples to outputs: the scores of classes or labels, or quantities.
 ///
 /// The forward pass must be a deterministic function of weights and examples: no dropout, and no state
 /// outside the weights such as the running statistics of a batch normalisation.
@@ -74,7 +75,8 @@ pub trait Classifier: Module + Sync + 'static {
     /// channels.
     const STACKS: bool = false;
 
-    /// Examples `[batch, channels, height, width]` to logits `[batch, classes]`.
+    /// Examples `[batch, channels, height, width]` to logits `[batch, classes]`, or as many labels or
+    /// quantities.
     fn forward(&self, examples: Tensor<4>) -> Tensor<2>;
 }
 
@@ -153,13 +155,15 @@ macro_rules! models {
             pub(crate) fn learner(
                 &self,
                 solver: Arc<dyn Solver>,
+                objective: Arc<dyn Objective>,
                 dataset: &Dataset,
                 device: super::Device,
             ) -> Result<Box<dyn Learner>> {
                 let (shape, classes) = (dataset.train.shape(), dataset.classes);
                 match self {
                     $(Self::$variant(config) => {
-                        learner_of(config.init(shape, classes, &device.plain()), solver, dataset, device)
+                        let model = config.init(shape, classes, &device.plain());
+                        learner_toward(model, solver, objective, dataset, device)
                     }),+
                 }
             }

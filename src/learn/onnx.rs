@@ -2,15 +2,17 @@
 //! [`StateDict`].
 //!
 //! The graph takes `examples` [batch, channels, height, width] with pixels in [0, 1], or the rows of a table
-//! [batch, columns], standardises them as in training and gives `logits` [batch, classes]. The batch may have
-//! any size. It uses operators of opset 17 (ONNX 1.12), which every runtime knows; group normalisation, which
-//! is none of them, is written as an instance normalisation of the groups, as PyTorch exports it.
+//! [batch, columns], standardises them as in training and gives `logits` [batch, classes], of a regression
+//! `quantities` [batch, quantities] in the units of the data. The batch may have any size. It uses operators
+//! of opset 17 (ONNX 1.12), which every runtime knows; group normalisation, which is none of them, is written
+//! as an instance normalisation of the groups, as PyTorch exports it.
 //!
 //! Numbers of fields are those of `onnx.proto`, IR version 8.
 
 mod protobuf;
 
 use super::state_dict::{About, NamedTensor, StateDict};
+use crate::data::Response;
 use crate::error::{Error, Result};
 use protobuf::Message;
 
@@ -325,7 +327,7 @@ pub(super) fn model(
     about: &About,
     draw: impl FnOnce(&mut Graph<'_>),
 ) -> Result<Vec<u8>> {
-    let About { shape, classes, mean, std, .. } = about;
+    let About { shape, response, classes, mean, std, scale_mean, scale_std, .. } = about;
     let [channels, height, width] = *shape;
     let of_table = [channels, height] == [1, 1];
     let sides = if of_table { vec![width] } else { shape.to_vec() };
@@ -339,14 +341,21 @@ pub(super) fn model(
         graph.node(operator, &[name], &[]);
     }
     draw(&mut graph);
-    let last = Message::default().bytes(1, &graph.now.name).bytes(2, "logits").bytes(4, "Identity");
+    let output = if *response == Response::Quantity { "quantities" } else { "logits" };
+    let back = [("Mul", "scale_std", scale_std), ("Add", "scale_mean", scale_mean)];
+    for (operator, name, values) in back.into_iter().filter(|(.., values)| !values.is_empty()) {
+        let single: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        graph.tensors.push(floats(name, &[values.len()], &single));
+        graph.node(operator, &[name], &[]);
+    }
+    let last = Message::default().bytes(1, &graph.now.name).bytes(2, output).bytes(4, "Identity");
     graph.nodes.push(last);
     let graph = Message::default()
         .each(&graph.nodes, |m, node| m.bytes(1, node))
         .bytes(2, &about.model)
         .each(&graph.tensors, |m, tensor| m.bytes(5, tensor))
         .bytes(11, signature("examples", &sides))
-        .bytes(12, signature("logits", &[classes.len()]));
+        .bytes(12, signature(output, &[classes.len()]));
     let json = serde_json::to_string(about).map_err(|error| Error::Refused(error.to_string()))?;
     let metadata = Message::default().bytes(1, super::state_dict::METADATA).bytes(2, json);
     let model = Message::default()

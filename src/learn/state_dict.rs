@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
+use crate::data::{Dataset, Response};
 use crate::error::{Error, Result};
 
 /// The key of the metadata of a safetensors file under which [`About`] stands, as JSON.
@@ -39,13 +40,44 @@ pub struct About {
     pub data: String,
     /// (channels, height, width) of an example; a table's rows are (1, 1, columns).
     pub shape: [usize; 3],
-    /// The classes in the order of the logits.
+    /// What the model tells of an example.
+    #[serde(default)]
+    pub response: Response,
+    /// The classes, labels or quantities in the order of the outputs.
     pub classes: Vec<String>,
     /// The model sees (x − mean)/std, x being a pixel in [0, 1] or a feature: one mean per channel or
     /// feature.
     pub mean: Vec<f64>,
     /// One deviation per channel or feature.
     pub std: Vec<f64>,
+    /// Quantities are the outputs times a deviation plus a mean: the mean of each; empty otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scale_mean: Vec<f64>,
+    /// The deviation of each quantity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scale_std: Vec<f64>,
+}
+
+impl About {
+    /// Of a model of this kind after so many rounds on a dataset.
+    #[must_use]
+    pub fn of(model: String, round: u64, dataset: &Dataset) -> Self {
+        let Dataset { response, scale, normalisation, .. } = dataset;
+        let is_scaled = *response == Response::Quantity;
+        let of_scale = |values: &Vec<f64>| if is_scaled { values.clone() } else { Vec::new() };
+        Self {
+            model,
+            round,
+            data: dataset.name.into(),
+            shape: dataset.train.shape(),
+            response: *response,
+            classes: dataset.class_names.clone(),
+            mean: normalisation.mean.clone(),
+            std: normalisation.std.clone(),
+            scale_mean: of_scale(&scale.mean),
+            scale_std: of_scale(&scale.std),
+        }
+    }
 }
 
 /// One tensor.

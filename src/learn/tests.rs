@@ -2,7 +2,7 @@ use rand::RngExt;
 use rayon::prelude::*;
 
 use super::*;
-use crate::data::{Augmentation, Normalisation};
+use crate::data::{Augmentation, Normalisation, Response};
 
 /// Random images whose label is a noisy function of them, from a fixed seed.
 pub(super) fn dataset(n: usize, shape: [usize; 3], classes: usize) -> Dataset {
@@ -20,7 +20,9 @@ pub(super) fn dataset(n: usize, shape: [usize; 3], classes: usize) -> Dataset {
     };
     Dataset {
         name: "random",
+        response: Response::Class,
         classes,
+        scale: Normalisation::identity(classes),
         class_names: (0..classes).map(|class| class.to_string()).collect(),
         train: examples(n),
         test: examples(n),
@@ -336,8 +338,8 @@ fn overfits_64_examples() {
     let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
     let end: Vec<f32> = start.iter().zip(&update.delta).map(|(w, x)| w + x).collect();
     let after = learner.evaluate(&end, &data.train);
-    assert!(before.accuracy < 0.6 && before.loss > 1.0, "{before:?}");
-    assert!(after.accuracy == 1.0 && after.loss < 0.01, "{after:?}");
+    assert!(before.accuracy < Some(0.6) && before.loss > 1.0, "{before:?}");
+    assert!(after.accuracy == Some(1.0) && after.loss < 0.01, "{after:?}");
 }
 
 #[test]
@@ -348,18 +350,18 @@ fn evaluation_equals_a_count_by_hand() {
     let params = learner.init(Seed::new(1));
     let mut pixels = Vec::new();
     data.test.extend_batch(&all(&data.test), &data.normalisation, &mut pixels);
-    let (mut hits, mut loss) = (0, 0.0);
+    let (mut hits, mut loss) = (0u32, 0.0);
     for (x, &label) in pixels.chunks(9).zip(data.test.labels()) {
         let score = |c: usize| -> f64 {
             let dot = |i: usize| f64::from(x[i]) * f64::from(params[i * 4 + c]);
             f64::from(params[36 + c]) + (0..9).map(dot).sum::<f64>()
         };
         let own = score(label.into());
-        hits += usize::from((0..4).all(|c| score(c) <= own));
+        hits += u32::from((0..4).all(|c| score(c) <= own));
         loss += (0..4).map(|c| (score(c) - own).exp()).sum::<f64>().ln();
     }
     let evaluation = learner.evaluate(&params, &data.test);
-    assert_eq!(evaluation.accuracy, hits as f64 / 700.0);
+    assert_eq!(evaluation.accuracy, Some(f64::from(hits) / 700.0));
     assert!((evaluation.loss - loss / 700.0).abs() < 1e-6);
 }
 
@@ -372,7 +374,7 @@ fn divergence_and_empty_shards_do_not_panic() {
     let update = learner.train(&start, &data.train, &all(&data.train), Seed::new(2));
     assert!(update.loss.is_nan());
     let evaluation = learner.evaluate(&vec![f32::NAN; start.len()], &data.test);
-    assert!(evaluation.loss.is_nan() && evaluation.accuracy == 0.0);
+    assert!(evaluation.loss.is_nan() && evaluation.accuracy == Some(0.0));
     let empty = learner.train(&start, &data.train, &[], Seed::new(2));
     assert_eq!((empty.steps, empty.examples), (0, 0));
     assert!(empty.loss.is_nan() && empty.delta.iter().all(|&x| x == 0.0));

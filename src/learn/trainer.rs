@@ -17,8 +17,8 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 use super::{
-    Classifier, Device, Evaluation, Job, Learner, LocalSolver, LocalUpdate, Parameter, PrivateConfig, Solver,
-    Start, Task, kernels, private, survey,
+    Classifier, Device, Evaluation, Job, Learner, LocalSolver, LocalUpdate, Objective, Parameter,
+    PrivateConfig, Solver, Start, Task, kernels, private, survey,
 };
 use crate::{
     data::{Augmentation, Dataset, Examples, Normalisation},
@@ -189,6 +189,7 @@ pub(super) struct Trainer<M> {
     layers: Vec<Parameter>,
     parameters: usize,
     solver: Arc<dyn Solver>,
+    objective: Arc<dyn Objective>,
     device: Device,
     normalisation: Normalisation,
     augmentation: Augmentation,
@@ -198,13 +199,20 @@ pub(super) struct Trainer<M> {
 
 impl<M: Classifier> Trainer<M> {
     /// Refuses a model with a layer that has no rule for initial weights.
-    pub fn new(model: M, solver: Arc<dyn Solver>, dataset: &Dataset, device: Device) -> Result<Self> {
+    pub fn new(
+        model: M,
+        solver: Arc<dyn Solver>,
+        objective: Arc<dyn Objective>,
+        dataset: &Dataset,
+        device: Device,
+    ) -> Result<Self> {
         let layers = survey(&model)?;
         Ok(Self {
             parameters: layers.iter().map(Parameter::size).sum(),
             layers,
             model,
             solver,
+            objective,
             device,
             normalisation: dataset.normalisation.clone(),
             augmentation: dataset.augmentation,
@@ -300,7 +308,7 @@ impl<M: Classifier> Trainer<M> {
             for i in private::sample(shard, batch_size, job.seed.child("sample", step)) {
                 let augmentation = job.seed.child("augmentation", step).child("example", i as u64);
                 let image = self.examples(data, &[(&[i], Some(augmentation))], &device);
-                let own = kernels::cross_entropy(model.forward(image), &[[data.labels()[i]]]);
+                let own = self.objective.loss(model.forward(image), data, &[i]);
                 let mut gradient = Gradient { gradients: own.backward(), at: 0, parts: Vec::new() };
                 model.visit(&mut gradient);
                 let parts = gradient.parts.iter().map(|(at, part)| (*at, values(part)));
@@ -339,15 +347,13 @@ impl<M: Classifier> Trainer<M> {
                 .zip(jobs)
                 .map(|(client, job)| (client.batch(step), Some(job.seed.child("augmentation", step as u64))))
                 .collect();
-            let label = |&i: &usize| data.labels()[i];
-            let labels: Vec<Vec<u16>> =
-                batches.iter().map(|(batch, _)| batch.iter().map(label).collect()).collect();
-            let logits = model.forward(self.examples(data, &batches, &device));
-            let loss = kernels::cross_entropy(logits, &labels);
+            let own: Vec<&[usize]> = batches.iter().map(|(batch, _)| *batch).collect();
+            let outputs = model.forward(self.examples(data, &batches, &device));
+            let loss = self.objective.losses(outputs, data, &own);
             let gradients = if jobs.len() == 1 { loss.backward() } else { loss.clone().sum().backward() };
-            losses.push((loss.inner(), labels.iter().map(Vec::len).collect::<Vec<usize>>()));
-            let finished = labels.iter().any(Vec::is_empty).then(|| {
-                let finished: Vec<bool> = labels.iter().map(Vec::is_empty).collect();
+            losses.push((loss.inner(), own.iter().map(|batch| batch.len()).collect::<Vec<usize>>()));
+            let finished = own.iter().any(|batch| batch.is_empty()).then(|| {
+                let finished: Vec<bool> = own.iter().map(|batch| batch.is_empty()).collect();
                 Tensor::from_data(TensorData::new(finished, [jobs.len()]), &self.device.plain())
             });
             model = model.map(&mut Step { gradients, solver: &mut *solver, parameter: 0, finished });
@@ -420,12 +426,17 @@ impl<M: Classifier> Learner for Trainer<M> {
     }
 
     fn evaluate(&self, params: &[f32], data: &Examples) -> Evaluation {
-        let parts = self.batches(params, data, |batch, logits| {
-            score(logits, batch.iter().map(|&i| data.labels()[i].into()))
+        let objective = &*self.objective;
+        let parts = self.batches(params, data, |batch, outputs| {
+            let kept = if objective.needs_outputs() { outputs.to_vec() } else { Vec::new() };
+            (objective.score(outputs, data, batch), kept)
         });
-        let (loss, correct) = parts.iter().fold((0.0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
         let examples = data.len();
-        Evaluation { loss: loss / examples as f64, accuracy: correct as f64 / examples as f64, examples }
+        let loss = parts.iter().map(|(score, _)| score.loss).sum::<f64>() / examples as f64;
+        let hits: Option<f64> = parts.iter().map(|(score, _)| score.hits).sum();
+        let accuracy = hits.map(|hits| hits / examples as f64);
+        let outputs = parts.into_iter().map(|(_, kept)| kept).collect::<Vec<_>>().concat();
+        Evaluation { loss, accuracy, metrics: objective.measure(loss, &outputs, data), examples }
     }
 }
 

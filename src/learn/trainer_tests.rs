@@ -81,7 +81,8 @@ fn every_model_stacks() {
     fn stacks<C: Architecture>(config: &C) -> bool {
         let data = dataset(8, [1, 12, 12], 4);
         let model = config.init([1, 12, 12], 4, &cpu().plain());
-        Trainer::new(model, SolverConfig::default().into(), &data, cpu()).unwrap().stacks()
+        let objective = objective::of(&data);
+        Trainer::new(model, SolverConfig::default().into(), objective, &data, cpu()).unwrap().stacks()
     }
     assert!(
         stacks(&SoftmaxConfig::default()) && stacks(&MlpConfig::default()) && stacks(&CnnConfig::default())
@@ -95,6 +96,39 @@ fn every_model_stacks() {
 fn every_model_trains_several_clients_at_once() {
     for (model, shape) in models() {
         assert_agrees(model.kind(), &both(&model, shape, SGD, cpu()), slack(&model) * 1e-4);
+    }
+}
+
+/// ‖a − b‖/‖b‖.
+fn apart(a: &[f32], b: &[f32]) -> f64 {
+    let square = |x: f32| f64::from(x).powi(2);
+    let (off, size) =
+        a.iter().zip(b).fold((0.0, 0.0), |(off, size), (a, b)| (off + square(a - b), size + square(*b)));
+    (off / size).sqrt()
+}
+
+/// Rounding decides which of the many units of a deep network are above 0, and its gradient jumps with each
+/// of them, so that steps of the kernels and of Burn's operations part. One gradient does not: the kernels'
+/// is nearer to Burn's than Burn's own after the weights are moved by a hundred-thousandth.
+#[test]
+fn gradients_of_deep_models_are_those_of_burns_operations() {
+    let step = "kind = 'sgd'\nbatch_size = 16\nsteps = 1\nlearning_rate = 0.01\n";
+    let solver: SolverConfig = toml::from_str(step).unwrap();
+    for (text, shape) in [("kind = 'resnet18'", [1, 16, 16]), ("kind = 'vgg11'\ngroups = 2", [1, 32, 32])] {
+        let model: ModelConfig = toml::from_str(text).unwrap();
+        let data = dataset(16, shape, 4);
+        let learner = learner(&model, &solver, &data, cpu()).unwrap();
+        let start = learner.init(Seed::new(3));
+        let sign = |i: usize| if (i * 7919 + i / 13).is_multiple_of(2) { 1.0 } else { -1.0 };
+        let moved: Vec<f32> = start.iter().enumerate().map(|(i, w)| w * (1.0 + 1e-5 * sign(i))).collect();
+        let (shard, seed) = (all(&data.train), Seed::new(1));
+        let kernels = learner.solve(&Task::new(&start), &data.train, &shard, seed).delta;
+        // Several clients go through Burn's operations.
+        let jobs = [&start, &moved].map(|start| Job { task: Task::new(start), shard: &shard, seed });
+        let burns = learner.solve_together(&jobs, &data.train);
+        let near = apart(&kernels, &burns[0].delta);
+        let far = apart(&burns[1].delta, &burns[0].delta);
+        assert!(near < far && near < 2e-3, "{text}: {near}, {far}");
     }
 }
 

@@ -17,6 +17,9 @@ pub struct Measures {
     /// Highest test accuracy (fraction) of all tested rounds; NaN when no round was tested, and when the run
     /// diverged.
     pub best_accuracy: f64,
+    /// Test loss of the last tested round; empty when no round was tested, and when the run diverged.
+    #[serde(default)]
+    pub final_loss: Option<f64>,
     /// Bytes between clients, to helpers and between helpers, all rounds, lost messages included.
     pub bytes_client_client: u64,
     /// Bytes to the server, from clients or helpers, all rounds, lost messages included.
@@ -54,6 +57,7 @@ impl Measures {
             recovered: rows.iter().filter(|row| row.outcome == Outcome::Recovered).count() as u64,
             final_accuracy: tested().next_back().unwrap_or(f64::NAN),
             best_accuracy: tested().fold(f64::NAN, f64::max),
+            final_loss: rows.iter().rev().find_map(|row| row.test_loss).filter(|_| diverged.is_none()),
             bytes_client_client: rows.iter().map(Row::bytes_between).sum(),
             bytes_client_server: rows.iter().map(Row::bytes_to_server).sum(),
             seconds_simulated: rows.iter().map(|row| row.seconds_simulated).sum(),

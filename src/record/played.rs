@@ -14,6 +14,13 @@ pub struct Played {
     pub diverged: Option<u64>,
 }
 
+/// Whether runs are to be told apart by their loss: they were tested, and nothing was right or wrong.
+#[cfg(feature = "cli")]
+pub(crate) fn by_loss<'a>(runs: impl Iterator<Item = &'a Played> + Clone) -> bool {
+    let mut rows = runs.flat_map(|run| &run.rows).filter(|row| row.is_tested()).peekable();
+    rows.peek().is_some() && rows.all(|row| row.test_accuracy.is_none())
+}
+
 impl From<Vec<Row>> for Played {
     fn from(rows: Vec<Row>) -> Self {
         Self { rows, diverged: None }

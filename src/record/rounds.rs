@@ -8,9 +8,6 @@ use super::{Row, to_csv, write_atomically};
 use crate::bounds;
 use crate::error::{Error, Result};
 
-/// What a learner of one's own measures beside loss and accuracy, by column.
-pub type Metrics = Vec<(String, f64)>;
-
 /// The columns of every run.
 static COLUMNS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let blank = to_csv(&[Row::blank(1)]).unwrap_or_default();

@@ -48,6 +48,12 @@ pub struct Reached {
 }
 
 impl Row {
+    /// Whether the global model was tested after the round.
+    #[must_use]
+    pub fn is_tested(&self) -> bool {
+        self.test_accuracy.is_some() || self.test_loss.is_some()
+    }
+
     /// Whether the round was tested and reached this accuracy.
     #[must_use]
     pub fn reaches(&self, accuracy: f64) -> bool {

@@ -12,7 +12,7 @@ use super::table::{mean_of_some, mean_pm, short};
 use super::{Recorded, Runs, Series, Spread};
 use crate::audit::Entry;
 use crate::error::{Error, Result, count};
-use crate::record::{End, Measures, RunInfo, Target, kept, mark, read_rows, write_atomically};
+use crate::record::{End, Measures, RunInfo, Target, by_loss, kept, mark, read_rows, write_atomically};
 use crate::sweep::results;
 
 const STYLE: &str = include_str!("report.css");
@@ -103,13 +103,15 @@ fn distinct(values: impl Iterator<Item = String>) -> String {
 
 fn summary(groups: &[Group], spread: Spread) -> String {
     let targets = groups.iter().any(|group| group.runs[0].target().is_some());
-    let mut header =
-        vec!["run", "seeds", "rounds", "recovered (%)", "final accuracy (%)", "best accuracy (%)"];
+    let runs = || groups.iter().flat_map(|group| &group.runs);
+    let by_loss = by_loss(runs().map(|run| &run.played));
+    let mut header = vec!["run", "seeds", "rounds", "recovered (%)"];
+    header.extend(if by_loss { &["final loss"][..] } else { &["final accuracy (%)", "best accuracy (%)"] });
     header.extend(["between clients (MB)", "to the server (MB)", "time (s)"]);
     if targets {
         header.push("rounds to target");
     }
-    let diverged = groups.iter().flat_map(|group| &group.runs).any(|run| run.played.diverged.is_some());
+    let diverged = runs().any(|run| run.played.diverged.is_some());
     if diverged {
         header.push("divergence");
     }
@@ -129,12 +131,16 @@ fn summary(groups: &[Group], spread: Spread) -> String {
             group.runs.len().to_string(),
             played,
             over(1, &|m| 100.0 * m.recovered as f64 / m.rounds_played as f64),
-            over(2, &|m| 100.0 * m.final_accuracy),
-            over(2, &|m| 100.0 * m.best_accuracy),
-            over(1, &|m| m.bytes_client_client as f64 / 1e6),
-            over(1, &|m| m.bytes_client_server as f64 / 1e6),
-            over(1, &|m| m.seconds),
         ];
+        if by_loss {
+            cells.push(mean_of_some(4, spread, finite.iter().map(|m| m.final_loss)));
+        } else {
+            cells.push(over(2, &|m| 100.0 * m.final_accuracy));
+            cells.push(over(2, &|m| 100.0 * m.best_accuracy));
+        }
+        cells.push(over(1, &|m| m.bytes_client_client as f64 / 1e6));
+        cells.push(over(1, &|m| m.bytes_client_server as f64 / 1e6));
+        cells.push(over(1, &|m| m.seconds));
         if targets {
             let rounds = measures.iter().map(|m| m.rounds_to_target.map(|rounds| rounds as f64));
             let never = measures.iter().all(|m| m.rounds_to_target.is_none());
@@ -168,7 +174,12 @@ fn figures(paths: &[PathBuf], groups: &[Group], spread: Spread) -> Result<String
         .collect();
     let mut figures: Vec<Figure> = Vec::new();
     for part in series.chunks(plot::MAX_SERIES) {
-        figures.push(plot::accuracy(part, spread, "Test accuracy over rounds")?);
+        let title = if by_loss(part.iter().flat_map(|series| &series.runs)) {
+            "Test loss over rounds"
+        } else {
+            "Test accuracy over rounds"
+        };
+        figures.push(plot::accuracy(part, spread, title)?);
     }
     for path in paths.iter().filter(|path| path.join("runs.csv").is_file()) {
         figures.extend(plot::final_accuracy(&results::read(path)?, spread, "Final accuracy"));

@@ -14,6 +14,8 @@ pub enum Quantity {
     FinalAccuracy,
     /// Highest test accuracy (%).
     BestAccuracy,
+    /// Test loss of the last tested round.
+    FinalLoss,
     /// Rounds (%) in which the sum over all clients was decoded.
     Recovered,
     /// Rounds up to the first test that saw the target accuracy.
@@ -37,6 +39,7 @@ impl Quantity {
             Self::FinalAccuracy => Some(100.0 * measures.final_accuracy),
             Self::BestAccuracy => Some(100.0 * measures.best_accuracy),
             Self::Recovered => Some(100.0 * measures.recovered as f64 / measures.rounds_played as f64),
+            Self::FinalLoss => measures.final_loss,
             Self::RoundsToTarget => measures.rounds_to_target.map(|rounds| rounds as f64),
             Self::BytesToTarget => measures.bytes_to_target.map(megabytes),
             Self::SecondsToTarget => measures.seconds_to_target,
@@ -52,6 +55,7 @@ impl Quantity {
             Self::FinalAccuracy => "final accuracy (%)",
             Self::BestAccuracy => "best accuracy (%)",
             Self::Recovered => "recovered (%)",
+            Self::FinalLoss => "final loss",
             Self::RoundsToTarget => "rounds to target",
             Self::BytesToTarget => "traffic to target (MB)",
             Self::SecondsToTarget => "simulated seconds to target",
@@ -64,6 +68,7 @@ impl Quantity {
     fn decimals(self) -> usize {
         match self {
             Self::FinalAccuracy | Self::BestAccuracy => 2,
+            Self::FinalLoss => 4,
             _ => 1,
         }
     }

@@ -29,7 +29,7 @@ pub use self::sweep::plot_sweep;
 use super::{Series, Spread};
 use crate::error::{Error, Result};
 use crate::message::Reason;
-use crate::record::{Outcome, Played, Row, kept, mark};
+use crate::record::{Outcome, Played, Row, by_loss, kept, mark};
 
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const VERMILLION: RGBColor = RGBColor(213, 94, 0);
@@ -49,11 +49,11 @@ pub(super) const MAX_SERIES: usize = COLOURS.len() * DASHES.len();
 /// Most columns of the panel of outcomes; longer runs put several rounds into one.
 const MAX_COLUMNS: u64 = 200;
 
-/// Draws test accuracy over rounds as `<stem>.svg` and `<stem>.png`: per contender the mean over its seeds,
-/// with a band of `spread` where there are several. A round counts when every seed was tested in it, so that
-/// no point of a curve is a mean over other seeds than the next; seeds without any test are left out.
-/// Contenders without a test stand in the legend only. A mean is over the seeds that did not diverge; where
-/// all did, it ends with a cross. The same input gives the same bytes.
+/// Draws test accuracy, or test loss where there is none, over rounds as `<stem>.svg` and `<stem>.png`: per
+/// contender the mean over its seeds, with a band of `spread` where there are several. A round counts when
+/// every seed was tested in it, so that no point of a curve is a mean over other seeds than the next; seeds
+/// without any test are left out. Contenders without a test stand in the legend only. A mean is over the
+/// seeds that did not diverge; where all did, it ends with a cross. The same input gives the same bytes.
 ///
 /// # Errors
 /// No series, more than 21, or a file that cannot be written.
@@ -107,10 +107,14 @@ pub(super) fn accuracy(series: &[Series], spread: Spread, title: &str) -> Result
             return Err(Error::Refused(rule));
         }
     }
-    let curves = series.iter().enumerate().map(|(i, series)| accuracy_curve(series, spread, stroke(i)));
+    let by_loss = by_loss(series.iter().flat_map(|series| &series.runs));
+    let merit = if by_loss { LOSS } else { PERCENT };
+    let curves = series.iter().enumerate().map(|(i, series)| curve(series, merit, spread, stroke(i)));
+    let curves: Vec<Curve> = curves.collect();
+    let axis = if by_loss { loss_axis(&curves) } else { accuracy_axis(20.0) };
     let caption = over_seeds(spread, series.iter().map(|series| averaged(series).len()));
     let last = series.iter().flat_map(|series| &series.runs).filter_map(Played::last).max();
-    let panel = Panel::of_curves(760, accuracy_axis(20.0), curves.collect());
+    let panel = Panel::of_curves(760, axis, curves);
     Ok(Figure { title: title.into(), caption, rounds: last.unwrap_or(1) as f64, panels: vec![panel] })
 }
 
@@ -169,7 +173,8 @@ pub(super) fn run(played: &Played, title: &str) -> Result<Figure> {
         Curve { cut: diverged.is_some(), ..curve }
     };
 
-    let accuracy = curve("test accuracy", solid(BLUE), &|row| row.test_accuracy.map(|a| 100.0 * a));
+    let by_loss = by_loss(std::iter::once(played));
+    let accuracy = curve("test accuracy", solid(BLUE), &percent);
     let losses = vec![
         curve("training loss", dashed(VERMILLION), &|row| Some(row.train_loss)),
         curve("test loss", solid(BLUE), &|row| row.test_loss),
@@ -186,12 +191,13 @@ pub(super) fn run(played: &Played, title: &str) -> Result<Figure> {
         traffic("between clients", solid(BLUE), Row::bytes_between),
         traffic("to the server", dashed(VERMILLION), Row::bytes_to_server),
     ];
-    let panels = vec![
-        Panel::of_curves(330, accuracy_axis(25.0), vec![accuracy]),
-        loss_panel(losses),
+    let accuracy = Panel::of_curves(330, accuracy_axis(25.0), vec![accuracy]);
+    let rest = [
+        loss_panel(losses, if by_loss { "loss" } else { "loss (nats)" }),
         outcomes_panel(rows, last),
         traffic_panel(traffic),
     ];
+    let panels = (!by_loss).then_some(accuracy).into_iter().chain(rest).collect();
     // Half a round more, so that the last column of the outcomes is as wide as the others.
     let caption = mark(&[*diverged]).unwrap_or_default();
     Ok(Figure { title: title.into(), caption, rounds: last as f64 + 0.5, panels })
@@ -212,7 +218,31 @@ fn averaged(series: &Series) -> Vec<&Played> {
     if finite.is_empty() { series.runs.iter().collect() } else { finite }
 }
 
-fn accuracy_curve(series: &Series, spread: Spread, stroke: Stroke) -> Curve {
+/// What a curve shows of a round, and the most that it can be.
+#[derive(Clone, Copy)]
+struct Merit {
+    of: fn(&Row) -> Option<f64>,
+    most: f64,
+}
+
+/// Test accuracy in percent.
+const PERCENT: Merit = Merit { of: percent, most: 100.0 };
+
+/// Test loss.
+const LOSS: Merit = Merit { of: |row| row.test_loss, most: f64::INFINITY };
+
+fn percent(row: &Row) -> Option<f64> {
+    row.test_accuracy.map(|accuracy| 100.0 * accuracy)
+}
+
+fn loss_axis(curves: &[Curve]) -> Axis {
+    let values = curves.iter().flat_map(|curve| curve.points.iter().map(|(_, y)| *y));
+    let top = values.chain(curves.iter().flat_map(|curve| curve.band.iter().map(|band| band.high)));
+    Axis::from_zero("test loss", 1.05 * top.fold(0.0, f64::max).max(1e-9), 1.0)
+}
+
+/// The mean of `merit` over the seeds of a series.
+fn curve(series: &Series, merit: Merit, spread: Spread, stroke: Stroke) -> Curve {
     let mut by_round: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     let mut tested_seeds = 0;
     let runs = averaged(series);
@@ -220,11 +250,11 @@ fn accuracy_curve(series: &Series, spread: Spread, stroke: Stroke) -> Curve {
         // A map, lest a round that stands in the table twice count for two seeds.
         let tested: BTreeMap<u64, f64> = rows
             .iter()
-            .filter_map(|row| Some((row.round, row.test_accuracy.filter(|a| a.is_finite())?)))
+            .filter_map(|row| Some((row.round, (merit.of)(row).filter(|value| value.is_finite())?)))
             .collect();
         tested_seeds += usize::from(!tested.is_empty());
-        for (round, accuracy) in tested {
-            by_round.entry(round).or_default().push(100.0 * accuracy);
+        for (round, value) in tested {
+            by_round.entry(round).or_default().push(value);
         }
     }
     by_round.retain(|_, values| values.len() == tested_seeds);
@@ -238,7 +268,7 @@ fn accuracy_curve(series: &Series, spread: Spread, stroke: Stroke) -> Curve {
             band.extend(half.map(|half| Band {
                 x,
                 low: (mean - half).max(0.0),
-                high: (mean + half).min(100.0),
+                high: (mean + half).min(merit.most),
             }));
         }
     }
@@ -248,7 +278,7 @@ fn accuracy_curve(series: &Series, spread: Spread, stroke: Stroke) -> Curve {
 }
 
 /// Linear from 0; logarithmic when a run has diverged, so that what came before stays visible.
-fn loss_panel(mut curves: Vec<Curve>) -> Panel {
+fn loss_panel(mut curves: Vec<Curve>, label: &str) -> Panel {
     let values = || curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
     let top = values().fold(0.0, f64::max);
     let axis = if top > 10.0 {
@@ -256,14 +286,14 @@ fn loss_panel(mut curves: Vec<Curve>) -> Panel {
         let high = top.log10().ceil();
         let step = draw::nice_step(high - low, 4.0).max(1.0);
         let ticks = draw::multiples(step, low, high).map(|e| (e, draw::power_of_ten(e)));
-        let axis = Axis { label: "loss (nats)".into(), range: (low, high), ticks: ticks.collect() };
+        let axis = Axis { label: label.into(), range: (low, high), ticks: ticks.collect() };
         for curve in &mut curves {
             curve.points.retain(|point| point.1 > 0.0);
             curve.points.iter_mut().for_each(|point| point.1 = point.1.log10());
         }
         axis
     } else {
-        Axis::from_zero("loss (nats)", if top > 0.0 { top * 1.05 } else { 1.0 }, 1.0)
+        Axis::from_zero(label, if top > 0.0 { top * 1.05 } else { 1.0 }, 1.0)
     };
     Panel::of_curves(330, axis, curves)
 }
@@ -346,7 +376,7 @@ mod tests {
             rows(&[None, None, Some(f64::NAN)]),
         ];
         let stroke = Stroke { colour: BLUE, dash: None };
-        let curve = accuracy_curve(&series(runs), Spread::Deviation, stroke);
+        let curve = curve(&series(runs), PERCENT, Spread::Deviation, stroke);
         assert_eq!(curve.points, [(1.0, 50.0), (3.0, 50.0)]);
         // ± √(2 · 25² / 1) = ± 35.36 in round 1, ± 0 in round 3.
         let band: Vec<_> =
@@ -389,7 +419,7 @@ mod tests {
     #[test]
     fn seeds_that_diverged_are_told_and_not_averaged() {
         let stroke = Stroke { colour: BLUE, dash: None };
-        let drawn = |series: &Series| accuracy_curve(series, Spread::Deviation, stroke);
+        let drawn = |series: &Series| curve(series, PERCENT, Spread::Deviation, stroke);
         let whole = rows(&[Some(0.5), Some(0.75), Some(1.0)]);
         let cut = |accuracies: &[Option<f64>]| Played {
             rows: rows(accuracies),
@@ -416,7 +446,7 @@ mod tests {
     fn a_band_stays_within_0_and_100_percent() {
         let runs = vec![rows(&[Some(0.0), Some(1.0)]), rows(&[Some(0.2), Some(0.8)])];
         let series = series(runs);
-        let curve = accuracy_curve(&series, Spread::Confidence, Stroke { colour: BLUE, dash: None });
+        let curve = curve(&series, PERCENT, Spread::Confidence, Stroke { colour: BLUE, dash: None });
         assert_eq!((curve.band[0].low, curve.band[1].high), (0.0, 100.0));
     }
 

@@ -3,19 +3,10 @@
 use super::{Spread, Summary};
 use crate::record::{kept, mark};
 
-const HEADER: [&str; 11] = [
-    "protocol",
-    "keys",
-    "key std",
-    "code",
-    "s",
-    "recovered (%)",
-    "final accuracy (%)",
-    "best accuracy (%)",
-    "client→client (MB)",
-    "client→server (MB)",
-    "time (s)",
-];
+const SCHEME: [&str; 6] = ["protocol", "keys", "key std", "code", "s", "recovered (%)"];
+const ACCURACIES: [&str; 2] = ["final accuracy (%)", "best accuracy (%)"];
+const LOSS: &str = "final loss";
+const COSTS: [&str; 3] = ["client→client (MB)", "client→server (MB)", "time (s)"];
 const TEXT_COLUMNS: [usize; 3] = [0, 1, 3];
 const DIVERGED: &str = "divergence";
 const EPSILON: &str = "ε";
@@ -23,15 +14,20 @@ const TO_TARGET: [&str; 3] = ["rounds to target", "MB to target", "seconds to ta
 
 /// A Markdown table that is aligned for a terminal too: one line per contender, in the order of their first
 /// appearance, mean ± sample standard deviation over the seeds when there are several. 1 MB = 10⁶ bytes; `–`
-/// stands for a value that does not exist. A mean over accuracies is one over the seeds that were tested.
-/// Where a contender reached the target accuracy, three columns say at what cost: means over the seeds that
-/// did, with their number if it was not all of them. Where a run diverged, a column says so, and the other
-/// columns are about the seeds that did not. ε is [`Summary::epsilon`], the largest of all seeds.
+/// stands for a value that does not exist. A mean over accuracies is one over the seeds that were tested;
+/// where there are none, as for quantities, the final loss stands in their place. Where a contender reached
+/// the target accuracy, three columns say at what cost: means over the seeds that did, with their number if
+/// it was not all of them. Where a run diverged, a column says so, and the other columns are about the seeds
+/// that did not. ε is [`Summary::epsilon`], the largest of all seeds.
 #[must_use]
 pub fn table(summaries: &[Summary]) -> String {
     let contenders = groups(summaries, |a, b| a.protocol == b.protocol);
     let targeted = summaries.iter().any(|summary| summary.rounds_to_target.is_some());
-    let mut header = HEADER.to_vec();
+    let by_loss = summaries.iter().all(|one| one.final_accuracy.is_nan())
+        && summaries.iter().any(|one| one.final_loss.is_some());
+    let mut header = SCHEME.to_vec();
+    header.extend(if by_loss { &[LOSS][..] } else { &ACCURACIES });
+    header.extend(COSTS);
     let diverged = summaries.iter().any(|summary| summary.diverged.is_some());
     // Where nobody's is finite the column would say nothing.
     let private = summaries.iter().any(|summary| summary.epsilon.is_some_and(f64::is_finite));
@@ -43,7 +39,7 @@ pub fn table(summaries: &[Summary]) -> String {
         let ends: Vec<Option<u64>> = seeds.iter().map(|seed| seed.diverged).collect();
         let end = diverged.then(|| mark(&ends).unwrap_or_else(|| "no".into()));
         let epsilon = private.then(|| epsilon(seeds));
-        let cells = cells(seeds).into_iter().chain(epsilon);
+        let cells = cells(seeds, by_loss).into_iter().chain(epsilon);
         cells.chain(target.into_iter().flatten()).chain(end).collect::<Vec<_>>()
     };
     let lines: Vec<_> = contenders.iter().map(|seeds| line(seeds)).collect();
@@ -94,25 +90,30 @@ pub fn markdown(
 }
 
 /// One contender, never without a seed.
-fn cells(seeds: &[&Summary]) -> [String; HEADER.len()] {
+fn cells(seeds: &[&Summary], by_loss: bool) -> Vec<String> {
     let first = seeds[0];
     let finite = kept(seeds, |seed| seed.diverged);
     let over = |decimals, value: fn(&Summary) -> f64| {
         mean_pm(decimals, Spread::Deviation, finite.iter().map(|seed| value(seed)))
     };
-    [
+    let mut cells = vec![
         text(&first.protocol),
         text(&first.keys),
         first.key_std.map_or_else(|| "–".into(), |std| std.to_string()),
         text(&first.code),
         first.stragglers.map_or_else(|| "–".into(), |s| s.to_string()),
         over(1, |seed| 100.0 * seed.recovered as f64 / seed.rounds as f64),
-        over(2, |seed| 100.0 * seed.final_accuracy),
-        over(2, |seed| 100.0 * seed.best_accuracy),
-        over(1, |seed| seed.bytes_client_client as f64 / 1e6),
-        over(1, |seed| seed.bytes_client_server as f64 / 1e6),
-        over(1, |seed| seed.seconds),
-    ]
+    ];
+    if by_loss {
+        cells.push(mean_of_some(4, Spread::Deviation, finite.iter().map(|seed| seed.final_loss)));
+    } else {
+        cells.push(over(2, |seed| 100.0 * seed.final_accuracy));
+        cells.push(over(2, |seed| 100.0 * seed.best_accuracy));
+    }
+    cells.push(over(1, |seed| seed.bytes_client_client as f64 / 1e6));
+    cells.push(over(1, |seed| seed.bytes_client_server as f64 / 1e6));
+    cells.push(over(1, |seed| seed.seconds));
+    cells
 }
 
 /// The largest of all seeds.

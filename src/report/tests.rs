@@ -76,6 +76,7 @@ fn a_summary_is_the_one_computed_by_hand() {
     for ((row, outcome), accuracy) in rows.iter_mut().zip(outcomes).zip(accuracies) {
         (row.outcome, row.test_accuracy) = (outcome, accuracy);
     }
+    rows[4].test_loss = Some(0.125);
     rows[4].bytes_client_client = 7;
     rows[4].bytes_client_server = 0;
     let scheme = Scheme {
@@ -104,6 +105,7 @@ fn a_summary_is_the_one_computed_by_hand() {
         seconds_to_target: None,
         diverged: None,
         epsilon: None,
+        final_loss: Some(0.125),
     };
     let rows = Played::from(rows);
     assert_eq!(summarise("A", &scheme, 9, &rows, 2.5, Some(0.7)), expected);
@@ -129,7 +131,8 @@ fn a_summary_has_the_promised_columns_and_comes_back_from_csv() {
     assert_eq!(
         csv.lines().next().unwrap(),
         "protocol,keys,code,stragglers,key_std,seed,rounds,recovered,final_accuracy,best_accuracy,\
-         bytes_client_client,bytes_client_server,seconds,rounds_to_target,bytes_to_target,seconds_to_target,diverged,epsilon"
+         bytes_client_client,bytes_client_server,seconds,rounds_to_target,bytes_to_target,seconds_to_target,diverged,epsilon,\
+         final_loss"
     );
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("summary.csv");
@@ -179,6 +182,7 @@ fn the_table_is_aligned_and_valid_markdown() {
         seconds_to_target: None,
         diverged: None,
         epsilon: None,
+        final_loss: None,
     };
     let fedavg = Summary {
         keys: String::new(),

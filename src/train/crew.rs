@@ -13,7 +13,6 @@ use crate::data::Examples;
 use crate::error::{Error, Result};
 use crate::learn::{Device, Evaluation};
 use crate::parallel::goes_on;
-use crate::record::Metrics;
 
 /// The processes over which the clients of a run are divided. None of them decides anything: every crew gives
 /// the same results, on a GPU up to rounding.
@@ -146,16 +145,11 @@ impl Run<'_> {
         }
     }
 
-    /// How a global model does on the test examples; of sequences also the perplexity, e to the power of the
-    /// mean loss.
+    /// How a global model does on the test examples.
     pub(super) fn evaluate(&self, parameters: &[f32]) -> Result<Tested> {
         let Here { learner, dataset, .. } = self.own_work()?;
-        let Evaluation { loss, accuracy, .. } = learner.evaluate(parameters, &dataset.test);
-        let mut metrics = Metrics::new();
-        if dataset.test.are_sequences() {
-            metrics.push(("perplexity".into(), loss.exp()));
-        }
-        Ok(Tested { loss: Some(loss), accuracy: Some(accuracy), metrics, ..Tested::default() })
+        let Evaluation { loss, accuracy, metrics, .. } = learner.evaluate(parameters, &dataset.test);
+        Ok(Tested { loss: Some(loss), accuracy, metrics, ..Tested::default() })
     }
 
     /// An error where the run is to end.
@@ -180,7 +174,7 @@ impl Run<'_> {
         let Here { learner, dataset, holdings } = self.setting.here();
         let accuracy = |k: &u32| {
             let held_out = holdings.held_out(dataset, *k as usize)?;
-            Ok(learner.evaluate(parameters, &held_out).accuracy)
+            Ok(learner.evaluate(parameters, &held_out).accuracy.unwrap_or(f64::NAN))
         };
         clients.par_iter().map(accuracy).collect()
     }

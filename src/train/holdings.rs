@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Config;
 use crate::data::partition::{self, Partition, class_table};
-use crate::data::{Dataset, Examples, Users};
+use crate::data::{Dataset, Examples, Response, Users};
 use crate::error::{Error, Result, count};
 use crate::seed::Seed;
 
@@ -71,10 +71,18 @@ impl Holdings {
                 Err(within(Error::config("kind", rule)))
             }
             (None, _) => {
+                let has_classes = dataset.response == Response::Class;
+                if partition.needs_classes() && !has_classes {
+                    let rule = "divides examples by class, and these have none; take \"iid\", \"quantity\" or \"natural\"";
+                    return Err(within(Error::config("kind", rule)));
+                }
+                let (alike, train) = (vec![0; dataset.train.len()], &dataset.train);
+                let (labels, classes) =
+                    if has_classes { (train.labels(), dataset.classes) } else { (&alike[..], 1) };
                 let shards = partition::split_by(
                     partition,
-                    dataset.train.labels(),
-                    dataset.classes,
+                    labels,
+                    classes,
                     config.clients,
                     seed.child("partition", 0),
                     &format!(" with seed {}", config.seed),
@@ -211,6 +219,10 @@ impl Holdings {
     /// Who has what, for a reader: the class-by-client table, or for users how many examples they have.
     pub fn table(&self, dataset: &Dataset) -> String {
         match self {
+            Self::Shards { shards, .. } if dataset.response != Response::Class => {
+                let alike = vec![0; dataset.train.len()];
+                class_table(&alike, &["examples".into()], shards).to_string()
+            }
             Self::Shards { shards, .. } => {
                 class_table(dataset.train.labels(), &dataset.class_names, shards).to_string()
             }

@@ -65,9 +65,10 @@ impl Trained {
 pub struct Tested {
     /// Mean loss on the test examples.
     pub loss: Option<f64>,
-    /// Share of the test examples that are classified rightly.
+    /// Share of the test examples that are told rightly; nothing for quantities.
     pub accuracy: Option<f64>,
-    /// Whatever else a learner of one's own measured, by its name: a column `test_NAME` of `rounds.csv`.
+    /// Whatever else the objective or a learner of one's own measured, by its name: a column `test_NAME` of
+    /// `rounds.csv`.
     pub metrics: Metrics,
     /// The accuracy on what every client keeps out of its training; nothing when no client is tested.
     pub accuracies: Vec<f64>,

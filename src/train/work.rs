@@ -286,15 +286,7 @@ impl Setting {
     pub fn state_dict(&self, parameters: &[f32], round: u64) -> StateDict {
         let weights = StateDict::of(self.work.layout(), &self.layers(), parameters);
         let Work::Here(Here { dataset, .. }) = &self.work else { return weights };
-        weights.about(About {
-            model: self.model_name(),
-            round,
-            data: dataset.name.into(),
-            shape: dataset.train.shape(),
-            classes: dataset.class_names.clone(),
-            mean: dataset.normalisation.mean.clone(),
-            std: dataset.normalisation.std.clone(),
-        })
+        weights.about(About::of(self.model_name(), round, dataset))
     }
 }
 

@@ -7,7 +7,7 @@ use seccogc::audit::{Adversaries, Entry};
 use seccogc::audits::{Losses, Subject};
 use seccogc::compress::{CompressionConfig, size};
 use seccogc::config::Config;
-use seccogc::data::{Augmentation, Dataset, Examples, Normalisation};
+use seccogc::data::{Augmentation, Dataset, Examples, Normalisation, Response};
 use seccogc::learn::{Evaluation, Learner, LocalUpdate, Task};
 use seccogc::message::LinkUse;
 use seccogc::network::{LinkModel, Node};
@@ -54,7 +54,7 @@ impl Learner for Constant {
     }
 
     fn evaluate(&self, _: &[f32], data: &Examples) -> Evaluation {
-        Evaluation { loss: 0.0, accuracy: 0.0, examples: data.len() }
+        Evaluation { loss: 0.0, accuracy: Some(0.0), metrics: Vec::new(), examples: data.len() }
     }
 }
 
@@ -87,7 +87,9 @@ fn setting(toml: &str, update: &[f32], uploads: fn(u64, u32) -> bool) -> Setting
     let examples = || Examples::new(vec![0; M], labels.clone(), [1, 1, 1]).unwrap();
     let dataset = Dataset {
         name: "constants",
+        response: Response::Class,
         classes: M,
+        scale: Normalisation::identity(M),
         class_names: (0..M).map(|class| class.to_string()).collect(),
         train: examples(),
         test: examples(),

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use seccogc::config::{Config, Contender};
-use seccogc::data::{Augmentation, Dataset, Examples, Normalisation};
+use seccogc::data::{Augmentation, Dataset, Examples, Normalisation, Response};
 use seccogc::error::Error;
 use seccogc::error::{Diverged, NotFinite};
 use seccogc::learn::{Evaluation, Learner, LocalUpdate, Task};
@@ -216,7 +216,7 @@ impl Learner for Odd {
     }
 
     fn evaluate(&self, _: &[f32], data: &Examples) -> Evaluation {
-        Evaluation { loss: 1.0, accuracy: 0.5, examples: data.len() }
+        Evaluation { loss: 1.0, accuracy: Some(0.5), metrics: Vec::new(), examples: data.len() }
     }
 }
 
@@ -234,7 +234,9 @@ fn setting(odd: &'static [(u16, f64, f32)], toml: &str) -> Setting {
         || Examples::new(vec![0; CLIENTS.into()], (0..CLIENTS.into()).collect(), [1, 1, 1]).unwrap();
     let dataset = Dataset {
         name: "odd",
+        response: Response::Class,
         classes: CLIENTS.into(),
+        scale: Normalisation::identity(CLIENTS.into()),
         class_names: (0..CLIENTS).map(|class| class.to_string()).collect(),
         train: examples(),
         test: examples(),

@@ -13,6 +13,8 @@ mod own_compression;
 mod own_links;
 #[path = "../../examples/own_model.rs"]
 mod own_model;
+#[path = "../../examples/own_objective.rs"]
+mod own_objective;
 #[path = "../../examples/own_participation.rs"]
 mod own_participation;
 #[path = "../../examples/own_partition.rs"]
@@ -28,13 +30,14 @@ mod train;
 
 type Main = fn() -> seccogc::Result<()>;
 
-const ALL: [(&str, Main); 11] = [
+const ALL: [(&str, Main); 12] = [
     ("aggregate", aggregate::main),
     ("audit", audit::main),
     ("train", train::main),
     ("own_links", own_links::main),
     ("own_model", own_model::main),
     ("own_compression", own_compression::main),
+    ("own_objective", own_objective::main),
     ("own_participation", own_participation::main),
     ("own_partition", own_partition::main),
     ("own_protocol", own_protocol::main),
@@ -66,8 +69,8 @@ fn a_part_of_ones_own_is_one_short_file() {
     let own = files.iter().filter(|name| name.starts_with("own_"));
     assert_eq!(
         own.clone().count(),
-        8,
-        "protocol, links, partition, solver, server rule, participation, compression, model"
+        9,
+        "protocol, links, partition, objective, solver, server rule, participation, compression, model"
     );
     for name in own {
         let text = fs::read_to_string(folder.join(name).with_extension("rs")).unwrap();

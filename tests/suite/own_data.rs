@@ -2,6 +2,7 @@
 //! [`images`].
 
 pub mod images;
+mod responses;
 
 use std::fs;
 use std::path::PathBuf;
@@ -284,7 +285,7 @@ fn keys_that_a_dataset_has_no_use_for_are_refused() {
     }
     assert_eq!(
         folder.refusal(&format!("{table}label = true")),
-        "run.toml: data.label: invalid type: boolean `true`, expected the name of a column, or its number from 1"
+        "run.toml: data.label: invalid type: boolean `true`, expected the name of a column, its number from 1, or a list of these"
     );
     assert_eq!(folder.refusal("crop = 28"), "crop: 28 is not below the sides of 28×28 images; try 4");
 }

@@ -2,7 +2,7 @@
 //! points are known in closed form, and on real images under SecCoGC.
 
 use seccogc::config::{Config, Contender};
-use seccogc::data::{Augmentation, Dataset, Examples, Normalisation};
+use seccogc::data::{Augmentation, Dataset, Examples, Normalisation, Response};
 use seccogc::learn::{Evaluation, Learner, LocalUpdate, SolverConfig, Task};
 use seccogc::protocol::{Arithmetic, ProtocolConfig};
 use seccogc::record::{Checkpoint, Outcome, Row};
@@ -63,7 +63,7 @@ impl Learner for Quadratics {
     }
 
     fn evaluate(&self, _: &[f32], data: &Examples) -> Evaluation {
-        Evaluation { loss: 0.0, accuracy: 0.0, examples: data.len() }
+        Evaluation { loss: 0.0, accuracy: Some(0.0), metrics: Vec::new(), examples: data.len() }
     }
 }
 
@@ -75,7 +75,9 @@ fn setting(toml: &str) -> Setting {
     let examples = || Examples::new(vec![0; labels.len()], labels.clone(), [1, 1, 1]).unwrap();
     let dataset = Dataset {
         name: "quadratics",
+        response: Response::Class,
         classes: 4,
+        scale: Normalisation::identity(4),
         class_names: (0..4).map(|class| class.to_string()).collect(),
         train: examples(),
         test: examples(),

@@ -34,6 +34,10 @@ impl Partition for ClassesPerClient {
         }
     }
 
+    fn needs_classes(&self) -> bool {
+        true
+    }
+
     fn divide(&self, labels: &[u16], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
         let held = self.classes;
         if held > classes {

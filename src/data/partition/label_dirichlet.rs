@@ -55,6 +55,10 @@ impl Partition for Dirichlet {
         check_least(self.least)
     }
 
+    fn needs_classes(&self) -> bool {
+        true
+    }
+
     fn divide(&self, labels: &[u16], classes: usize, parts: &mut [Vec<usize>], rng: &mut Rng) -> Result<()> {
         let clients = parts.len();
         if !self.balanced {

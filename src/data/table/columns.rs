@@ -3,10 +3,10 @@
 use std::fmt;
 
 use csv::StringRecord;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, Deserializer, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::Format;
+use super::{Format, Response};
 use crate::error::count;
 
 /// What may stand between two fields, in the order of what is tried.
@@ -49,14 +49,72 @@ impl<'de> Deserialize<'de> for Column {
     }
 }
 
+/// One column or several, in order: `"price"`, or `["price", "rent"]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(untagged)]
+pub enum Columns {
+    /// One.
+    One(Column),
+    /// One at least.
+    Several(Vec<Column>),
+}
+
+impl Columns {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Column] {
+        match self {
+            Self::One(column) => std::slice::from_ref(column),
+            Self::Several(columns) => columns,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Columns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a column, its number from 1, or a list of these")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Columns, E> {
+                Column::deserialize(number.into_deserializer()).map(Columns::One)
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Columns, E> {
+                Column::deserialize(number.into_deserializer()).map(Columns::One)
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Columns, E> {
+                Ok(Columns::One(Column::Name(name.into())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Columns, A::Error> {
+                let mut columns = Vec::new();
+                while let Some(column) = list.next_element()? {
+                    columns.push(column);
+                }
+                match columns.is_empty() {
+                    true => Err(de::Error::custom("an empty list; name one column at least")),
+                    false => Ok(Columns::Several(columns)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
 /// What the columns of a table are.
 pub(super) struct Layout {
     /// The header, or nothing.
     pub names: Vec<String>,
     /// Fields of every line.
     pub width: usize,
-    /// The column of the class.
-    pub label: usize,
+    /// The column of the class, or those of the responses in their order.
+    pub labels: Vec<usize>,
     /// Columns that are left out, that of the user among them.
     pub ignored: Vec<bool>,
     /// The column of the user, where there is one.
@@ -72,57 +130,71 @@ impl Layout {
         }
         let (headed, doubt) = is_headed(first, format)?;
         let names: Vec<String> = if headed { first.iter().map(str::to_owned).collect() } else { Vec::new() };
-        let label = match format.label {
-            None => width - 1,
-            Some(column) => find("label", column, width, &names)?,
+        let label = |column| find("label", column, width, &names);
+        let labels: Vec<usize> = match format.labels {
+            [] => vec![width - 1],
+            columns => columns.iter().map(label).collect::<Result<_, _>>()?,
+        };
+        if let Some((place, twice)) = labels.iter().enumerate().find(|(i, own)| labels[..*i].contains(own)) {
+            return Err(format!("data.label names column {} twice; take entry {} out", twice + 1, place + 1));
+        }
+        let learnt = match format.response {
+            Response::Class => "that of the class",
+            Response::Quantity | Response::Labels => "to be learnt",
         };
         let mut ignored = vec![false; width];
         for column in format.ignore {
             let column = find("ignore", column, width, &names)?;
-            if column == label {
-                return Err(format!("data.ignore names column {}, which is that of the class", column + 1));
+            if labels.contains(&column) {
+                return Err(format!("data.ignore names column {}, which is {learnt}", column + 1));
             }
             ignored[column] = true;
         }
         let user = format.user.map(|column| find("user", column, width, &names)).transpose()?;
         if let Some(column) = user {
-            if column == label || ignored[column] {
-                let other = if column == label { "the class" } else { "data.ignore" };
-                return Err(format!("data.user names column {}, which is that of {other}", column + 1));
+            if labels.contains(&column) || ignored[column] {
+                let other = if ignored[column] { "that of data.ignore" } else { learnt };
+                return Err(format!("data.user names column {}, which is {other}", column + 1));
             }
             ignored[column] = true;
         }
-        match ignored.iter().filter(|ignored| !**ignored).count() {
-            1 => Err("no feature is left; take a column out of data.ignore".into()),
-            _ => Ok((Self { names, width, label, ignored, user }, doubt)),
+        let layout = Self { names, width, labels, ignored, user };
+        match layout.features() {
+            0 => Err("no feature is left; take a column out of data.ignore".into()),
+            _ => Ok((layout, doubt)),
         }
+    }
+
+    fn is_feature(&self, column: usize) -> bool {
+        !self.labels.contains(&column) && !self.ignored[column]
     }
 
     /// Number of columns with features.
     pub fn features(&self) -> usize {
-        self.ignored.iter().filter(|ignored| !**ignored).count() - 1
+        (0..self.width).filter(|&column| self.is_feature(column)).count()
     }
 
     /// The column of the feature number `feature`, both counted from 0.
     pub fn of_feature(&self, feature: usize) -> usize {
-        let is_feature = |&column: &usize| column != self.label && !self.ignored[column];
-        (0..self.width).filter(is_feature).nth(feature).unwrap_or_default()
+        (0..self.width).filter(|&column| self.is_feature(column)).nth(feature).unwrap_or_default()
     }
 
-    /// Where the features stand in a table of so many columns, with or without that of the class.
+    /// Where the features stand in a table of so many columns, with or without what is to be learnt.
     pub fn places(&self, width: usize) -> Result<Vec<usize>, String> {
-        let features = (0..self.width).filter(|&column| column != self.label && !self.ignored[column]);
-        match self.width - width.min(self.width) {
-            0 if width == self.width => Ok(features.collect()),
-            1 => Ok(features.map(|column| column - usize::from(column > self.label)).collect()),
-            _ => {
-                let found = count(width, "column");
-                Err(format!(
-                    "{found}; give the {} of the training table without that of the class, or with it",
-                    self.width - 1
-                ))
-            }
+        let features = (0..self.width).filter(|&column| self.is_feature(column));
+        let before = |column: usize| self.labels.iter().filter(|label| **label < column).count();
+        if width == self.width {
+            return Ok(features.collect());
         }
+        if width + self.labels.len() == self.width {
+            return Ok(features.map(|column| column - before(column)).collect());
+        }
+        let (found, rest) = (count(width, "column"), self.width - self.labels.len());
+        let learnt = match self.labels.len() {
+            1 => "that of the class, or with it",
+            _ => "those that are learnt, or with them",
+        };
+        Err(format!("{found}; give the {rest} of the training table without {learnt}"))
     }
 
     /// Whether a header names the features as this one, whose places are these.
@@ -155,7 +227,10 @@ fn is_headed(first: &StringRecord, format: &Format) -> Result<(bool, Option<Stri
         Column::Name(name) => first.iter().position(|field| field == name),
     };
     let mut rest: Vec<usize> = format.ignore.iter().chain(format.user).filter_map(number).collect();
-    rest.push(format.label.map_or(Some(first.len() - 1), number).unwrap_or(first.len() - 1));
+    match format.labels {
+        [] => rest.push(first.len() - 1),
+        labels => rest.extend(labels.iter().map(|label| number(label).unwrap_or(first.len() - 1))),
+    }
     let features = || first.iter().enumerate().filter(|(column, _)| !rest.contains(column));
     let numbers: Vec<f64> = features().filter_map(|(_, field)| field.parse().ok()).collect();
     let missing = features().filter(|(_, field)| field.parse::<f64>().is_err() && format.is_missing(field));
@@ -169,9 +244,7 @@ fn is_headed(first: &StringRecord, format: &Format) -> Result<(bool, Option<Stri
             Ok((true, Some(doubt.into())))
         }
         Some(header) => Ok((header, None)),
-        None if format.label.into_iter().chain(format.user).chain(format.ignore).any(named) => {
-            Ok((true, None))
-        }
+        None if format.labels.iter().chain(format.user).chain(format.ignore).any(named) => Ok((true, None)),
         // Without features there is more to say than about the header.
         None if numbers.is_empty() && (words > 0 || features().next().is_none()) => Ok((true, None)),
         None if like_an_example => {

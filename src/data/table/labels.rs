@@ -46,8 +46,8 @@ pub(super) fn check_kind(names: &[String], examples: usize) -> Result<Option<Str
     let found = format!("{} among {}", count(names.len(), "class"), count(examples, "example"));
     match (fractional, too_many) {
         (true, true) => Err(format!(
-            "{found}, all of them numbers: a quantity, but only classes can be learnt; name the column of the \
-             class with data.label, or group the values"
+            "{found}, all of them numbers: a quantity, which data.response = \"quantity\" learns; or name the column \
+             of the class with data.label"
         )),
         (false, true) => Ok(Some(format!("{found}; is this the column of the class?"))),
         (true, false) => {

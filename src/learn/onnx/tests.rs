@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::{ModelConfig, learner};
 use super::*;
-use crate::data::{Augmentation, Dataset, Examples, Normalisation};
+use crate::data::{Augmentation, Dataset, Examples, Normalisation, Response};
 use crate::learn::state_dict::Layout;
 use crate::learn::{SgdConfig, SolverConfig};
 use crate::seed::Seed;
@@ -337,13 +337,15 @@ fn compute(graph: &Read<'_>, examples: Array) -> Array {
         let result = node.compute(&inputs[0], &inputs[1..]);
         assert!(known.insert(std::str::from_utf8(node.0.one(2)).unwrap(), result).is_none());
     }
-    known.remove("logits").unwrap()
+    ["logits", "quantities"].into_iter().find_map(|name| known.remove(name)).unwrap()
 }
 
 fn dataset(train: Examples, classes: usize) -> Dataset {
     Dataset {
         name: "own",
+        response: Response::Class,
         classes,
+        scale: Normalisation::identity(classes),
         class_names: (0..classes).map(|class| format!("c{class}")).collect(),
         normalisation: Normalisation::of(&train),
         test: train.clone(),
@@ -363,15 +365,7 @@ fn check(kind: &str, dataset: &Dataset, raw: &[f32]) -> f32 {
     let mut flat = learner.init(Seed::new(3));
     flat.iter_mut().enumerate().for_each(|(i, x)| *x += (i % 13) as f32 / 60.0 - 0.1);
     let shape = dataset.train.shape();
-    let about = About {
-        model: config.kind().into(),
-        round: 3,
-        data: dataset.name.into(),
-        shape,
-        classes: dataset.class_names.clone(),
-        mean: dataset.normalisation.mean.clone(),
-        std: dataset.normalisation.std.clone(),
-    };
+    let about = About::of(config.kind().into(), 3, dataset);
     let weights = StateDict::of(Layout::Burn, &learner.layers(), &flat).about(about.clone());
     let bytes = config.onnx(&weights).unwrap();
     let file = Read::of(&bytes);
@@ -383,12 +377,18 @@ fn check(kind: &str, dataset: &Dataset, raw: &[f32]) -> f32 {
     let sides = if shape[..2] == [1, 1] { vec![shape[2]] } else { shape.to_vec() };
     let (input, output) = (graph.inside(11), graph.inside(12));
     assert_eq!((input.text(1), declared(&input)), ("examples", ("batch".into(), sides.clone())));
-    assert_eq!((output.text(1), declared(&output)), ("logits", ("batch".into(), vec![dataset.classes])));
+    let name = if dataset.response == Response::Quantity { "quantities" } else { "logits" };
+    assert_eq!((output.text(1), declared(&output)), (name, ("batch".into(), vec![dataset.classes])));
     let count = dataset.train.len();
     let examples = Array { shape: [vec![count], sides].concat(), values: raw.to_vec() };
     let logits = compute(&graph, examples);
     assert_eq!(logits.shape, [count, dataset.classes]);
-    let own = learner.logits(&flat, &dataset.train);
+    let mut own = learner.logits(&flat, &dataset.train);
+    let Normalisation { mean, std } = &dataset.scale;
+    own.iter_mut().enumerate().for_each(|(i, x)| {
+        let column = i % dataset.classes;
+        *x = *x * std[column] as f32 + mean[column] as f32;
+    });
     assert!(own.iter().any(|x| x.abs() > 0.05), "{own:?}");
     let top = own.iter().fold(1.0_f32, |top, x| top.max(x.abs()));
     own.iter().zip(&logits.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / top
@@ -440,6 +440,12 @@ fn every_model_computes_the_same_from_its_file() {
     for kind in ["kind = \"softmax\"", "kind = \"mlp\"\nhidden = [5, 4]"] {
         let difference = check(kind, &table, &rows);
         assert!(difference < 1e-5, "{kind}: {difference}");
+        // Quantities come in their own units.
+        let train = table.train.clone().with_responses(vec![1e3, -2.0, 3e3, 5.0], 2).unwrap();
+        let scale = Normalisation::of_responses(&train, 2);
+        let quantities = Dataset { response: Response::Quantity, scale, train, ..table.clone() };
+        let difference = check(kind, &quantities, &rows);
+        assert!(difference < 1e-3, "{kind}: {difference}");
     }
 }
 

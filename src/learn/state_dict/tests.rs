@@ -27,6 +27,7 @@ fn about() -> About {
         classes: vec!["no".into(), "yes".into()],
         mean: vec![0.1, -3.0],
         std: vec![1.0, 1e-7],
+        ..About::default()
     }
 }
 

@@ -19,7 +19,17 @@ pub(super) fn welcome(trial: &Trial, config: &str, signer: &Signer) -> (Signed, 
     let run = Hex([trial.port as u8; 32]);
     let (config, classes) = (config.to_owned(), Vec::new());
     let (shape, mean, std) = ([1, 28, 28], vec![0.0], vec![1.0]);
-    let welcome = Welcome { version: VERSION, run, config, classes, shape, mean, std, layers: Vec::new() };
+    let welcome = Welcome {
+        version: VERSION,
+        run,
+        config,
+        classes,
+        shape,
+        mean,
+        std,
+        scale: Vec::new(),
+        layers: Vec::new(),
+    };
     (signer.sign(Topic::Welcome, &welcome).unwrap(), run)
 }
 
