@@ -37,26 +37,31 @@
 //! With `adaptive_clip` the clip of a round follows a quantile of the norms, by a noisy count that goes
 //! through the same sums ([`Clipping`]); nothing of the above changes.
 //!
+//! With `bands` a trusted server's noise takes that of earlier rounds back in part, and a client pays for its
+//! rounds in later ones too ([`Correlated`]).
+//!
 //! The unit of privacy is a client: neighbouring runs differ in whatever one client sends. Weights, numbers
 //! of examples, who takes part and what links lose are public, and so is the configuration. Losses,
 //! accuracies and norms that a run directory keeps are the researcher's own and are not released.
 
 mod clipping;
 mod config;
+mod correlated;
+mod hidden;
 mod spent;
 pub mod view;
 
 use crate::account::Sampling;
 use crate::algebra::distributed::{Added, DistributedNoise, Law};
 use crate::error::{Error, Result};
-use crate::message::{Decoded, PartyId, Views};
+use crate::message::{Decoded, Views};
 use crate::network::Perfect;
 use crate::privacy::Formal;
-use crate::privacy::view::Coalition;
-use crate::protocol::exchange::AUDITABLE;
 use crate::protocol::{Aggregate, Aggregator};
 pub use clipping::{AdaptiveClip, Clipping};
 pub use config::{Adversary, By, NoiseKind, ReleaseConfig};
+pub use correlated::Correlated;
+use hidden::is_hidden;
 pub use spent::{Charge, Cost, Ledger, Promise, Spent, Sum};
 
 /// What is known of a run before its first round.
@@ -80,6 +85,9 @@ pub struct Known {
     pub singly: bool,
     /// How cohorts are drawn, where the observer does not know them.
     pub sampling: Sampling,
+    /// With `bands`, [`Correlated::distance`] of the client that its turns cost the most; what noise for an ε
+    /// is made for.
+    pub distance: f64,
 }
 
 /// The noise of a run, and what its rounds cost.
@@ -97,6 +105,8 @@ pub struct Release {
     wraps: Option<f64>,
     /// How the clip moves, if it does.
     clipping: Option<Clipping>,
+    /// How the noise takes itself back, if it does.
+    correlated: Option<Correlated>,
 }
 
 /// A noise multiplier beyond which none is tried.
@@ -110,12 +120,6 @@ const ROUNDING: f64 = 1e-5;
 
 /// Clients up to whom the joint law of keys and noise is computed in every round.
 const JOINT: usize = 200;
-
-/// Coalitions whose views over a field are looked at.
-const RANKS: usize = 50;
-
-/// Clients up to whom this is done for schemes of more than two phases, whose views are large.
-const RANKED: usize = 40;
 
 impl Release {
     /// Fixes the noise for a run of `scheme`, which does not add it yet.
@@ -146,7 +150,9 @@ impl Release {
             let (worst, wraps) = (Charge::NOTHING, None);
             let clipping =
                 config.adaptive_clip.map(|own| Clipping::new(own, &known, multiplier)).transpose()?;
-            let release = Self { config: config.clone(), known, std, hidden, worst, wraps, clipping };
+            let correlated = config.bands.map(|bands| Correlated::new(bands, known.rounds));
+            let release =
+                Self { config: config.clone(), known, std, hidden, worst, wraps, clipping, correlated };
             let Some(noise) = release.noise() else {
                 return Ok(Self { worst: release.of_mean(known.weight), ..release });
             };
@@ -264,14 +270,42 @@ impl Release {
         }
     }
 
-    /// Whether a further round may cost more than the budget, if there is one.
+    /// How the noise takes itself back, if it does.
+    #[must_use]
+    pub fn correlated(&self) -> Option<&Correlated> {
+        self.correlated.as_ref()
+    }
+
+    /// What a round with a result costs a client of this weight who took part in these rounds, where the
+    /// noise takes itself back.
+    #[must_use]
+    pub fn of_turns(&self, weight: f64, turns: &[u64], round: u64) -> Cost {
+        let seen = self.correlated.as_ref().map_or(0.0, |correlated| correlated.seen(turns, round));
+        Cost::Gaussian(if seen > 0.0 { seen * self.of_mean(weight).observer.mu() } else { 0.0 })
+    }
+
+    /// Whether a round after `round` may cost more than the budget, if there is one.
     ///
     /// # Errors
     /// As [`Spent::epsilon`].
-    pub fn is_spent(&self, ledger: &Ledger) -> Result<bool> {
+    pub fn is_spent(&self, ledger: &Ledger, round: u64) -> Result<bool> {
         let Some(budget) = self.config.budget else { return Ok(false) };
         let ReleaseConfig { against, adjacency, delta, .. } = self.config;
-        Ok(ledger.after(against, self.next(against), adjacency, delta)? > budget)
+        let after = if self.correlated.is_some() {
+            // Nobody pays more than the largest weight that takes part once more.
+            let next = |(k, paid): (usize, &Spent)| {
+                let turns = ledger.turns().get(k).map_or(&[][..], Vec::as_slice);
+                let mut after = paid.clone();
+                after.add(self.of_turns(self.known.weight, &[turns, &[round + 1]].concat(), round + 1), 1);
+                after
+            };
+            let next = ledger.of(against).iter().enumerate().map(next);
+            let most = next.reduce(|most, next| if next.covers(&most) { next } else { most });
+            most.map_or(Ok(0.0), |most| most.epsilon(adjacency, delta))?
+        } else {
+            ledger.after(against, self.next(against), adjacency, delta)?
+        };
+        Ok(after > budget)
     }
 
     /// The most that a round without losses costs a client.
@@ -291,11 +325,11 @@ impl Release {
         ledger.after(adversary, Cost::NOTHING, self.config.adjacency, self.config.delta)
     }
 
-    /// What holds after the rounds of a ledger.
+    /// What holds after `round` rounds and their ledger.
     ///
     /// # Errors
     /// As [`Spent::epsilon`].
-    pub fn promise(&self, ledger: &Ledger) -> Result<Promise> {
+    pub fn promise(&self, ledger: &Ledger, round: u64) -> Result<Promise> {
         let finite = |epsilon: f64| Some(epsilon).filter(|epsilon| epsilon.is_finite());
         Ok(Promise {
             server: finite(self.epsilon(ledger, Adversary::Server)?),
@@ -305,7 +339,7 @@ impl Release {
             colluders: self.config.colluders,
             noise_multiplier: self.noise_multiplier(),
             wraps: self.wraps,
-            spent: if self.is_spent(ledger)? { self.config.budget } else { None },
+            spent: if self.is_spent(ledger, round)? { self.config.budget } else { None },
         })
     }
 
@@ -410,7 +444,13 @@ fn least(
     let rounds = if sampled { known.rounds } else { known.participations };
     let fits = |multiplier: f64| -> Result<bool> {
         let mut planned = Spent::default();
-        planned.add(with(multiplier)?.next(config.against), rounds);
+        let release = with(multiplier)?;
+        match release.next(config.against) {
+            Cost::Gaussian(mu) if config.bands.is_some() => {
+                planned.add(Cost::Gaussian(mu * known.distance), 1);
+            }
+            cost => planned.add(cost, rounds),
+        }
         Ok(planned.epsilon(config.adjacency, config.delta)? <= epsilon)
     };
     // ε falls as the noise grows.
@@ -443,34 +483,4 @@ fn least(
         if fits(middle)? { high = middle } else { low = middle }
     }
     with(high)
-}
-
-/// Whether the server with colluders sees nothing of another client beyond the sum in a round without losses,
-/// by rank; with many coalitions some of them are looked at.
-fn is_hidden(scheme: &dyn Aggregator, clients: usize, colluders: usize, attempts: u32) -> Result<bool> {
-    if scheme.shows_single_updates() {
-        return Ok(false);
-    }
-    let many = clients > RANKED && scheme.phases().len() > 2;
-    if many || scheme.formal_coordinates() > AUDITABLE {
-        if colluders > 0 {
-            let rule = format!(
-                "whether the server with {colluders} of {clients} clients sees sums only is not found in time here; take 0, or cohorts of \
-                 at most {RANKED} (cohort.sample)"
-            );
-            return Err(Error::config("privacy.release.colluders", rule));
-        }
-        tracing::warn!(
-            "too many clients to find by rank that the server sees sums only, which is taken for granted; seccogc audit proves it for fewer"
-        );
-        return Ok(true);
-    }
-    let Formal::Field(views) = scheme.formal(0, &Perfect, attempts)? else { return Ok(false) };
-    let sees_more = |first: usize| {
-        let members = (0..colluders).map(|i| (first + i) % clients);
-        let parties = members.map(|k| PartyId::Client(k as u16)).chain([PartyId::Server]);
-        views.exposed(&Coalition::of(parties)).symbols > 0
-    };
-    let tried = if colluders == 0 { 1 } else { clients.min(RANKS) };
-    Ok(!(0..tried).any(sees_more))
 }

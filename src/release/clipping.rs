@@ -190,6 +190,7 @@ mod tests {
             attempts: 1,
             singly: false,
             sampling: Sampling::None,
+            distance: 1.0,
         }
     }
 

@@ -125,7 +125,7 @@ impl Spent {
     }
 
     /// Whether every cost of the `other` is here as often or as much: it has then a larger ε at most here.
-    fn covers(&self, other: &Self) -> bool {
+    pub(super) fn covers(&self, other: &Self) -> bool {
         let times =
             |cost: &Cost| self.others.iter().find(|(own, _)| own == cost).map_or(0, |(_, times)| *times);
         self.square >= other.square && other.others.iter().all(|(cost, often)| times(cost) >= *often)
@@ -160,13 +160,29 @@ impl Charge {
 pub struct Ledger {
     server: Vec<Spent>,
     observer: Vec<Spent>,
+    /// See [`Ledger::turns`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    turns: Vec<Vec<u64>>,
 }
 
 impl Ledger {
     /// Of so many clients, before the first round.
     #[must_use]
     pub fn new(clients: usize) -> Self {
-        Self { server: vec![Spent::default(); clients], observer: vec![Spent::default(); clients] }
+        let nothing = vec![Spent::default(); clients];
+        Self { server: nothing.clone(), observer: nothing, turns: Vec::new() }
+    }
+
+    /// Notes that a client took part in a round, where later ones tell of it too.
+    pub fn take_part(&mut self, client: u32, round: u64) {
+        self.turns.resize(self.server.len(), Vec::new());
+        self.turns[client as usize].push(round);
+    }
+
+    /// The rounds in which each client took part, where later ones tell of it; else nothing.
+    #[must_use]
+    pub fn turns(&self) -> &[Vec<u64>] {
+        &self.turns
     }
 
     /// Number of clients.

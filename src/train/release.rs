@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::{Cohort, Run, Setting, State};
 use crate::account::{Accountant, Adjacency, Sampling, Step};
 use crate::algebra::KeyStream;
@@ -13,7 +15,9 @@ use crate::noise::Hadamard;
 use crate::privacy::Formal;
 use crate::protocol::{Aggregate, Aggregator, Decoded, Update};
 use crate::record::Metrics;
-use crate::release::{Adversary, By, Clipping, Known, Ledger, Promise, Release, ReleaseConfig};
+use crate::release::{
+    Adversary, By, Clipping, Correlated, Cost, Known, Ledger, Promise, Release, ReleaseConfig,
+};
 use crate::seed::Seed;
 
 impl Setting {
@@ -43,6 +47,11 @@ impl Setting {
                 "the server remembers single updates, each of another rotation; take false",
             );
         }
+        if config.bands.is_some() && self.config.rounds > MOST_ROUNDS {
+            let rule =
+                format!("noise is taken back over at most {MOST_ROUNDS} rounds; remove it or play fewer");
+            return at(".bands", &rule);
+        }
         let (entered, cohort) = (self.entered(), self.config.cohort.most(self.config.clients));
         let known = Known {
             clip,
@@ -57,7 +66,11 @@ impl Setting {
             rounds: self.config.rounds,
             attempts: self.config.outage.attempts(),
             singly,
-            sampling: sampling(&self.config),
+            sampling: if config.bands.is_some() { Sampling::None } else { sampling(&self.config) },
+            distance: match (config.bands, config.epsilon) {
+                (Some(bands), Some(_)) => distance(bands, &self.config, self.seed),
+                _ => 1.0,
+            },
         };
         Release::of(config, scheme, known).map(Some)
     }
@@ -76,6 +89,9 @@ impl Setting {
     }
 }
 
+/// Most rounds over which noise is taken back.
+const MOST_ROUNDS: u64 = 1_000_000;
+
 /// How cohorts are drawn, where something is known of what that hides.
 fn sampling(config: &Config) -> Sampling {
     let adjacency = config.privacy.release.as_ref().map(|release| release.adjacency);
@@ -90,6 +106,26 @@ fn sampling(config: &Config) -> Sampling {
     }
 }
 
+/// Whether every client may take part in every round, as far as is known.
+fn may_all_take_part(config: &Config) -> bool {
+    let everybody = config.cohort.sample.is_none() && config.cohort.rate.is_none();
+    everybody || depends_on_clients(config)
+}
+
+/// The most that the turns of a client are away, of all to whom the draws of cohorts give turns.
+fn distance(bands: usize, config: &Config, seed: Seed) -> f64 {
+    let correlated = Correlated::new(bands, config.rounds);
+    if may_all_take_part(config) {
+        return correlated.distance(&(1..=config.rounds).collect::<Vec<_>>());
+    }
+    let mut turns = vec![Vec::new(); config.clients];
+    for round in 1..=config.rounds {
+        let members = config.cohort.members(config.clients, &[], round, seed);
+        members.into_iter().for_each(|k| turns[k as usize].push(round));
+    }
+    turns.par_iter().map(|turns| correlated.distance(turns)).reduce(|| 0.0, f64::max)
+}
+
 /// Whether who takes part depends on more than a draw.
 fn depends_on_clients(config: &Config) -> bool {
     let cohort = &config.cohort;
@@ -98,8 +134,7 @@ fn depends_on_clients(config: &Config) -> bool {
 
 /// Rounds in which the client takes part whom the draws of cohorts choose most often.
 fn participations(config: &Config, seed: Seed) -> u64 {
-    let everybody = config.cohort.sample.is_none() && config.cohort.rate.is_none();
-    if everybody || depends_on_clients(config) {
+    if may_all_take_part(config) {
         return config.rounds;
     }
     let mut counts = vec![0u64; config.clients];
@@ -155,10 +190,20 @@ impl Run<'_> {
                 cohort.members.iter().map(|&k| self.setting.weights[k as usize]).collect();
             let charges = release.charges(&**scheme, formal, aggregate, &weights)?;
             let sampled = release.sampled(&charges);
+            let correlated = release.correlated().is_some();
             for (&k, charge) in cohort.members.iter().zip(&charges) {
                 state.ledger.charge(k, Adversary::Server, charge.server);
-                if sampled.is_none() {
+                if correlated && charge.observer != Cost::NOTHING {
+                    state.ledger.take_part(k, state.round);
+                } else if sampled.is_none() && !correlated {
                     state.ledger.charge(k, Adversary::Observer, charge.observer);
+                }
+            }
+            if correlated && !matches!(aggregate.decoded, Decoded::Outage(_)) {
+                for k in 0..state.ledger.turns().len() {
+                    let cost =
+                        release.of_turns(self.setting.weights[k], &state.ledger.turns()[k], state.round);
+                    state.ledger.charge(k as u32, Adversary::Observer, cost);
                 }
             }
             if let Some(cost) = sampled {
@@ -169,8 +214,11 @@ impl Run<'_> {
         if let (Some(std), Decoded::Sum { sum, .. } | Decoded::Estimate { sum, .. }) =
             (release.of_server(), &mut aggregate.decoded)
         {
-            let source = SeededKeys(self.setting.seed.child("release", state.round));
-            keys::add_noise(sum, SERVER, std, None, &source);
+            let own = Correlated::new(1, 1);
+            for (round, factor) in release.correlated().unwrap_or(&own).parts(state.round) {
+                let source = SeededKeys(self.setting.seed.child("release", round));
+                keys::add_noise(sum, SERVER, factor * std, None, &source);
+            }
         }
         let mut told = Metrics::new();
         for adversary in [Adversary::Server, Adversary::Observer] {
@@ -261,7 +309,7 @@ impl Run<'_> {
     /// # Errors
     /// Costs that cannot be composed.
     pub(crate) fn is_spent(&self, state: &State) -> Result<bool> {
-        self.release.as_ref().map_or(Ok(false), |release| release.is_spent(&state.ledger))
+        self.release.as_ref().map_or(Ok(false), |release| release.is_spent(&state.ledger, state.round))
     }
 
     /// What the rounds so far promise.
@@ -269,6 +317,6 @@ impl Run<'_> {
     /// # Errors
     /// As [`Run::is_spent`].
     pub(crate) fn promise(&self, state: &State) -> Result<Option<Promise>> {
-        self.release.as_ref().map(|release| release.promise(&state.ledger)).transpose()
+        self.release.as_ref().map(|release| release.promise(&state.ledger, state.round)).transpose()
     }
 }

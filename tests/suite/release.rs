@@ -1,6 +1,7 @@
 //! `[privacy.release]`: the noise that is in the sums, and what they are charged for.
 
 mod adaptive;
+mod correlated;
 mod runs;
 
 use std::sync::Arc;
@@ -170,6 +171,7 @@ fn known(clients: usize) -> Known {
         attempts: 1,
         singly: false,
         sampling: Sampling::None,
+        distance: 1.0,
     }
 }
 
@@ -302,7 +304,7 @@ fn a_target_is_met_and_not_by_much() {
     let (hidden, _) =
         release("kind = 'sec-cogc'\nstragglers = 2\narithmetic = 'f64'\nkey_std = 1e3", M, "epsilon = 3.0")
             .unwrap();
-    let z = |release: &Release| release.promise(&Ledger::new(M)).unwrap().noise_multiplier;
+    let z = |release: &Release| release.promise(&Ledger::new(M), 0).unwrap().noise_multiplier;
     assert!(z(&open) > 1.2 * z(&hidden), "{} {}", z(&open), z(&hidden));
     close(z(&hidden), 2.0 * 10f64.sqrt() / ldp::mu(3.0, 1e-5));
 }
