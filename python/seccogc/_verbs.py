@@ -335,7 +335,7 @@ def data(source: ConfigLike = "mnist-subset", *, flat: bool = False, dir: PathLi
     def arrays(
         values: bytearray, shape: tuple[int, ...], labels: bytearray, each: int
     ) -> tuple[Array, Array]:
-        table = shape[1:3] == (1, 1)
+        table = tuple(shape[1:3]) == (1, 1)
         shape = (shape[0], -1) if flat or table else shape
         told: Array
         if each:
