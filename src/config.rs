@@ -41,6 +41,7 @@ use crate::learn::{ModelConfig, ScheduleConfig, SolverConfig};
 use crate::message::{COHORT, POPULATION};
 use crate::network::{Network, NetworkConfig};
 use crate::participation::ParticipationConfig;
+use crate::paths;
 use crate::protocol::ProtocolConfig;
 use crate::seed::Seed;
 use crate::server_rule::ServerConfig;
@@ -189,9 +190,8 @@ impl Config {
         self.data.resolve_paths(folder);
         self.devices.resolve_paths(folder);
         self.deploy.resolve_paths(folder);
-        if let Some(start) = self.start.take() {
-            let joined = folder.join(start);
-            self.start = Some(std::path::absolute(&joined).unwrap_or(joined));
+        if let Some(start) = &mut self.start {
+            *start = paths::absolute(folder, start);
         }
     }
 

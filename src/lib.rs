@@ -54,6 +54,7 @@ pub mod parallel;
 pub mod participation;
 #[cfg(any(feature = "parties", test))]
 pub mod party;
+mod paths;
 pub mod plan;
 pub mod precision;
 pub mod privacy;

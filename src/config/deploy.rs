@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::paths;
 
 /// A run with clients in processes of their own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -157,7 +158,6 @@ impl DeployConfig {
 
     /// Makes the path absolute: it is relative to the configuration's `folder`.
     pub(super) fn resolve_paths(&mut self, folder: &Path) {
-        let joined = folder.join(&self.pki);
-        self.pki = std::path::absolute(&joined).unwrap_or(joined);
+        self.pki = paths::absolute(folder, &self.pki);
     }
 }

@@ -11,6 +11,7 @@ use super::image_folder::{self, Pictures};
 use super::table::{Column, Columns, OnMissing, Table};
 use super::users::Synthetic;
 use super::{Augmentation, Dataset, DatasetName, Examples, Normalisation, Response, data_dir, partition};
+use crate::paths;
 use crate::seed::Seed;
 use crate::{Error, Result};
 use natural::check_shape;
@@ -257,8 +258,7 @@ impl DataConfig {
     pub(crate) fn resolve_paths(&mut self, folder: &Path) {
         for path in [&mut self.train, &mut self.test].into_iter().flatten() {
             if !path.as_os_str().is_empty() {
-                let joined = folder.join(&*path);
-                *path = std::path::absolute(&joined).unwrap_or(joined);
+                *path = paths::absolute(folder, path);
             }
         }
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Availability, AvailabilityLaw, Compute, ComputeLaw};
 use crate::bounds;
 use crate::error::{Error, Result};
+use crate::paths;
 use crate::seed::Seed;
 
 /// Most bytes of a trace.
@@ -35,8 +36,7 @@ pub struct Trace {
 impl Trace {
     fn resolve(&mut self, folder: &Path) {
         if !self.path.as_os_str().is_empty() {
-            let joined = folder.join(&self.path);
-            self.path = std::path::absolute(&joined).unwrap_or(joined);
+            self.path = paths::absolute(folder, &self.path);
         }
     }
 

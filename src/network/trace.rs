@@ -15,6 +15,7 @@ use super::{Dependence, LinkLaw, LinkModel, LinkUse, Shape, Side};
 use crate::bounds;
 use crate::error::{Error, Result, count};
 use crate::message::Node;
+use crate::paths;
 
 /// A recorded trace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -101,8 +102,7 @@ impl Trace {
 impl LinkLaw for Trace {
     fn resolve_paths(&mut self, folder: &Path) {
         if !self.path.as_os_str().is_empty() {
-            let joined = folder.join(&self.path);
-            self.path = std::path::absolute(&joined).unwrap_or(joined);
+            self.path = paths::absolute(folder, &self.path);
         }
     }
 

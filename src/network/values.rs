@@ -10,6 +10,7 @@ use super::{Shape, Side};
 use crate::bounds;
 use crate::error::{Error, Result, count};
 use crate::message::Node;
+use crate::paths;
 use crate::seed::Seed;
 
 /// One number for all links, one per sender, or (between clients) a matrix: as it stands, or in a CSV file.
@@ -123,8 +124,7 @@ impl PerLink {
     /// Makes the path of a matrix absolute: it is relative to the configuration's `folder`.
     pub(super) fn resolve_path(&mut self, folder: &Path) {
         if let Self::Matrix(path) = self {
-            let joined = folder.join(&*path);
-            *path = std::path::absolute(&joined).unwrap_or(joined);
+            *path = paths::absolute(folder, path);
         }
     }
 

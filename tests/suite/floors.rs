@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// From the ground up; rooms of one floor do not know each other. `lib` and `main` stand outside.
 const FLOORS: [&[&str]; 21] = [
     &["error", "parallel", "say"],
-    &["bounds", "choice", "seed"],
+    &["bounds", "choice", "paths", "seed"],
     &["algebra"],
     &["message"],
     &["coding", "devices", "keys", "network", "noise", "wire"],
