@@ -28,9 +28,6 @@ struct Toward {
     solver: Arc<dyn Solver>,
 }
 
-/// A rule of participation and what it is called.
-pub(super) type Rule = (String, Arc<dyn Participation>);
-
 /// Collects the parts of an experiment: whatever is not given is the configured one.
 ///
 /// ```
@@ -276,5 +273,23 @@ impl Experiment {
             devices,
             start,
         })
+    }
+}
+
+impl Setting {
+    /// The configured experiment: [`Experiment::build`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build(config: &Config, device: Device) -> Result<Self> {
+        Experiment::new(config.clone()).on(device).build()
+    }
+
+    /// A setting with a user's own dataset and learner: [`Experiment::data`] and [`Experiment::learner`].
+    ///
+    /// # Errors
+    /// As [`Experiment::build`].
+    pub fn of(config: &Config, dataset: Dataset, learner: Box<dyn Learner>) -> Result<Self> {
+        Experiment::new(config.clone()).data(dataset).learner(learner).build()
     }
 }

@@ -5,16 +5,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::Run;
 use super::compression::Compressor;
 use super::crew::Alone;
-use super::experiment::{Experiment, Rule};
 use super::work::Work;
 use crate::algebra::grid::Public;
 use crate::audit::Assumptions;
 use crate::cohort::Schemes;
 use crate::config::{Config, Contender};
-use crate::data::Dataset;
 use crate::devices::Devices;
 use crate::error::{Error, Result};
-use crate::learn::{Device, Learner, Solver};
+use crate::learn::Solver;
 use crate::network::LinkModel;
 use crate::parallel::NEVER;
 use crate::participation::{Participation, check_shown};
@@ -24,6 +22,9 @@ use crate::protocol::{Aggregator, ProtocolConfig};
 use crate::release::Release;
 use crate::seed::Seed;
 use crate::server_rule::ServerRule;
+
+/// A rule of participation and what it is called.
+type Rule = (String, Arc<dyn Participation>);
 
 /// Everything of an experiment but the protocol: runs that share it are paired in partition, batches, initial
 /// model and link states.
@@ -51,22 +52,6 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The configured experiment: [`Experiment::build`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn build(config: &Config, device: Device) -> Result<Self> {
-        Experiment::new(config.clone()).on(device).build()
-    }
-
-    /// A setting with a user's own dataset and learner: [`Experiment::data`] and [`Experiment::learner`].
-    ///
-    /// # Errors
-    /// As [`Experiment::build`].
-    pub fn of(config: &Config, dataset: Dataset, learner: Box<dyn Learner>) -> Result<Self> {
-        Experiment::new(config.clone()).data(dataset).learner(learner).build()
-    }
-
     /// The configuration, of which sections with a part of one's own say nothing.
     #[must_use]
     pub fn config(&self) -> &Config {

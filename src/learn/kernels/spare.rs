@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::flex::Plain;
+use burn::backend::{Flex, tensor::FloatTensor};
 
 /// Vectors of one length that a thread keeps: more layers of one shape than a model has.
 const KEPT: usize = 8;
@@ -21,7 +21,7 @@ pub(super) fn take(len: usize) -> Vec<f32> {
 }
 
 /// Keeps the memory of an ordered tensor for [`take`], unless another tensor shares it.
-pub(super) fn give(x: Plain) {
+pub(super) fn give(x: FloatTensor<Flex>) {
     let Some(len) = x.as_slice::<f32>().map(<[f32]>::len) else { return };
     if !x.is_unique() || x.bytes().len() != len * size_of::<f32>() {
         return;
@@ -52,8 +52,13 @@ pub(super) fn clear() {
 
 #[cfg(test)]
 mod tests {
-    use super::super::flex::tensor;
+    use burn::tensor::TensorData;
+
     use super::*;
+
+    fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FloatTensor<Flex> {
+        FloatTensor::<Flex>::from_data(TensorData::new(values, shape))
+    }
 
     #[test]
     fn memory_is_used_again_only_where_nothing_shares_it() {
