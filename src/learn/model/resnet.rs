@@ -12,8 +12,9 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::unit::{Form, Unit};
-use super::{Classifier, dense};
+use super::unit::{Form, Unit, check_groups};
+use super::{Architecture, Classifier, at_least, dense};
+use crate::error::Result;
 use crate::learn::kernels::{add_relu, avg_pool2d, linear};
 use crate::learn::onnx::Graph;
 
@@ -33,6 +34,36 @@ pub(super) struct Plan {
     pub widths: &'static [usize],
     pub groups: usize,
     pub shortcut: Shortcut,
+}
+
+/// The configuration of a residual network.
+pub(super) trait Residual {
+    /// What configurations call it.
+    const KIND: &'static str;
+
+    fn plan(&self) -> Plan;
+}
+
+impl<R: Residual> Architecture for R {
+    type Model = ResNet;
+
+    fn check(&self, shape: [usize; 3]) -> Result<()> {
+        let Plan { widths, groups, .. } = self.plan();
+        check_groups(groups, widths[0])?;
+        at_least(8, R::KIND, shape)
+    }
+
+    fn size(&self, [channels, ..]: [usize; 3], classes: usize) -> usize {
+        self.plan().size(channels, classes)
+    }
+
+    fn init(&self, [channels, ..]: [usize; 3], classes: usize, device: &Device) -> ResNet {
+        self.plan().init(channels, classes, device)
+    }
+
+    fn draw(&self, _: [usize; 3], graph: &mut Graph<'_>) {
+        self.plan().draw(graph);
+    }
 }
 
 /// Two units around a shortcut.

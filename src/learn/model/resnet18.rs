@@ -3,15 +3,10 @@
 //! Charles, Zaheer, Garrett, Rush, Konečný, Kumar, McMahan, *Adaptive Federated Optimization*, 2021, for
 //! CIFAR-100.
 
-use burn::tensor::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resnet::{Plan, ResNet, Shortcut};
-use super::unit::check_groups;
-use super::{Architecture, at_least};
-use crate::error::Result;
-use crate::learn::onnx::Graph;
+use super::resnet::{Plan, Residual, Shortcut};
 
 /// Two blocks each of 64, 128, 256 and 512 channels.
 const WIDTHS: [usize; 9] = [64, 64, 64, 128, 128, 256, 256, 512, 512];
@@ -32,29 +27,10 @@ impl Default for ResNet18Config {
     }
 }
 
-impl ResNet18Config {
+impl Residual for ResNet18Config {
+    const KIND: &'static str = "resnet18";
+
     fn plan(&self) -> Plan {
         Plan { widths: &WIDTHS, groups: self.groups, shortcut: Shortcut::Projection }
-    }
-}
-
-impl Architecture for ResNet18Config {
-    type Model = ResNet;
-
-    fn check(&self, shape: [usize; 3]) -> Result<()> {
-        check_groups(self.groups, WIDTHS[0])?;
-        at_least(8, "resnet18", shape)
-    }
-
-    fn size(&self, [channels, ..]: [usize; 3], classes: usize) -> usize {
-        self.plan().size(channels, classes)
-    }
-
-    fn init(&self, [channels, ..]: [usize; 3], classes: usize, device: &Device) -> ResNet {
-        self.plan().init(channels, classes, device)
-    }
-
-    fn draw(&self, _: [usize; 3], graph: &mut Graph<'_>) {
-        self.plan().draw(graph);
     }
 }
