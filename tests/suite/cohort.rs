@@ -55,11 +55,11 @@ fn config(folder: &Path, sections: &str) -> Config {
     Config::load(&path, &[]).unwrap()
 }
 
-fn train(config: &Config) -> Vec<(Row, Vec<ClientRow>)> {
+pub fn train(config: &Config) -> Vec<(Row, Vec<ClientRow>)> {
     let setting = Setting::build(config, "cpu".parse::<Device>().unwrap()).unwrap();
     let run = setting.run(&config.protocol).unwrap();
     let mut state = run.start();
-    (0..ROUNDS).map(|_| run.round(&mut state).unwrap()).collect()
+    (0..config.rounds).map(|_| run.round(&mut state).unwrap()).collect()
 }
 
 #[test]

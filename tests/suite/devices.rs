@@ -11,6 +11,8 @@ use seccogc::message::Reason;
 use seccogc::record::{ClientRow, Outcome, Row};
 use seccogc::train::{Crew, Run, Setting, State, Tested, Trained};
 
+use crate::cohort::train;
+
 const M: usize = 6;
 
 /// Clients who compute two steps of five examples a round, by FedAvg over perfect links.
@@ -22,13 +24,6 @@ fn config(folder: &Path, sections: &str) -> Config {
     let path = folder.join("run.toml");
     std::fs::write(&path, text).unwrap();
     Config::load(&path, &[]).unwrap()
-}
-
-fn train(config: &Config) -> Vec<(Row, Vec<ClientRow>)> {
-    let setting = Setting::build(config, "cpu".parse::<Device>().unwrap()).unwrap();
-    let run = setting.run(&config.protocol).unwrap();
-    let mut state = run.start();
-    (0..config.rounds).map(|_| run.round(&mut state).unwrap()).collect()
 }
 
 /// The column `name` of a learner's own metrics or of the run.

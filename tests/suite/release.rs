@@ -4,17 +4,21 @@ mod adaptive;
 mod correlated;
 mod runs;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use seccogc::account::Sampling;
 use seccogc::algebra::distributed::{DistributedNoise, Law};
 use seccogc::algebra::grid::Public;
+use seccogc::config::Config;
 use seccogc::message::LinkUse;
 use seccogc::network::{LinkModel, Node, Perfect};
 use seccogc::privacy::ldp;
 use seccogc::protocol::{Aggregator, Decoded, ProtocolConfig, Update};
+use seccogc::record::Row;
 use seccogc::release::{Adversary, Charge, Cost, Known, Ledger, Release, ReleaseConfig};
 use seccogc::seed::Seed;
+use seccogc::train::{Experiment, State};
 use statrs::distribution::{ChiSquared, ContinuousCDF, Normal};
 
 const M: usize = 5;
@@ -32,6 +36,15 @@ const SCHEMES: [(&str, usize); 10] = [
     ("kind = 'sec-cogc'\nstragglers = 1\narithmetic = 'f32'\nkeys = 'fair'", M),
     ("kind = 'cogc'\nstragglers = 1\ndecoder = 'gc-plus-partial'\nleast_included = 2\narithmetic = 'f64'", 2),
 ];
+
+/// Plays a run in a folder up to this round, on from wherever it is; its state and rows.
+fn played_to(rounds: u64, config: &Config, path: &Path) -> (State, Vec<Row>) {
+    let setting = Experiment::new(Config { rounds, ..config.clone() }).build().unwrap();
+    let run = setting.run(&setting.config().protocol).unwrap();
+    let (state, mut directory) = run.go_on(path).unwrap();
+    let (state, _) = run.record(state, &mut directory, &mut |_| Ok(())).unwrap();
+    (state, directory.rows().unwrap())
+}
 
 fn protocol(text: &str) -> ProtocolConfig {
     toml::from_str(text).unwrap()

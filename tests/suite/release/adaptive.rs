@@ -3,7 +3,7 @@
 use seccogc::config::Config;
 use seccogc::train::Experiment;
 
-use super::protocol;
+use super::{played_to, protocol};
 use crate::relaying::refused_run;
 
 /// Twenty clients whose updates are far shorter than the largest clip.
@@ -107,17 +107,10 @@ fn a_run_that_goes_on_has_the_clip_that_it_had() {
     let whole = Config { rounds: 6, ..config(CODED, release) };
     let rounds = |cut: bool, name: &str| {
         let path = folder.path().join(name);
-        let play = |rounds: u64| {
-            let setting = Experiment::new(Config { rounds, ..whole.clone() }).build().unwrap();
-            let run = setting.run(&setting.config().protocol).unwrap();
-            let (state, mut directory) = run.go_on(&path).unwrap();
-            let (state, _) = run.record(state, &mut directory, &mut |_| Ok(())).unwrap();
-            (state, directory.rows().unwrap())
-        };
         if cut {
-            play(2);
+            played_to(2, &whole, &path);
         }
-        play(6)
+        played_to(6, &whole, &path)
     };
     let ((once, rows), (again, others)) = (rounds(false, "once"), rounds(true, "again"));
     assert_eq!(once, again);

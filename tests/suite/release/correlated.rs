@@ -4,6 +4,7 @@ use seccogc::config::Config;
 use seccogc::record::Row;
 use seccogc::train::Experiment;
 
+use super::played_to;
 use crate::relaying::refused_run;
 
 const SERVER: &str = "by = 'server'\nagainst = 'observer'\nadjacency = 'zero-out'";
@@ -100,15 +101,8 @@ fn a_run_that_goes_on_takes_the_same_noise_back() {
     let whole = config("0.1", &format!("noise_multiplier = 0.5\nbands = 4\n{SERVER}"));
     let rounds = |cuts: &[u64], name: &str| {
         let path = folder.path().join(name);
-        let play = |rounds: u64| {
-            let setting = Experiment::new(Config { rounds, ..whole.clone() }).build().unwrap();
-            let run = setting.run(&setting.config().protocol).unwrap();
-            let (state, mut directory) = run.go_on(&path).unwrap();
-            let (state, _) = run.record(state, &mut directory, &mut |_| Ok(())).unwrap();
-            (state, directory.rows().unwrap())
-        };
-        cuts.iter().for_each(|&rounds| drop(play(rounds)));
-        play(8)
+        cuts.iter().for_each(|&rounds| drop(played_to(rounds, &whole, &path)));
+        played_to(8, &whole, &path)
     };
     let ((once, rows), (again, others)) = (rounds(&[], "once"), rounds(&[2, 5], "again"));
     assert_eq!(once, again);
