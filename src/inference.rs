@@ -134,9 +134,7 @@ impl TrainedModel {
         let (names, examples) = self.setting.config().data.unlabelled(path, train.shape())?;
         let mut outputs = self.setting.learner().logits(&self.parameters, &examples);
         for example in outputs.chunks_exact_mut(class_names.len()) {
-            for ((x, mean), std) in example.iter_mut().zip(&scale.mean).zip(&scale.std) {
-                *x = (f64::from(*x) * std + mean) as f32;
-            }
+            example.iter_mut().enumerate().for_each(|(output, x)| *x = scale.restore(output, *x) as f32);
         }
         Ok(Predictions { response: *response, classes: class_names.clone(), names, outputs })
     }

@@ -30,6 +30,12 @@ impl Normalisation {
         }
     }
 
+    /// What a value of a channel, feature or response was before it was standardised to x.
+    #[must_use]
+    pub fn restore(&self, channel: usize, x: f32) -> f64 {
+        f64::from(x) * self.std[channel] + self.mean[channel]
+    }
+
     /// The statistics of the response values of `examples`, `each` an example; the identity without examples.
     #[must_use]
     pub fn of_responses(examples: &Examples, each: usize) -> Self {

@@ -156,8 +156,7 @@ impl Objective for Regression {
         let (mut squares, mut sizes, mut explained) = (0.0, 0.0, Vec::new());
         for column in 0..each {
             let truth = |i: usize| examples.responses(i)[column];
-            let told =
-                |own: &[f32]| f64::from(own[column]) * self.scale.std[column] + self.scale.mean[column];
+            let told = |own: &[f32]| self.scale.restore(column, own[column]);
             let apart = || outputs.chunks_exact(each).enumerate().map(|(i, own)| told(own) - truth(i));
             let square = apart().map(|x| x * x).sum::<f64>() / count;
             squares += square;
