@@ -416,7 +416,8 @@ pub fn membership(
         goes_on(stop)?;
         run.round(&mut state)?;
     }
-    let score = |data: &Examples, i: usize| -learner.evaluate(&state.parameters, &data.subset(&[i])).loss;
+    let score =
+        |data: &Examples, i: usize| -learner.evaluate(&state.server.parameters, &data.subset(&[i])).loss;
     let of_client = |(k, shard): (usize, &Vec<usize>)| Scores {
         members: shard[..per_client].iter().map(|&i| score(&dataset.train, i)).collect(),
         others: (k * per_client..(k + 1) * per_client).map(|i| score(&dataset.test, i)).collect(),

@@ -8,7 +8,7 @@
 //! | `rounds.csv` | one [`Row`] per round |
 //! | `clients.csv` | one [`ClientRow`] per round and client |
 //! | `leakage.csv` | one [`Entry`](crate::audit::Entry) per adversary layer and client, when nothing is lost |
-//! | `checkpoint.bin` | the state after a round, see [`Checkpoint`] |
+//! | `checkpoint.bin` | the state after a round, see [`State`] |
 //! | `start.safetensors` | with `start`, the model before the first round |
 //! | `best.safetensors` | with `record.best`, the model of the highest test accuracy so far |
 //! | `events.out.tfevents.seccogc` | with `record.tensorboard`, the numbers of `rounds.csv` for TensorBoard |
@@ -22,6 +22,7 @@ mod measures;
 mod played;
 mod rounds;
 mod seeds;
+mod state;
 mod stop;
 mod target;
 pub mod tensorboard;
@@ -35,7 +36,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use change::{Change, changes, refused};
-pub use checkpoint::{Checkpoint, Fingerprint};
+pub use checkpoint::Fingerprint;
 pub use flights::{Flight, Flights};
 use folder::lock;
 pub use folder::{claim, free_folder, last_name};
@@ -47,6 +48,7 @@ pub(crate) use played::{kept, mark};
 use rounds::{Rounds, keep_up_to};
 pub use rounds::{column, read_rounds, rounds_csv};
 pub use seeds::{keep_seeds, kept_seeds};
+pub use state::{ClientStates, Presence, ServerState, State};
 pub use stop::{Exhausted, Stop, best};
 pub use target::{End, Reached, Target};
 pub(crate) use write::TEMPORARY;
@@ -198,6 +200,12 @@ pub struct ClientRow {
 }
 
 impl Row {
+    /// A round that was over before anybody sent anything.
+    pub(crate) fn lost(round: u64) -> Self {
+        let (outcome, reason) = (Outcome::Outage, Some(Reason::Links));
+        Self { outcome, reason, train_loss: f64::NAN, ..Self::blank(round) }
+    }
+
     /// A recovered round in which nothing was measured, sent or lost.
     pub(crate) fn blank(round: u64) -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod buffered;
+pub(crate) mod carrier;
 mod clients;
 mod cohort;
 mod compression;
@@ -12,6 +13,7 @@ mod experiment;
 mod holdings;
 mod imprecision;
 mod locals;
+pub(crate) mod observer;
 #[cfg(feature = "mpi")]
 pub(crate) mod ranks;
 mod release;
@@ -26,15 +28,17 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use crate::cohort::{CohortLinks, Schemes, Silence};
+use crate::cohort::Schemes;
 use crate::config::OutagePolicy;
 use crate::error::{Diverged, Result};
 use crate::network::Replay;
 use crate::participation::{Participation, ParticipationConfig};
 use crate::privacy::{Formal, Leakage};
-use crate::protocol::{Aggregate, Aggregator, ProtocolConfig, Reason, Update};
-use crate::record::{Checkpoint, ClientRow, Flights, Outcome, Row};
+use crate::protocol::{Aggregate, Aggregator, ProtocolConfig};
+pub use crate::record::State;
+use crate::record::{ClientRow, ClientStates, Presence, Row, ServerState};
 use crate::release::Release;
+use carrier::{Carrier, Simulated};
 pub(crate) use clients::LocalRound;
 pub(crate) use clients::divide;
 #[cfg(feature = "deploy")]
@@ -46,18 +50,15 @@ pub use directory::BEST;
 #[cfg(feature = "deploy")]
 pub(crate) use divergence::not_finite;
 pub use experiment::Experiment;
-use row::{Stopwatch, mean_loss};
+pub use observer::{Observer, Over};
+use row::{Brought, Stopwatch};
 pub use setting::Setting;
 pub use start::{last_weights, weights};
-use step::Sent;
 pub(crate) use step::relative_error;
 #[cfg(feature = "deploy")]
 pub(crate) use turn::update;
 pub use turn::{Tested, Trained, Turn};
 pub use work::Elsewhere;
-
-/// The state between two rounds.
-pub type State = Checkpoint;
 
 /// One protocol in a setting.
 pub struct Run<'a> {
@@ -134,28 +135,28 @@ impl Run<'_> {
         let parameters = self.setting.first_model();
         let (residual, residuals) = self.setting.first_residuals();
         let controls = if solver.has_controls() { parameters.len() } else { 0 };
+        let counts = config.cohort.drop_after.is_some() || config.outage.policy == OutagePolicy::Echo;
+        let memory = |rule: &Arc<dyn Participation>| rule.start(config.clients, self.setting.updated());
         State {
             round: 0,
-            carried: Vec::new(),
-            control: vec![0.0; controls],
-            controls: vec![Vec::new(); if controls > 0 { config.clients } else { 0 }],
-            moments: server.start(parameters.len()),
-            received: Vec::new(),
-            memory: self
-                .rule
-                .as_ref()
-                .map_or_else(Vec::new, |rule| rule.start(config.clients, self.setting.updated())),
-            misses: match config.cohort.drop_after.is_some() || config.outage.policy == OutagePolicy::Echo {
-                true => vec![0; config.clients],
-                false => Vec::new(),
+            server: ServerState {
+                control: vec![0.0; controls],
+                moments: server.start(parameters.len()),
+                memory: self.rule.as_ref().map_or_else(Vec::new, memory),
+                residual,
+                clip: self.first_clip(),
+                parameters,
+            },
+            presence: Presence {
+                misses: if counts { vec![0; config.clients] } else { Vec::new() },
+                ..Presence::default()
+            },
+            clients: ClientStates {
+                controls: vec![Vec::new(); if controls > 0 { config.clients } else { 0 }],
+                residuals,
+                ..ClientStates::default()
             },
             ledger: self.first_ledger(),
-            clip: self.first_clip(),
-            residual,
-            residuals,
-            seconds: 0.0,
-            flights: Flights::default(),
-            parameters,
         }
     }
 
@@ -163,138 +164,67 @@ impl Run<'_> {
     ///
     /// # Errors
     /// [`crate::Error::Diverged`] when the round brings what is not finite, [`crate::Error::Stopped`] and
-    /// [`crate::Error::Own`] as
-    /// the crew says; `state` is then that before the round. Beside that only defects; an outage is a
-    /// [`Row`].
+    /// [`crate::Error::Own`] as the crew says; `state` is then that before the round. Beside that only
+    /// defects; an outage is a [`Row`].
     pub fn round(&self, state: &mut State) -> Result<(Row, Vec<ClientRow>)> {
-        let before = state.of_server();
-        let played = self.play(state);
+        self.round_by(&mut Simulated, state)
+    }
+
+    /// A round by any carrier.
+    pub(crate) fn round_by(
+        &self,
+        carrier: &mut dyn Carrier,
+        state: &mut State,
+    ) -> Result<(Row, Vec<ClientRow>)> {
+        let before = state.before();
+        let played = self.play(carrier, state, &before.server.parameters);
         match &played {
-            Ok(_) => {
-                self.keep_missed(state, &before.parameters);
-                self.keep_taken(state, before.parameters);
-            }
-            Err(_) => state.restore(before),
+            Ok(_) => carrier.look_after(self, state, before.server.parameters),
+            Err(_) => state.rewind(before),
         }
         played
     }
 
-    /// A round that leaves the clients' own vectors alone until nothing can diverge any more.
-    fn play(&self, state: &mut State) -> Result<(Row, Vec<ClientRow>)> {
-        let Setting { config, links, .. } = self.setting;
+    /// A round that leaves the clients' own vectors alone until nothing can diverge any more. `before` it the
+    /// model was this.
+    fn play(
+        &self,
+        carrier: &mut dyn Carrier,
+        state: &mut State,
+        before: &[f32],
+    ) -> Result<(Row, Vec<ClientRow>)> {
         state.round += 1;
         let round = state.round;
         let diverged = |what| Diverged { round, client: None, what };
-
-        let mut clock = Stopwatch::start();
-        let before = config.outage.is_per_client().then(|| state.parameters.clone());
-        let cohort = self.cohort(state);
-        let broadcast = self.broadcast(state, round, &cohort.members);
-        let sit_out = self.sits_out(&broadcast.missed, &cohort.left);
-        let (mut updates, trained, below) = self.train_clients(state, &cohort.members, &sit_out)?;
-        let silent = self.silence(round, &cohort.members, &mut updates, &trained)?;
-        let excluded = silent.updates.len();
-        let silent = silent.and(&sit_out, &cohort.members);
-        let seconds_local = clock.lap();
-
-        let all_links = Silence { links: &**links, silent: &silent.clients };
-        let links = CohortLinks { links: &all_links, members: &cohort.members };
-        let signs_of_life = config.cohort.listen(&mut state.misses, round, &all_links);
-        let attempts = config.outage.attempts();
-        let compressed = self.compressed(state, &cohort.members, &updates);
-        let carried = compressed.as_ref().map_or(&updates, |compressed| &compressed.sent);
-        let below = compressed.as_ref().map_or(&below, |compressed| &compressed.below);
-        let entered = self.enter(state, carried, below);
-        let sent = entered.as_ref().unwrap_or(carried);
-        let (mut aggregate, singles) = match &cohort.scheme {
-            Some(scheme) if self.rule.is_some() => scheme.aggregate_singly(round, sent, &links, attempts)?,
-            Some(scheme) => (scheme.aggregate(round, sent, &links, attempts)?, Vec::new()),
-            None => (Aggregate::nothing(Reason::TooFew), Vec::new()),
+        let Some(mut carried) = carrier.carry(self, state)? else {
+            return Ok((Row::lost(round), Vec::new()));
         };
-        self.unflatten(round, &mut aggregate);
-        let seconds_coding = clock.lap();
+        let formal = self.formal(&carried.cohort, round, &carried.aggregate)?;
+        let told = self.charge(state, &carried.cohort, &mut carried.aggregate, formal.as_ref())?;
+        self.adapt(state, &carried.updates, &mut carried.aggregate);
 
-        let formal = self.formal(&cohort, round, &aggregate)?;
-        let told = self.charge(state, &cohort, &mut aggregate, formal.as_ref())?;
-        self.adapt(state, &updates, &mut aggregate);
-
-        let sent = Sent { members: &cohort.members, updates: &updates, compressed: compressed.as_ref() };
-        let (outcome, recovery_error) =
-            self.apply(state, sent, &silent, &aggregate, singles).map_err(diverged)?;
-        clock.lap();
+        let singles = std::mem::take(&mut carried.singles);
+        let (outcome, recovery_error) = self.apply(state, &carried, singles).map_err(diverged)?;
+        let mut clock = Stopwatch::start();
         let mut tested = self.test(state)?;
         let seconds_evaluation = clock.lap();
 
-        let leakage = self.leakage(&cohort, formal.as_ref(), &silent.clients)?;
-        let kept = before.map(|before| self.kept(state, &before, &updates, aggregate.decoded.included()));
+        let leakage = self.leakage(&carried.cohort, formal.as_ref(), &carried.silent.clients)?;
+        let kept = self.kept(state, before, &carried);
         if let Some(kept) = &kept {
             tested.metrics.extend(self.test_locals(state, kept)?);
         }
-        self.settle(state, &cohort.members, &updates, &aggregate, outcome).map_err(diverged)?;
-        if let Some(compressed) = compressed {
-            self.keep_rest(state, &cohort.members, compressed, aggregate.decoded.included());
-        }
+        self.settle(state, &carried, outcome).map_err(diverged)?;
+        self.keep_rest(state, &mut carried);
         if let Some(kept) = kept {
-            self.keep(state, kept, aggregate.decoded.included());
+            self.keep(state, kept, carried.aggregate.decoded.included());
         }
-        let parts = [broadcast.seconds, cohort.seconds, aggregate.seconds];
-        let seconds_simulated = parts.into_iter().flatten().reduce(|a, b| a + b);
-        state.seconds += seconds_simulated.unwrap_or(0.0);
-        let row = Row {
-            outcome,
-            reason: aggregate.decoded.reason().filter(|_| outcome == Outcome::Outage),
-            cohort: cohort.members.len(),
-            diverged: excluded,
-            recovery_error,
-            bytes_client_server: aggregate.traffic.client_server + signs_of_life,
-            train_loss: mean_loss(silent.others(&trained)),
-            metrics: [
-                self.metrics(&cohort.members, &trained, &tested)?,
-                self.missed(&broadcast),
-                self.wasted(&cohort),
-                self.staleness(state),
-                told,
-                self.of_examples(round)?,
-            ]
-            .concat(),
-            seconds_simulated,
-            seconds_local,
-            seconds_coding,
-            seconds_evaluation,
-            ..row::of(round, &aggregate, &tested, leakage.as_ref())
-        };
-        let accuracies = &tested.accuracies;
-        let mut clients =
-            self.client_rows(round, &cohort.members, &updates, &trained, accuracies, leakage.as_ref());
-        silent.updates.iter().for_each(|&i| clients[i].update_norm = f64::NAN);
-        Ok((row, clients))
-    }
-
-    /// Local training of the round's clients, of whom some sit out. Returns what they send, how it went,
-    /// and whether each update was below its clip.
-    fn train_clients(
-        &self,
-        state: &State,
-        members: &[u32],
-        sit_out: &[u32],
-    ) -> Result<(Vec<Update>, Vec<Trained>, Vec<bool>)> {
-        let weights = members.iter().map(|&k| self.setting.weights[k as usize]);
-        let works = |k: &u32| sit_out.binary_search(k).is_err();
-        let at_work: Vec<u32> = members.iter().copied().filter(works).collect();
-        let mut trained = self.crew.train(self, state, &at_work)?.into_iter();
-        let trained =
-            members.iter().filter_map(|k| if works(k) { trained.next() } else { Some(self.idle()) });
-        let mut below = Vec::with_capacity(members.len());
-        let sent = weights.zip(trained).zip(members).map(|((weight, mut trained), &k)| {
-            let mut sent = std::mem::take(&mut trained.sent);
-            self.echo(state, k, &mut sent);
-            self.discount(state, k, &mut sent);
-            // What is compressed is bounded as it travels.
-            below.push(self.setting.compressor.is_some() || self.bound(state, &mut sent));
-            (Update { weight, delta: Arc::new(sent) }, trained)
-        });
-        let (updates, trained) = sent.unzip();
-        Ok((updates, trained, below))
+        let waited = [carried.waited, carried.aggregate.seconds];
+        let seconds_simulated = waited.into_iter().flatten().reduce(|a, b| a + b);
+        state.presence.seconds += seconds_simulated.unwrap_or(0.0);
+        let brought =
+            Brought { outcome, recovery_error, told, tested, leakage, seconds_simulated, seconds_evaluation };
+        self.rows(round, &carried, brought)
     }
 
     #[cfg(feature = "deploy")]

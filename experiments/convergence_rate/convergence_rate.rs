@@ -50,9 +50,10 @@ struct Run {
 fn squared_gradient(whole: &Setting, parameters: &[f32]) -> Result<f64> {
     let run = whole.run(&seccogc::protocol::ProtocolConfig::Ideal(Default::default()))?;
     let mut state = run.start();
-    state.parameters.copy_from_slice(parameters);
+    state.server.parameters.copy_from_slice(parameters);
     run.round(&mut state)?;
-    let step = state.parameters.iter().zip(parameters).map(|(after, before)| f64::from(before - after));
+    let step =
+        state.server.parameters.iter().zip(parameters).map(|(after, before)| f64::from(before - after));
     Ok(step.map(|g| g * g).sum())
 }
 
@@ -79,7 +80,7 @@ fn measure(config: &Path, variant: (&'static str, &[&str]), rounds: u64, seed: u
     let (mut sum, mut count, mut recovered) = (0.0, 0, 0);
     for round in 0..rounds {
         if round % EVERY == 0 {
-            sum += squared_gradient(&whole, &state.parameters)?;
+            sum += squared_gradient(&whole, &state.server.parameters)?;
             count += 1;
         }
         let (row, _) = run.round(&mut state)?;

@@ -67,7 +67,7 @@ impl Crew for Canaries {
         let coins = coins((state.round - 1) / ROUNDS);
         let train = |&client: &u32| {
             let k = client as usize;
-            let mut model = state.parameters.clone();
+            let mut model = state.server.parameters.clone();
             if coins[k] {
                 // Far beyond the clip, which shortens it.
                 model[k * OWN..(k + 1) * OWN].iter_mut().for_each(|x| *x += 1e3);
@@ -109,7 +109,7 @@ fn scores(run: &Run<'_>, number: u64) -> Result<Vec<(f64, bool)>> {
         run.round(&mut state)?;
     }
     let along = |own: &[f32]| own.iter().map(|x| f64::from(*x)).sum();
-    Ok(state.parameters.chunks(OWN).map(along).zip(coins(number)).collect())
+    Ok(state.server.parameters.chunks(OWN).map(along).zip(coins(number)).collect())
 }
 
 /// The probability, at most, of `right` of `guesses` under (ε, δ) (their theorem 5.2, for `canaries` coins).

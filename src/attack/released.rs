@@ -183,12 +183,13 @@ fn play(config: &Config, setting: &Setting, index: u64, stop: &AtomicBool) -> Re
     let mut along = vec![0.0; config.clients];
     while state.round < config.rounds && !run.is_spent(&state)? {
         goes_on(stop)?;
-        let before = state.parameters.clone();
+        let before = state.server.parameters.clone();
         run.round(&mut state)?;
-        look(&mut along, &coins, here.weights(), &before, &state.parameters);
+        look(&mut along, &coins, here.weights(), &before, &state.server.parameters);
     }
     let examples = &here.dataset().train;
-    let loss = |shard: &Vec<usize>| here.learner().evaluate(&state.parameters, &examples.subset(shard)).loss;
+    let loss =
+        |shard: &Vec<usize>| here.learner().evaluate(&state.server.parameters, &examples.subset(shard)).loss;
     let losses = shards.iter().map(loss).collect();
     let promised = run
         .promise(&state)?

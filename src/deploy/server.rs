@@ -1,6 +1,6 @@
 //! `seccogc serve`: the server of a run, with the router that its clients connect to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -27,9 +27,11 @@ use crate::message::{Phase, Role};
 use crate::party::agreement::entropy;
 use crate::party::seat::{public_of, scheme_of};
 use crate::precision;
-use crate::protocol::{Decoded, Reason};
-use crate::record::{End, Outcome, Row, RunDir, write_durably};
-use crate::train::{Run, State, Tested};
+use crate::protocol::{Aggregate, Decoded, Reason, Traffic};
+use crate::record::{End, Row, write_durably};
+use crate::train::carrier::{Carried, Carrier};
+use crate::train::observer::{Checkpoints, Observer, Over};
+use crate::train::{Run, State};
 
 /// What the server writes down before it announces a round: a round number is announced once, even by a
 /// server that is killed and started again, so that no client answers for one round in two cohorts.
@@ -134,13 +136,17 @@ pub fn check(config: &Config) -> Result<()> {
 /// # Errors
 /// A configuration that cannot be deployed, certificates or run folders that cannot be read or written, an
 /// address in use.
-pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row) -> Result<()>) -> Result<End> {
+pub fn serve(
+    run: &Run<'_>,
+    begin: &Begin<'_>,
+    mut observe: &mut dyn FnMut(&Row) -> Result<()>,
+) -> Result<End> {
     let config = run.config();
     check(&config)?;
     if run.setting().compresses() {
         return Err(Error::config("compression", UNCOMPRESSED));
     }
-    let (state, directory, journal) = match begin {
+    let (mut state, mut directory, journal) = match begin {
         Begin::New(folder) => {
             let (state, directory) = run.create(folder)?;
             (state, directory, Journal::begin(folder)?)
@@ -198,9 +204,23 @@ pub fn serve(run: &Run<'_>, begin: &Begin<'_>, observe: &mut dyn FnMut(&Row) -> 
         .wait()
         .map_err(transport)?;
     tracing::info!("listening on {}", config.deploy.listen);
-    let mut server =
-        Server { run, least: smallest(&config), config, hub, session: &session, directory, journal };
-    let end = server.rounds(state, observe)?;
+    // A round that was announced is never announced again, so that each is kept at once.
+    let mut checkpoints = Checkpoints::new(&directory, 1);
+    let mut page = Shown(Arc::clone(&hub));
+    let mut server = Server {
+        least: smallest(&config),
+        config,
+        hub,
+        session: &session,
+        folder: directory.path().into(),
+        journal,
+    };
+    let end = run.record_by(
+        &mut server,
+        &mut state,
+        &mut directory,
+        &mut [&mut checkpoints, &mut page, &mut observe],
+    )?;
     server.hub.close();
     // Whoever is in its last round asks once more.
     std::thread::sleep(Duration::from_secs(1));
@@ -252,155 +272,100 @@ fn smallest(config: &Config) -> usize {
 }
 
 struct Server<'a> {
-    run: &'a Run<'a>,
     config: Config,
     /// Fewest clients of a round.
     least: usize,
     hub: Arc<Hub>,
     session: &'a Session,
-    directory: RunDir,
+    /// Where the journal lies.
+    folder: PathBuf,
     journal: Journal,
+}
+
+/// The page, which shows the rounds.
+struct Shown(Arc<Hub>);
+
+impl Observer for Shown {
+    fn begin(&mut self, _: &Run<'_>, state: &State, rows: &[Row]) -> Result<()> {
+        self.0.page.update(|status| {
+            status.round = state.round;
+            rows.iter().cloned().for_each(|row| status.row(row));
+        });
+        Ok(())
+    }
+
+    fn round(&mut self, over: &Over<'_>) -> Result<()> {
+        if let Some(row) = over.row() {
+            self.0.page.update(|status| status.row(row.clone()));
+        }
+        Ok(())
+    }
+
+    fn cut_off(&mut self, _: &Run<'_>, _: &State, diverged: Option<&Diverged>) -> Result<()> {
+        self.0.page.update(|status| status.diverged = diverged.map(Diverged::to_string));
+        Ok(())
+    }
 }
 
 /// What became of a round on the links.
 struct Exchange {
-    decoded: Decoded<f64>,
-    arrivals: u64,
+    aggregate: Aggregate,
     /// Clients that said that their update is not finite.
     diverged: usize,
-    /// Bytes of shares that the cohort sent, if all of it did.
-    bytes_shares: u64,
-    /// Bytes of what came to the server, refused messages included.
-    bytes_sums: u64,
 }
 
-impl Exchange {
-    fn nothing(reason: Reason) -> Self {
-        let decoded = Decoded::Outage(reason);
-        Self { decoded, arrivals: 0, diverged: 0, bytes_shares: 0, bytes_sums: 0 }
-    }
-}
-
-impl Server<'_> {
-    fn rounds(&mut self, mut state: State, observe: &mut dyn FnMut(&Row) -> Result<()>) -> Result<End> {
-        let stop = self.config.evaluation.stop();
-        let mut rows = self.directory.rows()?;
-        // The last process may have been killed between the checkpoint and the best model.
-        self.run.keep_best(&state, &rows, &self.directory)?;
-        self.hub.page.update(|status| status.round = state.round);
-        for row in &rows {
-            self.hub.page.update(|status| status.row(row.clone()));
-        }
-        // A round that was announced and not finished is lost: it is never announced again.
-        while state.round < self.journal.announced {
-            state.round += 1;
-            tracing::warn!("round {} was interrupted: an outage", state.round);
-            let row = self.row(&state, 0, None, (Outcome::Outage, Some(Reason::Links)), 0.0)?;
-            rows.push(row);
-            self.keep(&state, &rows, observe)?;
-        }
-        let mut over = state.round >= self.config.rounds || stop.ends(&rows);
-        let mut first = state.round == 0;
-        while !over {
-            let before = state.of_server();
-            let row = match self.round(&mut state, first) {
-                Err(Error::Diverged { diverged, .. }) => {
-                    state.restore(before);
-                    return self.diverge(&state, diverged);
-                }
-                played => played?,
-            };
-            first = false;
-            rows.push(row);
-            over = state.round >= self.config.rounds || stop.ends(&rows);
-            self.keep(&state, &rows, observe)?;
-        }
-        self.directory.finish(&stop, None, None)
-    }
-
-    /// Ends the run with the state before the round that diverged.
-    fn diverge(&mut self, state: &State, diverged: Diverged) -> Result<End> {
-        state.save(&self.directory.path().join("checkpoint.bin"), &self.run.fingerprint())?;
-        self.hub.page.update(|status| status.diverged = Some(diverged.to_string()));
-        self.directory.finish(&self.config.evaluation.stop(), Some(diverged), None)
-    }
-
-    /// Keeps the last of the rows, and the state after it.
-    fn keep(
-        &mut self,
-        state: &State,
-        rows: &[Row],
-        observe: &mut dyn FnMut(&Row) -> Result<()>,
-    ) -> Result<()> {
-        let Some(row) = rows.last() else { return Ok(()) };
-        self.directory.append(row, &[])?;
-        state.save(&self.directory.path().join("checkpoint.bin"), &self.run.fingerprint())?;
-        self.run.keep_best(state, rows, &self.directory)?;
-        self.hub.page.update(|status| status.row(row.clone()));
-        observe(row)
-    }
-
-    fn round(&mut self, state: &mut State, first: bool) -> Result<Row> {
-        let deploy = &self.config.deploy;
-        let cohort = self.hub.gather(first, self.least, Duration::from_secs_f64(deploy.gather));
-        let members = &cohort.members;
-        state.round += 1;
+impl Carrier for Server<'_> {
+    fn carry(&mut self, run: &Run<'_>, state: &mut State) -> Result<Option<Carried>> {
         let round = state.round;
+        if round <= self.journal.announced {
+            tracing::warn!("round {round} was interrupted: an outage");
+            return Ok(None);
+        }
+        let deploy = &self.config.deploy;
+        let cohort = self.hub.gather(round == 1, self.least, Duration::from_secs_f64(deploy.gather));
+        let members = &cohort.members;
         self.journal.announced = round;
-        self.journal.save(self.directory.path())?;
+        self.journal.save(&self.folder)?;
 
         let clock = Instant::now();
         self.hub.page.update(|status| {
             status.round = round;
             status.cohort = members.iter().map(|member| member.name.clone()).collect();
         });
-        let model: Vec<u8> = state.parameters.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let model: Vec<u8> = state.server.parameters.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.hub.models.begin(round);
         for member in members {
             self.hub.models.put(format!("{ROOT}/server/{}/model/{round}", member.name), model.clone());
         }
         let said = self.hub.announce(round, digest(&model), &cohort)?;
-        let exchange = self.exchange(round, members, &cohort.electorate(said), clock)?;
+        let exchange = self.exchange(run, round, members, &cohort.electorate(said), clock)?;
         for member in members {
             self.hub.models.put(format!("{ROOT}/server/{}/done/{round}", member.name), DONE.to_vec());
         }
         self.hub.lobby().announced = None;
         let seconds = clock.elapsed().as_secs_f64();
 
-        let diverged = |what| Diverged { round, client: None, what };
-        if exchange.diverged == members.len() {
-            return Err(diverged(NotFinite::Update).into());
+        let Exchange { aggregate, diverged } = exchange;
+        if diverged == members.len() {
+            return Err(Diverged { round, client: None, what: NotFinite::Update }.into());
         }
-        let reason = exchange.decoded.reason();
-        let outcome = match &exchange.decoded {
-            Decoded::Outage(_) => Outcome::Outage,
-            Decoded::Estimate { sum, .. } => {
-                let weight: f64 = weights(members).iter().sum();
-                let mean = sum.iter().map(|s| weight.recip() * s).collect();
-                self.run.step(state, mean, 1.0).map_err(diverged)?;
-                Outcome::Estimate
-            }
-            Decoded::Sum { sum, included, .. } => {
-                let weights = weights(members);
-                let weight: f64 = included.iter().map(|&k| weights[usize::from(k)]).sum();
-                let mean = sum.iter().map(|s| weight.recip() * s).collect();
-                let share = weight / weights.iter().sum::<f64>();
-                self.run.step(state, mean, share).map_err(diverged)?;
-                if included.len() == members.len() { Outcome::Recovered } else { Outcome::Partial }
-            }
-        };
-        self.row(state, members.len(), Some(exchange), (outcome, reason), seconds)
+        let place = |member: &Member| deploy.names.iter().position(|name| *name == member.name);
+        let places = members.iter().filter_map(place).map(|place| place as u32).collect();
+        Ok(Some(Carried::untold(places, &weights(members), diverged, aggregate, seconds)))
     }
+}
 
+impl Server<'_> {
     /// Plays the phases of a round among its cohort.
     fn exchange(
         &self,
+        run: &Run<'_>,
         round: u64,
         members: &[Member],
         electorate: &Electorate,
         start: Instant,
     ) -> Result<Exchange> {
-        let len = self.run.setting().coordinates();
+        let len = run.setting().coordinates();
         let public = public_of(&self.config, &weights(members), len);
         let scheme = match scheme_of(&self.config, members.len(), &public) {
             Ok(scheme) => scheme,
@@ -408,7 +373,8 @@ impl Server<'_> {
                 tracing::warn!("round {round}: no scheme for a cohort of {}: {error}", members.len());
                 // The next cohort may be another one.
                 std::thread::sleep(Duration::from_secs_f64(self.config.deploy.gather));
-                return Ok(Exchange::nothing(Reason::TooFew));
+                let aggregate = Aggregate { attempts: 1, ..Aggregate::nothing(Reason::TooFew) };
+                return Ok(Exchange { aggregate, diverged: 0 });
             }
         };
         let deadlines = deadlines(scheme.phases(), start, &self.config.deploy);
@@ -437,37 +403,10 @@ impl Server<'_> {
         let is_silent = |k: &&u16| !present.contains(k) && !decoded.included().contains(k);
         let silent: Vec<&str> = late.iter().filter(is_silent).map(name).collect();
         self.hub.heard(round, &present.iter().map(name).collect::<Vec<_>>(), &silent);
-        Ok(Exchange { decoded, arrivals, diverged: diverged.len(), bytes_shares, bytes_sums: bytes })
-    }
-
-    fn row(
-        &self,
-        state: &State,
-        cohort: usize,
-        exchange: Option<Exchange>,
-        (outcome, reason): (Outcome, Option<Reason>),
-        seconds: f64,
-    ) -> Result<Row> {
-        let round = state.round;
-        let clock = Instant::now();
-        // An outage of a server that was not there is not tested.
-        let tested = if exchange.is_some() { self.run.test(state)? } else { Tested::default() };
-        Ok(Row {
-            outcome,
-            reason,
-            cohort,
-            diverged: exchange.as_ref().map_or(0, |exchange| exchange.diverged),
-            arrivals: exchange.as_ref().map_or(0, |exchange| exchange.arrivals),
-            bytes_client_client: exchange.as_ref().map_or(0, |exchange| exchange.bytes_shares),
-            bytes_client_server: exchange.as_ref().map_or(0, |exchange| exchange.bytes_sums),
-            // Clients do not tell.
-            train_loss: f64::NAN,
-            metrics: self.run.metrics(&[], &[], &tested)?,
-            test_loss: tested.loss,
-            test_accuracy: tested.accuracy,
-            seconds_coding: seconds,
-            seconds_evaluation: clock.elapsed().as_secs_f64(),
-            ..Row::blank(round)
-        })
+        // Of shares what the cohort sends if all of it does; to the server what came, refused messages
+        // included.
+        let traffic = Traffic { client_client: bytes_shares, client_server: bytes, ..Traffic::default() };
+        let nothing = Aggregate { attempts: 1, arrivals, traffic, ..Aggregate::nothing(Reason::Links) };
+        Ok(Exchange { aggregate: Aggregate { decoded, ..nothing }, diverged: diverged.len() })
     }
 }

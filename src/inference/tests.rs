@@ -129,7 +129,7 @@ fn an_exported_model_is_where_another_run_starts() {
     assert_eq!(config.start, Some(from_file.join("start.safetensors")));
     let setting = Setting::build(&config, "cpu".parse().unwrap()).unwrap();
     let again = setting.run(&config.protocol).unwrap();
-    assert_eq!(again.start().parameters, model.parameters);
+    assert_eq!(again.start().server.parameters, model.parameters);
 
     let other = Config { start: Some(first.clone()), ..Config::default() };
     let error = Setting::build(&other, "cpu".parse().unwrap()).err().unwrap().to_string();

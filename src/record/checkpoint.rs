@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::flights::{Flight, Flights};
+use super::state::{ClientStates, Presence, ServerState, State};
 use super::write_atomically;
-use crate::algebra::is_finite;
 use crate::error::{Error, Result};
 use crate::release::Ledger;
 
@@ -44,45 +44,6 @@ fn sgd() -> String {
 
 fn fedavg() -> String {
     "fedavg".into()
-}
-
-/// The state of a run after a round.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Checkpoint {
-    /// Rounds done.
-    pub round: u64,
-    /// The global model, d parameters.
-    pub parameters: Vec<f32>,
-    /// Under the policies `accumulate`, `postpone` and `echo` each client's local model − global model; empty
-    /// where all are the same.
-    pub carried: Vec<Vec<f32>>,
-    /// The server's control vector ([`crate::learn::solver`]), d numbers; empty for solvers without.
-    pub control: Vec<f32>,
-    /// Each client's control vector, d numbers, or none where it is still zero; empty for solvers without.
-    pub controls: Vec<Vec<f32>>,
-    /// The vectors of the server's optimiser ([`crate::server_rule`]).
-    pub moments: Vec<Vec<f32>>,
-    /// What a rule of participation remembers of each client; empty without one.
-    pub memory: Vec<Vec<f32>>,
-    /// Rounds in a row in which each client was not heard ([`crate::cohort`]); empty for fixed cohorts.
-    pub misses: Vec<u32>,
-    /// What the rounds have cost each client of its privacy ([`crate::release`]); empty where that is not
-    /// charged.
-    pub ledger: Ledger,
-    /// The clip of the next round, where it moves ([`crate::release::Clipping`]).
-    pub clip: Option<f64>,
-    /// The model from which each client trains that missed the global one, d parameters, empty for a client
-    /// that has it; empty where it always arrives.
-    pub received: Vec<Vec<f32>>,
-    /// What the server keeps of compressed updates that it did not take yet ([`crate::compress`]); empty
-    /// where it keeps nothing.
-    pub residual: Vec<f32>,
-    /// What each client keeps of its updates that was not carried, d numbers; empty where they keep nothing.
-    pub residuals: Vec<Vec<f32>>,
-    /// Simulated seconds that have passed.
-    pub seconds: f64,
-    /// Who computes on the model of which round, under buffered aggregation.
-    pub flights: Flights,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,97 +92,45 @@ fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
     vectors.iter().map(Vec::len).collect()
 }
 
-impl Checkpoint {
-    /// Whether both have the same vectors, those aside that come and go: carried ones, and models of clients
-    /// who missed the last.
-    #[must_use]
-    pub fn same_shape(&self, other: &Self) -> bool {
-        let shape = |state: &Self| {
-            let charged = state.ledger.clients();
-            let moves = usize::from(state.clip.is_some());
-            let clients = [state.misses.len(), state.controls.len(), state.residuals.len(), charged, moves];
-            let own = [state.parameters.len(), state.control.len(), state.residual.len()];
-            [[&own[..], &clients].concat(), lengths(&state.moments), lengths(&state.memory)]
-        };
-        shape(self) == shape(other)
-    }
-
-    /// A copy without the clients' own vectors, for [`Checkpoint::restore`].
-    #[must_use]
-    pub fn of_server(&self) -> Self {
-        Self {
-            round: self.round,
-            parameters: self.parameters.clone(),
-            control: self.control.clone(),
-            moments: self.moments.clone(),
-            memory: self.memory.clone(),
-            misses: self.misses.clone(),
-            clip: self.clip,
-            ledger: Ledger::default(),
-            carried: Vec::new(),
-            controls: Vec::new(),
-            received: Vec::new(),
-            residual: self.residual.clone(),
-            residuals: Vec::new(),
-            seconds: self.seconds,
-            flights: self.flights.clone(),
-        }
-    }
-
-    /// The model from which client `k` trains, d parameters: the global one, or an older one where that did
-    /// not arrive, or came while the client computed.
-    #[must_use]
-    pub fn model_of(&self, k: usize) -> &[f32] {
-        let received = self.received.get(k).filter(|own| !own.is_empty());
-        received.or_else(|| self.flights.model_of(k)).unwrap_or(&self.parameters)
-    }
-
-    /// Takes everything from a copy but the clients' own vectors and what they have paid, which stay as they
-    /// are: what was told cannot be taken back.
-    pub fn restore(&mut self, copy: Self) {
-        let own = [&mut self.carried, &mut self.controls, &mut self.received, &mut self.residuals];
-        let [carried, controls, received, residuals] = own.map(std::mem::take);
-        let ledger = std::mem::take(&mut self.ledger);
-        *self = Self { carried, controls, received, residuals, ledger, ..copy };
-    }
-
-    /// Whether all that the server steps with is finite.
-    #[must_use]
-    pub fn is_finite(&self) -> bool {
-        let vectors = [&self.parameters, &self.control];
-        vectors.into_iter().chain(&self.moments).all(|vector| is_finite(vector))
-    }
-
+impl State {
     /// Writes the checkpoint atomically.
     ///
     /// # Errors
     /// The operating system's refusal.
     pub fn save(&self, path: &Path, fingerprint: &Fingerprint) -> Result<()> {
+        let Self { round, server, presence, clients, ledger } = self;
+        let flights = &presence.flights;
         let header = Header {
-            round: self.round,
+            round: *round,
             fingerprint: fingerprint.clone(),
-            parameters: self.parameters.len(),
-            carried: self.carried.len(),
-            control: self.control.len(),
-            controls: lengths(&self.controls),
-            moments: lengths(&self.moments),
-            memory: lengths(&self.memory),
-            misses: self.misses.clone(),
-            ledger: self.ledger.clone(),
-            clip: self.clip.map(f64::to_bits),
-            received: lengths(&self.received),
-            residuals: lengths(&self.residuals),
-            residual: self.residual.len(),
-            seconds: self.seconds.to_bits(),
-            flights: self.flights.aloft.clone(),
-            models: self.flights.models.iter().map(|(version, model)| (*version, model.len())).collect(),
+            parameters: server.parameters.len(),
+            carried: clients.carried.len(),
+            control: server.control.len(),
+            controls: lengths(&clients.controls),
+            moments: lengths(&server.moments),
+            memory: lengths(&server.memory),
+            misses: presence.misses.clone(),
+            ledger: ledger.clone(),
+            clip: server.clip.map(f64::to_bits),
+            received: lengths(&clients.received),
+            residuals: lengths(&clients.residuals),
+            residual: server.residual.len(),
+            seconds: presence.seconds.to_bits(),
+            flights: flights.aloft.clone(),
+            models: flights.models.iter().map(|(version, model)| (*version, model.len())).collect(),
         };
         let header = serde_json::to_vec(&header).map_err(|error| Error::Refused(error.to_string()))?;
-        let groups =
-            [&self.carried, &self.controls, &self.moments, &self.memory, &self.received, &self.residuals];
-        let first = [&self.parameters, &self.control];
-        let taken = || self.flights.models.values().map(|model| &**model);
-        let last = || [&self.residual].into_iter().chain(taken());
+        let groups = [
+            &clients.carried,
+            &clients.controls,
+            &server.moments,
+            &server.memory,
+            &clients.received,
+            &clients.residuals,
+        ];
+        let first = [&server.parameters, &server.control];
+        let taken = || flights.models.values().map(|model| &**model);
+        let last = || [&server.residual].into_iter().chain(taken());
         let vectors = || first.into_iter().chain(groups.into_iter().flatten()).chain(last());
         let mut bytes = Vec::with_capacity(64 + header.len() + 4 * vectors().map(Vec::len).sum::<usize>());
         bytes.extend_from_slice(MAGIC);
@@ -240,7 +149,7 @@ impl Checkpoint {
     /// # Errors
     /// A damaged file, or a checkpoint of another model or another number of clients.
     pub fn load(path: &Path, expected: &Fingerprint) -> Result<Self> {
-        let (found, checkpoint) = Self::read(path)?;
+        let (found, state) = Self::read(path)?;
         if (&found.solver, &found.server) != (&expected.solver, &expected.server) {
             return Err(Error::file(
                 path,
@@ -256,14 +165,14 @@ impl Checkpoint {
                 format!(
                     "the checkpoint belongs to model `{}` with {} parameters and {} clients, this run has model `{}` with {} clients; resume with its own configuration",
                     found.model,
-                    checkpoint.parameters.len(),
+                    state.server.parameters.len(),
                     found.clients,
                     expected.model,
                     expected.clients
                 ),
             ));
         }
-        Ok(checkpoint)
+        Ok(state)
     }
 
     /// Reads a checkpoint, of whatever run.
@@ -300,31 +209,23 @@ impl Checkpoint {
         let carried = (0..header.carried).map(|_| vector(header.parameters)).collect::<Result<_>>()?;
         let mut group =
             |lengths: Vec<usize>| lengths.into_iter().map(&mut vector).collect::<Result<Vec<_>>>();
-        let checkpoint = Self {
+        // In the order of the file.
+        let controls = group(header.controls)?;
+        let (moments, memory) = (group(header.moments)?, group(header.memory)?);
+        let (received, residuals) = (group(header.received)?, group(header.residuals)?);
+        let residual = group(vec![header.residual])?.concat();
+        let (versions, lengths): (Vec<u64>, _) = header.models.into_iter().unzip();
+        let models = versions.into_iter().zip(group(lengths)?.into_iter().map(Arc::new)).collect();
+        let clip = header.clip.map(f64::from_bits);
+        let flights = Flights { aloft: header.flights, landed: BTreeMap::new(), models };
+        let state = Self {
             round: header.round,
-            parameters,
-            carried,
-            control,
-            controls: group(header.controls)?,
-            moments: group(header.moments)?,
-            memory: group(header.memory)?,
-            received: group(header.received)?,
-            residuals: group(header.residuals)?,
-            residual: group(vec![header.residual])?.concat(),
-            misses: header.misses,
+            server: ServerState { parameters, control, moments, memory, residual, clip },
+            presence: Presence { misses: header.misses, seconds: f64::from_bits(header.seconds), flights },
+            clients: ClientStates { carried, controls, received, residuals },
             ledger: header.ledger,
-            clip: header.clip.map(f64::from_bits),
-            seconds: f64::from_bits(header.seconds),
-            flights: Flights {
-                aloft: header.flights,
-                landed: BTreeMap::new(),
-                models: {
-                    let (versions, lengths): (Vec<u64>, _) = header.models.into_iter().unzip();
-                    versions.into_iter().zip(group(lengths)?.into_iter().map(Arc::new)).collect()
-                },
-            },
         };
-        Ok((header.fingerprint, checkpoint))
+        Ok((header.fingerprint, state))
     }
 }
 
@@ -347,71 +248,50 @@ mod tests {
     fn round_trip_and_every_damage_is_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint.bin");
-        let checkpoint = Checkpoint {
-            round: 7,
+        let server = ServerState {
             parameters: vec![1.0, f32::NAN, -0.0],
-            carried: vec![vec![0.5; 3], vec![-1.5; 3]],
             control: vec![2.5; 3],
-            controls: vec![vec![3.5; 3], vec![4.5; 3]],
             moments: vec![vec![5.5; 3]; 2],
             memory: vec![vec![6.5], vec![7.5, 8.5]],
-            misses: vec![0, 9],
-            ledger: {
-                let mut ledger = Ledger::new(2);
-                ledger.charge(1, Adversary::Server, Cost::Gaussian(1.1));
-                ledger.charge(0, Adversary::Observer, Cost::Fixed(f64::INFINITY, 2, 3));
-                ledger
-            },
-            clip: Some(0.1 + 0.2),
-            received: vec![Vec::new(), vec![9.5; 3]],
             residual: vec![10.5; 2],
-            residuals: vec![vec![11.5; 3], vec![12.5; 3]],
-            seconds: 0.1 + 0.7,
-            flights: Flights {
-                aloft: [Flight::new(1, 6, 0.1, 0.8), Flight::new(0, 7, 0.2, 0.7)].into(),
-                landed: BTreeMap::new(),
-                models: [(6, Arc::new(vec![13.5; 3]))].into(),
-            },
+            clip: Some(0.1 + 0.2),
         };
-        assert_eq!((checkpoint.model_of(1), checkpoint.model_of(7).len()), (&[9.5; 3][..], 3));
-        checkpoint.save(&path, &fingerprint("mlp")).unwrap();
-        let loaded = Checkpoint::load(&path, &fingerprint("mlp")).unwrap();
-        assert_eq!(loaded.round, 7);
-        let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&loaded.parameters), bits(&checkpoint.parameters));
-        let parameters = Vec::new();
-        let without = |state: &Checkpoint| Checkpoint { parameters: parameters.clone(), ..state.clone() };
-        assert_eq!(without(&loaded), without(&checkpoint));
-        assert!(loaded.same_shape(&checkpoint));
-        assert!(!loaded.is_finite() && Checkpoint { parameters: vec![1.0], ..loaded.clone() }.is_finite());
-        assert!(!Checkpoint { moments: vec![vec![f32::INFINITY]], ..Checkpoint::default() }.is_finite());
-        let mut moved = Checkpoint { carried: vec![vec![9.0; 3]], ..Checkpoint::default() };
-        moved.restore(without(&checkpoint).of_server());
-        assert_eq!(
-            moved,
-            Checkpoint {
-                carried: vec![vec![9.0; 3]],
-                controls: Vec::new(),
-                ledger: Ledger::default(),
-                received: Vec::new(),
-                residuals: Vec::new(),
-                ..without(&checkpoint)
-            }
-        );
-        assert!(!loaded.same_shape(&Checkpoint { memory: Vec::new(), ..checkpoint.clone() }));
-        assert!(!loaded.same_shape(&Checkpoint { residual: Vec::new(), ..checkpoint.clone() }));
-        assert!(!loaded.same_shape(&Checkpoint { residuals: Vec::new(), ..checkpoint.clone() }));
+        let flights = Flights {
+            aloft: [Flight::new(1, 6, 0.1, 0.8), Flight::new(0, 7, 0.2, 0.7)].into(),
+            landed: BTreeMap::new(),
+            models: [(6, Arc::new(vec![13.5; 3]))].into(),
+        };
+        let clients = ClientStates {
+            carried: vec![vec![0.5; 3], vec![-1.5; 3]],
+            controls: vec![vec![3.5; 3], vec![4.5; 3]],
+            received: vec![Vec::new(), vec![9.5; 3]],
+            residuals: vec![vec![11.5; 3], vec![12.5; 3]],
+        };
+        let mut ledger = Ledger::new(2);
+        ledger.charge(1, Adversary::Server, Cost::Gaussian(1.1));
+        ledger.charge(0, Adversary::Observer, Cost::Fixed(f64::INFINITY, 2, 3));
+        let presence = Presence { misses: vec![0, 9], seconds: 0.1 + 0.7, flights };
+        let mut state = State { round: 7, server, presence, clients, ledger };
+        assert_eq!((state.model_of(1), state.model_of(7).len()), (&[9.5; 3][..], 3));
+        state.save(&path, &fingerprint("mlp")).unwrap();
+        let mut loaded = State::load(&path, &fingerprint("mlp")).unwrap();
+        assert!(loaded.same_shape(&state));
+        let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        // NaN is not equal to itself.
+        let [is, was] = [&mut loaded, &mut state].map(|state| std::mem::take(&mut state.server.parameters));
+        assert_eq!(bits(is), bits(was));
+        assert_eq!(loaded, state);
 
         let plain = Fingerprint { solver: "sgd".into(), ..fingerprint("mlp") };
         assert_eq!(
-            Checkpoint::load(&path, &plain).unwrap_err().to_string(),
+            State::load(&path, &plain).unwrap_err().to_string(),
             format!(
                 "{}: the checkpoint belongs to solver `scaffold` and server `fedadam`, this run has solver `sgd` and server `fedadam`; resume with its own configuration",
                 path.display()
             )
         );
 
-        let other = Checkpoint::load(&path, &fingerprint("cnn")).unwrap_err().to_string();
+        let other = State::load(&path, &fingerprint("cnn")).unwrap_err().to_string();
         assert!(
             other.contains("belongs to model `mlp`") && other.contains("this run has model `cnn`"),
             "{other}"
@@ -420,14 +300,14 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         for cut in 0..bytes.len() {
             std::fs::write(&path, &bytes[..cut]).unwrap();
-            let error = Checkpoint::load(&path, &fingerprint("mlp")).unwrap_err().to_string();
+            let error = State::load(&path, &fingerprint("mlp")).unwrap_err().to_string();
             assert_eq!(error.lines().count(), 1);
         }
         for place in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[place] ^= 0x10;
             std::fs::write(&path, &damaged).unwrap();
-            assert!(Checkpoint::load(&path, &fingerprint("mlp")).is_err(), "{place}");
+            assert!(State::load(&path, &fingerprint("mlp")).is_err(), "{place}");
         }
     }
 
@@ -444,10 +324,12 @@ mod tests {
         bytes.extend_from_slice(&digest);
         std::fs::write(&path, bytes).unwrap();
         let run = Fingerprint { solver: "sgd".into(), server: "fedavg".into(), ..fingerprint("mlp") };
-        let loaded = Checkpoint::load(&path, &run).unwrap();
+        let loaded = State::load(&path, &run).unwrap();
         let carried = vec![vec![3.0, 4.0, 5.0], vec![6.0, 7.0, 8.0]];
         let parameters = vec![0.0, 1.0, 2.0];
-        assert_eq!(loaded, Checkpoint { round: 4, parameters, carried, ..Checkpoint::default() });
-        assert!(Checkpoint::load(&path, &fingerprint("mlp")).is_err());
+        let server = ServerState { parameters, ..ServerState::default() };
+        let clients = ClientStates { carried, ..ClientStates::default() };
+        assert_eq!(loaded, State { round: 4, server, clients, ..State::default() });
+        assert!(State::load(&path, &fingerprint("mlp")).is_err());
     }
 }

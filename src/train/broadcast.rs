@@ -69,7 +69,7 @@ impl Run<'_> {
         let Some(links) = self.setting.links.downlinks().filter(|_| round > 1) else {
             return Broadcast::default();
         };
-        let bytes = (HEADER_BYTES + 4 * (state.parameters.len() + state.control.len())) as u64;
+        let bytes = (HEADER_BYTES + 4 * (state.server.parameters.len() + state.server.control.len())) as u64;
         let link = |&k: &u32| {
             let (from, to) = (Node::Server, Node::Client(k));
             LinkUse { round, attempt: 0, transfer: 0, from, to, bytes }
@@ -109,8 +109,8 @@ impl Run<'_> {
         }
         let everybody: Vec<u32> = (0..self.setting.config.clients as u32).collect();
         let missed = self.broadcast(state, state.round + 1, &everybody).missed;
-        state.received.resize(everybody.len(), Vec::new());
-        for (k, own) in everybody.iter().zip(&mut state.received) {
+        state.clients.received.resize(everybody.len(), Vec::new());
+        for (k, own) in everybody.iter().zip(&mut state.clients.received) {
             match missed.binary_search(k) {
                 Ok(_) if own.is_empty() => *own = before.to_vec(),
                 Ok(_) => {}

@@ -46,13 +46,14 @@ impl Run<'_> {
     pub(super) fn buffer(&self, state: &mut State, buffered: &Buffered) -> Cohort {
         let Setting { config, seed, .. } = self.setting;
         let mut rng = seed.child("begin", state.round).rng();
-        let mut busy: HashSet<u32> = state.flights.aloft.iter().map(|flight| flight.client).collect();
-        let (mut now, mut wasted, mut full) = (state.seconds, 0, Vec::new());
+        let mut busy: HashSet<u32> =
+            state.presence.flights.aloft.iter().map(|flight| flight.client).collect();
+        let (mut now, mut wasted, mut full) = (state.presence.seconds, 0, Vec::new());
         while full.len() < buffered.size && wasted < IN_VAIN * buffered.concurrency {
-            while state.flights.aloft.len() < buffered.concurrency
+            while state.presence.flights.aloft.len() < buffered.concurrency
                 && self.begin(state, now, &mut busy, &mut rng)
             {}
-            let Some(next) = state.flights.aloft.pop_first() else { break };
+            let Some(next) = state.presence.flights.aloft.pop_first() else { break };
             now = now.max(next.done());
             if self.is_of_use(state, buffered, next) {
                 full.push(next);
@@ -63,13 +64,13 @@ impl Run<'_> {
         }
         let scheme = self.schemes.of(buffered.size).filter(|_| full.len() == buffered.size);
         let waited = if scheme.is_some() { 0.0 } else { config.devices.wait };
-        let seconds = Some(now - state.seconds + waited);
+        let seconds = Some(now - state.presence.seconds + waited);
         if scheme.is_none() {
-            state.flights.aloft.extend(full);
+            state.presence.flights.aloft.extend(full);
             return Cohort { seconds, wasted, ..Cohort::default() };
         }
-        state.flights.landed = full.into_iter().map(|flight| (flight.client, flight)).collect();
-        let members = state.flights.landed.keys().copied().collect();
+        state.presence.flights.landed = full.into_iter().map(|flight| (flight.client, flight)).collect();
+        let members = state.presence.flights.landed.keys().copied().collect();
         Cohort { members, scheme, seconds, wasted, left: Vec::new() }
     }
 
@@ -80,7 +81,7 @@ impl Run<'_> {
         let is_free = |k: &u32| !busy.contains(k) && devices.is_there(*k, now);
         let Some(client) = draws.find(is_free) else { return false };
         let done = now + self.seconds(client, state.round, now);
-        state.flights.aloft.insert(Flight::new(client, state.round - 1, now, done));
+        state.presence.flights.aloft.insert(Flight::new(client, state.round - 1, now, done));
         busy.insert(client)
     }
 
@@ -92,7 +93,7 @@ impl Run<'_> {
 
     /// Weighs down what a client sends that did not compute on the last model.
     pub(super) fn discount(&self, state: &State, k: u32, sent: &mut [f32]) {
-        let Some(flight) = state.flights.landed.get(&k) else { return };
+        let Some(flight) = state.presence.flights.landed.get(&k) else { return };
         let factor = Buffered::discount(state.round - 1 - flight.version) as f32;
         if factor < 1.0 {
             sent.iter_mut().for_each(|x| *x *= factor);
@@ -101,7 +102,7 @@ impl Run<'_> {
 
     /// The column `staleness` of `rounds.csv`: the mean over the clients of a round, of rounds.
     pub(super) fn staleness(&self, state: &State) -> Metrics {
-        let landed = state.flights.landed.values();
+        let landed = state.presence.flights.landed.values();
         let stale = landed.map(|flight| (state.round - 1 - flight.version) as f64);
         let count = stale.len() as f64;
         match count > 0.0 {
@@ -114,7 +115,7 @@ impl Run<'_> {
     pub(super) fn keep_taken(&self, state: &mut State, before: Vec<f32>) {
         if let Some(buffered) = &self.setting.config.cohort.buffered {
             let oldest = state.round.saturating_sub(buffered.max_staleness);
-            state.flights.settle(state.round - 1, before, oldest);
+            state.presence.flights.settle(state.round - 1, before, oldest);
         }
     }
 }

@@ -52,9 +52,9 @@ impl Run<'_> {
         if let Some(buffered) = &config.cohort.buffered {
             return self.buffer(state, buffered);
         }
-        let (round, now) = (state.round, state.seconds);
+        let (round, now) = (state.round, state.presence.seconds);
         let mut members = match config.devices.are_there() {
-            true => config.cohort.members(config.clients, &state.misses, round, *seed),
+            true => config.cohort.members(config.clients, &state.presence.misses, round, *seed),
             false => config.cohort.present(config.clients, round, *seed, &|k| devices.is_there(k, now)),
         };
         let drawn = members.len();

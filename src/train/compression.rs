@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::carrier::Carried;
 use super::work::Work;
 use super::{Run, Setting, State};
 use crate::bounds;
@@ -91,7 +92,7 @@ pub(super) struct Compressed {
 impl Compressed {
     /// The server's estimate of the mean, d coordinates, from the mean of what was sent.
     pub fn take(&self, mean: &[f64], state: &mut State) -> Vec<f64> {
-        self.map.take(mean, &mut state.residual)
+        self.map.take(mean, &mut state.server.residual)
     }
 
     /// The estimates of single updates, from them as they were received.
@@ -157,13 +158,13 @@ impl Run<'_> {
         let compressor = self.setting.compressor.as_ref()?;
         let map = compressor.draw(self.setting.seed, state.round);
         let with_kept = |(k, update): (&u32, &Update)| -> Vec<f32> {
-            let kept = &state.residuals[*k as usize];
+            let kept = &state.clients.residuals[*k as usize];
             match kept.is_empty() {
                 true => update.delta.to_vec(),
                 false => update.delta.iter().zip(kept).map(|(x, kept)| x + kept).collect(),
             }
         };
-        let whole: Vec<Vec<f32>> = match state.residuals.is_empty() {
+        let whole: Vec<Vec<f32>> = match state.clients.residuals.is_empty() {
             true => Vec::new(),
             false => members.par_iter().zip(updates).map(with_kept).collect(),
         };
@@ -179,16 +180,12 @@ impl Run<'_> {
 
     /// Lets the `members` of a round keep what was not carried: all that they had where they are not
     /// `included` in the sum.
-    pub(super) fn keep_rest(
-        &self,
-        state: &mut State,
-        members: &[u32],
-        compressed: Compressed,
-        included: &[u16],
-    ) {
+    pub(super) fn keep_rest(&self, state: &mut State, carried: &mut Carried) {
+        let Some(compressed) = carried.compressed.take() else { return };
+        let (members, included) = (&carried.cohort.members, carried.aggregate.decoded.included());
         let is_in = |i: usize| included.binary_search(&(i as u16)).is_ok();
         let rest = |i: usize| if is_in(i) { compressed.left(i) } else { compressed.whole[i].clone() };
         let kept: Vec<Vec<f32>> = (0..compressed.whole.len()).into_par_iter().map(rest).collect();
-        members.iter().zip(kept).for_each(|(&k, kept)| state.residuals[k as usize] = kept);
+        members.iter().zip(kept).for_each(|(&k, kept)| state.clients.residuals[k as usize] = kept);
     }
 }

@@ -119,9 +119,9 @@ impl Run<'_> {
             client: k,
             round: state.round,
             global: state.model_of(k),
-            carried: state.carried.get(k).map(Vec::as_slice),
-            control: &state.control,
-            own_control: state.controls.get(k).map(Vec::as_slice),
+            carried: state.clients.carried.get(k).map(Vec::as_slice),
+            control: &state.server.control,
+            own_control: state.clients.controls.get(k).map(Vec::as_slice),
             mean_count: self.setting.mean_count(),
             copies: self.copies(k),
         })

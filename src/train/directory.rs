@@ -3,19 +3,19 @@
 use std::fs;
 use std::path::Path;
 
+use super::carrier::{Carrier, Simulated};
+use super::observer::{Checkpoints, Observer, Over};
 use super::{Run, Setting, State};
 use crate::audit::lossless;
 use crate::config::{Config, SweepConfig};
-use crate::error::{Error, Result};
-use crate::record::{
-    self, Checkpoint, End, Fingerprint, Row, RunDir, RunInfo, TEMPORARY, best, to_csv, write_atomically,
-};
+use crate::error::{Diverged, Error, Result};
+use crate::record::{self, End, Fingerprint, Row, RunDir, RunInfo, TEMPORARY, to_csv, write_atomically};
 
 /// The model of the highest test accuracy, in a run directory.
 pub const BEST: &str = "best.safetensors";
 
 /// The state after the last round that was saved.
-const CHECKPOINT: &str = "checkpoint.bin";
+pub(super) const CHECKPOINT: &str = "checkpoint.bin";
 
 /// The model before the first round, where it was not drawn.
 const START: &str = "start.safetensors";
@@ -58,70 +58,81 @@ impl Run<'_> {
     /// the run goes on after the last whole round.
     pub fn record(
         &self,
+        state: State,
+        directory: &mut RunDir,
+        mut observe: &mut dyn FnMut(&Row) -> Result<()>,
+    ) -> Result<(State, End)> {
+        self.record_to(state, directory, &mut [&mut observe])
+    }
+
+    /// [`Run::record`] with observers that see more than rows, in their order.
+    ///
+    /// # Errors
+    /// As there, and whatever an observer says.
+    pub fn record_to(
+        &self,
         mut state: State,
         directory: &mut RunDir,
-        observe: &mut dyn FnMut(&Row) -> Result<()>,
+        observers: &mut [&mut dyn Observer],
     ) -> Result<(State, End)> {
-        let mut saved = state.round;
-        let end = self.record_from(&mut state, &mut saved, directory, observe);
-        if end.is_err() && state.round > saved {
-            state.save(&directory.path().join(CHECKPOINT), &self.fingerprint())?;
-        }
-        end.map(|end| (state, end))
+        let mut checkpoints = Checkpoints::new(directory, self.setting.config.record.checkpoint_every);
+        let mut all: Vec<&mut dyn Observer> = vec![&mut checkpoints];
+        all.extend(observers.iter_mut().map(|observer| &mut **observer as &mut dyn Observer));
+        let end = self.record_by(&mut Simulated, &mut state, directory, &mut all)?;
+        Ok((state, end))
     }
 
-    /// `saved` is the round of the last checkpoint.
-    fn record_from(
+    /// Plays the remaining rounds by a `carrier`; tables come before `observers`.
+    ///
+    /// # Errors
+    /// As [`Run::record`].
+    pub(crate) fn record_by(
         &self,
+        carrier: &mut dyn Carrier,
         state: &mut State,
-        saved: &mut u64,
         directory: &mut RunDir,
-        observe: &mut dyn FnMut(&Row) -> Result<()>,
+        observers: &mut [&mut dyn Observer],
     ) -> Result<End> {
+        let played = self.play_on(carrier, state, directory, observers);
+        let mut cut_off = |state: &State, diverged: Option<&Diverged>| {
+            observers.iter_mut().try_for_each(|own| own.cut_off(self, state, diverged))
+        };
+        let diverged = match played {
+            Ok(()) => None,
+            Err(Error::Diverged { diverged, .. }) => {
+                cut_off(state, Some(&diverged))?;
+                Some(diverged)
+            }
+            Err(error) => {
+                cut_off(state, None)?;
+                return Err(error);
+            }
+        };
+        directory.finish(&self.setting.config.evaluation.stop(), diverged, self.promise(state)?)
+    }
+
+    /// The round loop.
+    fn play_on(
+        &self,
+        carrier: &mut dyn Carrier,
+        state: &mut State,
+        directory: &mut RunDir,
+        observers: &mut [&mut dyn Observer],
+    ) -> Result<()> {
         let config = &self.setting.config;
-        let checkpoint = directory.path().join(CHECKPOINT);
         let stop = config.evaluation.stop();
         let mut rows = directory.rows()?;
-        // The last call may have been cut off between the checkpoint and the best model.
-        self.keep_best(state, &rows, directory)?;
-        let mut over = state.round >= config.rounds || stop.ends(&rows) || self.is_spent(state)?;
-        while !over {
-            let (row, clients) = match self.round(state) {
-                Err(Error::Diverged { diverged, .. }) => {
-                    state.save(&checkpoint, &self.fingerprint())?;
-                    return directory.finish(&stop, Some(diverged), self.promise(state)?);
-                }
-                played => played?,
-            };
-            directory.append(&row, &clients)?;
+        observers.iter_mut().try_for_each(|own| own.begin(self, state, &rows))?;
+        let mut is_last = state.round >= config.rounds || stop.ends(&rows) || self.is_spent(state)?;
+        while !is_last {
+            let (row, clients) = self.round_by(carrier, state)?;
             rows.push(row);
-            over = state.round == config.rounds || stop.ends(&rows) || self.is_spent(state)?;
-            if state.round.is_multiple_of(config.record.checkpoint_every)
-                || over
-                || self.is_best(state, &rows)
-            {
-                state.save(&checkpoint, &self.fingerprint())?;
-                *saved = state.round;
-            }
-            self.keep_best(state, &rows, directory)?;
-            rows.last().map_or(Ok(()), &mut *observe)?;
+            is_last = state.round >= config.rounds || stop.ends(&rows) || self.is_spent(state)?;
+            let over = Over { run: self, state, rows: &rows, clients: &clients, is_last };
+            directory.round(&over)?;
+            observers.iter_mut().try_for_each(|own| own.round(&over))?;
         }
-        directory.finish(&stop, None, self.promise(state)?)
-    }
-
-    /// Whether the best model is kept, and is that of this state.
-    fn is_best(&self, state: &State, rows: &[Row]) -> bool {
-        self.setting.config.record.best && best(rows).is_some_and(|row| row.round == state.round)
-    }
-
-    /// Keeps the model of a state as the best one, where it is. A checkpoint was written before, so that no
-    /// best model is of a round that an interruption undoes.
-    pub(crate) fn keep_best(&self, state: &State, rows: &[Row], directory: &RunDir) -> Result<()> {
-        if !self.is_best(state, rows) {
-            return Ok(());
-        }
-        let weights = self.setting.state_dict(&state.parameters, state.round);
-        write_atomically(&directory.path().join(BEST), &weights.to_safetensors()?)
+        Ok(())
     }
 
     /// The configuration of this run alone, which goes into `config.toml`.
@@ -222,7 +233,7 @@ impl Run<'_> {
         }
         let checkpoint = path.join(CHECKPOINT);
         let state = if checkpoint.exists() {
-            let state = Checkpoint::load(&checkpoint, &self.fingerprint())?;
+            let state = State::load(&checkpoint, &self.fingerprint())?;
             if !state.same_shape(&self.start()) {
                 let problem = "the checkpoint holds the state of another solver or rule; resume with its own configuration";
                 return Err(Error::file(&checkpoint, problem));

@@ -19,6 +19,7 @@
 
 use rayon::prelude::*;
 
+use super::carrier::Carried;
 use super::{Run, State};
 use crate::algebra::CHUNK;
 use crate::config::OutagePolicy;
@@ -29,12 +30,12 @@ impl Run<'_> {
     /// is its model before + what it learned − the global model.
     pub(super) fn echo(&self, state: &State, k: u32, sent: &mut [f32]) {
         let k = k as usize;
-        let silent = state.misses.get(k).copied().unwrap_or(0);
+        let silent = state.presence.misses.get(k).copied().unwrap_or(0);
         if self.setting.config.outage.policy != OutagePolicy::Echo || silent == 0 {
             return;
         }
         let times = silent as f32;
-        match state.carried.get(k) {
+        match state.clients.carried.get(k) {
             Some(kept) => sent.iter_mut().zip(kept).for_each(|(x, kept)| *x += times * (*x - kept)),
             None => sent.iter_mut().for_each(|x| *x += times * *x),
         }
@@ -42,21 +43,20 @@ impl Run<'_> {
     }
 
     /// Each client's model after the round − the global model of `state`, which was another `before` the
-    /// round. Empty where all have the global one.
-    pub(super) fn kept(
-        &self,
-        state: &State,
-        before: &[f32],
-        updates: &[Update],
-        included: &[u16],
-    ) -> Vec<Vec<f32>> {
+    /// round. Empty where all have the global one; `None` where all always have.
+    pub(super) fn kept(&self, state: &State, before: &[f32], carried: &Carried) -> Option<Vec<Vec<f32>>> {
+        if !self.setting.config.outage.is_per_client() {
+            return None;
+        }
+        let (updates, included) = (&carried.updates, carried.aggregate.decoded.included());
         if included.len() == updates.len() {
-            return Vec::new();
+            return Some(Vec::new());
         }
         let echoes = self.setting.config.outage.policy == OutagePolicy::Echo;
-        let moved: Vec<f32> = state.parameters.iter().zip(before).map(|(new, old)| new - old).collect();
+        let moved: Vec<f32> =
+            state.server.parameters.iter().zip(before).map(|(new, old)| new - old).collect();
         let keep = |(i, update): (usize, &Update)| {
-            let own: &[f32] = match state.carried.get(i) {
+            let own: &[f32] = match state.clients.carried.get(i) {
                 _ if included.binary_search(&(i as u16)).is_ok() => return vec![0.0; moved.len()],
                 _ if !echoes => &update.delta,
                 Some(kept) => kept,
@@ -64,14 +64,14 @@ impl Run<'_> {
             };
             own.iter().zip(&moved).map(|(own, moved)| own - moved).collect()
         };
-        updates.par_iter().enumerate().map(keep).collect()
+        Some(updates.par_iter().enumerate().map(keep).collect())
     }
 
     /// Lets the clients keep these models, and counts the rounds since each was last in a sum.
     pub(super) fn keep(&self, state: &mut State, kept: Vec<Vec<f32>>, included: &[u16]) {
-        state.carried = kept;
+        state.clients.carried = kept;
         if self.setting.config.outage.policy == OutagePolicy::Echo {
-            for (k, silent) in (0..).zip(&mut state.misses) {
+            for (k, silent) in (0..).zip(&mut state.presence.misses) {
                 *silent = if included.binary_search(&k).is_ok() { 0 } else { silent.saturating_add(1) };
             }
         }
@@ -80,7 +80,7 @@ impl Run<'_> {
     /// The mean of the local models, global model + Σ w_k (local − global) / Σ w_k.
     pub(super) fn mean_of_locals(&self, state: &State, kept: &[Vec<f32>]) -> Vec<f32> {
         let total: f64 = self.setting.weights.iter().sum();
-        let mut mean = state.parameters.clone();
+        let mut mean = state.server.parameters.clone();
         mean.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, mean)| {
             for (own, weight) in kept.iter().zip(&self.setting.weights) {
                 let own = &own[chunk * CHUNK..][..mean.len()];

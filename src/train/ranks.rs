@@ -50,6 +50,7 @@ use super::{Run, Setting, State};
 use crate::config::Config;
 use crate::error::{Error, Result, count};
 use crate::learn::{Device, LocalUpdate};
+use crate::record::{ClientStates, ServerState};
 use crate::say::say;
 
 /// Most numbers of a message: 4 MiB, far below the 2³¹ − 1 items that MPI can count.
@@ -191,18 +192,24 @@ impl Ranks {
         let vectors = |there: bool| vec![Vec::new(); if there { all } else { 0 }];
         let mut state = State {
             round,
-            parameters: vec![0.0; d],
-            control: vec![0.0; if controls { d } else { 0 }],
-            carried: vectors(carried),
-            controls: vectors(controls),
-            received: vectors(received),
+            server: ServerState {
+                parameters: vec![0.0; d],
+                control: vec![0.0; if controls { d } else { 0 }],
+                ..ServerState::default()
+            },
+            clients: ClientStates {
+                carried: vectors(carried),
+                controls: vectors(controls),
+                received: vectors(received),
+                ..ClientStates::default()
+            },
             ..State::default()
         };
-        self.broadcast(&mut state.parameters);
-        self.broadcast(&mut state.control);
+        self.broadcast(&mut state.server.parameters);
+        self.broadcast(&mut state.server.control);
         let world = self.world();
         for k in clients.iter().map(|&k| k as usize) {
-            let all = [&mut state.carried, &mut state.controls, &mut state.received];
+            let all = [&mut state.clients.carried, &mut state.clients.controls, &mut state.clients.received];
             for own in all.into_iter().filter_map(|v| v.get_mut(k)) {
                 *own = receive(&world.process_at_rank(0), ORDER, d);
             }
@@ -291,22 +298,23 @@ impl Crew for Ranks {
         self.rounds.store(state.round - 1, Ordering::Relaxed);
         let steps = |k: u32| run.copies(k as usize) * run.setting.solver.steps(run.setting.count(k));
         let shares = divide(members, steps, self.size());
-        let (carried, controls) = (!state.carried.is_empty(), !state.controls.is_empty());
-        let received = !state.received.is_empty() || !state.flights.landed.is_empty();
+        let (carried, controls) = (!state.clients.carried.is_empty(), !state.clients.controls.is_empty());
+        let received = !state.clients.received.is_empty() || !state.presence.flights.landed.is_empty();
         for (rank, clients) in (0..).zip(&shares).skip(1) {
             let clients = clients.clone();
             self.order(rank, &Order::Train { round: state.round, clients, carried, controls, received });
         }
-        self.broadcast(&mut state.parameters.clone());
-        self.broadcast(&mut state.control.clone());
+        self.broadcast(&mut state.server.parameters.clone());
+        self.broadcast(&mut state.server.control.clone());
         let world = self.world();
         for (rank, clients) in (0..).zip(&shares).skip(1) {
             for k in clients.iter().map(|&k| k as usize) {
-                if let Some(own) = state.carried.get(k) {
+                if let Some(own) = state.clients.carried.get(k) {
                     send(&world.process_at_rank(rank), ORDER, own);
                 }
-                if let Some(own) = state.controls.get(k) {
-                    let zero = if own.is_empty() { vec![0.0; state.control.len()] } else { Vec::new() };
+                if let Some(own) = state.clients.controls.get(k) {
+                    let zero =
+                        if own.is_empty() { vec![0.0; state.server.control.len()] } else { Vec::new() };
                     send(&world.process_at_rank(rank), ORDER, if own.is_empty() { &zero } else { own });
                 }
                 if received {

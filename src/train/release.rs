@@ -161,14 +161,14 @@ impl Run<'_> {
 
     /// How the clip moves, and where it is, if it does.
     fn clipping(&self, state: &State) -> Option<(&Clipping, f64)> {
-        self.release.as_ref()?.clipping().zip(state.clip)
+        self.release.as_ref()?.clipping().zip(state.server.clip)
     }
 
     /// Shortens what a client sends to the norm that the noise is made for, whoever made it. Returns whether
     /// it was no longer.
     pub(super) fn bound(&self, state: &State, sent: &mut [f32]) -> bool {
         let Some(release) = &self.release else { return true };
-        let clip = state.clip.unwrap_or(release.clip());
+        let clip = state.server.clip.unwrap_or(release.clip());
         let below = solver::norm(sent) <= clip;
         solver::clip(sent, clip);
         below
@@ -227,7 +227,7 @@ impl Run<'_> {
                 told.push((format!("epsilon_{}", adversary.name()), epsilon));
             }
         }
-        told.extend(state.clip.map(|clip| ("clip".into(), clip)));
+        told.extend(state.server.clip.map(|clip| ("clip".into(), clip)));
         Ok(told)
     }
 
@@ -241,7 +241,7 @@ impl Run<'_> {
             Decoded::Outage(_) => return,
         };
         let below = 0.5 + clipping.leave(clip, sum) / self.divisor(weight);
-        state.clip = Some(clipping.next(clip, below));
+        state.server.clip = Some(clipping.next(clip, below));
     }
 
     /// The column of what the rounds so far tell, at most, about a single example, where local steps are

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
+use super::carrier::Carried;
 use super::clients::Spread;
 use super::turn::{Tested, Trained};
 use super::{Run, Setting, State};
 use crate::error::{Diverged, NotFinite, Result};
 use crate::privacy::Leakage;
 use crate::protocol::{Aggregate, Update};
-use crate::record::{ClientRow, Metrics, Row, column};
+use crate::record::{ClientRow, Metrics, Outcome, Row, column};
 
 /// Takes the times of what follows each other.
 pub(super) struct Stopwatch(Instant);
@@ -26,7 +27,7 @@ impl Stopwatch {
 }
 
 /// The columns that follow from the messages, the tests and the leakage of a round.
-pub(super) fn of(round: u64, aggregate: &Aggregate, tested: &Tested, leakage: Option<&Leakage>) -> Row {
+fn of(round: u64, aggregate: &Aggregate, tested: &Tested, leakage: Option<&Leakage>) -> Row {
     let worst = |of: fn(&Leakage) -> &Vec<f64>| leakage.and_then(|l| of(l).iter().copied().reduce(f64::max));
     let traffic = &aggregate.traffic;
     let helpers = traffic.client_helper > 0;
@@ -53,7 +54,61 @@ pub(super) fn of(round: u64, aggregate: &Aggregate, tested: &Tested, leakage: Op
     }
 }
 
+/// What a round brought beside what was carried.
+pub(super) struct Brought {
+    pub outcome: Outcome,
+    pub recovery_error: Option<f64>,
+    /// Columns of what it cost, and of the clip.
+    pub told: Metrics,
+    pub tested: Tested,
+    pub leakage: Option<Leakage>,
+    pub seconds_simulated: Option<f64>,
+    pub seconds_evaluation: f64,
+}
+
 impl Run<'_> {
+    /// The rows of a round and of its clients, of whom there are none where they do not tell.
+    pub(super) fn rows(
+        &self,
+        round: u64,
+        carried: &Carried,
+        brought: Brought,
+    ) -> Result<(Row, Vec<ClientRow>)> {
+        let Carried { cohort, updates, silent, aggregate, .. } = carried;
+        let Brought { outcome, tested, leakage, .. } = brought;
+        let trained = carried.trained.as_deref().unwrap_or_default();
+        let of_examples = match carried.trained {
+            Some(_) => self.of_examples(round)?,
+            None => Metrics::new(),
+        };
+        let metrics = [
+            self.metrics(&cohort.members, trained, &tested)?,
+            carried.presence.clone(),
+            brought.told,
+            of_examples,
+        ];
+        let row = Row {
+            outcome,
+            reason: aggregate.decoded.reason().filter(|_| outcome == Outcome::Outage),
+            cohort: cohort.members.len(),
+            diverged: carried.diverged,
+            recovery_error: brought.recovery_error,
+            bytes_client_server: aggregate.traffic.client_server + carried.signs_of_life,
+            train_loss: mean_loss(silent.others(trained)),
+            metrics: metrics.concat(),
+            seconds_simulated: brought.seconds_simulated,
+            seconds_local: carried.seconds.0,
+            seconds_coding: carried.seconds.1,
+            seconds_evaluation: brought.seconds_evaluation,
+            ..of(round, aggregate, &tested, leakage.as_ref())
+        };
+        let accuracies = &tested.accuracies;
+        let mut clients =
+            self.client_rows(round, &cohort.members, updates, trained, accuracies, leakage.as_ref());
+        silent.updates.iter().for_each(|&i| clients[i].update_norm = f64::NAN);
+        Ok((row, clients))
+    }
+
     /// Whether a test is due after this round.
     fn is_tested(&self, round: u64) -> bool {
         let Setting { config, .. } = self.setting;
@@ -65,7 +120,7 @@ impl Run<'_> {
         if !self.is_tested(state.round) {
             return Ok(Tested::default());
         }
-        let tested = self.crew.test(self, state.round, &state.parameters)?;
+        let tested = self.crew.test(self, state.round, &state.server.parameters)?;
         if tested.loss.is_some_and(|loss| !loss.is_finite()) {
             return Err(Diverged { round: state.round, client: None, what: NotFinite::TestLoss }.into());
         }
@@ -87,7 +142,7 @@ impl Run<'_> {
     }
 
     /// The columns of what a learner of one's own measured in a round of `members`, who trained like this.
-    pub(crate) fn metrics(&self, members: &[u32], trained: &[Trained], tested: &Tested) -> Result<Metrics> {
+    fn metrics(&self, members: &[u32], trained: &[Trained], tested: &Tested) -> Result<Metrics> {
         let mut means: Vec<(&str, f64, f64)> = Vec::new();
         for (k, own) in members.iter().zip(trained) {
             let weight = self.setting.count(*k) as f64;
@@ -103,7 +158,7 @@ impl Run<'_> {
         trained.chain(tested).collect()
     }
 
-    pub(super) fn client_rows(
+    fn client_rows(
         &self,
         round: u64,
         members: &[u32],
@@ -130,7 +185,7 @@ impl Run<'_> {
 }
 
 /// Over the examples on which the clients trained; who had none has no loss.
-pub(super) fn mean_loss<'a>(trained: impl Iterator<Item = &'a Trained>) -> f64 {
+fn mean_loss<'a>(trained: impl Iterator<Item = &'a Trained>) -> f64 {
     let (sum, examples) = trained
         .map(|trained| &trained.how)
         .filter(|update| update.examples > 0)

@@ -6,7 +6,7 @@ use super::work::{ELSEWHERE, Work};
 use crate::bounds;
 use crate::error::{Error, Result};
 use crate::learn::state_dict::{Layout, StateDict};
-use crate::record::Checkpoint;
+use crate::record::State;
 
 /// Most bytes of a model's file.
 const MOST_BYTES: u64 = 8 << 30;
@@ -20,13 +20,13 @@ pub fn last_weights(run: &Path) -> Result<(u64, StateDict)> {
     if !checkpoint.is_file() {
         return Err(Error::file(run, "holds no checkpoint; name a run folder that has one"));
     }
-    let (fingerprint, state) = Checkpoint::read(&checkpoint)?;
+    let (fingerprint, state) = State::read(&checkpoint)?;
     let size: usize = fingerprint.layers.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-    if size != state.parameters.len() {
+    if size != state.server.parameters.len() {
         return Err(Error::file(checkpoint, "damaged checkpoint (its layers have another size)"));
     }
     let layout = if fingerprint.model == ELSEWHERE { Layout::Own } else { Layout::Burn };
-    Ok((state.round, StateDict::of(layout, &fingerprint.layers, &state.parameters)))
+    Ok((state.round, StateDict::of(layout, &fingerprint.layers, &state.server.parameters)))
 }
 
 /// The weights that a path names: of a run folder the last model, else a safetensors file.

@@ -6,36 +6,31 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::compression::Compressed;
-use super::divergence::Silent;
+use super::carrier::Carried;
 use super::turn::rate;
 use super::{Run, Setting, State};
 use crate::algebra::{CHUNK, is_finite};
 use crate::config::OutagePolicy;
 use crate::error::NotFinite;
-use crate::protocol::{Aggregate, Decoded, Update};
+use crate::protocol::{Decoded, Update};
 use crate::record::Outcome;
-
-/// The updates of a round's members, and how they travelled.
-pub(super) struct Sent<'a> {
-    pub members: &'a [u32],
-    pub updates: &'a [Update],
-    pub compressed: Option<&'a Compressed>,
-}
 
 impl Run<'_> {
     /// The server's step; `singles` are what a rule of participation reads. Returns the outcome and the
-    /// relative error of the mean that the server used, or what is not finite.
+    /// relative error of the mean that the server used, where it is known, or what is not finite.
     pub(super) fn apply(
         &self,
         state: &mut State,
-        Sent { members, updates, compressed }: Sent<'_>,
-        silent: &Silent,
-        aggregate: &Aggregate,
+        carried: &Carried,
         mut singles: Vec<Update>,
     ) -> Result<(Outcome, Option<f64>), NotFinite> {
         let Setting { weights, .. } = self.setting;
+        let Carried { cohort, updates, trained, silent, aggregate, .. } = carried;
+        let (members, compressed) = (&cohort.members, carried.compressed.as_ref());
         let included = aggregate.decoded.included();
+        let error = |sum: &[f64], weight: f64, updates: &[&Update]| {
+            trained.as_ref().map(|_| relative_error(sum, weight, updates))
+        };
         let whole: Vec<&Update> = silent.others(updates).collect();
         let heard: Vec<&Update> =
             silent.others(compressed.map_or(updates, |compressed| &compressed.sent)).collect();
@@ -49,19 +44,19 @@ impl Run<'_> {
                 let mut everybody: Vec<Update> = weights.iter().map(absent).collect();
                 let arrived: Vec<u32> = included.iter().map(|&i| members[usize::from(i)]).collect();
                 arrived.iter().zip(singles).for_each(|(&k, single)| everybody[k as usize] = single);
-                rule.estimate(&mut state.memory, &everybody, &arrived)
-                    .map(|mean| (relative_error(&mean, 1.0, &whole), mean))
+                rule.estimate(&mut state.server.memory, &everybody, &arrived)
+                    .map(|mean| (error(&mean, 1.0, &whole), mean))
             }
             (None, Decoded::Sum { sum, .. }) => {
                 let divisor = self.divisor(weight);
                 let mean = sum.par_iter().map(|s| divisor.recip() * s).collect();
-                Some((relative_error(sum, weight, &heard), mean))
+                Some((error(sum, weight, &heard), mean))
             }
             // A fixed divisor: the weight of everybody who takes part.
             (None, Decoded::Estimate { sum, .. }) => {
                 weight = self.divisor(updates.iter().map(|update| update.weight).sum());
                 let mean = sum.par_iter().map(|s| weight.recip() * s).collect();
-                Some((relative_error(sum, weight, &heard), mean))
+                Some((error(sum, weight, &heard), mean))
             }
             (None, Decoded::Outage(_)) => None,
         };
@@ -70,13 +65,13 @@ impl Run<'_> {
             Some(compressed) => compressed.take(&mean, state),
             None => mean,
         };
-        self.step(state, mean, weight / weights.iter().sum::<f64>())?;
+        self.step(state, mean, weight / carried.total)?;
         let outcome = match &aggregate.decoded {
             Decoded::Estimate { .. } => Outcome::Estimate,
             _ if included.len() == updates.len() => Outcome::Recovered,
             _ => Outcome::Partial,
         };
-        Ok((outcome, Some(error)))
+        Ok((outcome, error))
     }
 
     /// What a sum over clients of this weight is divided by: where each is drawn for itself, the weight that
@@ -88,15 +83,15 @@ impl Run<'_> {
 
     /// The server's step along the `mean` of clients with this `share` of the weight. An error names what is
     /// not finite.
-    pub(crate) fn step(&self, state: &mut State, mean: Vec<f64>, share: f64) -> Result<(), NotFinite> {
+    fn step(&self, state: &mut State, mean: Vec<f64>, share: f64) -> Result<(), NotFinite> {
         let Setting { config, solver, server, .. } = self.setting;
         if !is_finite(&mean) {
             return Err(NotFinite::Sum);
         }
         let rate = rate(config, &**solver, state.round);
-        let direction = solver.direction(&mut state.control, mean, share, rate);
-        server.step(&mut state.parameters, &mut state.moments, &direction);
-        if state.is_finite() { Ok(()) } else { Err(NotFinite::Model) }
+        let direction = solver.direction(&mut state.server.control, mean, share, rate);
+        server.step(&mut state.server.parameters, &mut state.server.moments, &direction);
+        if state.server.is_finite() { Ok(()) } else { Err(NotFinite::Model) }
     }
 
     /// The clients' step, when they learn whose updates entered the sum. An error names what is not finite
@@ -104,26 +99,26 @@ impl Run<'_> {
     pub(super) fn settle(
         &self,
         state: &mut State,
-        members: &[u32],
-        updates: &[Update],
-        aggregate: &Aggregate,
+        carried: &Carried,
         outcome: Outcome,
     ) -> Result<(), NotFinite> {
         let Setting { config, solver, .. } = self.setting;
+        let Carried { cohort, updates, aggregate, .. } = carried;
+        let members = &cohort.members;
         if outcome == Outcome::Outage {
             if config.outage.policy == OutagePolicy::Accumulate {
-                state.carried = updates.iter().map(|update| update.delta.to_vec()).collect();
+                state.clients.carried = updates.iter().map(|update| update.delta.to_vec()).collect();
             }
             return Ok(());
         }
         let rate = rate(config, &**solver, state.round);
-        let moves = |i: &usize| state.controls.get(members[*i] as usize).is_some();
+        let moves = |i: &usize| state.clients.controls.get(members[*i] as usize).is_some();
         let places: Vec<usize> =
             aggregate.decoded.included().iter().map(|&i| usize::from(i)).filter(moves).collect();
         let advance = |i: usize, own: &mut [f32]| solver.advance(own, &updates[i].delta, rate);
         let stays_finite = |&i: &usize| {
-            let mut own = state.controls[members[i] as usize].clone();
-            own.resize(state.control.len(), 0.0);
+            let mut own = state.clients.controls[members[i] as usize].clone();
+            own.resize(state.server.control.len(), 0.0);
             advance(i, &mut own);
             is_finite(&own)
         };
@@ -131,11 +126,11 @@ impl Run<'_> {
             return Err(NotFinite::Model);
         }
         for i in places {
-            let own = &mut state.controls[members[i] as usize];
-            own.resize(state.control.len(), 0.0);
+            let own = &mut state.clients.controls[members[i] as usize];
+            own.resize(state.server.control.len(), 0.0);
             advance(i, own);
         }
-        state.carried.clear();
+        state.clients.carried.clear();
         Ok(())
     }
 }

@@ -298,7 +298,7 @@ impl Run<'_> {
     #[must_use]
     pub fn local_start(&self, state: &State, client: u32) -> Vec<f32> {
         let mut start = state.model_of(client as usize).to_vec();
-        let carried = state.carried.get(client as usize).into_iter().flatten();
+        let carried = state.clients.carried.get(client as usize).into_iter().flatten();
         start.iter_mut().zip(carried).for_each(|(x, carried)| *x += carried);
         start
     }

@@ -111,7 +111,7 @@ fn protocol(text: &str) -> ProtocolConfig {
 fn play(run: &Run<'_>, rounds: u64, mut observe: impl FnMut(&[f32], &State, Outcome)) -> State {
     let mut state = run.start();
     for _ in 0..rounds {
-        let before = state.parameters.clone();
+        let before = state.server.parameters.clone();
         let (row, _) = run.round(&mut state).unwrap();
         observe(&before, &state, row.outcome);
     }
@@ -137,20 +137,20 @@ fn three_coordinates_by_hand() {
     let mut last = [0u64; 3];
     let state = play(&run, 23, |before, state, outcome| {
         assert_eq!(outcome == Outcome::Outage, state.round.is_multiple_of(5) || state.round == 2);
-        let moved: Vec<usize> = (0..3).filter(|&i| state.parameters[i] != before[i]).collect();
+        let moved: Vec<usize> = (0..3).filter(|&i| state.server.parameters[i] != before[i]).collect();
         assert_eq!(moved.len(), usize::from(outcome != Outcome::Outage));
         moved.iter().for_each(|&i| last[i] = state.round);
         // Clients of equal weight: the mean of 1 to 4 is 2.5.
         let want: Vec<f32> = (0..3).map(|i| 2.5 * update[i] * last[i] as f32).collect();
-        near(&state.parameters, &want, 1e-3);
-        for (k, kept) in state.residuals.iter().enumerate() {
+        near(&state.server.parameters, &want, 1e-3);
+        for (k, kept) in state.clients.residuals.iter().enumerate() {
             let since = |i: usize| (state.round - last[i]) as f32;
             let want: Vec<f32> = (0..3).map(|i| (k + 1) as f32 * update[i] * since(i)).collect();
             near(kept, &want, 1e-3);
         }
     });
     assert!(last.iter().all(|round| *round > 0), "{last:?}");
-    assert_eq!(state.residuals.len(), M);
+    assert_eq!(state.clients.residuals.len(), M);
 }
 
 /// Client 1 is never heard: it keeps all that it did, and the others keep what was not carried.
@@ -164,13 +164,13 @@ fn who_is_not_in_the_sum_keeps_everything() {
         let state = play(&run, 6, |_, state, outcome| {
             assert_eq!(outcome, Outcome::Partial);
             let times = state.round as f32;
-            near(&state.residuals[0], &update.iter().map(|x| times * x).collect::<Vec<_>>(), 1e-3);
+            near(&state.clients.residuals[0], &update.iter().map(|x| times * x).collect::<Vec<_>>(), 1e-3);
             // Of clients 2 to 4: what was applied to the model, and the mean of what they keep, are all.
-            let kept = |i: usize| state.residuals[1..].iter().map(|kept| kept[i]).sum::<f32>() / 3.0;
-            let all: Vec<f32> = (0..40).map(|i| state.parameters[i] + kept(i)).collect();
+            let kept = |i: usize| state.clients.residuals[1..].iter().map(|kept| kept[i]).sum::<f32>() / 3.0;
+            let all: Vec<f32> = (0..40).map(|i| state.server.parameters[i] + kept(i)).collect();
             near(&all, &update.iter().map(|x| 3.0 * times * x).collect::<Vec<_>>(), 1e-2);
         });
-        assert!(state.parameters.iter().any(|x| *x != 0.0));
+        assert!(state.server.parameters.iter().any(|x| *x != 0.0));
     }
 }
 
@@ -184,13 +184,13 @@ fn what_is_sent_is_clipped() {
     let run = setting.run(&protocol("kind = \"ideal\"\narithmetic = \"f64\"")).unwrap();
     let state = play(&run, 12, |before, state, _| {
         let moved: f32 =
-            state.parameters.iter().zip(before).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+            state.server.parameters.iter().zip(before).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
         // All clients send along the same vector; B divides by √10.
         assert!(moved <= 2.0 / 10f32.sqrt() + 1e-4, "{moved}");
     });
     let norm: f32 = update.iter().map(|x| x * x).sum::<f32>().sqrt();
-    for kept in &state.residuals {
-        let all: Vec<f32> = state.parameters.iter().zip(kept).map(|(x, kept)| x + kept).collect();
+    for kept in &state.clients.residuals {
+        let all: Vec<f32> = state.server.parameters.iter().zip(kept).map(|(x, kept)| x + kept).collect();
         near(&all, &update.iter().map(|x| 12.0 * 2.0 * x / norm).collect::<Vec<_>>(), 1e-3);
     }
 }
@@ -202,7 +202,7 @@ fn a_ratio_of_one_changes_nothing() {
     let model = |toml: &str| {
         let setting = setting(toml, &update, |round, k| round != 3 || k != 1);
         let run = setting.run(&protocol("kind = \"cogc\"\nstragglers = 1\narithmetic = \"f64\"")).unwrap();
-        play(&run, 8, |_, _, _| ()).parameters
+        play(&run, 8, |_, _, _| ()).server.parameters
     };
     let whole = model("");
     assert!(whole.iter().any(|x| *x != 0.0));
@@ -240,7 +240,7 @@ fn every_protocol_carries_the_compressed_sum() {
         let model = |text: &str| {
             let run = setting.run(&protocol(text)).unwrap_or_else(|error| panic!("{text}: {error}"));
             let state = play(&run, 3, |_, _, outcome| assert_ne!(outcome, Outcome::Outage, "{text}"));
-            state.parameters
+            state.server.parameters
         };
         let want = model("kind = \"ideal\"\narithmetic = \"f64\"");
         for protocol in ProtocolConfig::KINDS {
@@ -292,11 +292,11 @@ fn rules_of_participation_read_what_arrived() {
     let run = setting.run(&protocol("kind = \"fedavg\"\narithmetic = \"f64\"")).unwrap();
     let state = play(&run, 1, |_, _, _| ());
     assert_eq!(
-        state.parameters.iter().filter(|x| **x != 0.0).count(),
-        state.memory[0].iter().filter(|x| **x != 0.0).count()
+        state.server.parameters.iter().filter(|x| **x != 0.0).count(),
+        state.server.memory[0].iter().filter(|x| **x != 0.0).count()
     );
-    for (k, memory) in state.memory.iter().enumerate() {
-        let want: Vec<f32> = state.parameters.iter().map(|x| x / 2.5 * (k + 1) as f32).collect();
+    for (k, memory) in state.server.memory.iter().enumerate() {
+        let want: Vec<f32> = state.server.parameters.iter().map(|x| x / 2.5 * (k + 1) as f32).collect();
         near(memory, &want, 1e-5);
     }
 }
@@ -361,8 +361,8 @@ fn a_compression_of_ones_own() {
     assert_eq!(run.info().own, ["compression"]);
     let state = play(&run, 1, |_, _, _| ());
     let half = setting.coordinates();
-    assert!(state.residuals.iter().all(|kept| kept[..half].iter().all(|x| x.abs() < 1e-6)));
-    assert!(state.residuals.iter().any(|kept| kept[half..].iter().any(|x| x.abs() > 1e-6)));
+    assert!(state.clients.residuals.iter().all(|kept| kept[..half].iter().all(|x| x.abs() < 1e-6)));
+    assert!(state.clients.residuals.iter().any(|kept| kept[half..].iter().any(|x| x.abs() > 1e-6)));
 }
 
 /// Memory that there is not is refused before it is taken.

@@ -125,7 +125,7 @@ impl Crew for Ones {
     fn train(&self, run: &Run<'_>, state: &State, members: &[u32]) -> Result<Vec<Trained>> {
         let from = members.iter().map(|&k| run.local_start(state, k)[0]).collect();
         self.0.lock().unwrap().push(from);
-        let ones = |_| Trained::elsewhere(vec![1.0; state.parameters.len()], None, Vec::new());
+        let ones = |_| Trained::elsewhere(vec![1.0; state.server.parameters.len()], None, Vec::new());
         Ok(members.iter().map(ones).collect())
     }
 
@@ -148,12 +148,12 @@ fn buffers_are_filled_by_who_has_computed_next() {
         let crew = Ones(Mutex::default());
         let run = setting.run(&config.protocol).unwrap().with_crew(&crew);
         let mut state = run.start();
-        let first = state.parameters[0];
+        let first = state.server.parameters[0];
         let mut rows = Vec::new();
         let models: Vec<f32> = (0..4)
             .map(|_| {
                 rows.push(run.round(&mut state).unwrap());
-                state.parameters[0] - first
+                state.server.parameters[0] - first
             })
             .collect();
         let from =
@@ -210,7 +210,7 @@ fn a_buffer_of_everybody_is_a_synchronous_round() {
         let run = setting.run(&config.protocol).unwrap();
         let mut state = run.start();
         (0..3).for_each(|_| drop(run.round(&mut state).unwrap()));
-        (state.parameters, state.seconds)
+        (state.server.parameters, state.presence.seconds)
     };
     let (together, buffered) = (play(same), play(&buffered));
     assert_eq!(together, buffered);

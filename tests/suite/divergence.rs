@@ -319,8 +319,9 @@ fn an_excluded_client_sends_nothing_and_the_others_go_on() {
                     "{protocol}: who sends nothing leaks nothing"
                 );
             }
-            let off = state.parameters.iter().map(|x| (f64::from(*x) - last).abs()).fold(0.0, f64::max);
-            assert!(off < 1e-5, "{protocol}: {:?} for {last}", state.parameters);
+            let off =
+                state.server.parameters.iter().map(|x| (f64::from(*x) - last).abs()).fold(0.0, f64::max);
+            assert!(off < 1e-5, "{protocol}: {:?} for {last}", state.server.parameters);
         }
     }
 }
@@ -366,9 +367,9 @@ fn a_silent_client_costs_no_bytes_and_no_control_vector_moves_for_it() {
         let with = setting(NAN_LOSS, &format!("{EXCLUDE}solver = {{ kind = \"{solver}\" }}\n"));
         let (rows, state, diverged) = play(&with, fedavg);
         assert_eq!((rows.len(), diverged), (6, None));
-        assert!(state.controls[AT].iter().all(|x| *x == 0.0), "{solver}");
-        assert!(state.controls[3].iter().all(|x| x.is_finite() && *x != 0.0), "{solver}");
-        assert!(state.is_finite(), "{solver}");
+        assert!(state.clients.controls[AT].iter().all(|x| *x == 0.0), "{solver}");
+        assert!(state.clients.controls[3].iter().all(|x| x.is_finite() && *x != 0.0), "{solver}");
+        assert!(state.server.is_finite(), "{solver}");
     }
 }
 
@@ -379,14 +380,18 @@ fn coded_schemes_see_an_excluded_client_as_silence() {
         let protocol = format!("{coded}{more}");
         let (rows, state, _) = play(&setting(INFINITE_UPDATE, EXCLUDE), &protocol);
         assert!(rows.iter().all(|(row, _)| row.outcome == Outcome::Outage && row.diverged == 1), "{more}");
-        assert_eq!(state.parameters, [0.0; 5]);
+        assert_eq!(state.server.parameters, [0.0; 5]);
         // Left out after one silent round, heard again while it is out, back and silent again.
         let elastic = format!("{EXCLUDE}cohort.drop_after = 1\n");
         let (rows, state, _) = play(&setting(INFINITE_UPDATE, &elastic), &protocol);
         let seen: Vec<_> = rows.iter().map(|(row, _)| (row.cohort, row.diverged, row.outcome)).collect();
         let pair = [(6, 1, Outcome::Outage), (5, 0, Outcome::Recovered)];
         assert_eq!(seen, pair.repeat(3), "{more}");
-        assert!((state.parameters[0] - 3.0 * 18.0 / 20.0).abs() < 1e-5, "{:?}", state.parameters);
+        assert!(
+            (state.server.parameters[0] - 3.0 * 18.0 / 20.0).abs() < 1e-5,
+            "{:?}",
+            state.server.parameters
+        );
     }
 }
 
@@ -407,7 +412,7 @@ fn nobody_left_is_the_end_in_spite_of_exclusion() {
     let steep = format!("{EXCLUDE}server = {{ kind = \"fedavg\", learning_rate = 1e39 }}\n");
     let (_, state, diverged) = play(&setting(&[], &steep), "kind = \"ideal\"");
     assert_eq!(diverged, Some(Diverged { round: 1, client: None, what: NotFinite::Model }));
-    assert_eq!((state.round, state.parameters), (0, vec![0.0; 5]));
+    assert_eq!((state.round, state.server.parameters), (0, vec![0.0; 5]));
     // v = Δ² overflows to infinity, by which an adaptive server would divide from then on.
     const LARGE: &[(u16, f64, f32)] = &[(0, 1.0, 1e25)];
     let adaptive = "server = { kind = \"fedadagrad\" }\n";

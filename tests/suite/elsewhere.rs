@@ -79,7 +79,7 @@ fn two_rounds_by_hand() {
     let mut state = run.start();
     let (row, clients) = run.round(&mut state).unwrap();
     // The mean target is (0 + 1 + 2 + 5·3)/8 = 2.25; half of the way from 8.
-    assert_eq!(state.parameters, [5.125; 3]);
+    assert_eq!(state.server.parameters, [5.125; 3]);
     assert_eq!((row.outcome, row.test_accuracy, row.test_loss), (Outcome::Recovered, Some(0.5), None));
     // Distances 8 and 7 of clients of one example each, squares over all four clients.
     assert_eq!(row.train_loss, (64.0 + 49.0 + 36.0 + 25.0) / 4.0);
@@ -89,7 +89,7 @@ fn two_rounds_by_hand() {
     assert_eq!(clients.iter().map(|client| client.examples).collect::<Vec<_>>(), [1, 1, 1, 5]);
     assert_eq!(clients[3].update_norm, (3.0f64 * 2.5 * 2.5).sqrt());
     run.round(&mut state).unwrap();
-    assert_eq!(state.parameters, [3.6875; 3]);
+    assert_eq!(state.server.parameters, [3.6875; 3]);
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod own_links;
 mod own_model;
 #[path = "../../examples/own_objective.rs"]
 mod own_objective;
+#[path = "../../examples/own_observer.rs"]
+mod own_observer;
 #[path = "../../examples/own_participation.rs"]
 mod own_participation;
 #[path = "../../examples/own_partition.rs"]
@@ -30,7 +32,7 @@ mod train;
 
 type Main = fn() -> seccogc::Result<()>;
 
-const ALL: [(&str, Main); 12] = [
+const ALL: [(&str, Main); 13] = [
     ("aggregate", aggregate::main),
     ("audit", audit::main),
     ("train", train::main),
@@ -38,6 +40,7 @@ const ALL: [(&str, Main); 12] = [
     ("own_model", own_model::main),
     ("own_compression", own_compression::main),
     ("own_objective", own_objective::main),
+    ("own_observer", own_observer::main),
     ("own_participation", own_participation::main),
     ("own_partition", own_partition::main),
     ("own_protocol", own_protocol::main),
@@ -69,8 +72,8 @@ fn a_part_of_ones_own_is_one_short_file() {
     let own = files.iter().filter(|name| name.starts_with("own_"));
     assert_eq!(
         own.clone().count(),
-        9,
-        "protocol, links, partition, objective, solver, server rule, participation, compression, model"
+        10,
+        "protocol, links, partition, objective, solver, server rule, participation, compression, model, observer"
     );
     for name in own {
         let text = fs::read_to_string(folder.join(name).with_extension("rs")).unwrap();

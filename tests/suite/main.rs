@@ -40,6 +40,7 @@ mod missed_model;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod never_below;
+mod observers;
 mod optimised;
 mod own_data;
 mod plan;

@@ -128,7 +128,7 @@ fn who_misses_the_model_trains_from_its_last_one() {
     assert_eq!((at(0), at(1), at(2)), (vec![0.0; 3], vec![1.0; 3], vec![1.0, 1.5, 1.0]));
     assert_eq!(at(3)[2], 1.0, "two models were missed");
     assert_eq!(at(4), [at(4)[0]; 3], "all have the last model");
-    assert!(state.received.iter().all(Vec::is_empty));
+    assert!(state.clients.received.iter().all(Vec::is_empty));
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn who_sits_out_is_silent() {
         assert_eq!(clients.len(), 3);
         assert_eq!(crew.starts.lock().unwrap()[round].len() as u64, trained);
         assert_eq!(row.metrics, [("missed_model".to_owned(), (3 - trained) as f64)]);
-        assert!(state.received.is_empty());
+        assert!(state.clients.received.is_empty());
     }
 }
 

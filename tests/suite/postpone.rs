@@ -58,7 +58,9 @@ fn setting(policy: &str, rounds: u64, clients: usize, heard: Vec<Vec<u32>>) -> S
 }
 
 fn locals(state: &State) -> Vec<f32> {
-    (0..3).map(|k| state.parameters[0] + state.carried.get(k).map_or(0.0, |own| own[0])).collect()
+    (0..3)
+        .map(|k| state.server.parameters[0] + state.clients.carried.get(k).map_or(0.0, |own| own[0]))
+        .collect()
 }
 
 #[test]
@@ -124,7 +126,7 @@ fn echoes_by_hand() {
     ];
     for (models, silent) in want {
         run.round(&mut state).unwrap();
-        assert_eq!((locals(&state), &state.misses), (models.to_vec(), &silent.to_vec()));
+        assert_eq!((locals(&state), &state.presence.misses), (models.to_vec(), &silent.to_vec()));
     }
 }
 

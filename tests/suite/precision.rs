@@ -198,10 +198,10 @@ fn rows_have_the_reason() {
         let setting = Setting::build(&config, "cpu".parse().unwrap()).unwrap();
         let run = setting.run(&config.protocol).unwrap();
         let mut state = run.start();
-        let start = state.parameters.clone();
+        let start = state.server.parameters.clone();
         let reasons = (0..config.rounds).map(|_| run.round(&mut state).unwrap().0.reason).collect();
         if text.contains("1e16") {
-            assert_eq!(state.parameters, start);
+            assert_eq!(state.server.parameters, start);
         }
         reasons
     };

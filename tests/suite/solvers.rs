@@ -5,7 +5,7 @@ use seccogc::config::{Config, Contender};
 use seccogc::data::{Augmentation, Dataset, Examples, Normalisation, Response};
 use seccogc::learn::{Evaluation, Learner, LocalUpdate, SolverConfig, Task};
 use seccogc::protocol::{Arithmetic, ProtocolConfig};
-use seccogc::record::{Checkpoint, Outcome, Row};
+use seccogc::record::{Outcome, Row};
 use seccogc::seed::Seed;
 use seccogc::train::{Run, Setting, State};
 
@@ -102,7 +102,7 @@ fn play(run: &Run<'_>, rounds: u64, mut observe: impl FnMut(&State, &Row)) -> St
 fn ideal(toml: &str, rounds: u64) -> Vec<f64> {
     let setting = setting(&format!("rounds = {rounds}\n{toml}"));
     let run = setting.run(&toml::from_str("kind = \"ideal\"\narithmetic = \"f64\"").unwrap()).unwrap();
-    play(&run, rounds, |_, _| ()).parameters.into_iter().map(f64::from).collect()
+    play(&run, rounds, |_, _| ()).server.parameters.into_iter().map(f64::from).collect()
 }
 
 /// Σ n s b / Σ n s in every coordinate, for the weight s(a, n) of a client.
@@ -241,12 +241,17 @@ fn imbalance(setting: &Setting, state: &State) -> f64 {
     let total: f64 = weights.iter().sum();
     // Nothing where it has not moved yet.
     let of = |control: &[f32], i: usize| control.get(i).copied().unwrap_or(0.0);
-    let largest = state.controls.iter().flatten().fold(1e-3f32, |m, c| m.max(c.abs()));
+    let largest = state.clients.controls.iter().flatten().fold(1e-3f32, |m, c| m.max(c.abs()));
     (0..3)
         .map(|i| {
-            let mean: f64 =
-                state.controls.iter().zip(&weights).map(|(c, w)| w / total * f64::from(of(c, i))).sum();
-            (mean - f64::from(state.control[i])).abs() / f64::from(largest)
+            let mean: f64 = state
+                .clients
+                .controls
+                .iter()
+                .zip(&weights)
+                .map(|(c, w)| w / total * f64::from(of(c, i)))
+                .sum();
+            (mean - f64::from(state.server.control[i])).abs() / f64::from(largest)
         })
         .fold(0.0, f64::max)
 }
@@ -282,7 +287,13 @@ fn control_vectors_stay_balanced_through_outages_and_partial_rounds() {
                 if row.outcome == Outcome::Outage {
                     assert_eq!(*state, State { round: state.round, ..last.clone() }, "nothing moves");
                 } else {
-                    let moved = state.controls.iter().zip(&last.controls).filter(|(a, b)| a != b).count();
+                    let moved = state
+                        .clients
+                        .controls
+                        .iter()
+                        .zip(&last.clients.controls)
+                        .filter(|(a, b)| a != b)
+                        .count();
                     // Those move that the sum contains, until all have converged.
                     let included = if row.outcome == Outcome::Recovered { 4 } else { row.arrivals as usize };
                     assert!(moved == included || row.round > 10, "{scheme}: {moved} of {included}");
@@ -294,7 +305,7 @@ fn control_vectors_stay_balanced_through_outages_and_partial_rounds() {
             assert!(seen[Outcome::Recovered as usize] > 5, "{scheme}: {seen:?}");
             assert_eq!(seen[Outcome::Partial as usize] > 50, partial, "{scheme}: {seen:?}");
             assert!(seen[Outcome::Outage as usize] > 0, "{scheme}: {seen:?}");
-            assert!(state.controls.iter().flatten().any(|c| c.abs() > 0.05));
+            assert!(state.clients.controls.iter().flatten().any(|c| c.abs() > 0.05));
         }
     }
 }
@@ -307,7 +318,7 @@ fn scaffold_reaches_the_optimum_although_links_fail() {
         let setting = setting(&format!("rounds = 1500\n{solver}\n{FAILING}"));
         let run = setting.run(&protocol(scheme)).unwrap();
         let state = play(&run, 1500, |_, _| ());
-        let got: Vec<f64> = state.parameters.into_iter().map(f64::from).collect();
+        let got: Vec<f64> = state.server.parameters.into_iter().map(f64::from).collect();
         assert_close(&got, &optimum(), 1e-3);
     }
 }
@@ -320,9 +331,9 @@ fn proximal_terms_stay_at_the_global_model_while_local_models_go_on() {
     let setting = setting(&format!("rounds = 20\n{solver}\noutage = {{ policy = \"accumulate\" }}\n{links}"));
     let run = setting.run(&protocol("kind = \"fedavg\"")).unwrap();
     let state = play(&run, 20, |_, row| assert_eq!(row.outcome, Outcome::Outage));
-    assert_eq!(state.parameters, [0.25; 3]);
+    assert_eq!(state.server.parameters, [0.25; 3]);
     let mut carried: Vec<Vec<f64>> =
-        state.carried.iter().map(|x| x.iter().copied().map(f64::from).collect()).collect();
+        state.clients.carried.iter().map(|x| x.iter().copied().map(f64::from).collect()).collect();
     let mut want: Vec<Vec<f64>> = CLIENTS
         .iter()
         .map(|(a, b, _)| (0..3).map(|i| a[i] * (b[i] - 0.25) / (a[i] + 2.0)).collect())
@@ -347,7 +358,7 @@ fn participation_rules_remove_the_bias_towards_clients_that_arrive() {
         play(&run, ROUNDS, |state, _| {
             if state.round > ROUNDS / 2 {
                 let share = 2.0 / ROUNDS as f64;
-                mean.iter_mut().zip(&state.parameters).for_each(|(m, x)| *m += share * f64::from(*x));
+                mean.iter_mut().zip(&state.server.parameters).for_each(|(m, x)| *m += share * f64::from(*x));
             }
         });
         distance(&mean, &optimum())
@@ -390,11 +401,11 @@ fn a_rule_reads_what_the_server_received() {
             let mut mean = [0.0; 3];
             for (k, client) in clients.iter().enumerate() {
                 let (a, b, n) = CLIENTS.iter().find(|(.., n)| *n == client.examples).unwrap();
-                let (was, is) = (&before.memory[k], &state.memory[k]);
+                let (was, is) = (&before.server.memory[k], &state.server.memory[k]);
                 heard += u32::from(was != is);
                 for i in 0..3 {
                     let weight = *n as f64 / 3.0;
-                    let sent = -0.1 * a[i] * (f64::from(before.parameters[i]) - b[i]);
+                    let sent = -0.1 * a[i] * (f64::from(before.server.parameters[i]) - b[i]);
                     let off = f64::from(is[i]) - sent;
                     // The update to single precision, or with the client's own noise.
                     assert!(was == is || noise > 0.0 || off.abs() < 1e-6, "{scheme}: {is:?}");
@@ -403,8 +414,9 @@ fn a_rule_reads_what_the_server_received() {
                 }
             }
             // Nobody was heard, or the model moves by the mean of what is remembered.
-            let moves = before.memory != state.memory;
-            for ((now, was), mean) in state.parameters.iter().zip(&before.parameters).zip(mean) {
+            let moves = before.server.memory != state.server.memory;
+            for ((now, was), mean) in state.server.parameters.iter().zip(&before.server.parameters).zip(mean)
+            {
                 let moved = f64::from(*now) - f64::from(*was);
                 let want = if moves { mean } else { 0.0 };
                 assert!((moved - want).abs() < 1e-5 * (1.0 + noise), "{scheme}: {moved} for {want}");
@@ -430,7 +442,7 @@ fn contenders_have_the_common_rule_or_their_own() {
     assert_eq!(state(without.contender(&contender(fedavg, "mifa")).unwrap()), mifa);
     let plain = state(without.run(&protocol(fedavg)).unwrap());
     assert_eq!(state(with_rule.contender(&contender(fedavg, "none")).unwrap()), plain);
-    assert!(plain.memory.is_empty() && plain.parameters != mifa.parameters);
+    assert!(plain.server.memory.is_empty() && plain.server.parameters != mifa.server.parameters);
     // Each run records its own rule, and is called by it.
     let run = without.contender(&contender(fedavg, "fedau")).unwrap();
     assert_eq!(
@@ -476,7 +488,7 @@ fn every_state_survives_a_checkpoint_in_every_round() {
             for _ in 0..12 {
                 run.round(&mut state).unwrap();
                 state.save(&path, &run.fingerprint()).unwrap();
-                let loaded = Checkpoint::load(&path, &run.fingerprint()).unwrap();
+                let loaded = State::load(&path, &run.fingerprint()).unwrap();
                 assert!(loaded.same_shape(&run.start()));
                 state = loaded;
             }
@@ -505,7 +517,7 @@ fn scaffold_and_fedadam_are_exact_under_sec_cogc_on_real_images() {
                 let error = row.recovery_error.unwrap();
                 assert!(error < tolerance, "{scheme} {arithmetic:?}: {error}");
             });
-            assert!(state.controls.iter().flatten().any(|c| c.abs() > 1e-3));
+            assert!(state.clients.controls.iter().flatten().any(|c| c.abs() > 1e-3));
             state
         };
         let coded = match arithmetic {
@@ -522,9 +534,9 @@ fn scaffold_and_fedadam_are_exact_under_sec_cogc_on_real_images() {
         };
         // The states are kept in single precision.
         let tolerance = tolerance.max(1e-6);
-        assert!(relative(&ideal.parameters, &coded.parameters) < tolerance);
-        assert!(relative(&ideal.control, &coded.control) < tolerance);
-        assert!(relative(&ideal.moments[1], &coded.moments[1]) < tolerance);
-        assert!(relative(&ideal.controls[3], &coded.controls[3]) < 10.0 * tolerance);
+        assert!(relative(&ideal.server.parameters, &coded.server.parameters) < tolerance);
+        assert!(relative(&ideal.server.control, &coded.server.control) < tolerance);
+        assert!(relative(&ideal.server.moments[1], &coded.server.moments[1]) < tolerance);
+        assert!(relative(&ideal.clients.controls[3], &coded.clients.controls[3]) < 10.0 * tolerance);
     }
 }

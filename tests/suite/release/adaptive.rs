@@ -70,11 +70,11 @@ fn updates_come_out_as_they_went_in() {
         let setting = Experiment::new(config(CODED, &release)).build().unwrap();
         let run = setting.run(&setting.config().protocol).unwrap();
         let mut state = run.start();
-        let start = state.parameters.clone();
+        let start = state.server.parameters.clone();
         while state.round < 3 {
             run.round(&mut state).unwrap();
         }
-        (start, state.parameters)
+        (start, state.server.parameters)
     };
     let apart =
         |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
@@ -114,7 +114,7 @@ fn a_run_that_goes_on_has_the_clip_that_it_had() {
     };
     let ((once, rows), (again, others)) = (rounds(false, "once"), rounds(true, "again"));
     assert_eq!(once, again);
-    assert!(once.clip.is_some_and(|clip| clip != 0.3), "{:?}", once.clip);
+    assert!(once.server.clip.is_some_and(|clip| clip != 0.3), "{:?}", once.server.clip);
     let metrics =
         |rows: &[seccogc::record::Row]| rows.iter().map(|row| row.metrics.clone()).collect::<Vec<_>>();
     assert_eq!(metrics(&rows), metrics(&others));

@@ -42,9 +42,9 @@ fn a_round_takes_back_what_the_rounds_before_added() {
     let mut state = run.start();
     let mut noises: Vec<Vec<f64>> = Vec::new();
     for _ in 0..6 {
-        let before = state.parameters.clone();
+        let before = state.server.parameters.clone();
         run.round(&mut state).unwrap();
-        let moved = state.parameters.iter().zip(&before).map(|(x, y)| f64::from(x - y));
+        let moved = state.server.parameters.iter().zip(&before).map(|(x, y)| f64::from(x - y));
         noises.push(moved.collect());
     }
     let product = |a: usize, b: usize| -> f64 {
