@@ -87,6 +87,7 @@
 //! fair or pairwise ones: plain keys protect all but one client worse than their power would allow.
 
 pub mod defect;
+mod draws;
 pub mod exact;
 pub mod floating;
 mod keyless;

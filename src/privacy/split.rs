@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use nalgebra::{DMatrix, DVector, RowDVector};
 use pulp::Arch;
 
+use super::draws::{Draws, FEW, Taken};
 use super::view::matrices;
 use super::{RANK_TOLERANCE, SHIFT_TOLERANCE, SUM_TOLERANCE};
 use crate::algebra::LinearForm;
@@ -169,8 +170,12 @@ impl pulp::NullaryFnOnce for Pairs<'_> {
 /// A view, taken apart.
 pub(crate) struct Split {
     /// What every row of the view was divided by: a power of two near its largest input coefficient.
-    rows: Vec<f64>,
-    /// The rows' coefficients on the clients' inputs, divided.
+    scales: Vec<f64>,
+    /// The rows of the view that are looked at, by their places.
+    rows: Vec<usize>,
+    /// What was taken out of these, see [`Draws::taken`].
+    taken: Vec<Taken>,
+    /// These rows' coefficients on the clients' inputs, divided.
     pub(crate) a: DMatrix<f64>,
     pub(crate) keys: KeySpace,
     /// The part of `a` that keys do not reach, in the same rows.
@@ -242,18 +247,26 @@ impl Split {
     /// # Errors
     /// A coefficient that is not finite.
     pub(crate) fn of(view: &[LinearForm], clients: usize) -> Result<Self> {
-        let (mut a, mut b) = matrices(view, clients, 1);
-        let rows: Vec<f64> = a.row_iter().map(|row| power_of_two(row.amax())).collect();
-        for (i, by) in rows.iter().enumerate() {
+        Self::with_few(FEW, view, clients)
+    }
+
+    /// [`Split::of`] that looks for fewer draws of the same law where they are more than so many.
+    pub(super) fn with_few(few: usize, view: &[LinearForm], clients: usize) -> Result<Self> {
+        let (mut a, mut b, names) = matrices(view, clients, 1);
+        let scales: Vec<f64> = a.row_iter().map(|row| power_of_two(row.amax())).collect();
+        for (i, by) in scales.iter().enumerate() {
             a.row_mut(i).unscale_mut(*by);
             b.row_mut(i).unscale_mut(*by);
         }
         if !a.iter().chain(b.iter()).all(|c| c.is_finite()) {
             return Err(not_finite("a coefficient of a message"));
         }
+        let Draws { rows, b, taken } =
+            if names.len() > few { Draws::fewest(&a, b, &names) } else { Draws::all(b) };
+        let a = if rows.len() < a.nrows() { a.select_rows(&rows) } else { a };
         let keys = KeySpace::of(&b);
         let (bare, along) = (keys.unhidden(&a), keys.along(&a));
-        Ok(Self { rows, a, keys, bare, along })
+        Ok(Self { scales, rows, taken, a, keys, bare, along })
     }
 
     /// [`KeySpace::distance`] of x_k.
@@ -384,8 +397,14 @@ impl Split {
         if leverage == 0.0 {
             return Ok(None);
         }
-        let weights = guess.iter().zip(&self.rows).map(|(c, by)| c * stds[k] / leverage / by);
-        let weights: Vec<f64> = weights.collect();
+        let mut weights = vec![0.0; self.scales.len()];
+        for (&row, c) in self.rows.iter().zip(guess.iter()) {
+            weights[row] = c * stds[k] / leverage;
+        }
+        for &(row, of, times) in &self.taken {
+            weights[of] -= times * weights[row];
+        }
+        weights.iter_mut().zip(&self.scales).for_each(|(weight, by)| *weight /= by);
         if weights.iter().all(|c| c.is_finite()) { Ok(Some(weights)) } else { Err(not_finite("a guess")) }
     }
 }

@@ -163,7 +163,8 @@ impl<K: Scalar> View<K> {
     /// draws in the order of their names.
     #[must_use]
     pub fn matrices(&self) -> (DMatrix<K>, DMatrix<K>) {
-        matrices(&self.rows, self.clients, self.len)
+        let (a, b, _) = matrices(&self.rows, self.clients, self.len);
+        (a, b)
     }
 }
 
@@ -211,12 +212,12 @@ pub(super) fn is_within<K: Scalar>(views: &Views<K>, other: &Views<K>) -> bool {
         && views.messages.iter().all(is_known)
 }
 
-/// [`View::matrices`] for bare rows.
+/// [`View::matrices`] for bare rows, and the key draws.
 pub(super) fn matrices<K: Scalar>(
     rows: &[LinearForm<K>],
     clients: usize,
     len: usize,
-) -> (DMatrix<K>, DMatrix<K>) {
+) -> (DMatrix<K>, DMatrix<K>, Vec<Unknown>) {
     let unknowns = rows.iter().flat_map(LinearForm::terms).map(|(unknown, _)| unknown);
     // One after the other: collected, all of them would be sorted first.
     let mut keys = BTreeSet::new();
@@ -236,7 +237,7 @@ pub(super) fn matrices<K: Scalar>(
             }
         }
     }
-    (a, b)
+    (a, b, keys)
 }
 
 #[cfg(test)]

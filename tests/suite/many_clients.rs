@@ -143,6 +143,45 @@ fn clients_that_are_alike_are_audited_once() {
     }
 }
 
+/// 4950 draws of pairs among 100 clients, of whom two share a row each; σ = 0.1, updates of deviation 1.
+#[test]
+fn pairwise_keys_of_many_clients_are_audited_as_fair_ones() {
+    let audit = |keys: &str| {
+        let coded = "kind = \"sec-cogc\"\nkey_std = 0.1\ncode = \"fractional-repetition\"\nstragglers = 1";
+        let config = config(100, &format!("{coded}\nkeys = \"{keys}\""));
+        let subject = Subject::new(&config, 100).unwrap();
+        let nobody = Adversaries { all: 0, coalition: None };
+        let audits = subject.audits(&nobody, &Losses::Worst, &mut |_, _, _| Ok(())).unwrap();
+        let [audit] = &audits[..] else { panic!("one audit") };
+        assert!(audit.findings.is_empty(), "{:?}", audit.findings);
+        audit.entries.clone()
+    };
+    let (pairwise, fair) = (audit("pairwise"), audit("fair"));
+    assert_eq!(pairwise.len(), 400);
+    // A share is x_k + u_k; an upload x_1 + x_2 + u_1 + u_2, where Var(u_1 + u_2) = 2σ² − 2σ²/99. A client
+    // takes off the draw that it shares with the one whose share it has: σ² − σ²/99 are left.
+    let noise: f64 = 0.01 * 98.0 / 99.0;
+    let by_hand = |layer: &str| match layer {
+        "link" => 0.5 * (1.0f64 / 0.01).ln_1p(),
+        "upload" => 0.5 * ((2.0 + 2.0 * noise) / (1.0 + 2.0 * noise)).ln(),
+        "neighbour" => 0.5 * noise.recip().ln_1p(),
+        _ => f64::NAN,
+    };
+    for (one, other) in pairwise.iter().zip(&fair) {
+        assert_eq!((&one.layer, one.client, one.symbols), (&other.layer, other.client, 0));
+        let close = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-9 * b.abs();
+        let want = by_hand(&one.layer);
+        assert!(want.is_nan() || close(one.lmip_nats, want), "{one:?}: {want}");
+        if one.layer != "neighbour" {
+            // Nobody there knows a draw: the law is that of fair keys.
+            assert!(close(one.lmip_nats, other.lmip_nats), "{one:?} {other:?}");
+            assert!(close(one.epsilon_beyond_sum, other.epsilon_beyond_sum), "{one:?} {other:?}");
+            let bits = |entry: &Entry| entry.lmip_bits_floating.unwrap();
+            assert!(close(bits(one), bits(other)), "{one:?} {other:?}");
+        }
+    }
+}
+
 #[test]
 fn plan_among_many_clients_tabulates_outlines() {
     let config = config(100, "kind = \"sec-cogc\"\nkey_std = 0.1");
