@@ -13,12 +13,14 @@ mod data;
 mod deploy;
 mod experiment;
 mod inference;
+mod interrupt;
 mod job;
 mod model;
 mod plan;
 mod plot;
 mod privacy;
 mod progress;
+mod quick;
 mod recover;
 mod report;
 mod sweep;
@@ -174,6 +176,9 @@ struct Common {
     /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// A short look: ten rounds at most, and attacks of a few steps and runs
+    #[arg(long)]
+    quick: bool,
     /// Print the resulting table as CSV on standard output
     #[arg(long)]
     csv: bool,
@@ -206,7 +211,7 @@ struct Train {
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Go on with a run folder: an interrupted run, or with --set rounds=N one that is to be longer
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "seed", "start"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "seed", "start", "quick"])]
     resume: Option<PathBuf>,
     /// Show a dashboard on the terminal: accuracy, loss, recovery, leakage and traffic so far
     #[arg(long, conflicts_with = "quiet")]
@@ -277,8 +282,8 @@ fn run(cli: Cli, crew: &dyn Crew) -> Result<u8> {
         Verb::Attack(args) => attack::run(&args)?,
         Verb::Train(args) => train(&args, crew)?,
         Verb::Compare(args) => compare::run(&args)?,
-        Verb::Recover(args) => recover::recover(&args)?,
-        Verb::Plan(args) => plan::plan(&args)?,
+        Verb::Recover(args) => return recover::recover(&args),
+        Verb::Plan(args) => return plan::plan(&args),
         #[cfg(feature = "deploy")]
         Verb::Serve(args) => deploy::serve(&args)?,
         #[cfg(feature = "deploy")]
@@ -324,7 +329,7 @@ fn load(path: &Path, common: &Common) -> Result<Config> {
     if let Some(start) = &common.start {
         config.start = Some(std::path::absolute(start).unwrap_or_else(|_| start.clone()));
     }
-    Ok(config)
+    Ok(if common.quick { quick::shortened(config) } else { config })
 }
 
 /// What a run is called: its protocol, with the rule of participation if there is one.

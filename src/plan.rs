@@ -280,23 +280,46 @@ pub fn candidates_as_found(
     stop: &AtomicBool,
     found: Found<'_>,
 ) -> Result<Vec<Candidate>> {
+    let mut all = Vec::new();
+    candidates_into(&mut all, config, coordinates, attempts, rounds, stop, found)?;
+    Ok(all)
+}
+
+/// [`candidates_as_found`] into `all`, which after an error holds what was found until then, ranked alike.
+///
+/// # Errors
+/// As there.
+pub fn candidates_into(
+    all: &mut Vec<Candidate>,
+    config: &Config,
+    coordinates: usize,
+    attempts: &[u32],
+    rounds: u64,
+    stop: &AtomicBool,
+    found: Found<'_>,
+) -> Result<()> {
     check_clients(config.clients)?;
-    let mut all = if config.clients > SOLVED_CLIENTS {
-        outlined(config, coordinates, attempts, rounds, stop, found)?
+    let ended = if config.clients > SOLVED_CLIENTS {
+        outlined(all, config, coordinates, attempts, rounds, stop, found)
     } else {
-        solved(config, coordinates, attempts, rounds, stop, found)?
+        solved(all, config, coordinates, attempts, rounds, stop, found)
     };
+    rank(all);
+    ended
+}
+
+/// Marks the Pareto front and sorts by bytes.
+fn rank(all: &mut [Candidate]) {
     let judged = all.iter().any(Candidate::is_judged);
     // What is known of none counts for none.
     let known = |one: &Candidate| one.costs().map(|cost| if cost.is_nan() { 0.0 } else { cost });
     let competes = |one: &Candidate| !judged || one.is_judged();
     let costs: Vec<_> = all.iter().filter(|one| competes(one)).map(known).collect();
-    for candidate in &mut all {
+    for candidate in &mut *all {
         let own = known(candidate);
         candidate.pareto = competes(candidate) && !costs.iter().any(|other| dominates(other, &own));
     }
     all.sort_by(|a, b| a.bytes.total_cmp(&b.bytes).then(a.outage.total_cmp(&b.outage)));
-    Ok(all)
 }
 
 /// A candidate of which nothing is known yet.
@@ -339,17 +362,17 @@ impl Candidate {
 
 /// Candidates among many clients.
 fn outlined(
+    all: &mut Vec<Candidate>,
     config: &Config,
     coordinates: usize,
     attempts: &[u32],
     rounds: u64,
     stop: &AtomicBool,
     found: Found<'_>,
-) -> Result<Vec<Candidate>> {
+) -> Result<()> {
     let links = network(config)?;
     let sizes = Sizes::of_complete_sums(&config.protocol, coordinates)?;
     let codes = codes(config, true)?;
-    let mut all = Vec::new();
     for &(family, stragglers) in &codes {
         let code = Outline::of(family, config.clients, stragglers).repeated(repeats(&config.protocol));
         let rounds = affordable_rounds(&code, rounds);
@@ -361,9 +384,9 @@ fn outlined(
     }
     all.sort_by(|a, b| a.bytes.total_cmp(&b.bytes));
     if config.clients <= JUDGED_CLIENTS {
-        judge(config, &mut all, stop, found)?;
+        judge(config, all, stop, found)?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Computes conditioning and leakage of the cheapest candidates, and takes out those that are conditioned too
@@ -392,19 +415,19 @@ fn judge(config: &Config, all: &mut Vec<Candidate>, stop: &AtomicBool, found: Fo
 
 /// Candidates among few clients: all of them, with everything.
 fn solved(
+    all: &mut Vec<Candidate>,
     config: &Config,
     coordinates: usize,
     attempts: &[u32],
     rounds: u64,
     stop: &AtomicBool,
     report: Found<'_>,
-) -> Result<Vec<Candidate>> {
+) -> Result<()> {
     let links = network(config)?;
     let seed = Seed::new(config.seed);
     let (codes, decoders) = (codes(config, true)?, decoders(&config.protocol));
     let of_code = decoders.len() * attempts.len();
     let total = codes.len() * of_code;
-    let mut found = Vec::new();
     for (place, (family, stragglers)) in codes.into_iter().enumerate() {
         for &decoder in &decoders {
             let protocol = with_code(&config.protocol, family, stragglers, decoder)?;
@@ -422,12 +445,12 @@ fn solved(
                     leakage_server,
                     ..candidate.over(code, &links, sizes, rounds, stop)?
                 };
-                report((place + 1) * of_code, total, &candidate)?;
-                found.push(candidate);
+                all.push(candidate);
+                report((place + 1) * of_code, total, &all[all.len() - 1])?;
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -47,8 +47,8 @@ const STACKED_WORK: u64 = 1_000_000_000;
 /// Rounds that one thread plays at a time; the result does not depend on it but for the rounding of seconds.
 const BLOCK: u64 = 4096;
 
-/// Blocks that are played before anybody is asked whether to go on.
-const BLOCKS: u64 = 64;
+/// Blocks a thread that are played before anybody is asked whether to go on.
+const BLOCKS: usize = 4;
 
 /// Sizes of a scheme's messages in bytes, headers included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,10 +184,11 @@ pub fn estimate_until(
     rounds: u64,
 ) -> Result<Estimate> {
     let blocks = rounds.div_ceil(BLOCK);
+    let together = BLOCKS * rayon::current_num_threads();
     let mut sum = Estimate::default();
-    for first in (0..blocks).step_by(BLOCKS as usize) {
+    for first in (0..blocks).step_by(together) {
         goes_on(stop)?;
-        let some = first..blocks.min(first + BLOCKS);
+        let some = first..blocks.min(first + together as u64);
         sum = played(code, links, sizes, attempts, rounds, some).into_iter().fold(sum, Estimate::add);
     }
     Ok(sum)
@@ -375,6 +376,28 @@ pub fn recover(
     stop: &AtomicBool,
     found: Found<'_>,
 ) -> Result<Vec<RecoveryRow>> {
+    let mut rows = Vec::new();
+    let mut keep = |place, total, row: RecoveryRow| -> Result<()> {
+        found(place, total, &row)?;
+        rows.push(row);
+        Ok(())
+    };
+    recover_each(config, coordinates, tolerances, rounds, stop, &mut keep)?;
+    Ok(rows)
+}
+
+/// [`recover`], which gives every row to `found` as soon as it is known, and keeps none.
+///
+/// # Errors
+/// As there.
+pub fn recover_each(
+    config: &Config,
+    coordinates: usize,
+    tolerances: Option<&[usize]>,
+    rounds: Option<u64>,
+    stop: &AtomicBool,
+    found: &mut dyn FnMut(usize, usize, RecoveryRow) -> Result<()>,
+) -> Result<()> {
     config.is_not_drawn()?;
     let (family, _, decoder) = coding(&config.protocol)?;
     let (clients, seed, attempts) = (config.clients, Seed::new(config.seed), config.outage.attempts());
@@ -390,7 +413,6 @@ pub fn recover(
     let most = rounds.unwrap_or(ROUNDS);
     let network = links(config, most, seed.child("links", 0))?;
     let asked = tolerances.map_or_else(|| outline::tolerances(family, clients), <[usize]>::to_vec);
-    let mut rows = Vec::new();
     for (place, &stragglers) in asked.iter().enumerate() {
         let point = |code: &dyn Code, sizes: Sizes| -> Result<RecoveryRow> {
             let rounds = rounds.unwrap_or_else(|| affordable_rounds(code, ROUNDS));
@@ -414,10 +436,9 @@ pub fn recover(
             let Some(code) = scheme.code() else { continue };
             point(code, Sizes::of(&*scheme, clients, coordinates)?)?
         };
-        found(place + 1, asked.len(), &row)?;
-        rows.push(row);
+        found(place + 1, asked.len(), row)?;
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// The configured links for so many rounds; none that combine copies of a message, of which a coded protocol

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 pub use attack::{attack, attack_released};
-pub use plan::plan;
+pub use plan::{plan, plan_into};
 pub use privacy::privacy;
 pub use recover::Recovery;
 pub use sweep::{begin_sweep, gather_sweep};

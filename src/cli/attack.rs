@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Go on with an interrupted attack: a finished inversion is kept
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed", "quick"])]
     resume: Option<PathBuf>,
     /// Attack the models of whole runs, of any protocol and model, beside what [privacy.release]
     /// promises

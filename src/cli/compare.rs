@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// Go on with an interrupted comparison: finished runs are kept, another one goes on from its checkpoint
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed", "seeds"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed", "seeds", "quick"])]
     resume: Option<PathBuf>,
     /// Show a dashboard on the terminal: accuracy, loss, recovery, leakage and traffic so far
     #[arg(long, conflicts_with = "quiet")]

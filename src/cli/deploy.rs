@@ -35,7 +35,7 @@ pub struct Serve {
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Go on with an interrupted run folder, with its own configuration
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed", "quick"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
     common: Common,

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::interrupt::on_interrupt;
 use super::progress::Points;
+use super::quick::PLAYED;
 use super::{Count, print};
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::parallel::NEVER;
+use crate::error::{Error, Result, count};
 use crate::plan::Candidate;
 use crate::record::to_csv;
 use crate::recover::SOLVED_CLIENTS;
 use crate::report::markdown;
+use crate::say::say;
 use crate::verbs::{self, Step, Watch};
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
@@ -33,6 +35,9 @@ pub(super) struct Plan {
     /// Attempts per round to consider [default: those of the configuration]
     #[arg(long, value_name = "A1,A2,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1000))]
     attempts: Vec<u32>,
+    /// A short look: a thousand rounds where there is no closed form, and no more
+    #[arg(long, conflicts_with = "rounds")]
+    quick: bool,
     /// Rounds played where there is no closed form
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
@@ -53,7 +58,8 @@ pub(super) struct Plan {
     quiet: bool,
 }
 
-pub(super) fn plan(args: &Plan) -> Result<()> {
+/// Prints the candidates; the exit code is that of an interruption where Ctrl-C ended the search.
+pub(super) fn plan(args: &Plan) -> Result<u8> {
     let mut config = Config::load(&args.config, &args.sets)?;
     config.seed = args.seed.unwrap_or(config.seed);
     if let Some(bound) = args.max_outage {
@@ -68,15 +74,25 @@ pub(super) fn plan(args: &Plan) -> Result<()> {
         progress.found(step.place, step.total, step.what);
         Ok(())
     };
-    let mut watch = Watch { stop: &NEVER, hear: &mut hear };
-    let found = verbs::plan(&config, &mut args.count.size(), &args.attempts, args.rounds, &mut watch);
+    let rounds = if args.quick { PLAYED } else { args.rounds };
+    let stop = on_interrupt();
+    let mut watch = Watch { stop: &stop, hear: &mut hear };
+    let (mut found, mut size) = (Vec::new(), args.count.size());
+    let ended = verbs::plan_into(&mut found, &config, &mut size, &args.attempts, rounds, &mut watch);
     progress.finish();
-    let found = found?;
+    let code = match ended {
+        Err(Error::Stopped) if !found.is_empty() => {
+            say!("interrupted: the {} that were found until then", count(found.len(), "candidate"));
+            Error::Stopped.exit_code()
+        }
+        ended => ended.map(|()| 0)?,
+    };
     if args.csv {
-        print(&String::from_utf8_lossy(&to_csv(&found)?))
+        print(&String::from_utf8_lossy(&to_csv(&found)?))?;
     } else {
-        print(&table(&found, config.clients))
+        print(&table(&found, config.clients))?;
     }
+    Ok(code)
 }
 
 fn table(found: &[Candidate], clients: usize) -> String {

@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// Go on with an interrupted study: finished runs are kept, another one begins again
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed", "seeds"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sets", "out", "seed", "seeds", "quick"])]
     resume: Option<PathBuf>,
     #[command(flatten)]
     common: Common,

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::interrupt::on_interrupt;
 use super::progress::Points;
-use super::{Count, in_folder, stem, tell};
+use super::quick::PLAYED;
+use super::{Count, in_folder, print, stem, tell};
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::parallel::NEVER;
+use crate::error::{Error, Result, count};
+use crate::record::to_csv;
+use crate::say::say;
 use crate::verbs::{Recovery, Step, Watch};
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
@@ -31,6 +34,9 @@ pub(super) struct Recover {
     /// among more than 32 clients]
     #[arg(long, value_name = "S1,S2,…", value_delimiter = ',')]
     stragglers: Vec<usize>,
+    /// A short look: a thousand rounds at every point, and no more
+    #[arg(long, conflicts_with = "rounds")]
+    quick: bool,
     /// Rounds played at every point [default: 100000, fewer among more than 32 clients]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rounds: Option<u64>,
@@ -65,7 +71,9 @@ fn columns(sweep: Option<&str>) -> Result<(String, Vec<String>)> {
     Ok((key.trim().to_owned(), values))
 }
 
-pub(super) fn recover(args: &Recover) -> Result<()> {
+/// Plays the grid and writes its folder. After Ctrl-C the points that were played are printed and nothing is
+/// written, and the exit code is that of an interruption.
+pub(super) fn recover(args: &Recover) -> Result<u8> {
     let (key, values) = columns(args.sweep.as_deref())?;
     let column = |value: String| {
         let mut sets = args.sets.clone();
@@ -81,17 +89,32 @@ pub(super) fn recover(args: &Recover) -> Result<()> {
         key,
         columns,
         stragglers: args.stragglers.clone(),
-        rounds: args.rounds,
+        rounds: if args.quick { Some(PLAYED) } else { args.rounds },
     };
     let mut progress = Points::new("recover", args.quiet);
     let mut hear = |step: &Step<'_>| {
         progress.found(step.place, step.total, step.what);
         Ok(())
     };
-    let rows = recovery.rows(&mut args.count.size(), &mut Watch { stop: &NEVER, hear: &mut hear })?;
+    let stop = on_interrupt();
+    let (mut rows, mut size) = (Vec::new(), args.count.size());
+    let ended = recovery.rows_into(&mut rows, &mut size, &mut Watch { stop: &stop, hear: &mut hear });
     progress.finish();
+    match ended {
+        Err(Error::Stopped) if !rows.is_empty() => {
+            say!("interrupted: the {} that were played until then", count(rows.len(), "point"));
+            if args.csv {
+                print(&String::from_utf8_lossy(&to_csv(&rows)?))?;
+            } else {
+                print(&recovery.table(&rows))?;
+            }
+            return Ok(Error::Stopped.exit_code());
+        }
+        ended => ended?,
+    }
     in_folder(args.out.as_deref(), &format!("{title}-recover"), |folder| {
         let found = recovery.write(&rows, folder)?;
         tell((args.csv, args.quiet), &found.csv, &found.text, folder)
-    })
+    })?;
+    Ok(0)
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use indicatif::ProgressBar;
 
 use super::progress::{bar, message};
+use super::quick::shortened;
 use super::{in_folder, print, stem};
 use crate::config::Config;
 use crate::error::{Error, Result, count};
@@ -58,6 +59,9 @@ pub struct Args {
     /// Folder of the complete datasets [default: $SECCOGC_DATA, else the platform's cache folder]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// A short look: ten rounds at most, where the grid does not say otherwise
+    #[arg(long)]
+    quick: bool,
     /// Print runs.csv on standard output
     #[arg(long)]
     csv: bool,
@@ -95,6 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
         args.data_dir.iter().map(|dir| format!("data.dir={}", toml::Value::from(&*dir.to_string_lossy()))),
     );
     let config = Config::load(&args.config, &sets)?;
+    let config = if args.quick { shortened(config) } else { config };
     if config.sweep.is_empty() {
         let problem = "nothing to sweep; add a [sweep] section with seeds, grid or variants";
         return Err(Error::file(&args.config, problem));

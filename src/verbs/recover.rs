@@ -7,7 +7,7 @@ use crate::coding::CodeKind;
 use crate::config::Config;
 use crate::error::{Result, count};
 use crate::record::{claim, to_csv, write_atomically};
-use crate::recover::{RecoveryRow, SOLVED_CLIENTS, recover};
+use crate::recover::{RecoveryRow, SOLVED_CLIENTS, recover_each};
 use crate::report::{HeatMap, markdown};
 
 /// A grid of points: values of a key across, straggler tolerances down.
@@ -29,22 +29,42 @@ impl Recovery {
     /// Plays every point.
     ///
     /// # Errors
-    /// As [`recover`].
+    /// As [`recover`](crate::recover::recover).
     pub fn rows(&self, size: &mut Size, watch: &mut Watch<'_>) -> Result<Vec<RecoveryRow>> {
-        let tolerances = (!self.stragglers.is_empty()).then_some(&self.stragglers[..]);
         let mut rows = Vec::new();
+        self.rows_into(&mut rows, size, watch)?;
+        Ok(rows)
+    }
+
+    /// [`Recovery::rows`] into `rows`, which after an error holds the points that were played until then.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rows_into(
+        &self,
+        rows: &mut Vec<RecoveryRow>,
+        size: &mut Size,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let tolerances = (!self.stragglers.is_empty()).then_some(&self.stragglers[..]);
         for (value, config) in &self.columns {
             let coordinates = size.of(config)?;
-            let mut found = |place, total, row: &RecoveryRow| {
-                let (code, s, percent) = (&row.code, row.stragglers, 100.0 * row.probability);
+            let mut found = |place, total, row: RecoveryRow| {
+                let (code, s, percent) = (row.code.clone(), row.stragglers, 100.0 * row.probability);
+                rows.push(RecoveryRow { value: value.clone(), ..row });
                 let at = if value.is_empty() { String::new() } else { format!("{} = {value}, ", self.key) };
                 let what = format!("{at}{code} s = {s}: recovered {percent:.3} %");
                 (watch.hear)(&Step { place, total, what: &what })
             };
-            let column = recover(config, coordinates, tolerances, self.rounds, watch.stop, &mut found)?;
-            rows.extend(column.into_iter().map(|row| RecoveryRow { value: value.clone(), ..row }));
+            recover_each(config, coordinates, tolerances, self.rounds, watch.stop, &mut found)?;
         }
-        Ok(rows)
+        Ok(())
+    }
+
+    /// The table of `rows` for readers.
+    #[must_use]
+    pub fn table(&self, rows: &[RecoveryRow]) -> String {
+        table(&self.key, rows, self.columns.first().map_or(0, |(_, config)| config.clients))
     }
 
     /// Writes the table and the figure of `rows` into a folder, which must be new or empty.
@@ -59,7 +79,7 @@ impl Recovery {
         write_atomically(&folder.join("config.toml"), first.to_toml()?.as_bytes())?;
         let csv = to_csv(rows)?;
         write_atomically(&folder.join("recover.csv"), &csv)?;
-        let text = table(&self.key, rows, first.clients);
+        let text = self.table(rows);
         write_atomically(&folder.join("recover.md"), text.as_bytes())?;
         let values: Vec<String> = self.columns.iter().map(|(value, _)| value.clone()).collect();
         heat_map(&self.title, &self.key, &values, rows).write(&folder.join("recovery"))?;

@@ -1,6 +1,6 @@
 //! Calls that the program does not understand.
 
-use super::{refusal, seccogc};
+use super::{Folder, refusal, seccogc};
 
 #[test]
 fn a_call_that_is_not_understood_is_refused_in_one_line() {
@@ -56,4 +56,28 @@ fn help_and_version_stay_what_they_are() {
     let nothing = seccogc(&[]);
     assert_eq!(nothing.status.code(), Some(2));
     assert!(String::from_utf8(nothing.stderr).unwrap().contains("Usage: seccogc"), "the help, and code 2");
+}
+
+/// A tenth of a minute where the whole would take hours.
+#[test]
+fn every_long_verb_has_a_short_look() {
+    for verb in ["train", "compare", "sweep", "privacy", "attack", "recover", "plan", "experiment"] {
+        let help = String::from_utf8(seccogc(&[verb, "--help"]).stdout).unwrap();
+        assert!(help.contains("--quick"), "{verb}");
+    }
+    let folder = Folder::new();
+    let config =
+        folder.file("long.toml", "rounds = 5000\nclients = 4\n[model]\nhidden = 4\n[solver]\nsteps = 1\n");
+    let out = folder.path("short");
+    let run = seccogc(&["train", &config, "--quick", "--quiet", "--out", &out]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(std::fs::read_to_string(format!("{out}/rounds.csv")).unwrap().lines().count(), 11);
+    let out = folder.path("table");
+    let more = ["--stragglers", "1", "--parameters", "10", "--csv", "--out", &out];
+    let table = seccogc(&[&["recover", &config, "--quick"][..], &more].concat());
+    let table = String::from_utf8(table.stdout).unwrap();
+    let column = |name: &str| table.lines().next().unwrap().split(',').position(|one| one == name).unwrap();
+    assert_eq!(table.lines().nth(1).unwrap().split(',').nth(column("rounds")), Some("1000"), "{table}");
+    let both = seccogc(&["plan", &config, "--quick", "--rounds", "5"]);
+    assert_eq!(both.status.code(), Some(2));
 }
