@@ -1,6 +1,7 @@
 //! `seccogc config`: keys explained, a file to start from, and what a file would do.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
@@ -8,7 +9,7 @@ use super::{Common, device, load, print, show_warnings};
 use crate::bounds::{self, size};
 use crate::config::{self, Config, EvaluationConfig};
 use crate::error::Result;
-use crate::record::write_new;
+use crate::record::{Row, write_new};
 use crate::sweep::Sweep;
 use crate::train::{Run, Setting};
 
@@ -25,7 +26,7 @@ pub(super) enum Verb {
         /// Only this section or key, e.g. protocol, network.client_server or data.label
         section: Option<String>,
     },
-    /// Say what a configuration would run: sizes, bytes, memory and time, from one round that is played
+    /// Say what a configuration would run: sizes, bytes, memory and time, from its first rounds
     Check(Check),
     /// Write a file to start from, with every key, its default and meaning
     New {
@@ -63,7 +64,7 @@ fn check(args: &Check) -> Result<()> {
         let sweep = Sweep::of(&config, args.config.parent().unwrap_or(Path::new("")))?;
         lines.push(format!("sweep: {} runs of {:?}", sweep.runs.len(), sweep.keys));
     }
-    // The round that is played is tested, as the one is that takes most.
+    // The rounds that are played are tested, as those are that take most.
     let evaluation = EvaluationConfig { every: 1, ..config.evaluation.clone() };
     let setting = Setting::build(&Config { evaluation, ..config.clone() }, device)?;
     lines.push(setting.class_table());
@@ -76,8 +77,9 @@ fn check(args: &Check) -> Result<()> {
         let run = setting.contender(contender).map_err(|error| error.within(&format!("compare[{i}]")))?;
         runs.push((contender.name.clone(), run));
     }
+    let begun = Instant::now();
     for (name, run) in &runs {
-        lines.push(of_run(&config, name, run)?);
+        lines.push(of_run(&config, name, run, begun)?);
     }
     lines.extend(bounds::peak().map(|bytes| format!("memory: {} at the peak of these rounds", size(bytes))));
     print(&lines.join("\n"))
@@ -91,20 +93,34 @@ fn of_setting(config: &Config, setting: &Setting) -> Vec<String> {
     ]
 }
 
-/// Plays the first round of a run: what later ones take is much the same.
-fn of_run(config: &Config, name: &str, run: &Run<'_>) -> Result<String> {
+/// Rounds of a run that are played at most: over so many what threads keep of memory grows.
+const PLAYED: u64 = 10;
+
+/// From then on each run plays its first round alone.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Plays the first rounds of a run: what later ones take is much the same.
+fn of_run(config: &Config, name: &str, run: &Run<'_>, begun: Instant) -> Result<String> {
     let scheme = run.aggregator().scheme();
-    let (row, _) = run.round(&mut run.start())?;
+    let tests = config.evaluation.every.max(1) as f64;
+    let taken = |row: &Row| row.seconds_local + row.seconds_coding + row.seconds_evaluation / tests;
+    let mut state = run.start();
+    let (first, _) = run.round(&mut state)?;
+    let (mut rounds, mut seconds) = (1, taken(&first));
+    while rounds < PLAYED.min(config.rounds) && begun.elapsed() < LONG {
+        // A run that ends early, by divergence or a budget, is said to do so when it is played.
+        let Ok((row, _)) = run.round(&mut state) else { break };
+        (rounds, seconds) = (rounds + 1, seconds + taken(&row));
+    }
+    let seconds = seconds / rounds as f64;
     let code = match scheme.stragglers {
         Some(s) => format!(", code {} with s = {s}", scheme.code),
         None => String::new(),
     };
-    let tests = config.evaluation.every.max(1) as f64;
-    let seconds = row.seconds_local + row.seconds_coding + row.seconds_evaluation / tests;
     Ok(format!(
         "{name}: a round sends {} between clients and {} to the server and takes {seconds:.2} s here, {} rounds about {}{code}",
-        size(row.bytes_between()),
-        size(row.bytes_to_server()),
+        size(first.bytes_between()),
+        size(first.bytes_to_server()),
         config.rounds,
         time(seconds * config.rounds as f64)
     ))

@@ -43,6 +43,9 @@ use fedprox::FedProxConfig;
 use scaffold::ScaffoldConfig;
 use sgd::SgdConfig;
 
+/// Steps, or passes over its examples, that a client may take in one round.
+const MOST_STEPS: usize = 10_000_000;
+
 /// The state of one client's steps during one round; fresh in every round.
 pub trait LocalSolver {
     /// One step of parameter number `parameter` (in the order of the flat vector): the new weights from
@@ -121,6 +124,9 @@ impl Shared {
         {
             if value == Some(0) {
                 return refuse(key, "must be at least 1".into());
+            }
+            if let Some(value) = value.filter(|value| key != "batch_size" && *value > MOST_STEPS) {
+                return refuse(key, format!("{value} in a round are too many; the limit is {MOST_STEPS}"));
             }
         }
         if let Some(clip) = self.clip_norm.filter(|clip| !positive(*clip)) {

@@ -151,6 +151,37 @@ impl ModuleMapper for Along<'_> {
     }
 }
 
+/// Steps whose losses wait to be read, so that a GPU is not waited for in every step.
+const UNREAD: usize = 256;
+
+/// The losses of clients who train together.
+struct Losses {
+    /// Of some steps, and the examples that each client's is the mean over.
+    unread: Vec<(Tensor<1>, Vec<usize>)>,
+    /// Of each client, with their number.
+    sums: Vec<(f64, usize)>,
+}
+
+impl Losses {
+    fn push(&mut self, loss: Tensor<1>, counts: Vec<usize>) {
+        self.unread.push((loss, counts));
+        if self.unread.len() == UNREAD {
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        for (loss, counts) in self.unread.drain(..) {
+            let loss = loss.into_data();
+            let loss = loss.as_slice::<f32>().expect("losses are f32");
+            for ((sum, n), loss) in self.sums.iter_mut().zip(counts).zip(loss).filter(|((_, n), _)| *n > 0) {
+                sum.0 += f64::from(*loss) * n as f64;
+                sum.1 += n;
+            }
+        }
+    }
+}
+
 /// The batches of one client in one round.
 struct Batches<'a> {
     order: Vec<usize>,
@@ -340,7 +371,7 @@ impl<M: Classifier> Trainer<M> {
         let mut solver = self.solver.begin(&tasks, &sizes);
         let mut clients: Vec<Batches<'_>> = jobs.iter().map(|job| Batches::new(job, &*self.solver)).collect();
         let steps = clients.iter().map(Batches::steps).max().unwrap_or(0);
-        let mut losses = Vec::with_capacity(steps);
+        let mut losses = Losses { unread: Vec::new(), sums: vec![(0.0, 0); jobs.len()] };
         for step in 0..steps {
             let batches: Vec<(&[usize], Option<Seed>)> = clients
                 .iter_mut()
@@ -351,7 +382,7 @@ impl<M: Classifier> Trainer<M> {
             let outputs = model.forward(self.examples(data, &batches, &device));
             let loss = self.objective.losses(outputs, data, &own);
             let gradients = if jobs.len() == 1 { loss.backward() } else { loss.clone().sum().backward() };
-            losses.push((loss.inner(), own.iter().map(|batch| batch.len()).collect::<Vec<usize>>()));
+            losses.push(loss.inner(), own.iter().map(|batch| batch.len()).collect());
             let finished = own.iter().any(|batch| batch.is_empty()).then(|| {
                 let finished: Vec<bool> = own.iter().map(|batch| batch.is_empty()).collect();
                 Tensor::from_data(TensorData::new(finished, [jobs.len()]), &self.device.plain())
@@ -362,20 +393,11 @@ impl<M: Classifier> Trainer<M> {
         let deltas = vec![Vec::with_capacity(self.parameters); jobs.len()];
         let mut subtract = Subtract { starts, deltas };
         model.visit(&mut subtract);
-        // Read only now, so that a GPU is not waited for in every step.
-        let mut sums = vec![(0.0, 0); jobs.len()];
-        for (loss, counts) in losses {
-            let loss = loss.into_data();
-            let loss = loss.as_slice::<f32>().expect("losses are f32");
-            for ((sum, n), loss) in sums.iter_mut().zip(counts).zip(loss).filter(|((_, n), _)| *n > 0) {
-                sum.0 += f64::from(*loss) * n as f64;
-                sum.1 += n;
-            }
-        }
+        losses.read();
         let update = |((delta, (loss, examples)), client): ((Vec<f32>, (f64, usize)), &Batches<'_>)| {
             LocalUpdate { delta, loss: loss / examples as f64, examples, steps: client.steps() }
         };
-        subtract.deltas.into_iter().zip(sums).zip(&clients).map(update).collect()
+        subtract.deltas.into_iter().zip(losses.sums).zip(&clients).map(update).collect()
     }
 }
 

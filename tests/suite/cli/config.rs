@@ -121,7 +121,7 @@ fn a_check_says_what_would_run() {
 fn the_memory_of_a_check_is_that_of_the_run() {
     let folder = Folder::new();
     for sets in [["model.kind=mlp", "clients=10"], ["model.kind=cnn", "seed=7"]] {
-        let sets = ["--set", sets[0], "--set", sets[1], "--set", "partition.kind=iid", "--set", "rounds=2"];
+        let sets = ["--set", sets[0], "--set", sets[1], "--set", "partition.kind=iid", "--set", "rounds=12"];
         let out = folder.path(sets[1]);
         let text = shown(&[&["config", "check", "configs/mnist.toml"][..], &sets].concat());
         let line = text.lines().find_map(|line| line.strip_prefix("memory: ")).unwrap();

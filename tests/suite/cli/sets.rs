@@ -61,12 +61,18 @@ fn sizes_that_no_machine_holds_are_refused() {
         line.contains("model.hidden: 785000000000000 parameters are too many; the limit is 268435456"),
         "{line}"
     );
+    let line = with(&["solver.steps=1000000000000"]);
+    let rule = "solver.steps: 1000000000000 in a round are too many; the limit is 10000000";
+    assert!(line.ends_with(rule), "{line}");
     let line = with(&["model.hidden=[100000, 100000]"]);
     assert!(line.contains("model.hidden: "), "{line}");
     let threads = seccogc(&["--threads", "1000000", "train", "configs/mnist.toml"]);
     let line = String::from_utf8(threads.stderr).unwrap();
     assert!(threads.status.code() == Some(2) && line.contains("1000000 is not in 1..=1024"), "{line}");
     let folder = Folder::new();
+    let config = folder.file("epochs.toml", "[solver]\nepochs = 1000000000000\n");
+    let line = refusal(&["train", &config]);
+    assert!(line.ends_with(&rule.replace("steps", "epochs")), "{line}");
     let values = (1..=100).map(|i| format!("{i}.0")).collect::<Vec<_>>().join(", ");
     let keys = [
         "solver.learning_rate",
