@@ -34,6 +34,16 @@ pub(crate) fn read(path: &Path, most: u64, what: &str) -> Result<Vec<u8>> {
     }
 }
 
+/// The content of a regular file, a `what`, as long as memory holds it.
+///
+/// # Errors
+/// As [`open`]; [`Error::File`] for one that memory does not hold, or that grows.
+pub(crate) fn whole(path: &Path, what: &str) -> Result<Vec<u8>> {
+    let (file, length) = open(path)?;
+    check_memory(length).map_err(|free| Error::file(path, format!("{what} of {free}")))?;
+    drain(file, path, length, what)
+}
+
 /// As [`read`], for text. What a shell hands over below `/dev` may be a pipe.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ pub use state::{ClientStates, Presence, ServerState, State};
 pub use stop::{Exhausted, Stop, best};
 pub use target::{End, Reached, Target};
 pub(crate) use write::TEMPORARY;
-pub use write::{make_parent, write_atomically, write_new};
+pub use write::{make_parent, write_atomically, write_named, write_new};
 #[cfg(feature = "deploy")]
 pub use write::{write_durably, write_secretly};
 
@@ -486,7 +486,7 @@ fn keep<T: DeserializeOwned + Serialize>(path: &Path, wanted: impl Fn(&T) -> boo
     if !path.exists() {
         return Ok(());
     }
-    let file = File::open(path).map_err(Error::io("read", path))?;
+    let (file, _) = bounds::open(path)?;
     let rows: Vec<T> = csv::ReaderBuilder::new()
         .flexible(true)
         .from_reader(file)

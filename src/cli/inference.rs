@@ -8,7 +8,7 @@ use super::{print, show_warnings};
 use crate::data::Response;
 use crate::error::{Error, Result};
 use crate::inference::{Evaluated, Format, Group, Part, TrainedModel, Which};
-use crate::record::write_atomically;
+use crate::record::write_named;
 use crate::report::markdown;
 use crate::say::say;
 
@@ -135,7 +135,7 @@ fn export(args: &Export) -> Result<()> {
     let beside = || model.run.join(name).with_extension(format.extension());
     let path = out.clone().unwrap_or_else(beside);
     check_free(&path, *force)?;
-    write_atomically(&path, &model.load()?.export(*format)?)?;
+    write_named(&path, &model.load()?.export(*format)?)?;
     say!("model in {}", path.display());
     Ok(())
 }
@@ -145,7 +145,7 @@ fn predict(args: &Predict) -> Result<()> {
     out.iter().try_for_each(|path| check_free(path, *force))?;
     let table = model.load()?.predict(examples)?.to_csv(*logits)?;
     match out {
-        Some(path) => write_atomically(path, &table),
+        Some(path) => write_named(path, &table),
         None => print(&String::from_utf8_lossy(&table)),
     }
 }

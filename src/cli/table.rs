@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::print;
 use crate::error::{Error, Result};
-use crate::record::write_atomically;
+use crate::record::write_named;
 use crate::report::{Best, Pivot, Quantity, Runs, Spread};
 
 pub const EXAMPLES: &str = "Examples:\n  \
@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
         Format::Latex => table.latex(),
     };
     match &args.out {
-        Some(path) => write_atomically(path, text.as_bytes()),
+        Some(path) => write_named(path, text.as_bytes()),
         None => print(&text),
     }
 }

@@ -19,6 +19,7 @@ use super::statement::{Authority, Signer, Topic};
 use super::transport::{Identity, Place, ROOT, open};
 use super::vote::Electorate;
 use crate::algebra::grid::Public;
+use crate::bounds;
 use crate::config::{Config, OutagePolicy};
 use crate::crypto::TAG_BYTES;
 use crate::data::{Normalisation, Response};
@@ -54,7 +55,7 @@ impl Journal {
 
     fn load(folder: &Path) -> Result<Self> {
         let path = folder.join(Self::FILE);
-        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let bytes = bounds::whole(&path, "a journal")?;
         let journal: Self = serde_json::from_slice(&bytes)
             .map_err(|error| Error::file(&path, format!("not the journal of `seccogc serve`: {error}")))?;
         match journal.version {

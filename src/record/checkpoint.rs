@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::flights::{Flight, Flights};
 use super::state::{ClientStates, Presence, ServerState, State};
 use super::write_atomically;
+use crate::bounds;
 use crate::error::{Error, Result};
 use crate::release::Ledger;
 
@@ -180,7 +181,7 @@ impl State {
     /// # Errors
     /// A damaged file.
     pub fn read(path: &Path) -> Result<(Fingerprint, Self)> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let bytes = bounds::whole(path, "a checkpoint")?;
         let damaged = |what: &str| {
             Error::file(path, format!("damaged checkpoint ({what}); delete it to start from round 1"))
         };
@@ -198,6 +199,10 @@ impl State {
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| damaged("header"))?;
         let (header, mut payload) = rest.split_at_checked(length).ok_or_else(|| damaged("header"))?;
         let header: Header = serde_json::from_slice(header).map_err(|_| damaged("header"))?;
+        // The payload bounds how many vectors there are, unless they are empty.
+        if header.parameters == 0 && header.carried > 0 {
+            return Err(damaged("header"));
+        }
         let mut vector = |length: usize| -> Result<Vec<f32>> {
             let bytes = length.checked_mul(4).ok_or_else(|| damaged("header"))?;
             let (head, tail) = payload.split_at_checked(bytes).ok_or_else(|| damaged("payload"))?;
@@ -311,18 +316,45 @@ mod tests {
         }
     }
 
+    /// Bytes of a checkpoint with this header and the payload 0, 1, 2 and so on.
+    fn framed(magic: &[u8], header: &str, payload: u8) -> Vec<u8> {
+        let mut bytes = magic.to_vec();
+        bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend((0..payload).flat_map(|x| f32::from(x).to_le_bytes()));
+        let digest = Sha256::digest(&bytes);
+        bytes.extend_from_slice(&digest);
+        bytes
+    }
+
+    #[test]
+    fn crafted_headers_take_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.bin");
+        let print = r#""round":4,"fingerprint":{"model":"mlp","layers":[["w",[3]]],"clients":2}"#;
+        for sizes in [
+            r#""parameters":0,"carried":1000000000000"#,
+            r#""parameters":1,"carried":1000000000000"#,
+            r#""parameters":1000000000000,"carried":0"#,
+            r#""parameters":18446744073709551615,"carried":1"#,
+        ] {
+            std::fs::write(&path, framed(MAGIC, &format!("{{{print},{sizes}}}"), 9)).unwrap();
+            let error = State::read(&path).unwrap_err().to_string();
+            assert!(error.contains("damaged checkpoint (") && error.lines().count() == 1, "{error}");
+        }
+        #[cfg(unix)]
+        {
+            let error = State::read(Path::new("/dev/zero")).unwrap_err().to_string();
+            assert_eq!(error, "/dev/zero: a device, not a file; name a regular file");
+        }
+    }
+
     #[test]
     fn version_1_is_read_as_sgd_and_fedavg() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint.bin");
-        let header = br#"{"round":4,"fingerprint":{"model":"mlp","layers":[["w",[3]]],"clients":2},"parameters":3,"carried":2}"#;
-        let mut bytes = MAGIC_1.to_vec();
-        bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(header);
-        bytes.extend((0..9u8).flat_map(|x| f32::from(x).to_le_bytes()));
-        let digest = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&digest);
-        std::fs::write(&path, bytes).unwrap();
+        let header = r#"{"round":4,"fingerprint":{"model":"mlp","layers":[["w",[3]]],"clients":2},"parameters":3,"carried":2}"#;
+        std::fs::write(&path, framed(MAGIC_1, header, 9)).unwrap();
         let run = Fingerprint { solver: "sgd".into(), server: "fedavg".into(), ..fingerprint("mlp") };
         let loaded = State::load(&path, &run).unwrap();
         let carried = vec![vec![3.0, 4.0, 5.0], vec![6.0, 7.0, 8.0]];

@@ -1,9 +1,9 @@
 //! The seeds of several runs of one configuration, kept beside it: one a line.
 
-use std::fs;
 use std::path::Path;
 
 use super::write_atomically;
+use crate::bounds;
 use crate::error::{Error, Result};
 
 const FILE: &str = "seeds.txt";
@@ -23,7 +23,7 @@ pub fn keep_seeds(folder: &Path, seeds: &[u64]) -> Result<()> {
 /// A file that is missing or damaged.
 pub fn kept_seeds(folder: &Path) -> Result<Vec<u64>> {
     let path = folder.join(FILE);
-    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let text = bounds::read_text(&path, 1 << 24, "a list of seeds")?;
     let seeds: Option<Vec<u64>> = text.lines().map(|line| line.parse().ok()).collect();
     seeds
         .filter(|seeds| !seeds.is_empty())

@@ -4,12 +4,13 @@
 //! The format is that of `tensorflow/core/lib/io/record_writer.cc`, `tensorflow/core/util/event.proto` and
 //! `tensorflow/core/framework/summary.proto`; six fields of these messages are enough for scalars.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Diverged, Outcome, Row, write_atomically};
+use crate::bounds;
 use crate::error::{Error, Result};
 
 /// TensorBoard finds event files by `tfevents` in their name.
@@ -32,7 +33,7 @@ impl Events {
     /// A file that cannot be read or written.
     pub fn open(folder: &Path, round: u64) -> Result<Self> {
         let path = folder.join(FILE);
-        let old = if path.exists() { fs::read(&path).map_err(Error::io("read", &path))? } else { Vec::new() };
+        let old = if path.exists() { bounds::whole(&path, "an event file")? } else { Vec::new() };
         let mut kept: Vec<u8> = records(&old)
             .filter(|payload| step(payload).is_some_and(|step| step <= round))
             .flat_map(frame)
@@ -168,6 +169,8 @@ fn step(payload: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::error::NotFinite;
 

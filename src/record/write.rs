@@ -25,6 +25,14 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     if path.exists() {
         return Err(Error::file(path, "exists already, and is not overwritten; name another"));
     }
+    write_named(path, bytes)
+}
+
+/// [`write_atomically`] where a user says; its folder is made.
+///
+/// # Errors
+/// The operating system's refusal.
+pub fn write_named(path: &Path, bytes: &[u8]) -> Result<()> {
     make_parent(path)?;
     write_atomically(path, bytes)
 }

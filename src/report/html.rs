@@ -12,7 +12,7 @@ use super::table::{mean_of_some, mean_pm, short};
 use super::{Recorded, Runs, Series, Spread};
 use crate::audit::Entry;
 use crate::error::{Error, Result, count};
-use crate::record::{End, Measures, RunInfo, Target, by_loss, kept, mark, read_rows, write_atomically};
+use crate::record::{End, Measures, RunInfo, Target, by_loss, kept, mark, read_rows, write_named};
 use crate::sweep::results;
 
 const STYLE: &str = include_str!("report.css");
@@ -42,7 +42,7 @@ pub fn write_report(paths: &[PathBuf], title: &str, spread: Spread, out: &Path) 
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n\
          <body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     );
-    write_atomically(out, page.as_bytes())
+    write_named(out, page.as_bytes())
 }
 
 fn section(body: &mut String, title: &str, content: &str) {

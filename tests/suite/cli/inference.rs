@@ -96,7 +96,7 @@ fn a_model_is_exported_once_asked_and_measured() {
     assert_eq!([lines[1][0], lines[2][0]], [format!("{photos}/a.png"), format!("{photos}/seven/b.png")]);
     let sum: f64 = lines[1][2..].iter().map(|p| p.parse::<f64>().unwrap()).sum();
     assert!((sum - 1.0).abs() < 1e-12 && lines[1][1..] == lines[2][1..], "{all}");
-    let out = folder.path("labels.csv");
+    let out = folder.path("made/for/it/labels.csv");
     shown(&["predict", &run, &format!("{photos}/a.png"), "--out", &out]);
     assert_eq!(
         fs::read_to_string(&out).unwrap().lines().collect::<Vec<_>>(),
