@@ -128,3 +128,20 @@ fn every_chapter_is_in_the_summary_and_every_example_exists() {
         }
     }
 }
+
+/// A book's reader follows links; those of a chapter stand in parentheses behind their words.
+#[test]
+fn every_link_of_the_guide_leads_somewhere() {
+    let mut links = 0;
+    for entry in fs::read_dir("docs/src").unwrap().flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap();
+            if !target.is_empty() && !target.starts_with("https://") {
+                assert!(Path::new("docs/src").join(target).is_file(), "{:?}: {link}", entry.file_name());
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 15, "{links}");
+}
