@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Server and eight clients in network namespaces of their own: 10 % packet loss, 20 Mbit/s, one direction cut, one slow uplink.
 
-Usage, as root, from the repository: cargo build --release --features deploy && python3 experiments/deployment/run.py [--quick] [RUN ...]
-Without names all runs are played; --quick plays a few rounds of each. Only a whole one of all runs replaces deployment.csv. Needs ip, tc and iptables; without them, or without the right to make namespaces, it says so and ends with code 77.
+python3 experiments/deployment/run.py OUT, as root, from anywhere. Needs ip, tc and iptables, and the program with
+--features deploy (--program); without them, or without the right to make namespaces, it says so and ends with code 77.
+Leaves deployment.csv in OUT, and a folder a run below OUT/runs; table.py makes the README's table of them.
 """
 
+import argparse
 import csv
 import os
 import shutil
@@ -14,20 +16,27 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-SECCOGC = os.environ.get("SECCOGC", str(ROOT / "target/release/seccogc"))
+ROOT = Path(__file__).resolve().parents[2]
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("out", type=Path, help="folder for the runs and the tables")
+parser.add_argument("--program", default=str(ROOT / "target/release/seccogc"), help="the program")
+parser.add_argument("--quick", action="store_true", help="five rounds of each run")
+parser.add_argument("--run", action="append", metavar="NAME", help="only the run of this name; may be repeated")
+arguments = parser.parse_args()
+SECCOGC = str(Path(arguments.program).resolve())
+QUICK = arguments.quick
+
 CLIENTS = [f"c{k}" for k in range(1, 9)]
-LOSS = float(os.environ.get("LOSS", "0.1"))
+LOSS = 0.1
 RATE = "20mbit"
 SLOW = "100kbit"  # from c8 to the server only
-QUICK = "--quick" in sys.argv[1:]
-CHOSEN = [name for name in sys.argv[1:] if name != "--quick"]
-ROUNDS = int(os.environ.get("ROUNDS", "5" if QUICK else "40"))
+ROUNDS = 5 if QUICK else 40
 SECURE = 'kind = "sec-cogc"\nkeys = "pairwise"\nkey_std = 1.0\nstragglers = 3\n'
+FIELD = 'kind = "sec-cogc"\nkeys = "pairwise"\narithmetic = "field"\nstragglers = 3\n'
 # Name, protocol, and the seconds after the start between which c6 and c7 reach nobody.
 RUNS = [
     ("sec-cogc", SECURE, None),
+    ("sec-cogc over a field", FIELD, None),
     ("fedavg", 'kind = "fedavg"\n', None),
     ("sec-cogc, healed partition", SECURE, (10, 20) if QUICK else (40, 70)),
     ("light-sec-agg", 'kind = "light-sec-agg"\nsurvivors = 5\ncolluders = 2\n', None),
@@ -82,9 +91,11 @@ def network():
 
 def config(folder, protocol):
     names = ", ".join(f'"{name}"' for name in CLIENTS)
-    # A client plays most of these protocols only if it is told to.
+    # A client plays most of these protocols only if it is told to, and these updates are not clipped.
     kind = protocol.split('"')[1]
     trusts = {"groupwise": "colluders = 0\n", "sec-agg-plus": "trusted_seed = true\n"}.get(kind, "")
+    if "key_std" in protocol:
+        trusts += "least_key_ratio = 0.0\n"
     (folder / "policy.toml").write_text(f'protocols = ["{kind}"]\n{trusts}')
     (folder / "run.toml").write_text(
         f"""seed = 1
@@ -200,7 +211,7 @@ def play(label, protocol, partition, work):
         "partial": count("partial"),
         "outages": count("outage"),
         "smallest_cohort": min(int(row["cohort"]) for row in rows),
-        "last_cohort": rows[-1]["cohort"],
+        "largest_cohort": max(int(row["cohort"]) for row in rows),
         "mean_arrivals": round(sum(int(row["arrivals"]) for row in rows) / len(rows), 2),
         "test_accuracy": rows[-1]["test_accuracy"],
         "seconds_per_round": round((time.time() - clock) / len(rows), 2),
@@ -211,15 +222,15 @@ def play(label, protocol, partition, work):
     }
 
 
-def alone(protocol, work):
-    folder = work / "in-process"
+def alone(label, protocol, work):
+    folder = work / label.replace(", ", "-").replace(" ", "-")
     folder.mkdir()
     config(folder, protocol)
     sh(f"{SECCOGC} train run.toml --quiet --out out", cwd=folder)
     rows = list(csv.DictReader(open(folder / "out/rounds.csv")))
     recovered = sum(row["outcome"] == "recovered" for row in rows)
     return {
-        "protocol": "sec-cogc, one process",
+        "protocol": label,
         "rounds": len(rows),
         "recovered": recovered,
         "test_accuracy": rows[-1]["test_accuracy"],
@@ -227,9 +238,13 @@ def alone(protocol, work):
 
 
 def main():
-    unknown = set(CHOSEN) - {label for label, _, _ in RUNS}
+    chosen = arguments.run or []
+    unknown = set(chosen) - {label for label, _, _ in RUNS}
     if unknown:
-        sys.exit(f"no run is called {', '.join(sorted(unknown))}; take {', '.join(label for label, _, _ in RUNS)}")
+        labels = ", ".join(label for label, _, _ in RUNS)
+        sys.exit(f"no run is called {', '.join(sorted(unknown))}; take some of {labels}")
+    if not Path(SECCOGC).is_file():
+        skip(f"there is no {SECCOGC}; cargo build --release --features deploy makes it")
     if os.geteuid() != 0:
         skip("network namespaces need root")
     for tool in ["ip", "tc", "iptables"]:
@@ -242,26 +257,23 @@ def main():
         skip(f"{error.cmd}: {error.stderr.strip()}")
     finally:
         clean()
-    work = ROOT / "target" / "deployment"
+    work = arguments.out.resolve() / "runs"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     sh(f"{SECCOGC} pki init --pki {work}/pki --host {address('server')}")
     for name in CLIENTS:
         sh(f"{SECCOGC} pki issue {name} --pki {work}/pki --host {address(name)}")
-    results = [alone(SECURE, work)]
+    apart = [("sec-cogc, one process", SECURE), ("sec-cogc over a field, one process", FIELD)]
+    results = [alone(*run, work) for run in apart]
     for run in RUNS:
-        if CHOSEN and run[0] not in CHOSEN:
+        if chosen and run[0] not in chosen:
             continue
         results.append(play(*run, work))
         print(results[-1], flush=True)
-    if QUICK or CHOSEN:
-        return
-    keys = list(results[1])
-    with open(HERE / "deployment.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, keys)
+    with open(arguments.out / "deployment.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(results[-1]))
         writer.writeheader()
         writer.writerows(results)
-    print((HERE / "deployment.csv").read_text())
 
 
 if __name__ == "__main__":
