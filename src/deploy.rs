@@ -63,7 +63,9 @@
 //!   (`audit --all-coalitions T`) in the smallest cohort that the policy allows; members may claim wrong
 //!   numbers of examples, which `largest_share` bounds.
 //! - the authority: no: whoever has its key can be every other member; `ca.key` stays apart. A revocation
-//!   list counts as soon as its file is there, or another one.
+//!   list counts as soon as its file is there, or another one, for all that is signed; the transport knows
+//!   none, so that a revoked key still connects. It is in no cohort and opens no share, but gets the models
+//!   of its name, may cost that rounds, and may get it left out.
 //! - a server that bounds nothing: yes: over the reals a client plays only clipped updates on the grid
 //!   beside keys of `least_key_ratio`, unless its policy says 0.
 //! - sums of several rounds: only as far as the policy goes: sums are what every scheme here releases, and
@@ -83,6 +85,8 @@
 //!
 //! Availability, against
 //!
+//! - a server that is put back to an earlier state, from a copy or not: no: nobody answers twice for a
+//!   round, so that its clients end with one line.
 //! - anybody: no: a server can announce nothing, and a member can cost every round that it is in; who sends
 //!   what is refused is left out, and who sends nothing of the next round, then of the next two, four and so
 //!   on.

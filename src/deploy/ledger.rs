@@ -11,10 +11,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Hex, to_json, told};
+use super::message::{Hex, to_hex, to_json, told};
 use super::roster::About;
 use crate::error::{Error, Result};
 use crate::record::write_secretly;
+
+/// Last round that a run may have: up to there sums over runs do not overflow.
+const ROUNDS: u64 = i64::MAX as u64;
 
 /// Different cohorts that are remembered, the latest.
 const COHORTS: usize = 64;
@@ -40,6 +43,31 @@ struct RunSpent {
     epsilon: Vec<(Hex, Option<f64>)>,
     /// Rounds whose cohort differed from a remembered one by a single client.
     singled_out: u64,
+}
+
+impl Spent {
+    /// Whether a client can have written it. What was changed or damaged must not pass as less than was
+    /// spent: costs below 0 would give budget back, and numbers that overflow would begin at 0 again.
+    fn check(&self) -> Result<(), String> {
+        let mut known = BTreeSet::new();
+        for one in &self.runs {
+            let RunSpent { run, round, releases, singled_out, .. } = one;
+            let name = to_hex(&run.0[..4]);
+            if !known.insert(run.0) {
+                return Err(format!("run {name}… twice"));
+            }
+            if *round > ROUNDS || releases > round || singled_out > releases {
+                return Err(format!(
+                    "run {name}…: {releases} sums, {singled_out} of them singled out, by round {round}"
+                ));
+            }
+            let mut costs = one.epsilon.iter().filter_map(|(_, epsilon)| *epsilon);
+            if let Some(cost) = costs.find(|cost| !cost.is_finite() || *cost < 0.0) {
+                return Err(format!("run {name}…: ε = {cost}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A client's record of what it took part in.
@@ -76,10 +104,11 @@ impl Ledger {
     /// The broken rule.
     pub fn parse(bytes: &[u8]) -> Result<Spent, String> {
         let spent: Spent = serde_json::from_slice(bytes).map_err(|error| told(&error.to_string()))?;
-        match spent.version {
-            1 => Ok(spent),
-            other => Err(format!("version {other}, here 1")),
+        if spent.version != 1 {
+            return Err(format!("version {}, here 1", spent.version));
         }
+        spent.check()?;
+        Ok(spent)
     }
 
     fn of(&self, run: Hex) -> Option<&RunSpent> {
@@ -96,7 +125,7 @@ impl Ledger {
     /// does not learn which of them were outages.
     #[must_use]
     pub fn releases(&self) -> u64 {
-        self.spent.runs.iter().map(|one| one.releases).sum()
+        self.spent.runs.iter().fold(0, |all, one| all.saturating_add(one.releases))
     }
 
     /// Rounds of a run in which the cohort differed from an earlier one by a single client.
@@ -225,5 +254,27 @@ mod tests {
         std::fs::write(&path, "{}").unwrap();
         let line = Ledger::open(&path).err().unwrap().to_string();
         assert!(line.contains("not a ledger of `seccogc join`: missing field `version`"), "{line}");
+    }
+
+    #[test]
+    fn what_no_client_wrote_is_refused() {
+        let run = |run: u8, rest: &str| format!("{{\"run\":\"{}\",{rest}}}", to_hex(&[run; 32]));
+        let refused = |runs: &[String]| {
+            let text = format!("{{\"version\":1,\"runs\":[{}],\"cohorts\":[]}}", runs.join(","));
+            Ledger::parse(text.as_bytes()).map(drop)
+        };
+        let fair = "\"round\":7,\"releases\":5,\"epsilon\":[],\"singled_out\":2";
+        let cost = |cost: &str| fair.replace("[]", &format!("[[\"{}\",{cost}]]", to_hex(&[9; 32])));
+        assert_eq!(refused(&[run(1, fair), run(2, &cost("0.5")), run(3, &cost("null"))]), Ok(()));
+        let line = |rest: &str| refused(&[run(1, rest)]).unwrap_err();
+        let counts = |releases, singled, round| {
+            format!("run 01010101…: {releases} sums, {singled} of them singled out, by round {round}")
+        };
+        // More sums than rounds, more rounds than there are, and what would give budget back.
+        assert_eq!(line(&fair.replace(":5", ":8")), counts(8, 2, 7));
+        assert_eq!(line(&fair.replace(":2", ":6")), counts(5, 6, 7));
+        assert_eq!(line(&fair.replace(":7", ":18446744073709551615")), counts(5, 2, u64::MAX));
+        assert_eq!(line(&cost("-3.5")), "run 01010101…: ε = -3.5");
+        assert_eq!(refused(&[run(1, fair), run(1, fair)]).unwrap_err(), "run 01010101… twice");
     }
 }

@@ -254,10 +254,17 @@ fn request(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 fn answer(mut stream: TcpStream, reader: &Reader) -> std::io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let request = request(&mut stream)?;
-    let line = String::from_utf8_lossy(&request);
     let status = || reader.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    stream.write_all(respond(&request, &reader.hosts, status).as_bytes())
+}
+
+/// The answer to what a reader sent, whatever it is. `hosts` are the names by which the page may be asked
+/// for, beside addresses.
+#[must_use]
+pub fn respond(request: &[u8], hosts: &[String], status: impl FnOnce() -> Status) -> String {
+    let line = String::from_utf8_lossy(request);
     let (code, kind, body) = match line.split_whitespace().take(2).collect::<Vec<_>>()[..] {
-        _ if !is_ours(&line, &reader.hosts) => {
+        _ if !is_ours(&line, hosts) => {
             ("421 Misdirected Request", "text/plain", "not asked for by a name of ours\n".into())
         }
         ["GET", "/"] => ("200 OK", "text/html; charset=utf-8", HTML.into()),
@@ -268,8 +275,7 @@ fn answer(mut stream: TcpStream, reader: &Reader) -> std::io::Result<()> {
         ["GET", _] => ("404 Not Found", "text/plain", "not here\n".into()),
         _ => ("405 Method Not Allowed", "text/plain", "GET only\n".into()),
     };
-    write!(
-        stream,
+    format!(
         "HTTP/1.1 {code}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
          Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'\r\n\
          Connection: close\r\n\r\n{body}",

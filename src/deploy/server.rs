@@ -53,13 +53,18 @@ impl Journal {
         Ok(journal)
     }
 
-    fn load(folder: &Path) -> Result<Self> {
+    /// That of a run of so many rounds.
+    fn load(folder: &Path, rounds: u64) -> Result<Self> {
         let path = folder.join(Self::FILE);
         let bytes = bounds::whole(&path, "a journal")?;
         let journal: Self = serde_json::from_slice(&bytes)
             .map_err(|error| Error::file(&path, format!("not the journal of `seccogc serve`: {error}")))?;
         match journal.version {
-            1 => Ok(journal),
+            1 if journal.announced <= rounds => Ok(journal),
+            1 => {
+                let rule = format!("round {} was announced, and the run has {rounds}", journal.announced);
+                Err(Error::file(&path, rule))
+            }
             other => Err(Error::file(&path, format!("version {other} of the journal, here 1"))),
         }
     }
@@ -154,7 +159,7 @@ pub fn serve(
         }
         Begin::Resume(folder) => {
             let (state, directory) = run.resume(folder)?;
-            (state, directory, Journal::load(folder)?)
+            (state, directory, Journal::load(folder, config.rounds)?)
         }
     };
     let identity = Identity { folder: &config.deploy.pki, name: "server" };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use zenoh::Wait;
-use zenoh::query::Query;
+use zenoh::query::{Parameters, Query};
 
 use super::transport::{PATIENCE, PIECE, REASON};
 
@@ -132,15 +132,22 @@ fn answer(question: Query, item: &Item) {
     let item = item.clone();
     aside(question, move |question| match item {
         Item::Message(message) => {
-            let number = |name| question.parameters().get(name).and_then(|n| n.parse::<usize>().ok());
-            let start = number("from").unwrap_or(0).min(message.len());
-            let bytes = number("bytes").unwrap_or(PIECE).min(PIECE);
-            let piece = &message[start..message.len().min(start + bytes)];
+            let piece = piece(&message, question.parameters().as_str());
             let total = (message.len() as u64).to_le_bytes();
             question.reply(question.key_expr(), piece).attachment(total.to_vec()).wait()
         }
         Item::Nothing(reason) => question.reply_err(reason).encoding(REASON).wait(),
     });
+}
+
+/// The piece of a message that a question's parameters ask for: `from=0;bytes=8192`.
+#[must_use]
+pub fn piece<'a>(message: &'a [u8], parameters: &str) -> &'a [u8] {
+    let parameters = Parameters::from(parameters);
+    let number = |name| parameters.get(name).and_then(|n| n.parse::<usize>().ok());
+    let start = number("from").unwrap_or(0).min(message.len());
+    let bytes = number("bytes").unwrap_or(PIECE).min(PIECE);
+    &message[start..message.len().min(start + bytes)]
 }
 
 fn aside(question: Query, reply: impl FnOnce(&Query) -> zenoh::Result<()> + Send + 'static) {
@@ -183,6 +190,20 @@ mod tests {
         assert_eq!(round_of("seccogc/server/ann/model/3"), Some(3));
         assert_eq!(round_of("seccogc/client/ann/sum"), None);
         assert_eq!(round_of("seccogc/client/ann/sum/x"), None);
+    }
+
+    #[test]
+    fn pieces_lie_within_the_message() {
+        let message: Vec<u8> = (0..10).collect();
+        assert_eq!(piece(&message, "from=2;bytes=3"), [2, 3, 4]);
+        assert_eq!(piece(&message, "bytes=3;from=8"), [8, 9]);
+        assert_eq!(piece(&message, ""), message);
+        assert_eq!(piece(&message, "from=-1;bytes=x"), message);
+        for nothing in ["from=10", "from=18446744073709551615;bytes=18446744073709551615", "bytes=0"] {
+            assert!(piece(&message, nothing).is_empty(), "{nothing}");
+        }
+        let long = vec![0; PIECE + 1];
+        assert_eq!(piece(&long, "bytes=18446744073709551615").len(), PIECE);
     }
 
     #[test]

@@ -329,6 +329,9 @@ fn an_exceeded_bound_is_exit_code_1_after_the_table() {
     let (code, out, err) = with(&["--set", "privacy.max_lmip_bits=0.13"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert!(out.contains("server + 1 client"));
+    assert!(
+        out.contains("\nadversaries follow the protocol and pool what they see; what holds beyond that: ")
+    );
     let (code, out, err) = with(&["--set", "privacy.max_lmip_bits=0.01"]);
     assert_eq!(code, 1);
     assert!(out.contains("server + 1 client") && err.lines().count() == 1, "{out}{err}");

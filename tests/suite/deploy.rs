@@ -1,10 +1,13 @@
 //! Server and clients as processes of their own, over mutual TLS on the loopback interface.
 
 mod attackers;
+mod colluders;
 mod divergence;
 mod equivocation;
 mod field;
+mod member;
 mod rogue;
+mod rollback;
 mod silence;
 
 use std::fs;

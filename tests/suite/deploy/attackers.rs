@@ -342,7 +342,7 @@ fn another_model_than_was_announced_to_all_is_not_trained() {
 }
 
 /// The resident memory of a process, MB.
-fn memory(process: &Process) -> f64 {
+pub(super) fn memory(process: &Process) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0

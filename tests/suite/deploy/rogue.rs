@@ -57,8 +57,8 @@ pub(super) struct Waiting {
 pub(super) struct Rogue<'a> {
     pub(super) trial: &'a Trial,
     pub(super) signer: Signer,
-    run: Hex,
-    digest: Hex,
+    pub(super) run: Hex,
+    pub(super) digest: Hex,
     pub(super) waiting: Arc<Mutex<Waiting>>,
     session: Session,
     _questions: Queryable<()>,
