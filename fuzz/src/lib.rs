@@ -4,17 +4,22 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use seccogc::algebra::field::{M31, M61};
+use seccogc::config::Config;
 use seccogc::deploy::ledger::Ledger;
 use seccogc::deploy::message::{
     Announcement, Entry, Hex, Order, Signed, Welcome, from_hex, from_json, to_hex, to_json, told,
 };
+use seccogc::deploy::page::{Status, respond};
 use seccogc::deploy::pki;
 use seccogc::deploy::policy::Policy;
 use seccogc::deploy::roster::{About, entry};
+use seccogc::deploy::server;
+use seccogc::deploy::shelf;
 use seccogc::deploy::statement::{Authority, Signer, Topic};
 use seccogc::deploy::transport::Identity;
 use seccogc::deploy::vote::Ballot;
 use seccogc::party::agreement::{KeyPair, Secrets};
+use seccogc::protocol::ProtocolConfig;
 use seccogc::protocol::cogc::CoGcMessage;
 use seccogc::protocol::groupwise::Seeds;
 use seccogc::protocol::sec_agg::{Cryptographic, SecAggMessage};
@@ -28,11 +33,14 @@ use serde::de::DeserializeOwned;
 pub type Target = fn(&[u8]) -> bool;
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("envelope", envelope),
     ("conversation", conversation),
+    ("configuration", configuration),
     ("statement", statement),
     ("files", files),
+    ("page", page),
+    ("question", question),
     ("seal", seal),
 ];
 
@@ -86,6 +94,31 @@ pub fn conversation(bytes: &[u8]) -> bool {
     messages.map(|comes_back: fn(&[u8]) -> bool| comes_back(bytes)).contains(&true)
 }
 
+/// A policy that leaves it to the checks of a configuration whether it can be played.
+static LENIENT: LazyLock<Policy> = LazyLock::new(|| {
+    let protocols = ProtocolConfig::KINDS.iter().map(|kind| (*kind).to_owned()).collect();
+    Policy { protocols, colluders: 0, trusted_seed: true, least_key_ratio: 0.0, ..Policy::default() }
+});
+
+/// What a client does with the configuration of a welcome before it trains: it is played, or refused.
+pub fn configuration(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(config) = toml::from_str::<Config>(&text) else { return false };
+    let checked = config
+        .check()
+        .and_then(|()| LENIENT.run(&config))
+        .and_then(|()| server::check(&config))
+        .and_then(|()| LENIENT.work(&config, [1, 28, 28], 10, 100));
+    if checked.is_err() {
+        return false;
+    }
+    // It travels in the same form, and what bounds an update does so.
+    let text = config.to_toml().unwrap();
+    assert_eq!(toml::from_str::<Config>(&text).unwrap().to_toml().unwrap(), text);
+    assert!(config.solver.solver().clip_norm().is_none_or(|clip| clip > 0.0 && clip.is_finite()));
+    true
+}
+
 /// A policy or a ledger.
 pub fn files(bytes: &[u8]) -> bool {
     let policy = Policy::parse(&String::from_utf8_lossy(bytes)).map(drop);
@@ -96,6 +129,26 @@ pub fn files(bytes: &[u8]) -> bool {
         assert!(!line.contains(char::is_control), "{line:?}");
     }
     accepted
+}
+
+/// A request to the server's page: one answer, as long as it says, with no line of the reader's in its head.
+pub fn page(bytes: &[u8]) -> bool {
+    let answer = respond(bytes, &["localhost".into()], Status::default);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+    assert_eq!((length.parse(), head.lines().count()), (Ok(body.len()), 6), "{head}");
+    answer.starts_with("HTTP/1.1 200 OK\r\n")
+}
+
+static MESSAGE: [u8; 255 << 11] = [0; 255 << 11];
+
+/// The length of a message, and the parameters of a question for a piece of it.
+pub fn question(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first() else { return false };
+    let message = &MESSAGE[..usize::from(*length) << 11];
+    let piece = shelf::piece(message, &String::from_utf8_lossy(rest));
+    assert!(piece.len() <= message.len().min(256 << 10));
+    !piece.is_empty()
 }
 
 static SECRETS: LazyLock<Secrets> = LazyLock::new(|| {

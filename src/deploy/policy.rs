@@ -172,7 +172,7 @@ impl Policy {
         }
         let clip = config.solver.solver().clip_norm();
         if let Some(most) = self.clip_norm
-            && clip.is_none_or(|clip| clip > most)
+            && clip.is_none_or(|clip| clip > most || clip.is_nan())
         {
             let clip = clip.map_or("no clipping".into(), |clip| format!("clip_norm {clip}"));
             return Err(broken(format!("{clip}, and `clip_norm` is {most}")));

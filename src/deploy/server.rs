@@ -105,6 +105,7 @@ pub fn check(config: &Config) -> Result<()> {
         let rule = format!("{} are too many for one deployment; give at most {CLIENTS}", config.clients);
         return Err(Error::config("clients", rule));
     }
+    config.solver.solver().check_all().map_err(|error| error.within("solver"))?;
     if config.solver.solver().has_controls() {
         return refuse(
             "solver.kind",

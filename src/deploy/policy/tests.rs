@@ -65,6 +65,10 @@ fn a_run_is_refused_by_the_first_rule_that_it_breaks() {
     );
     let strict = Policy { clip_norm: Some(0.5), most_rounds: 9, ..policy.clone() };
     assert_eq!(line(&strict, &real), "no clipping, and `clip_norm` is 0.5");
+    // No norm is above what is no number: such a bound clips nothing.
+    let field = secure(0.9, Arithmetic::Field);
+    assert_eq!(line(&strict, &clipped(field.clone(), f64::NAN)), "clip_norm NaN, and `clip_norm` is 0.5");
+    assert_eq!(line(&strict, &clipped(field, 0.6)), "clip_norm 0.6, and `clip_norm` is 0.5");
     let short = Policy { most_rounds: 9, ..any };
     assert_eq!(line(&short, &real), "10 rounds, and `most_rounds` is 9");
 }

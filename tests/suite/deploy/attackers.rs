@@ -160,6 +160,10 @@ fn a_downgrade_is_refused() {
     };
     let open = with(SECURE, "kind = \"fedavg\"");
     assert_eq!(open, forbidden("protocol fedavg, and `protocols` has sec-cogc"));
+    let unclipped = with("steps = 5", "clip_norm = nan\nsteps = 5");
+    let rule =
+        "solver.clip_norm: must be a finite number above 0, not NaN; remove it to leave updates unclipped";
+    assert_eq!(unclipped, message(&format!("its configuration: {rule}")));
     let policy = |text: &str| fs::write(trial.path("policy.toml"), text).unwrap();
     policy("");
     let unbounded = "no clipping, without which key_std hides nothing, and `least_key_ratio` is 1; take arithmetic = \"field\"";
