@@ -45,7 +45,6 @@ use signal_hook::low_level::exit;
 
 use super::crew::Crew;
 use super::turn::{Tested, Trained};
-use super::work::Here;
 use super::{Run, Setting, State};
 use crate::config::Config;
 use crate::error::{Error, Result, count};
