@@ -21,7 +21,8 @@ pub struct Recovery {
     pub columns: Vec<(String, Config)>,
     /// The tolerances; all for which the configured code exists where there are none.
     pub stragglers: Vec<usize>,
-    /// Rounds at every point; as many as [`recover`] takes where it is empty.
+    /// Rounds at every point; as many as [`recover`](crate::recover::recover) takes where it is
+    /// empty.
     pub rounds: Option<u64>,
 }
 
