@@ -67,7 +67,8 @@ def test_an_interrupt_ends_work_and_leaves_nothing(small: Path, tmp_path: Path) 
 def test_the_command_line_ends_as_programs_do(small: Path, tmp_path: Path, verb: str) -> None:
     command = [PROGRAM, verb, str(small), "--rounds", str(ENDLESS)]
     status, output, seconds = interrupted(command, tmp_path, "")
-    assert status == -signal.SIGINT, output
+    # What was found until then is printed, if anything was.
+    assert status == 130 and ("interrupted: " in output or output.strip() == "error: stopped"), output
     assert seconds < 2
     assert [path.name for path in tmp_path.iterdir()] == [small.name]
 
