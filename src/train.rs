@@ -21,6 +21,7 @@ mod row;
 mod setting;
 mod start;
 mod step;
+mod stopwatch;
 mod turn;
 mod work;
 
@@ -46,15 +47,15 @@ pub(crate) use clients::mean_count;
 pub use clients::shards;
 use cohort::Cohort;
 pub use crew::{Alone, Crew};
-pub use directory::BEST;
 #[cfg(feature = "deploy")]
 pub(crate) use divergence::not_finite;
 pub use experiment::Experiment;
-pub use observer::{Observer, Over};
-use row::{Brought, Stopwatch};
+pub use observer::{BEST, Observer, Over};
+use row::Brought;
 pub use setting::Setting;
 pub use start::{last_weights, weights};
 pub(crate) use step::relative_error;
+use stopwatch::Stopwatch;
 #[cfg(feature = "deploy")]
 pub(crate) use turn::update;
 pub use turn::{Tested, Trained, Turn};
@@ -215,9 +216,12 @@ impl Run<'_> {
             tested.metrics.extend(self.test_locals(state, kept)?);
         }
         self.settle(state, &carried, outcome).map_err(diverged)?;
-        self.keep_rest(state, &mut carried);
+        let included = carried.aggregate.decoded.included();
+        if let Some(compressed) = carried.compressed.take() {
+            self.keep_rest(state, &carried.cohort.members, compressed, included);
+        }
         if let Some(kept) = kept {
-            self.keep(state, kept, carried.aggregate.decoded.included());
+            self.keep(state, kept, included);
         }
         let waited = [carried.waited, carried.aggregate.seconds];
         let seconds_simulated = waited.into_iter().flatten().reduce(|a, b| a + b);

@@ -212,7 +212,7 @@ pub fn serve(
         .map_err(transport)?;
     tracing::info!("listening on {}", config.deploy.listen);
     // A round that was announced is never announced again, so that each is kept at once.
-    let mut checkpoints = Checkpoints::new(&directory, 1);
+    let mut checkpoints = Checkpoints::new(&directory, &state, 1);
     let mut page = Shown(Arc::clone(&hub));
     let mut server = Server {
         least: smallest(&config),
@@ -302,9 +302,7 @@ impl Observer for Shown {
     }
 
     fn round(&mut self, over: &Over<'_>) -> Result<()> {
-        if let Some(row) = over.row() {
-            self.0.page.update(|status| status.row(row.clone()));
-        }
+        self.0.page.update(|status| status.row(over.row.clone()));
         Ok(())
     }
 

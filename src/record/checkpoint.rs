@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::flights::{Flight, Flights};
-use super::state::{ClientStates, Presence, ServerState, State};
+use super::state::{ClientStates, Presence, ServerState, State, lengths};
 use super::write_atomically;
 use crate::bounds;
 use crate::error::{Error, Result};
@@ -87,10 +87,6 @@ struct Header {
 
 fn is_none<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
-}
-
-fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
-    vectors.iter().map(Vec::len).collect()
 }
 
 impl State {

@@ -71,7 +71,7 @@ pub(crate) struct Before {
     presence: Presence,
 }
 
-fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
+pub(super) fn lengths(vectors: &[Vec<f32>]) -> Vec<usize> {
     vectors.iter().map(Vec::len).collect()
 }
 

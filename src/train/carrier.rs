@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::cohort::Cohort;
 use super::compression::Compressed;
 use super::divergence::Silent;
-use super::row::Stopwatch;
+use super::stopwatch::Stopwatch;
 use super::turn::Trained;
 use super::{Run, Setting, State};
 use crate::cohort::{CohortLinks, Silence};

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::carrier::Carried;
 use super::work::Work;
 use super::{Run, Setting, State};
 use crate::bounds;
@@ -180,9 +179,13 @@ impl Run<'_> {
 
     /// Lets the `members` of a round keep what was not carried: all that they had where they are not
     /// `included` in the sum.
-    pub(super) fn keep_rest(&self, state: &mut State, carried: &mut Carried) {
-        let Some(compressed) = carried.compressed.take() else { return };
-        let (members, included) = (&carried.cohort.members, carried.aggregate.decoded.included());
+    pub(super) fn keep_rest(
+        &self,
+        state: &mut State,
+        members: &[u32],
+        compressed: Compressed,
+        included: &[u16],
+    ) {
         let is_in = |i: usize| included.binary_search(&(i as u16)).is_ok();
         let rest = |i: usize| if is_in(i) { compressed.left(i) } else { compressed.whole[i].clone() };
         let kept: Vec<Vec<f32>> = (0..compressed.whole.len()).into_par_iter().map(rest).collect();

@@ -4,18 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use super::carrier::{Carrier, Simulated};
-use super::observer::{Checkpoints, Observer, Over};
+use super::observer::{CHECKPOINT, Checkpoints, Observer, Over};
 use super::{Run, Setting, State};
 use crate::audit::lossless;
 use crate::config::{Config, SweepConfig};
 use crate::error::{Diverged, Error, Result};
 use crate::record::{self, End, Fingerprint, Row, RunDir, RunInfo, TEMPORARY, to_csv, write_atomically};
-
-/// The model of the highest test accuracy, in a run directory.
-pub const BEST: &str = "best.safetensors";
-
-/// The state after the last round that was saved.
-pub(super) const CHECKPOINT: &str = "checkpoint.bin";
 
 /// The model before the first round, where it was not drawn.
 const START: &str = "start.safetensors";
@@ -75,7 +69,8 @@ impl Run<'_> {
         directory: &mut RunDir,
         observers: &mut [&mut dyn Observer],
     ) -> Result<(State, End)> {
-        let mut checkpoints = Checkpoints::new(directory, self.setting.config.record.checkpoint_every);
+        let mut checkpoints =
+            Checkpoints::new(directory, &state, self.setting.config.record.checkpoint_every);
         let mut all: Vec<&mut dyn Observer> = vec![&mut checkpoints];
         all.extend(observers.iter_mut().map(|observer| &mut **observer as &mut dyn Observer));
         let end = self.record_by(&mut Simulated, &mut state, directory, &mut all)?;
@@ -126,9 +121,9 @@ impl Run<'_> {
         let mut is_last = state.round >= config.rounds || stop.ends(&rows) || self.is_spent(state)?;
         while !is_last {
             let (row, clients) = self.round_by(carrier, state)?;
-            rows.push(row);
+            rows.push(row.clone());
             is_last = state.round >= config.rounds || stop.ends(&rows) || self.is_spent(state)?;
-            let over = Over { run: self, state, rows: &rows, clients: &clients, is_last };
+            let over = Over { run: self, state, row: &row, rows: &rows, clients: &clients, is_last };
             directory.round(&over)?;
             observers.iter_mut().try_for_each(|own| own.round(&over))?;
         }

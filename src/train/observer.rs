@@ -3,10 +3,15 @@
 
 use std::path::PathBuf;
 
-use super::directory::{BEST, CHECKPOINT};
 use super::{Run, State};
 use crate::error::{Diverged, Result};
 use crate::record::{ClientRow, Row, RunDir, best, write_atomically};
+
+/// The model of the highest test accuracy, in a run directory.
+pub const BEST: &str = "best.safetensors";
+
+/// The state after the last round that was saved.
+pub(super) const CHECKPOINT: &str = "checkpoint.bin";
 
 /// A round that is over.
 #[derive(Clone, Copy)]
@@ -15,20 +20,14 @@ pub struct Over<'a> {
     pub run: &'a Run<'a>,
     /// The state after the round.
     pub state: &'a State,
-    /// All rows up to that of the round.
+    /// Its row.
+    pub row: &'a Row,
+    /// All rows up to this one.
     pub rows: &'a [Row],
     /// The rows of its clients; none where they do not tell.
     pub clients: &'a [ClientRow],
     /// Whether no further round is played.
     pub is_last: bool,
-}
-
-impl Over<'_> {
-    /// The row of the round.
-    #[must_use]
-    pub fn row(&self) -> Option<&Row> {
-        self.rows.last()
-    }
 }
 
 /// Sees the rounds of a run. An error ends the run after the last whole round.
@@ -60,14 +59,14 @@ pub trait Observer {
 /// Sees the rows only.
 impl<F: FnMut(&Row) -> Result<()>> Observer for F {
     fn round(&mut self, over: &Over<'_>) -> Result<()> {
-        over.row().map_or(Ok(()), self)
+        self(over.row)
     }
 }
 
 /// The tables, and the numbers for TensorBoard.
 impl Observer for RunDir {
     fn round(&mut self, over: &Over<'_>) -> Result<()> {
-        over.row().map_or(Ok(()), |row| self.append(row, over.clients))
+        self.append(over.row, over.clients)
     }
 }
 
@@ -82,9 +81,9 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Of a run that begins or goes on in `directory`, every so many rounds.
-    pub fn new(directory: &RunDir, every: u64) -> Self {
-        Self { folder: directory.path().into(), every, saved: 0 }
+    /// Of a run that goes on from `state` in `directory`, every so many rounds.
+    pub fn new(directory: &RunDir, state: &State, every: u64) -> Self {
+        Self { folder: directory.path().into(), every, saved: state.round }
     }
 
     fn save(&mut self, run: &Run<'_>, state: &State) -> Result<()> {
@@ -107,7 +106,6 @@ fn is_best(run: &Run<'_>, state: &State, rows: &[Row]) -> bool {
 impl Observer for Checkpoints {
     /// The last process may have been cut off between the checkpoint and the best model.
     fn begin(&mut self, run: &Run<'_>, state: &State, rows: &[Row]) -> Result<()> {
-        self.saved = state.round;
         if is_best(run, state, rows) { self.keep_best(run, state) } else { Ok(()) }
     }
 

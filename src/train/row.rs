@@ -1,7 +1,5 @@
 //! What a round leaves behind.
 
-use std::time::Instant;
-
 use super::carrier::Carried;
 use super::clients::Spread;
 use super::turn::{Tested, Trained};
@@ -10,21 +8,6 @@ use crate::error::{Diverged, NotFinite, Result};
 use crate::privacy::Leakage;
 use crate::protocol::{Aggregate, Update};
 use crate::record::{ClientRow, Metrics, Outcome, Row, column};
-
-/// Takes the times of what follows each other.
-pub(super) struct Stopwatch(Instant);
-
-impl Stopwatch {
-    pub fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Seconds since the start or the last lap.
-    pub fn lap(&mut self) -> f64 {
-        let before = std::mem::replace(&mut self.0, Instant::now());
-        (self.0 - before).as_secs_f64()
-    }
-}
 
 /// The columns that follow from the messages, the tests and the leakage of a round.
 fn of(round: u64, aggregate: &Aggregate, tested: &Tested, leakage: Option<&Leakage>) -> Row {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::observer::CHECKPOINT;
 use super::work::{ELSEWHERE, Work};
 use crate::bounds;
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ const MOST_BYTES: u64 = 8 << 30;
 /// # Errors
 /// A folder without a checkpoint, a damaged checkpoint.
 pub fn last_weights(run: &Path) -> Result<(u64, StateDict)> {
-    let checkpoint = run.join("checkpoint.bin");
+    let checkpoint = run.join(CHECKPOINT);
     if !checkpoint.is_file() {
         return Err(Error::file(run, "holds no checkpoint; name a run folder that has one"));
     }

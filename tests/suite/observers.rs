@@ -5,7 +5,7 @@ use std::path::Path;
 use seccogc::config::Config;
 use seccogc::error::{Diverged, Error, NotFinite, Result};
 use seccogc::learn::LocalUpdate;
-use seccogc::record::{Row, RunInfo, State as Saved};
+use seccogc::record::{Row, RunInfo};
 use seccogc::train::{Crew, Elsewhere, Experiment, Observer, Over, Run, Setting, State, Tested, Trained};
 
 const CLIENTS: usize = 3;
@@ -65,7 +65,7 @@ impl Observer for Diary {
 
     fn round(&mut self, over: &Over<'_>) -> Result<()> {
         let Over { state, rows, clients, is_last, .. } = *over;
-        let (round, model) = (over.row().unwrap().round, &state.server.parameters);
+        let (round, model) = (over.row.round, &state.server.parameters);
         assert_eq!((state.round, rows.len(), clients.len()), (round, round as usize, CLIENTS));
         self.lines.push(format!("{round}: {model:?}{}", if is_last { ", the last" } else { "" }));
         if round == self.ends_after { Err(Error::Own("enough".into())) } else { Ok(()) }
@@ -79,7 +79,7 @@ impl Observer for Diary {
 
 /// The round of the state that a folder holds.
 fn saved(folder: &Path, run: &Run<'_>) -> u64 {
-    Saved::load(&folder.join("checkpoint.bin"), &run.fingerprint()).unwrap().round
+    State::load(&folder.join("checkpoint.bin"), &run.fingerprint()).unwrap().round
 }
 
 #[test]
